@@ -1,0 +1,2 @@
+//! run_mlm
+fn main() {}

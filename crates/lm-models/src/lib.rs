@@ -1,0 +1,1 @@
+//! Hugging Face language models as Burn modules.
