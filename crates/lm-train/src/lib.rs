@@ -1,1 +1,3 @@
 //! The run itself.
+pub mod callbacks;
+pub mod schedule;
