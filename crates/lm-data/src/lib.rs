@@ -1,1 +1,2 @@
 //! Text to token ids to training examples to batches.
+pub mod tokenizer;

@@ -1,0 +1,289 @@
+//! The tokenizer classes of Python's `transformers` that this crate knows, and what sets each apart.
+
+use super::special::{AddedToken, ROLES, SpecialMap, SpecialToken};
+
+/// What a class does beyond reading its files; classes with one behaviour share a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// vocab.txt, WordPiece, `[CLS] A [SEP]`.
+    Bert,
+    /// Bert with another template for pairs and other special tokens.
+    MpNet,
+    /// vocab.json + merges.txt, byte-level BPE, `<s> A </s>`.
+    Roberta,
+    /// vocab.json + merges.txt, byte-level BPE, nothing added unless `add_bos_token`.
+    Gpt2,
+    /// Byte-level BPE after NFC with its own splitting pattern.
+    Qwen2,
+    /// Byte-level BPE, `[CLS] A [SEP]`.
+    Deberta,
+    /// vocab.json + merges.txt, lowercased BPE with `</w>`.
+    OpenAiGpt,
+    /// spiece.model, `[CLS] A [SEP]`.
+    Albert,
+    /// spiece.model, `A <sep> <cls>`, padded on the left.
+    XlNet,
+    /// sentencepiece.bpe.model with the four fairseq tokens in front and `<mask>` at the end.
+    XlmRoberta,
+    /// sentencepiece.bpe.model with five tokens in front and `<mask>` at the end.
+    Camembert,
+    /// spiece.model as it is, `[CLS] A [SEP]`.
+    BigBird,
+    /// spm.model, `[CLS] A [SEP]`.
+    DebertaV2,
+    /// tokenizer.json only; begin and end tokens are put around the text as `add_bos_token` and `add_eos_token` say.
+    BosEos {
+        /// `add_bos_token` where the configuration is silent.
+        bos: bool,
+        /// Python also pads these on the left.
+        pad_left: bool,
+    },
+    /// tokenizer.json only, taken as it is.
+    Plain,
+}
+
+/// How a class turns a special token given as plain text into one with matching rules; `None` leaves it plain.
+pub(super) type Rules = Option<Rule>;
+
+/// The fields of Python's `AddedToken` that classes set; an open `normalized` means "unless special".
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    pub lstrip: bool,
+    pub normalized: Option<bool>,
+    pub special: bool,
+}
+
+/// The rules of one class, for `<mask>` and for the other roles.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dress {
+    pub mask: Rules,
+    pub others: Rules,
+}
+
+impl Dress {
+    /// Gives every plain-text role its rules.
+    pub fn apply(&self, special: &mut SpecialMap) {
+        for (role, slot) in ROLES.iter().zip(&mut special.roles) {
+            let rules = if *role == "mask_token" { self.mask } else { self.others };
+            if let (Some(SpecialToken::Text(text)), Some(rule)) = (&*slot, rules) {
+                *slot = Some(SpecialToken::Added(AddedToken {
+                    lstrip: rule.lstrip,
+                    normalized: rule.normalized,
+                    special: rule.special,
+                    ..AddedToken::new(text.clone())
+                }));
+            }
+        }
+    }
+}
+
+const fn rule(lstrip: bool, normalized: Option<bool>, special: bool) -> Rules {
+    Some(Rule { lstrip, normalized, special })
+}
+
+/// One tokenizer class: its Python name without `Fast`, the model types that use it, its defaults.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub name: &'static str,
+    pub model_types: &'static [&'static str],
+    pub kind: Kind,
+    /// Default special tokens in the order of [`super::special::ROLES`].
+    pub roles: [Option<&'static str>; 7],
+    pub additional: &'static [&'static str],
+}
+
+type Roles = [Option<&'static str>; 7];
+
+const NONE: Roles = [None; 7];
+const BERT: Roles = [None, None, Some("[UNK]"), Some("[SEP]"), Some("[PAD]"), Some("[CLS]"), Some("[MASK]")];
+const FAIRSEQ: Roles =
+    [Some("<s>"), Some("</s>"), Some("<unk>"), Some("</s>"), Some("<pad>"), Some("<s>"), Some("<mask>")];
+const DEBERTA: Roles =
+    [Some("[CLS]"), Some("[SEP]"), Some("[UNK]"), Some("[SEP]"), Some("[PAD]"), Some("[CLS]"), Some("[MASK]")];
+const END_OF_TEXT: Roles =
+    [Some("<|endoftext|>"), Some("<|endoftext|>"), Some("<|endoftext|>"), None, None, None, None];
+const LLAMA: Roles = [Some("<s>"), Some("</s>"), Some("<unk>"), None, None, None, None];
+
+const fn class(name: &'static str, kind: Kind, roles: Roles, model_types: &'static [&'static str]) -> Class {
+    Class { name, model_types, kind, roles, additional: &[] }
+}
+
+/// Every known class, from the `*_fast.py` files and `auto/tokenization_auto.py` of `transformers` 4.57.
+pub(super) static CLASSES: &[Class] = &[
+    class("BertTokenizer", Kind::Bert, BERT, &["bert", "ernie", "megatron-bert", "nezha", "qdqbert", "visual_bert"]),
+    class("DistilBertTokenizer", Kind::Bert, BERT, &["distilbert"]),
+    class("ElectraTokenizer", Kind::Bert, BERT, &["electra"]),
+    class("ConvBertTokenizer", Kind::Bert, BERT, &["convbert"]),
+    class("MobileBertTokenizer", Kind::Bert, BERT, &["mobilebert"]),
+    class("SqueezeBertTokenizer", Kind::Bert, BERT, &["squeezebert"]),
+    class("LayoutLMTokenizer", Kind::Bert, BERT, &["layoutlm"]),
+    class("LxmertTokenizer", Kind::Bert, BERT, &["lxmert"]),
+    class(
+        "MPNetTokenizer",
+        Kind::MpNet,
+        [Some("<s>"), Some("</s>"), Some("[UNK]"), Some("</s>"), Some("<pad>"), Some("<s>"), Some("<mask>")],
+        &["mpnet"],
+    ),
+    class(
+        "RobertaTokenizer",
+        Kind::Roberta,
+        FAIRSEQ,
+        &["roberta", "roberta-prelayernorm", "data2vec-text", "ibert", "mega", "mra"],
+    ),
+    class("LongformerTokenizer", Kind::Roberta, FAIRSEQ, &["longformer"]),
+    class("BartTokenizer", Kind::Roberta, FAIRSEQ, &["bart"]),
+    class(
+        "GPT2Tokenizer",
+        Kind::Gpt2,
+        END_OF_TEXT,
+        &["gpt2", "gpt_neo", "gptj", "gpt_bigcode", "opt", "starcoder2", "granite", "olmo3"],
+    ),
+    class("CodeGenTokenizer", Kind::Gpt2, END_OF_TEXT, &["codegen", "phi"]),
+    class(
+        "Qwen2Tokenizer",
+        Kind::Qwen2,
+        [None, Some("<|endoftext|>"), Some("<|endoftext|>"), None, Some("<|endoftext|>"), None, None],
+        &["qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "qwen3_next"],
+    ),
+    class("DebertaTokenizer", Kind::Deberta, DEBERTA, &["deberta"]),
+    class("OpenAIGPTTokenizer", Kind::OpenAiGpt, [None, None, Some("<unk>"), None, None, None, None], &["openai-gpt"]),
+    class(
+        "AlbertTokenizer",
+        Kind::Albert,
+        [Some("[CLS]"), Some("[SEP]"), Some("<unk>"), Some("[SEP]"), Some("<pad>"), Some("[CLS]"), Some("[MASK]")],
+        &["albert", "nystromformer", "yoso"],
+    ),
+    Class {
+        name: "XLNetTokenizer",
+        model_types: &["xlnet"],
+        kind: Kind::XlNet,
+        roles: [Some("<s>"), Some("</s>"), Some("<unk>"), Some("<sep>"), Some("<pad>"), Some("<cls>"), Some("<mask>")],
+        additional: &["<eop>", "<eod>"],
+    },
+    class("XLMRobertaTokenizer", Kind::XlmRoberta, FAIRSEQ, &["xlm-roberta", "xlm-roberta-xl", "xmod"]),
+    Class {
+        name: "CamembertTokenizer",
+        model_types: &["camembert"],
+        kind: Kind::Camembert,
+        roles: FAIRSEQ,
+        additional: &["<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"],
+    },
+    class(
+        "BigBirdTokenizer",
+        Kind::BigBird,
+        [Some("<s>"), Some("</s>"), Some("<unk>"), Some("[SEP]"), Some("<pad>"), Some("[CLS]"), Some("[MASK]")],
+        &["big_bird"],
+    ),
+    class("DebertaV2Tokenizer", Kind::DebertaV2, DEBERTA, &["deberta-v2"]),
+    class(
+        "LlamaTokenizer",
+        Kind::BosEos { bos: true, pad_left: true },
+        LLAMA,
+        &["llama", "mistral", "mixtral", "phi3"],
+    ),
+    class(
+        "GemmaTokenizer",
+        Kind::BosEos { bos: true, pad_left: true },
+        [Some("<bos>"), Some("<eos>"), Some("<unk>"), None, Some("<pad>"), None, None],
+        &["gemma", "gemma2", "gemma3", "gemma3_text"],
+    ),
+    class(
+        "CohereTokenizer",
+        Kind::BosEos { bos: true, pad_left: true },
+        [Some("<BOS_TOKEN>"), Some("<|END_OF_TURN_TOKEN|>"), Some("<UNK>"), None, None, None, None],
+        &["cohere", "cohere2"],
+    ),
+    class(
+        "GPTNeoXTokenizer",
+        Kind::BosEos { bos: false, pad_left: false },
+        END_OF_TEXT,
+        &["gpt_neox", "mamba", "mamba2", "mpt", "olmo", "olmo2", "olmoe", "rwkv", "stablelm"],
+    ),
+    class(
+        "BloomTokenizer",
+        Kind::Plain,
+        [Some("<s>"), Some("</s>"), Some("<unk>"), None, Some("<pad>"), None, None],
+        &["bloom"],
+    ),
+    class("PreTrainedTokenizer", Kind::Plain, NONE, &["modernbert", "falcon", "bitnet", "glm", "nemotron", "smollm3"]),
+];
+
+impl Class {
+    /// The class of this Python name, with or without `Fast`.
+    pub fn by_name(name: &str) -> Option<&'static Class> {
+        let name = name.strip_suffix("Fast").unwrap_or(name);
+        CLASSES.iter().find(|class| class.name == name)
+    }
+
+    /// The class that Python's AutoTokenizer takes for a model type.
+    pub fn by_model_type(model_type: &str) -> Option<&'static Class> {
+        CLASSES.iter().find(|class| class.model_types.contains(&model_type))
+    }
+
+    /// The class without any behaviour of its own: everything is in tokenizer.json.
+    pub fn plain() -> &'static Class {
+        static PLAIN: Class = class("PreTrainedTokenizer", Kind::Plain, NONE, &[]);
+        &PLAIN
+    }
+
+    /// The names of the classes whose old files can be read.
+    pub fn known_legacy() -> Vec<&'static str> {
+        CLASSES.iter().filter(|class| !class.legacy_files().is_empty()).map(|class| class.name).collect()
+    }
+
+    /// What the fast class makes of special tokens given as text.
+    pub fn fast_dress(&self) -> Dress {
+        let (mask, others) = match self.kind {
+            Kind::Albert => (rule(true, Some(false), false), None),
+            Kind::Roberta if self.name == "BartTokenizer" => (rule(true, Some(true), true), None),
+            Kind::Roberta => (rule(true, Some(false), false), None),
+            Kind::XlNet | Kind::XlmRoberta => (rule(true, None, false), None),
+            Kind::Camembert => (rule(true, None, true), None),
+            Kind::MpNet | Kind::BigBird => (rule(true, None, false), rule(false, None, false)),
+            Kind::Qwen2 => (None, rule(false, Some(false), true)),
+            _ => (None, None),
+        };
+        Dress { mask, others }
+    }
+
+    /// What the slow class, through which Python reads the old files, makes of them before the fast class does.
+    pub fn slow_dress(&self) -> Dress {
+        let (mask, others) = match self.kind {
+            Kind::Albert => (rule(true, Some(false), false), None),
+            Kind::Roberta if self.name == "BartTokenizer" => (rule(true, None, false), rule(false, None, false)),
+            Kind::Roberta => (rule(true, Some(false), false), rule(false, None, false)),
+            Kind::Gpt2 if self.name == "CodeGenTokenizer" => (None, rule(false, None, true)),
+            Kind::Gpt2 => (None, rule(false, None, false)),
+            Kind::XlNet | Kind::XlmRoberta => (rule(true, None, true), None),
+            Kind::Camembert => (rule(true, Some(false), true), None),
+            Kind::MpNet => (rule(true, None, true), rule(false, None, true)),
+            Kind::BigBird => (rule(true, None, false), rule(false, None, false)),
+            Kind::Deberta => (rule(true, None, false), rule(false, None, true)),
+            Kind::Qwen2 => (None, rule(false, Some(false), true)),
+            _ => (None, None),
+        };
+        Dress { mask, others }
+    }
+
+    /// Whether Python pads on the left unless told otherwise.
+    pub fn pads_left(&self) -> bool {
+        matches!(self.kind, Kind::XlNet | Kind::BosEos { pad_left: true, .. })
+    }
+
+    /// The old vocabulary files of the class; none if only tokenizer.json will do.
+    pub fn legacy_files(&self) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Bert | Kind::MpNet => &["vocab.txt"],
+            Kind::Roberta | Kind::Gpt2 | Kind::Qwen2 | Kind::Deberta | Kind::OpenAiGpt => &["vocab.json", "merges.txt"],
+            Kind::Albert | Kind::XlNet | Kind::BigBird => &["spiece.model"],
+            Kind::XlmRoberta | Kind::Camembert => &["sentencepiece.bpe.model"],
+            Kind::DebertaV2 => &["spm.model"],
+            Kind::BosEos { .. } | Kind::Plain => &[],
+        }
+    }
+
+    /// Whether the old file is a sentencepiece model, which is kept and saved byte for byte.
+    pub fn is_sentencepiece(&self) -> bool {
+        self.legacy_files().len() == 1 && self.legacy_files()[0].ends_with(".model")
+    }
+}

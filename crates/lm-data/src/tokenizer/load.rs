@@ -1,0 +1,267 @@
+//! From a folder to a tokenizer, step by step as Python's AutoTokenizer does it with its fast classes.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tokenizers::processors::template::{SpecialToken as TemplateToken, Template, TemplateProcessing};
+use tokenizers::{PostProcessorWrapper, Tokenizer};
+
+use super::class::{CLASSES, Kind};
+use super::error::TokenizerError;
+use super::settings::{self, Settings, TOKENIZER_FILE};
+use super::special::{AddedToken, SpecialToken};
+
+/// A tokenizer as Python would hold it: the backend and the settings that are saved beside it.
+pub(super) struct Loaded {
+    pub backend: Tokenizer,
+    pub settings: Settings,
+}
+
+pub(super) fn from_folder(dir: &Path) -> Result<Loaded, TokenizerError> {
+    let path = dir.join(TOKENIZER_FILE);
+    if let Some(text) = settings::read_text(&path)? {
+        let damaged = |error: &dyn std::fmt::Display| {
+            TokenizerError::invalid(
+                &path,
+                format!("not a tokenizer: {error}; the file is damaged or from a newer version"),
+            )
+        };
+        let value: Value = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
+        let tokens = value.get("added_tokens").and_then(Value::as_array);
+        let tokens = tokens.map_or(&[][..], Vec::as_slice);
+        let mut settings = settings::read(dir, Some(tokens))?;
+        let mut backend: Tokenizer = text.parse().map_err(|error| damaged(&error))?;
+        take_truncation_and_padding(&mut backend, &mut settings);
+        return finish(backend, settings, &path);
+    }
+    Err(no_files(dir))
+}
+
+fn no_files(dir: &Path) -> TokenizerError {
+    let mut names = vec![TOKENIZER_FILE.to_owned()];
+    for class in CLASSES {
+        let name = class.legacy_files().join(" with ");
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    TokenizerError::NoFiles { dir: dir.to_owned(), looked_for: names.join(", ") }
+}
+
+/// Truncation and padding stored in tokenizer.json must not act on training texts.
+/// As in Python they only tell which sides to use and which token pads, where the configuration does not.
+fn take_truncation_and_padding(backend: &mut Tokenizer, settings: &mut Settings) {
+    if let Some(truncation) = backend.get_truncation() {
+        settings.options.entry("truncation_side").or_insert_with(|| json!(truncation.direction.as_ref()));
+    }
+    if let Some(padding) = backend.get_padding() {
+        settings.options.entry("padding_side").or_insert_with(|| json!(padding.direction.as_ref()));
+        let Some(pad) = settings.special.role_mut("pad_token") else {
+            return;
+        };
+        if pad.is_none() {
+            *pad = Some(SpecialToken::Text(padding.pad_token.clone()));
+        }
+    }
+    // Removing truncation cannot fail: only setting it can.
+    let _ = backend.with_truncation(None);
+    backend.with_padding(None);
+}
+
+/// What Python's fast classes do after the backend exists: dress the special tokens, add what the
+/// backend lacks, and let the configuration's options override the backend's parts.
+fn finish(mut backend: Tokenizer, mut settings: Settings, path: &Path) -> Result<Loaded, TokenizerError> {
+    let class = settings.class;
+    class.fast_dress().apply(&mut settings.special);
+    add_special_tokens(&mut backend, &mut settings);
+    apply_prefix_space(&mut backend, &settings, path)?;
+    match class.kind {
+        Kind::Bert | Kind::MpNet => apply_bert_normalizer(&mut backend, &settings, path)?,
+        Kind::Roberta => apply_roberta_processor(&mut backend, &settings, path)?,
+        Kind::BosEos { bos, .. } => apply_bos_eos(&mut backend, &settings, bos, path)?,
+        _ => {}
+    }
+    Ok(Loaded { backend, settings })
+}
+
+/// Adds every configured token that the backend does not hold in just this form (`PreTrainedTokenizerFast.__init__`).
+fn add_special_tokens(backend: &mut Tokenizer, settings: &mut Settings) {
+    let present: Vec<AddedToken> = backend.get_added_tokens_decoder().values().map(AddedToken::from_backend).collect();
+    let special_texts: Vec<String> = settings.special.all().iter().map(|token| token.content().to_owned()).collect();
+
+    let mut to_add: Vec<AddedToken> = settings
+        .added_tokens
+        .values()
+        .map(|token| token.clone().fixed())
+        .filter(|token| !present.contains(token))
+        .collect();
+    let mut known: Vec<String> = present.iter().map(|token| token.content.clone()).collect();
+    known.extend(to_add.iter().map(|token| token.content.clone()));
+    for token in settings.special.all() {
+        match token {
+            SpecialToken::Text(text) if !known.contains(text) => {
+                let mut token = AddedToken::new(text.clone());
+                token.special = true;
+                to_add.push(token);
+            }
+            // A token with rules is added again even if its text is known: the new rules count.
+            SpecialToken::Added(token)
+                if !to_add.iter().any(|other| other.clone().fixed() == token.clone().fixed()) =>
+            {
+                to_add.push(token.clone());
+            }
+            _ => {}
+        }
+    }
+    for token in &mut to_add {
+        token.special |= special_texts.contains(&token.content);
+    }
+    let tokens: Vec<tokenizers::AddedToken> = to_add.iter().map(AddedToken::to_backend).collect();
+    backend.add_tokens(&tokens);
+    // Python's token objects are shared, so those in the roles are now marked special too.
+    settings.special.mark_special();
+}
+
+/// `add_prefix_space` of the configuration (off if absent) overrides a byte-level pre-tokenizer's own.
+fn apply_prefix_space(backend: &mut Tokenizer, settings: &Settings, path: &Path) -> Result<(), TokenizerError> {
+    let wanted = settings.flag("add_prefix_space", false);
+    let Some(pre_tokenizer) = backend.get_pre_tokenizer() else {
+        return Ok(());
+    };
+    let changed = with_json(pre_tokenizer, path, |state| {
+        if state.get("add_prefix_space").is_some_and(|now| *now != json!(wanted)) {
+            state["add_prefix_space"] = json!(wanted);
+            return true;
+        }
+        false
+    })?;
+    if let Some(pre_tokenizer) = changed {
+        backend.with_pre_tokenizer(Some::<tokenizers::PreTokenizerWrapper>(pre_tokenizer));
+    }
+    Ok(())
+}
+
+/// `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` override a BERT normaliser's own.
+fn apply_bert_normalizer(backend: &mut Tokenizer, settings: &Settings, path: &Path) -> Result<(), TokenizerError> {
+    let Some(normalizer) = backend.get_normalizer() else {
+        return Ok(());
+    };
+    let mut wanted = vec![
+        ("lowercase", json!(settings.flag("do_lower_case", true))),
+        ("strip_accents", settings.options.get("strip_accents").cloned().unwrap_or(Value::Null)),
+    ];
+    if settings.class.kind == Kind::Bert {
+        let chinese = settings.flag("tokenize_chinese_chars", true);
+        wanted.push(("handle_chinese_chars", json!(chinese)));
+    }
+    let changed = with_json(normalizer, path, |state| {
+        let mut changed = false;
+        for (name, value) in wanted {
+            if state.get(name).is_some_and(|now| *now != value) {
+                state[name] = value;
+                changed = true;
+            }
+        }
+        changed
+    })?;
+    if let Some(normalizer) = changed {
+        backend.with_normalizer(Some::<tokenizers::NormalizerWrapper>(normalizer));
+    }
+    Ok(())
+}
+
+/// `add_prefix_space` and `trim_offsets` override a RoBERTa post-processor's own.
+fn apply_roberta_processor(backend: &mut Tokenizer, settings: &Settings, path: &Path) -> Result<(), TokenizerError> {
+    let Some(processor) = backend.get_post_processor() else {
+        return Ok(());
+    };
+    let wanted = [
+        ("add_prefix_space", settings.flag("add_prefix_space", false)),
+        ("trim_offsets", settings.flag("trim_offsets", true)),
+    ];
+    let changed = with_json(processor, path, |state| {
+        let mut changed = false;
+        for (name, value) in wanted {
+            if state.get(name).is_some_and(|now| *now != json!(value)) {
+                state[name] = json!(value);
+                changed = true;
+            }
+        }
+        changed
+    })?;
+    if let Some(processor) = changed {
+        backend.with_post_processor(Some::<PostProcessorWrapper>(processor));
+    }
+    Ok(())
+}
+
+/// Replaces the post-processor by `bos A eos` as `add_bos_token` and `add_eos_token` say (Python's `update_post_processor`).
+fn apply_bos_eos(
+    backend: &mut Tokenizer,
+    settings: &Settings,
+    bos_by_default: bool,
+    path: &Path,
+) -> Result<(), TokenizerError> {
+    let bos = settings.flag("add_bos_token", bos_by_default);
+    let eos = settings.flag("add_eos_token", false);
+    let mut single = vec!["$A:0".to_owned()];
+    let mut tokens = Vec::new();
+    let mut use_role = |role: &str| -> Result<String, TokenizerError> {
+        let token = settings
+            .special
+            .role(role)
+            .ok_or_else(|| TokenizerError::invalid(path, format!("add_{role} is true but there is no {role}")))?;
+        let content = token.content().to_owned();
+        let id = backend.token_to_id(&content).unwrap_or_default();
+        tokens.push(TemplateToken::from((content.clone(), id)));
+        Ok(content)
+    };
+    let mut pair = Vec::new();
+    if bos {
+        let token = use_role("bos_token")?;
+        single.insert(0, format!("{token}:0"));
+        pair.push(format!("{token}:1"));
+    }
+    pair.push("$B:1".to_owned());
+    if eos {
+        let token = use_role("eos_token")?;
+        single.push(format!("{token}:0"));
+        pair.push(format!("{token}:1"));
+    }
+    let pair: Vec<String> = single.iter().cloned().chain(pair).collect();
+    backend.with_post_processor(Some(template(single, pair, tokens, path)?));
+    Ok(())
+}
+
+/// A post-processor from template pieces such as `[CLS]:0`, `$A:0`.
+pub(super) fn template(
+    single: Vec<String>,
+    pair: Vec<String>,
+    tokens: Vec<TemplateToken>,
+    path: &Path,
+) -> Result<TemplateProcessing, TokenizerError> {
+    let parse = |pieces: Vec<String>| {
+        Template::try_from(pieces)
+            .map_err(|error| TokenizerError::invalid(path, format!("special tokens do not fit a template: {error}")))
+    };
+    TemplateProcessing::builder()
+        .single(parse(single)?)
+        .pair(parse(pair)?)
+        .special_tokens(tokens)
+        .build()
+        .map_err(|error| TokenizerError::invalid(path, error.to_string()))
+}
+
+/// Edits a part of the backend through its JSON form; `None` if `edit` changed nothing.
+fn with_json<T: serde::Serialize + serde::de::DeserializeOwned>(
+    part: &T,
+    path: &Path,
+    edit: impl FnOnce(&mut Value) -> bool,
+) -> Result<Option<T>, TokenizerError> {
+    let invalid = |error: serde_json::Error| TokenizerError::invalid(path, error.to_string());
+    let mut state = serde_json::to_value(part).map_err(invalid)?;
+    if !edit(&mut state) {
+        return Ok(None);
+    }
+    serde_json::from_value(state).map(Some).map_err(invalid)
+}

@@ -1,0 +1,299 @@
+//! Tokenizers: any Hugging Face tokenizer folder, read and written as Python's `transformers` 4.57 does.
+
+mod class;
+mod error;
+mod load;
+mod settings;
+mod special;
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokenizers::{ModelWrapper, PostProcessor, PreTokenizerWrapper, Tokenizer};
+
+pub use error::TokenizerError;
+
+use settings::Settings;
+use special::SpecialToken;
+
+/// A side of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Before the first token.
+    Left,
+    /// After the last token.
+    Right,
+}
+
+/// One encoded text, its special tokens added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// 1 for each token that was added around the text, 0 for each token of the text itself.
+    pub special_tokens_mask: Vec<u8>,
+}
+
+/// Ids of the special tokens, as Python's `mask_token_id` and so on give them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// `mask_token_id`.
+    pub mask: Option<u32>,
+    /// `pad_token_id`.
+    pub pad: Option<u32>,
+    /// `cls_token_id`.
+    pub cls: Option<u32>,
+    /// `sep_token_id`.
+    pub sep: Option<u32>,
+    /// `bos_token_id`.
+    pub bos: Option<u32>,
+    /// `eos_token_id`.
+    pub eos: Option<u32>,
+    /// `unk_token_id`.
+    pub unk: Option<u32>,
+    /// `all_special_ids`: each of the above once, then the additional special tokens.
+    pub all_special_ids: Vec<u32>,
+}
+
+/// A tokenizer with the settings that Python keeps beside it.
+#[derive(Clone, Debug)]
+pub struct LmTokenizer {
+    backend: Tokenizer,
+    settings: Settings,
+    special: SpecialTokens,
+    /// Tokens put before and after every text.
+    prefix: Vec<u32>,
+    suffix: Vec<u32>,
+    /// By id: whether the token begins a word.
+    word_starts: Vec<bool>,
+    fingerprint: String,
+}
+
+impl LmTokenizer {
+    /// Reads a tokenizer from a folder: tokenizer.json, or the old vocabulary files of a known class, each with
+    /// tokenizer_config.json, special_tokens_map.json and added_tokens.json where they exist.
+    ///
+    /// # Errors
+    /// If the folder holds no tokenizer, or a file of it cannot be read or contradicts another.
+    pub fn from_folder(dir: &Path) -> Result<Self, TokenizerError> {
+        let loaded = load::from_folder(dir)?;
+        Self::new(loaded.backend, loaded.settings, dir)
+    }
+
+    fn new(backend: Tokenizer, settings: Settings, dir: &Path) -> Result<Self, TokenizerError> {
+        check_ids(&backend, dir)?;
+        let (prefix, suffix) = surroundings(&backend, dir)?;
+        let special = special_ids(&backend, &settings);
+        let word_starts = word_starts(&backend);
+        let text = backend.to_string(false).map_err(|error| TokenizerError::invalid(dir, error.to_string()))?;
+        let mut hash = Sha256::new();
+        hash.update(text.as_bytes());
+        hash.update(truncates_left(&settings).to_string().as_bytes());
+        let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { backend, settings, special, prefix, suffix, word_starts, fingerprint })
+    }
+
+    /// Encodes texts in parallel, with special tokens around each. With `truncate_to`, a sequence has at most so
+    /// many tokens, the special ones counted; what is cut is the end of the text (its beginning if the
+    /// tokenizer says `truncation_side: left`).
+    ///
+    /// # Errors
+    /// If a text cannot be encoded, or `truncate_to` leaves no room beside the special tokens.
+    pub fn encode_batch(&self, texts: &[&str], truncate_to: Option<usize>) -> Result<Vec<Encoded>, TokenizerError> {
+        let added = self.num_special_tokens_to_add();
+        let room = match truncate_to {
+            None => usize::MAX,
+            Some(max_length) if max_length > added => max_length - added,
+            Some(max_length) => {
+                return Err(TokenizerError::NoRoom { max_length, special_tokens: added });
+            }
+        };
+        texts.par_iter().map(|text| self.encode_one(text, room)).collect()
+    }
+
+    /// Encodes one text; `room` is the largest number of tokens of the text itself.
+    fn encode_one(&self, text: &str, room: usize) -> Result<Encoded, TokenizerError> {
+        let encoding = self.backend.encode_fast(text, false).map_err(|error| TokenizerError::Encode {
+            text: text.chars().take(40).collect(),
+            message: error.to_string(),
+        })?;
+        let ids = encoding.get_ids();
+        let kept = if ids.len() <= room {
+            ids
+        } else if truncates_left(&self.settings) {
+            &ids[ids.len() - room..]
+        } else {
+            &ids[..room]
+        };
+        let mut special_tokens_mask = vec![1; self.prefix.len() + kept.len() + self.suffix.len()];
+        special_tokens_mask[self.prefix.len()..][..kept.len()].fill(0);
+        Ok(Encoded { ids: [&self.prefix, kept, &self.suffix].concat(), special_tokens_mask })
+    }
+
+    /// The text of `ids`, special tokens included; ids outside the vocabulary are left out.
+    pub fn decode(&self, ids: &[u32]) -> String {
+        let tokens: Vec<String> = ids.iter().filter_map(|id| self.token(*id)).collect();
+        self.backend.decode(ids, false).unwrap_or_else(|_| tokens.join(" "))
+    }
+
+    /// The token with this id, as the vocabulary spells it.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.backend.id_to_token(id)
+    }
+
+    /// The id of this token, as the vocabulary spells it.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.backend.token_to_id(token)
+    }
+
+    /// Python's `len(tokenizer)`: the vocabulary with the added tokens.
+    #[expect(clippy::len_without_is_empty, reason = "no tokenizer is empty")]
+    pub fn len(&self) -> usize {
+        self.backend.get_vocab_size(true)
+    }
+
+    /// The largest id that the tokenizer can give; above `len() - 1` where the vocabulary has holes.
+    pub fn max_id(&self) -> u32 {
+        self.word_starts.len().saturating_sub(1) as u32
+    }
+
+    /// Ids of the special tokens.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// `model_max_length`, `usize::MAX` where there is no limit.
+    pub fn model_max_length(&self) -> usize {
+        // Python writes its "no limit" as 1e30, which does not fit an integer here.
+        let options = &self.settings.options;
+        options
+            .get("model_max_length")
+            .or_else(|| options.get("max_len"))
+            .and_then(|value| value.as_u64())
+            .and_then(|value| usize::try_from(value).ok())
+            .unwrap_or(usize::MAX)
+    }
+
+    /// The side on which batches are padded.
+    pub fn padding_side(&self) -> Side {
+        match self.settings.options.get("padding_side").and_then(Value::as_str) {
+            Some("left") => Side::Left,
+            Some(_) => Side::Right,
+            None if self.settings.class.pads_left() => Side::Left,
+            None => Side::Right,
+        }
+    }
+
+    /// Whether the token with this id begins a word (`##ing` does not, `Ġthe` does), for whole-word masking.
+    /// The first token of a text begins one in any case.
+    pub fn is_word_start(&self, id: u32) -> bool {
+        self.word_starts.get(id as usize).copied().unwrap_or(true)
+    }
+
+    /// Hash of everything that decides which ids a text gets, for keys of caches.
+    pub fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+
+    /// How many special tokens [`encode_batch`](Self::encode_batch) puts around a text.
+    pub fn num_special_tokens_to_add(&self) -> usize {
+        self.prefix.len() + self.suffix.len()
+    }
+}
+
+/// Refuses ids so far above the number of tokens that no embedding could be meant.
+fn check_ids(backend: &Tokenizer, dir: &Path) -> Result<(), TokenizerError> {
+    let size = backend.get_vocab_size(true);
+    let vocab = backend.get_vocab(true);
+    match vocab.iter().max_by_key(|(_, id)| **id) {
+        Some((token, id)) if *id as usize > size * 2 + 65_536 => Err(TokenizerError::invalid(
+            dir,
+            format!("token {token:?} has id {id}, but the vocabulary has {size} tokens; the vocabulary is damaged"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Which ids begin a word: those without WordPiece's `##`, with byte-level BPE's `Ġ`, with sentencepiece's `▁`.
+/// Tokens that were added to the vocabulary are words of their own; a model that marks no word starts has one word per token.
+fn word_starts(backend: &Tokenizer) -> Vec<bool> {
+    let continuation = match backend.get_model() {
+        ModelWrapper::WordPiece(model) => Some(model.continuing_subword_prefix.clone()),
+        _ => None,
+    };
+    let start = backend.get_pre_tokenizer().and_then(start_mark);
+    let vocab = backend.get_vocab(true);
+    let size = vocab.values().max().map_or(0, |max| *max as usize + 1);
+    let mut starts = vec![true; size];
+    for (token, id) in vocab {
+        starts[id as usize] = match (&continuation, start) {
+            (Some(prefix), _) => prefix.is_empty() || !token.starts_with(prefix.as_str()),
+            (None, Some(mark)) => token.starts_with(mark),
+            (None, None) => true,
+        };
+    }
+    for id in backend.get_added_tokens_decoder().into_keys() {
+        starts[id as usize] = true;
+    }
+    starts
+}
+
+/// The character with which the pre-tokenizer marks the beginning of a word.
+fn start_mark(pre_tokenizer: &PreTokenizerWrapper) -> Option<char> {
+    match pre_tokenizer {
+        PreTokenizerWrapper::ByteLevel(_) => Some('Ġ'),
+        PreTokenizerWrapper::Metaspace(metaspace) => Some(metaspace.get_replacement()),
+        PreTokenizerWrapper::Sequence(sequence) => sequence.as_ref().iter().find_map(start_mark),
+        _ => None,
+    }
+}
+
+fn truncates_left(settings: &Settings) -> bool {
+    settings.options.get("truncation_side").and_then(Value::as_str) == Some("left")
+}
+
+/// The tokens that the post-processor puts before and after a text, found by letting it process one token.
+fn surroundings(backend: &Tokenizer, dir: &Path) -> Result<(Vec<u32>, Vec<u32>), TokenizerError> {
+    let Some(processor) = backend.get_post_processor() else {
+        return Ok((Vec::new(), Vec::new()));
+    };
+    const TEXT: u32 = u32::MAX;
+    let token = tokenizers::Token::new(TEXT, "text".to_owned(), (0, 4));
+    let encoding = tokenizers::Encoding::from_tokens(vec![token], 0);
+    let processed = processor
+        .process(encoding, None, true)
+        .map_err(|error| TokenizerError::invalid(dir, format!("post-processor: {error}")))?;
+    let ids = processed.get_ids();
+    let mut parts = ids.split(|id| *id == TEXT);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(prefix), Some(suffix), None) => Ok((prefix.to_vec(), suffix.to_vec())),
+        _ => Err(TokenizerError::invalid(dir, "the tokenizer's post-processor does not keep the text exactly once")),
+    }
+}
+
+fn special_ids(backend: &Tokenizer, settings: &Settings) -> SpecialTokens {
+    let id = |token: &SpecialToken| backend.token_to_id(token.content());
+    let unk = settings.special.role("unk_token").and_then(id);
+    // As in Python, a special token that has no id of its own counts as unknown.
+    let role = |name: &str| settings.special.role(name).and_then(|token| id(token).or(unk));
+    let mut all_special_ids: Vec<u32> = Vec::new();
+    for token in settings.special.all() {
+        if let Some(id) = id(token).or(unk) {
+            if !all_special_ids.contains(&id) {
+                all_special_ids.push(id);
+            }
+        }
+    }
+    SpecialTokens {
+        mask: role("mask_token"),
+        pad: role("pad_token"),
+        cls: role("cls_token"),
+        sep: role("sep_token"),
+        bos: role("bos_token"),
+        eos: role("eos_token"),
+        unk,
+        all_special_ids,
+    }
+}

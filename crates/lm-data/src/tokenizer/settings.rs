@@ -1,0 +1,264 @@
+//! What the configuration files beside a tokenizer say, combined as Python's `from_pretrained` does it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::class::Class;
+use super::error::TokenizerError;
+use super::special::{AddedToken, ROLES, SpecialMap, SpecialToken};
+
+pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
+pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
+pub(super) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+pub(super) const ADDED_TOKENS_FILE: &str = "added_tokens.json";
+
+/// The arguments with which Python would construct the tokenizer class.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// Python's name of the class, without `Fast`; also a class unknown to this crate.
+    pub class_name: String,
+    /// What is known of that class; the plain class if it is unknown.
+    pub class: &'static Class,
+    /// Everything in tokenizer_config.json that is neither a token nor the class.
+    pub options: Map<String, Value>,
+    pub special: SpecialMap,
+    /// `added_tokens_decoder`, or what replaces it in older folders.
+    pub added_tokens: BTreeMap<u32, AddedToken>,
+}
+
+impl Settings {
+    pub fn flag(&self, name: &str, default: bool) -> bool {
+        self.options.get(name).and_then(Value::as_bool).unwrap_or(default)
+    }
+}
+
+/// Reads a JSON object from a file; `None` if there is no such file.
+pub(super) fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, TokenizerError> {
+    let Some(text) = read_text(path)? else {
+        return Ok(None);
+    };
+    match serde_json::from_str(&text) {
+        Ok(Value::Object(map)) => Ok(Some(map)),
+        Ok(_) => Err(TokenizerError::invalid(path, "not a JSON object")),
+        Err(error) => Err(TokenizerError::invalid(
+            path,
+            format!("not valid JSON: {error}; the file is damaged, copy or download it again"),
+        )),
+    }
+}
+
+/// Reads a UTF-8 file; `None` if there is no such file.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
+    match read_bytes(path)? {
+        None => Ok(None),
+        Some(bytes) => String::from_utf8(bytes).map(Some).map_err(|error| {
+            let line =
+                error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+            TokenizerError::invalid(path, format!("line {line} is not valid UTF-8"))
+        }),
+    }
+}
+
+/// Reads a file; `None` if there is no such file.
+pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(TokenizerError::Io { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// Reads the configuration files of `dir`. `backend_tokens` is the `added_tokens` list of tokenizer.json, if there is one.
+pub(super) fn read(dir: &Path, backend_tokens: Option<&[Value]>) -> Result<Settings, TokenizerError> {
+    let config_path = dir.join(CONFIG_FILE);
+    let mut options = read_object(&config_path)?.unwrap_or_default();
+    let (class_name, class) = find_class(dir, &mut options, backend_tokens.is_some())?;
+    untag_tokens(&mut options);
+
+    let invalid_token = |path: &PathBuf, name: &str| {
+        TokenizerError::invalid(path, format!("\"{name}\" is neither a string nor a token object"))
+    };
+
+    // Python reads the older files only where tokenizer_config.json does not list the added tokens itself.
+    let mut added_tokens = BTreeMap::new();
+    let mut by_content = HashMap::new();
+    if let Some(listed) = options.remove("added_tokens_decoder") {
+        let listed = listed.as_object().cloned().unwrap_or_default();
+        for (id, token) in &listed {
+            let token: Option<AddedToken> = token.as_object().and_then(AddedToken::from_json);
+            let (Ok(id), Some(token)) = (id.parse::<u32>(), token) else {
+                return Err(TokenizerError::invalid(
+                    &config_path,
+                    format!("\"added_tokens_decoder\" entry \"{id}\" is not an id with a token object"),
+                ));
+            };
+            by_content.insert(token.content.clone(), token.clone());
+            added_tokens.insert(id, token);
+        }
+    } else {
+        let map_path = dir.join(SPECIAL_TOKENS_FILE);
+        for (name, value) in read_object(&map_path)?.unwrap_or_default() {
+            let value = mark_special(value);
+            let value = match (name.as_str(), value) {
+                ("additional_special_tokens", Value::Array(listed)) => {
+                    let mut all = match options.remove(&name) {
+                        Some(Value::Array(earlier)) => earlier,
+                        _ => Vec::new(),
+                    };
+                    for token in listed {
+                        if !all.contains(&token) {
+                            all.push(token);
+                        }
+                    }
+                    Value::Array(all)
+                }
+                (_, value) => value,
+            };
+            options.insert(name, value);
+        }
+        let added_path = dir.join(ADDED_TOKENS_FILE);
+        if let Some(listed) = read_object(&added_path)? {
+            let special = special_contents(&options);
+            for (content, id) in listed {
+                let Some(id) = id.as_u64().and_then(|id| u32::try_from(id).ok()) else {
+                    return Err(TokenizerError::invalid(
+                        &added_path,
+                        format!("the id of {content:?} is not a whole number"),
+                    ));
+                };
+                let mut token = AddedToken::new(content);
+                token.special = special.contains(&token.content);
+                added_tokens.insert(id, token.fixed());
+            }
+        }
+        for token in backend_tokens.unwrap_or_default() {
+            let id = token.get("id").and_then(Value::as_u64);
+            let token = token.as_object().and_then(AddedToken::from_json);
+            if let (Some(id), Some(token)) = (id.and_then(|id| u32::try_from(id).ok()), token) {
+                by_content.insert(token.content.clone(), token.clone());
+                added_tokens.insert(id, token);
+            }
+        }
+    }
+
+    // A role given by its text is the added token of that text, with that token's matching rules.
+    let mut special = SpecialMap::default();
+    for (index, role) in ROLES.iter().enumerate() {
+        special.roles[index] = match options.remove(*role) {
+            None => class.roles[index].map(|text| SpecialToken::Text(text.to_owned())),
+            Some(Value::Null) => None,
+            Some(value) => {
+                let token = SpecialToken::from_json(&value).ok_or_else(|| invalid_token(&config_path, role))?;
+                Some(match by_content.get(token.content()) {
+                    Some(added) => SpecialToken::Added(added.clone()),
+                    None => token,
+                })
+            }
+        };
+    }
+    special.additional = match options.remove("additional_special_tokens") {
+        None => class.additional.iter().map(|text| SpecialToken::Text((*text).to_owned())).collect(),
+        Some(Value::Null) => Vec::new(),
+        Some(Value::Array(listed)) => listed
+            .iter()
+            .map(SpecialToken::from_json)
+            .collect::<Option<_>>()
+            .ok_or_else(|| invalid_token(&config_path, "additional_special_tokens"))?,
+        Some(_) => {
+            return Err(TokenizerError::invalid(&config_path, "\"additional_special_tokens\" is not a list"));
+        }
+    };
+    if let Some(Value::Object(extra)) = options.get("extra_special_tokens") {
+        for (name, value) in extra {
+            let token = SpecialToken::from_json(value).ok_or_else(|| invalid_token(&config_path, name))?;
+            special.extra.push((name.clone(), token));
+        }
+    }
+    Ok(Settings { class_name, class, options, special, added_tokens })
+}
+
+/// The class named by tokenizer_config.json, else by config.json, else the one of config.json's model type.
+fn find_class(
+    dir: &Path,
+    options: &mut Map<String, Value>,
+    has_tokenizer_file: bool,
+) -> Result<(String, &'static Class), TokenizerError> {
+    let mut found = "neither tokenizer_config.json names a tokenizer_class nor config.json a model_type";
+    let mut unknown = None;
+    if let Some(Value::String(name)) = options.remove("tokenizer_class") {
+        unknown = Some(name);
+    } else if let Some(config) = read_object(&dir.join("config.json"))? {
+        if let Some(name) = config.get("tokenizer_class").and_then(Value::as_str) {
+            unknown = Some(name.to_owned());
+        } else if let Some(model_type) = config.get("model_type").and_then(Value::as_str) {
+            if let Some(class) = Class::by_model_type(model_type) {
+                return Ok((class.name.to_owned(), class));
+            }
+            found = "the model_type in config.json has no tokenizer class here";
+        }
+    }
+    let known = |class: &&Class| has_tokenizer_file || !class.legacy_files().is_empty();
+    if let Some(class) = unknown.as_deref().and_then(Class::by_name).filter(known) {
+        return Ok((class.name.to_owned(), class));
+    }
+    if has_tokenizer_file {
+        // tokenizer.json describes the whole tokenizer; an unknown class only lacks defaults that its files rarely leave out.
+        let name = unknown.unwrap_or_else(|| "PreTrainedTokenizerFast".to_owned());
+        let name = name.strip_suffix("Fast").unwrap_or(&name).to_owned();
+        return Ok((name, Class::plain()));
+    }
+    Err(TokenizerError::UnknownClass {
+        dir: dir.to_owned(),
+        found: match unknown {
+            Some(name) => format!("the old files of tokenizer_class \"{name}\" are not supported"),
+            None => found.to_owned(),
+        },
+        known: Class::known_legacy().join(", "),
+    })
+}
+
+/// Drops Python's type tag from every token object; the fields that remain say the same.
+fn untag_tokens(options: &mut Map<String, Value>) {
+    fn untag(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.shift_remove("__type");
+                map.values_mut().for_each(untag);
+            }
+            Value::Array(list) => list.iter_mut().for_each(untag),
+            _ => {}
+        }
+    }
+    options.values_mut().for_each(untag);
+}
+
+/// Token objects in special_tokens_map.json are special although they do not say so.
+fn mark_special(value: Value) -> Value {
+    match value {
+        Value::Object(mut map) => {
+            map.insert("special".to_owned(), Value::Bool(true));
+            Value::Object(map)
+        }
+        Value::Array(list) => Value::Array(list.into_iter().map(mark_special).collect()),
+        other => other,
+    }
+}
+
+/// The texts of all special tokens that the configuration names.
+fn special_contents(options: &Map<String, Value>) -> Vec<String> {
+    let mut contents = Vec::new();
+    let mut push = |value: &Value| {
+        if let Some(token) = SpecialToken::from_json(value) {
+            contents.push(token.content().to_owned());
+        }
+    };
+    for role in ROLES {
+        options.get(role).map(&mut push);
+    }
+    if let Some(Value::Array(list)) = options.get("additional_special_tokens") {
+        list.iter().for_each(push);
+    }
+    contents
+}

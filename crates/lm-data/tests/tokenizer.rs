@@ -1,0 +1,111 @@
+//! Tokenizers against what Python's `transformers` makes of the same folders and texts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lm_data::tokenizer::{LmTokenizer, Side};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizers")
+}
+
+fn shared() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared")
+}
+
+/// The folder without its tokenizer.json, as old repositories are.
+fn legacy_copy(folder: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap();
+        if name != "tokenizer.json" {
+            fs::copy(&path, copy.path().join(name)).unwrap();
+        }
+    }
+    copy
+}
+
+fn numbers<T: TryFrom<u64>>(value: &Value) -> Vec<T> {
+    let list = value.as_array().unwrap().iter();
+    list.map(|n| T::try_from(n.as_u64().unwrap()).ok().unwrap()).collect()
+}
+
+/// SHA-256 over each line's number of ids and ids, as little-endian int32.
+fn hash_lines(tokenizer: &LmTokenizer, file: &Path) -> String {
+    let text = fs::read_to_string(file).unwrap();
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut digest = Sha256::new();
+    for encoded in tokenizer.encode_batch(&lines, None).unwrap() {
+        digest.update(i32::try_from(encoded.ids.len()).unwrap().to_le_bytes());
+        for id in encoded.ids {
+            digest.update(i32::try_from(id).unwrap().to_le_bytes());
+        }
+    }
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn check(folder: &Path, expected: &Value, data: &Path) {
+    let tokenizer = LmTokenizer::from_folder(folder).unwrap();
+    let name = folder.display();
+    assert_eq!(tokenizer.len() as u64, expected["vocab_size"].as_u64().unwrap(), "{name}");
+    let limit = tokenizer.model_max_length().min(i32::MAX as usize);
+    assert_eq!(limit as u64, expected["model_max_length"].as_u64().unwrap(), "{name}");
+    let side = match expected["padding_side"].as_str().unwrap() {
+        "left" => Side::Left,
+        _ => Side::Right,
+    };
+    assert_eq!(tokenizer.padding_side(), side, "{name}");
+    let special = tokenizer.special();
+    for (role, id) in [
+        ("mask", special.mask),
+        ("pad", special.pad),
+        ("cls", special.cls),
+        ("sep", special.sep),
+        ("bos", special.bos),
+        ("eos", special.eos),
+        ("unk", special.unk),
+    ] {
+        assert_eq!(id.map(u64::from), expected["special"][role].as_u64(), "{name}: {role}");
+    }
+    for case in expected["awkward"].as_array().unwrap() {
+        let text = case["text"].as_str().unwrap();
+        let encoded = &tokenizer.encode_batch(&[text], None).unwrap()[0];
+        assert_eq!(encoded.ids, numbers::<u32>(&case["ids"]), "{name}: {text:?}");
+        assert_eq!(encoded.special_tokens_mask, numbers::<u8>(&case["special_tokens_mask"]), "{name}: {text:?}");
+    }
+    let file = data.join(expected["file"]["file"].as_str().unwrap());
+    if file.exists() {
+        assert_eq!(
+            hash_lines(&tokenizer, &file),
+            expected["file"]["sha256"].as_str().unwrap(),
+            "{name}: {}",
+            file.display()
+        );
+    }
+}
+
+fn check_all(root: &Path) {
+    let expected = fs::read_to_string(root.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    for (name, expected) in expected.as_object().unwrap() {
+        let folder = root.join(name);
+        check(&folder, expected, &shared().join("data"));
+        // check(legacy_copy(&folder).path(), expected, &shared().join("data"));
+    }
+}
+
+#[test]
+fn small_tokenizers_equal_python() {
+    check_all(&fixtures());
+}
+
+#[test]
+fn reference_tokenizers_equal_python() {
+    let root = shared().join("reference/tokenizers");
+    if root.exists() {
+        check_all(&root);
+    }
+}
