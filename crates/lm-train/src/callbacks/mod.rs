@@ -9,16 +9,23 @@
 //!
 //! No callback can end or change a run: one that fails (a full disk, say) is named in a warning and left out from then on.
 
+pub mod console;
 mod early_stopping;
+pub(crate) mod format;
+mod log_file;
 mod record;
 mod state;
+mod tensorboard;
 
 use std::fmt;
 use std::path::Path;
 
+pub use console::Console;
 pub use early_stopping::EarlyStopping;
+pub use log_file::{LOG_FILE_NAME, LogFile};
 pub use record::{LogRecord, LogValue, round, speed_metrics};
 pub use state::{StateError, TRAINER_STATE_NAME, TrainerState, steps_of};
+pub use tensorboard::{TensorBoard, default_logging_dir};
 
 /// Why a callback could not do its work: one line that names the file.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,93 @@
+//! Numbers and times for people.
+
+/// A number with five significant digits, written as C's `%.5g`: `5.1002`, `4.5e-05`, `12346`.
+pub(crate) fn short_number(value: f64) -> String {
+    const DIGITS: i32 = 5;
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let scientific = format!("{value:.*e}", DIGITS as usize - 1);
+    let Some((mantissa, Ok(exponent))) = scientific.split_once('e').map(|(m, e)| (m, e.parse::<i32>())) else {
+        return value.to_string().to_lowercase(); // nan, inf
+    };
+    if (-4..DIGITS).contains(&exponent) {
+        let decimals = usize::try_from(DIGITS - 1 - exponent).unwrap_or(0);
+        without_trailing_zeros(&format!("{value:.decimals$}")).to_owned()
+    } else {
+        let sign = if exponent < 0 { '-' } else { '+' };
+        format!("{}e{sign}{:02}", without_trailing_zeros(mantissa), exponent.abs())
+    }
+}
+
+fn without_trailing_zeros(number: &str) -> &str {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
+}
+
+/// `1:02:03`, or `2d 1:02:03` from a day on.
+pub(crate) fn duration(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    let days = if days > 0 { format!("{days}d ") } else { String::new() };
+    format!("{days}{hours}:{minutes:02}:{:02}", seconds % 60)
+}
+
+/// `1,234,567`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_c_writes_them() {
+        let shown = [
+            5.100_23,
+            4.5e-5,
+            123_456.0,
+            99_999.6,
+            0.0,
+            1.0,
+            -0.000_123_456,
+            1e-4,
+            12_345.4,
+            1e300,
+            f64::NAN,
+            f64::NEG_INFINITY,
+        ]
+        .map(short_number);
+        let expected = [
+            "5.1002",
+            "4.5e-05",
+            "1.2346e+05",
+            "1e+05",
+            "0",
+            "1",
+            "-0.00012346",
+            "0.0001",
+            "12345",
+            "1e+300",
+            "nan",
+            "-inf",
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn times_and_counts_are_readable() {
+        assert_eq!(
+            [0.4, 59.6, 3723.0, 180_000.0, -1.0].map(duration),
+            ["0:00:00", "0:01:00", "1:02:03", "2d 2:00:00", "0:00:00"]
+        );
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,285 @@
+//! TensorBoard event files, with the tags that Python's `TensorBoardCallback` uses.
+//!
+//! A file is a sequence of TFRecords, each an `Event` message of TensorFlow's `event.proto`. The few fields needed are
+//! encoded here by hand: the crates that write event files are unmaintained and bring a protobuf runtime.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, TrainerState};
+
+/// Writes every log record to an event file.
+#[derive(Debug)]
+pub struct TensorBoard {
+    logging_dir: PathBuf,
+    texts: Vec<(String, String)>,
+    events: Option<EventFile>,
+}
+
+impl TensorBoard {
+    /// Event files go to `logging_dir`. `texts` are shown in TensorBoard's text tab; Python writes the arguments as
+    /// `args` and the model's configuration as `model_config`, both as JSON.
+    pub fn new(logging_dir: PathBuf, texts: Vec<(String, String)>) -> Self {
+        Self { logging_dir, texts, events: None }
+    }
+
+    /// Lets `what` append to the event file, which begins when it is first needed, at the time given to it.
+    fn write(&mut self, what: impl FnOnce(&mut EventFile, f64) -> io::Result<()>) -> CallbackResult {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let events = match &mut self.events {
+            Some(events) => Ok(events),
+            none => EventFile::create(&self.logging_dir, now).map(|events| none.insert(events)),
+        };
+        events.and_then(|events| what(events, now)).map_err(CallbackError::at(&self.logging_dir))
+    }
+}
+
+/// The default of `--logging_dir`: `OUTPUT_DIR/runs/Nov23_16-47-37_host`, in local time as in Python.
+pub fn default_logging_dir(output_dir: &Path) -> PathBuf {
+    let now = chrono::Local::now().format("%b%d_%H-%M-%S");
+    output_dir.join("runs").join(format!("{now}_{}", gethostname::gethostname().display()))
+}
+
+impl Callback for TensorBoard {
+    fn on_train_begin(&mut self, state: &TrainerState) -> CallbackResult {
+        let texts = std::mem::take(&mut self.texts);
+        self.write(|events, now| {
+            if state.global_step > 0 {
+                events.restart_after(now, state.global_step)?;
+            }
+            texts.iter().try_for_each(|(tag, text)| events.text(now, tag, text))
+        })
+    }
+
+    fn on_log(&mut self, state: &TrainerState, record: &LogRecord) -> CallbackResult {
+        self.write(|events, now| events.scalars(now, state.global_step, record))
+    }
+
+    fn on_train_end(&mut self, _state: &TrainerState, _outcome: &Outcome) -> CallbackResult {
+        match self.events.take() {
+            Some(events) => events.file.sync_all().map_err(CallbackError::at(&self.logging_dir)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The tag of a value: Python's `rewrite_logs`, and perplexity, which Python does not log, beside the evaluation's loss.
+fn tag(name: &str) -> String {
+    if name == LogRecord::PERPLEXITY {
+        return format!("eval/{name}");
+    }
+    for split in ["eval", "test"] {
+        if let Some(rest) = name.strip_prefix(split).and_then(|rest| rest.strip_prefix('_')) {
+            return format!("{split}/{rest}");
+        }
+    }
+    format!("train/{name}")
+}
+
+/// One `events.out.tfevents.…` file.
+#[derive(Debug)]
+struct EventFile {
+    file: File,
+}
+
+impl EventFile {
+    fn create(folder: &Path, now: f64) -> io::Result<Self> {
+        fs::create_dir_all(folder)?;
+        let host = gethostname::gethostname();
+        let name = format!("events.out.tfevents.{now:010.0}.{}.{}.0", host.display(), std::process::id());
+        let mut events = Self { file: File::create(folder.join(name))? };
+        let mut version = Message::event(now, 0);
+        version.bytes(3, b"brain.Event:2");
+        events.append(&version)?;
+        Ok(events)
+    }
+
+    /// Tells readers to forget what an earlier file says about later steps.
+    fn restart_after(&mut self, now: f64, step: u64) -> io::Result<()> {
+        const START: u64 = 1;
+        let mut session_log = Message::default();
+        session_log.varint(1, START);
+        let mut event = Message::event(now, step + 1);
+        event.bytes(7, &session_log.0);
+        self.append(&event)
+    }
+
+    fn scalars(&mut self, now: f64, step: u64, record: &LogRecord) -> io::Result<()> {
+        let mut summary = Message::default();
+        for (name, value) in record.iter().filter(|(name, _)| *name != "step") {
+            let number = match value {
+                LogValue::Text(_) => continue,
+                LogValue::Integer(count) => *count as f32,
+                LogValue::Number(number) => *number as f32,
+            };
+            let mut value = Message::default();
+            value.bytes(1, tag(name).as_bytes());
+            value.float(2, number);
+            summary.bytes(1, &value.0);
+        }
+        let mut event = Message::event(now, step);
+        event.bytes(5, &summary.0);
+        self.append(&event)
+    }
+
+    /// A tensor with one string, marked for the text plugin.
+    fn text(&mut self, now: f64, tag: &str, text: &str) -> io::Result<()> {
+        const DT_STRING: u64 = 7;
+        let mut plugin = Message::default();
+        plugin.bytes(1, b"text");
+        let mut metadata = Message::default();
+        metadata.bytes(1, &plugin.0);
+        let (mut size, mut shape) = (Message::default(), Message::default());
+        size.varint(1, 1);
+        shape.bytes(2, &size.0);
+        let mut tensor = Message::default();
+        tensor.varint(1, DT_STRING);
+        tensor.bytes(2, &shape.0);
+        tensor.bytes(8, text.as_bytes());
+        let mut value = Message::default();
+        value.bytes(1, format!("{tag}/text_summary").as_bytes());
+        value.bytes(8, &tensor.0);
+        value.bytes(9, &metadata.0);
+        let mut summary = Message::default();
+        summary.bytes(1, &value.0);
+        let mut event = Message::event(now, 0);
+        event.bytes(5, &summary.0);
+        self.append(&event)
+    }
+
+    /// One TFRecord, in one write: length, its checksum, the message, its checksum; all little-endian.
+    fn append(&mut self, message: &Message) -> io::Result<()> {
+        let length = (message.0.len() as u64).to_le_bytes();
+        let mut record = Vec::with_capacity(message.0.len() + 16);
+        record.extend(length);
+        record.extend(masked_crc32c(&length).to_le_bytes());
+        record.extend(&message.0);
+        record.extend(masked_crc32c(&message.0).to_le_bytes());
+        self.file.write_all(&record)
+    }
+}
+
+/// A protobuf message in the making; the first argument of each method is the field's number.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    /// An `Event` with its wall time in seconds and step.
+    fn event(now: f64, step: u64) -> Self {
+        let mut event = Self::default();
+        event.key(1, 1);
+        event.0.extend(now.to_le_bytes());
+        event.varint(2, step);
+        event
+    }
+
+    fn key(&mut self, field: u64, wire_type: u64) {
+        self.raw_varint(field << 3 | wire_type);
+    }
+
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+
+    fn varint(&mut self, field: u64, value: u64) {
+        self.key(field, 0);
+        self.raw_varint(value);
+    }
+
+    fn float(&mut self, field: u64, value: f32) {
+        self.key(field, 5);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, field: u64, bytes: &[u8]) {
+        self.key(field, 2);
+        self.raw_varint(bytes.len() as u64);
+        self.0.extend(bytes);
+    }
+}
+
+/// The checksum of TFRecords: CRC-32C, rotated and shifted so that a checksum of checksums stays useful.
+fn masked_crc32c(bytes: &[u8]) -> u32 {
+    crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+}
+
+/// CRC-32C (Castagnoli), bit by bit: an event is some hundred bytes.
+fn crc32c(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_castagnolis() {
+        // RFC 3720, appendix B.4, and the check value of the CRC catalogue.
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+        assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
+    }
+
+    #[test]
+    fn tags_are_pythons() {
+        let tags =
+            ["loss", "eval_loss", "test_loss", "train_runtime", "learning_rate", "perplexity", "evaluation"].map(tag);
+        let expected = [
+            "train/loss",
+            "eval/loss",
+            "test/loss",
+            "train/train_runtime",
+            "train/learning_rate",
+            "eval/perplexity",
+            "train/evaluation",
+        ];
+        assert_eq!(tags, expected);
+    }
+
+    #[test]
+    fn messages_are_encoded_as_protobuf() {
+        // Checked against tensorboard.compat.proto.event_pb2.Event(wall_time=1.5, step=300, summary=…).
+        let mut event = Message::event(1.5, 300);
+        let mut value = Message::default();
+        value.bytes(1, b"train/loss");
+        value.float(2, 0.25);
+        let mut summary = Message::default();
+        summary.bytes(1, &value.0);
+        event.bytes(5, &summary.0);
+        let hex: String = event.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "09000000000000f83f10ac022a130a110a0a747261696e2f6c6f7373150000803e");
+    }
+
+    #[test]
+    fn records_lie_one_after_another() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut board = TensorBoard::new(folder.path().join("runs"), vec![("args".to_owned(), "{}".to_owned())]);
+        let state = TrainerState { global_step: 3, ..TrainerState::default() };
+        board.on_train_begin(&state).expect("begun");
+        board.on_log(&state, &LogRecord::new().with("loss", 1.0).with("step", 3_u64)).expect("logged");
+        board.on_train_end(&state, &Outcome::Finished).expect("ended");
+        let file =
+            fs::read_dir(folder.path().join("runs")).expect("listed").next().expect("one file").expect("an entry");
+        assert!(file.file_name().to_string_lossy().starts_with("events.out.tfevents."));
+        let bytes = fs::read(file.path()).expect("read");
+        let (mut rest, mut messages) = (bytes.as_slice(), 0);
+        while !rest.is_empty() {
+            let (length, tail) = rest.split_first_chunk::<8>().expect("a length");
+            let (checksum, tail) = tail.split_first_chunk::<4>().expect("a checksum");
+            assert_eq!(u32::from_le_bytes(*checksum), masked_crc32c(length));
+            let (message, tail) = tail.split_at(u64::from_le_bytes(*length) as usize);
+            let (checksum, tail) = tail.split_first_chunk::<4>().expect("a checksum");
+            assert_eq!(u32::from_le_bytes(*checksum), masked_crc32c(message));
+            (rest, messages) = (tail, messages + 1);
+        }
+        assert_eq!(messages, 4, "version, restart, text, scalars");
+    }
+}
