@@ -1,0 +1,53 @@
+//! What the Python scripts do not have.
+
+use std::path::PathBuf;
+
+use super::Status::{Refused, Supported};
+use super::Task::{Clm, Mlm};
+use super::flag::arguments;
+
+arguments! {
+    /// What the Python scripts do not have.
+    pub struct BeyondArguments, beyond, Beyond, |task| {
+        /// Column of a csv file, or key of a json file, that holds the text; without it 'text', else the first.
+        text_column: Option<String> = None, Supported;
+        /// Rows that are joined before they are cut into blocks; the rest of each group is dropped. 0 joins all rows.
+        group_batch_size: usize = 1000, Supported;
+        /// Mask whole words, not single word pieces.
+        whole_word_mask: bool = false, Supported, only [Mlm];
+        /// Train a tokenizer with so many entries on the training text, and save it with the model.
+        train_tokenizer: Option<usize> = None, Supported;
+        /// Folder for tokenized text, which later runs reuse.
+        data_cache_dir: Option<PathBuf> = None, Supported;
+        /// Write what the model will see to this file, one JSON object per example, without training.
+        dump_examples: Option<PathBuf> = None, Supported;
+        /// Print the first so many examples decoded, predicted tokens marked.
+        preview: Option<usize> = None, Supported;
+        /// Print parameters, memory, steps, tokens, checkpoints, disk and time of the run, without training.
+        plan: bool = false, Supported;
+        /// Where to compute: auto, cpu, or what --device list names.
+        device: String = "auto".into(), Supported;
+        /// Several devices of this machine, separated by commas.
+        devices: Option<String> = None, Refused("a run uses one device in this build: name it with --device");
+        /// Compute with the plain form of every operation, without the fast ones: to compare, and to find faults.
+        plain_ops: bool = false, Supported;
+        /// Start even if the disk cannot hold the checkpoints that the run will write.
+        ignore_disk_check: bool = false, Supported;
+        /// Resume even if the data or the batch size differ from those of the checkpoint.
+        allow_changes_on_resume: bool = false, Supported;
+        /// Stop after so many evaluations in a row without a better metric_for_best_model.
+        early_stopping_patience: Option<usize> = None, Supported;
+        /// Smallest change of the metric that counts as better.
+        early_stopping_threshold: f64 = 0.0, Supported;
+        /// File of prompts, one per line, that are continued at every evaluation.
+        sample_prompts: Option<PathBuf> = None, Supported, only [Clm];
+        /// Tokens that are added to a prompt at most.
+        max_new_tokens: usize = 50, Supported, only [Clm];
+        /// Sampling temperature; below 1 is more sober, 0 always takes the likeliest token.
+        temperature: f64 = 1.0, Supported, only [Clm];
+        /// Sample among the so many likeliest tokens; 0 among all.
+        top_k: usize = 50, Supported, only [Clm];
+        /// Sample among the likeliest tokens that together have this probability.
+        top_p: f64 = 1.0, Supported, only [Clm];
+    }
+}

@@ -1,0 +1,351 @@
+//! What joins several arguments: the checks of the scripts and of `TrainingArguments.__post_init__`, and the values
+//! that follow from others.
+
+use std::path::Path;
+
+use super::parse::{ArgsError, Given};
+use super::value::{Files, IntervalStrategy, OptimizerNames, SaveStrategy, SchedulerType, Steps};
+use super::{Arguments, Task};
+
+type Checked = Result<(), ArgsError>;
+
+fn rule(holds: bool, line: impl FnOnce() -> String) -> Checked {
+    if holds { Ok(()) } else { Err(ArgsError::Rule(line())) }
+}
+
+/// Completes `args` as Python does and checks them; what the user should know goes to `args.notes`.
+pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
+    old_names(args, given);
+    model(args)?;
+    data(args)?;
+    numbers(args)?;
+    intervals(args)?;
+    best_model(args)?;
+    device(args)?;
+    reports(args)?;
+    whole_run(args, given)
+}
+
+/// Old names set what they were replaced by.
+fn old_names(args: &mut Arguments, given: &Given) {
+    let training = &mut args.training;
+    if let Some(size) = training.per_gpu_train_batch_size {
+        training.per_device_train_batch_size = size;
+    }
+    if let Some(size) = training.per_gpu_eval_batch_size {
+        training.per_device_eval_batch_size = size;
+    }
+    training.use_cpu |= training.no_cuda;
+    if training.adafactor {
+        training.optim = OptimizerNames::Adafactor;
+    }
+    let renamed = [
+        ("per_gpu_train_batch_size", "per_device_train_batch_size"),
+        ("per_gpu_eval_batch_size", "per_device_eval_batch_size"),
+        ("no_cuda", "use_cpu"),
+        ("adafactor", "optim adafactor"),
+    ];
+    for (old, new) in renamed.into_iter().filter(|(old, _)| given.has(old)) {
+        args.notes.push(format!("--{old} is an old name: write --{new}"));
+    }
+}
+
+fn model(args: &Arguments) -> Checked {
+    let (model, beyond) = (&args.model, &args.beyond);
+    let empty = [
+        ("model_name_or_path", &model.model_name_or_path),
+        ("config_name", &model.config_name),
+        ("tokenizer_name", &model.tokenizer_name),
+        ("model_type", &model.model_type),
+    ];
+    if let Some((name, _)) =
+        empty.into_iter().find(|(_, value)| value.as_ref().is_some_and(|value| value.trim().is_empty()))
+    {
+        return Err(ArgsError::Rule(format!("--{name} is empty: name a folder or a model, or leave the flag out")));
+    }
+    rule(
+        model.config_overrides.is_none() || (model.config_name.is_none() && model.model_name_or_path.is_none()),
+        || {
+            "--config_overrides can't be used in combination with --config_name or --model_name_or_path: it changes the \
+         defaults of a new model, named by --model_type"
+            .into()
+        },
+    )?;
+    if let Some(size) = beyond.train_tokenizer {
+        rule(size > 0, || {
+            "--train_tokenizer 0 would have no entry: give the size of the vocabulary, such as 8000".into()
+        })?;
+        rule(model.model_name_or_path.is_none(), || {
+            "--train_tokenizer can't be used in combination with --model_name_or_path: the model's weights belong to its own \
+             tokenizer; train from scratch with --model_type or --config_name"
+                .into()
+        })?;
+        rule(model.tokenizer_name.is_none(), || {
+            "--train_tokenizer can't be used in combination with --tokenizer_name: train one or load one".into()
+        })?;
+        rule(args.data.train_file.is_some(), || "--train_tokenizer needs a --train_file to train on".into())?;
+    }
+    rule(
+        model.model_name_or_path.is_some() || model.tokenizer_name.is_some() || beyond.train_tokenizer.is_some(),
+        || {
+            "no tokenizer: give --tokenizer_name, or --model_name_or_path, or --train_tokenizer SIZE to train one on the text".into()
+        },
+    )?;
+    let new_model = model.config_name.is_some() || model.model_type.is_some() || args.task == Task::Plm;
+    let only_text =
+        !(args.training.do_train || args.training.do_eval || args.beyond.plan) && beyond.train_tokenizer.is_none();
+    rule(model.model_name_or_path.is_some() || new_model || only_text, || {
+        "no model: give --model_name_or_path to start from a checkpoint, or --model_type or --config_name to train from scratch".into()
+    })
+}
+
+const EXTENSIONS: &[&str] = &["csv", "json", "jsonl", "txt"];
+
+/// Every file of a split has an extension that says how to read it, and all have the same.
+fn files(flag: &str, files: Option<&Files>) -> Checked {
+    let mut first: Option<String> = None;
+    for file in files.into_iter().flat_map(|files| &files.0) {
+        let path = Path::new(file);
+        rule(!path.is_dir(), || {
+            format!("--{flag} {file}: is a folder; name its files, such as '{}/*.txt'", file.trim_end_matches('/'))
+        })?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
+        if extension.is_none() && name.contains(['*', '?', '[']) {
+            continue;
+        }
+        let extension = extension.unwrap_or_default();
+        rule(EXTENSIONS.contains(&extension.as_str()) || extension.contains(['*', '?', '[']), || {
+            format!("--{flag} {file}: should be a csv, a json, a jsonl or a txt file, by its extension")
+        })?;
+        match &first {
+            Some(first) if *first != extension => {
+                return Err(ArgsError::Rule(format!(
+                    "--{flag} mixes .{first} and .{extension} files: give one kind (a file of arguments stands before the flags)"
+                )));
+            }
+            _ => first = Some(extension),
+        }
+    }
+    Ok(())
+}
+
+fn data(args: &Arguments) -> Checked {
+    let (data, training) = (&args.data, &args.training);
+    rule(data.train_file.is_some() || data.validation_file.is_some(), || {
+        "Need either a dataset name or a training/validation file: give --train_file".into()
+    })?;
+    files("train_file", data.train_file.as_ref())?;
+    files("validation_file", data.validation_file.as_ref())?;
+    rule(!training.do_train || data.train_file.is_some(), || {
+        "--do_train requires a train dataset: give --train_file".into()
+    })?;
+    if data.validation_file.is_none() && training.do_eval {
+        let share = data.validation_split_percentage.unwrap_or(0);
+        rule((1..100).contains(&share), || {
+            format!(
+                "--validation_split_percentage {share} leaves nothing to evaluate or to train on: give 1 to 99, or a --validation_file"
+            )
+        })?;
+    }
+    rule(data.validation_split_percentage.is_none_or(|share| share <= 100), || {
+        "--validation_split_percentage must lie in 0 to 100".into()
+    })?;
+    for (flag, length) in [("max_seq_length", data.max_seq_length), ("block_size", data.block_size)] {
+        rule(length != Some(0), || format!("--{flag} 0: must be at least 1"))?;
+    }
+    for (flag, count) in [("max_train_samples", data.max_train_samples), ("max_eval_samples", data.max_eval_samples)] {
+        rule(count != Some(0), || format!("--{flag} 0: must be at least 1, or left out for all"))?;
+    }
+    rule(data.preprocessing_num_workers != Some(0), || "--preprocessing_num_workers 0: must be at least 1".into())?;
+    rule((0.0..=1.0).contains(&data.mlm_probability), || "--mlm_probability must lie in 0 to 1".into())?;
+    rule(data.plm_probability > 0.0 && data.plm_probability <= 1.0, || {
+        "--plm_probability must lie above 0, up to 1".into()
+    })?;
+    rule(data.max_span_length >= 1, || "--max_span_length 0: must be at least 1".into())?;
+    rule(args.beyond.text_column.as_deref() != Some(""), || "--text_column is empty: name a column".into())?;
+    if data.streaming && training.do_train {
+        rule(training.max_steps > 0, || "--streaming does not know how long the data is: give --max_steps".into())?;
+        rule(!training.group_by_length, || {
+            "--group_by_length needs all lengths beforehand: leave out --streaming".into()
+        })?;
+    }
+    Ok(())
+}
+
+fn numbers(args: &Arguments) -> Checked {
+    let (training, beyond) = (&args.training, &args.beyond);
+    let at_least_one = [
+        ("per_device_train_batch_size", training.per_device_train_batch_size),
+        ("per_device_eval_batch_size", training.per_device_eval_batch_size),
+        ("gradient_accumulation_steps", training.gradient_accumulation_steps),
+        ("early_stopping_patience", beyond.early_stopping_patience.unwrap_or(1)),
+        ("dataloader_prefetch_factor", training.dataloader_prefetch_factor.unwrap_or(1)),
+        ("torch_empty_cache_steps", training.torch_empty_cache_steps.unwrap_or(1)),
+        ("max_new_tokens", beyond.max_new_tokens),
+    ];
+    for (flag, value) in at_least_one {
+        rule(value >= 1, || format!("--{flag} 0: must be at least 1"))?;
+    }
+    rule(training.max_steps > 0 || training.max_steps == -1, || {
+        format!("--max_steps {}: must be at least 1, or -1 to train for --num_train_epochs", training.max_steps)
+    })?;
+    rule(training.max_steps > 0 || training.num_train_epochs > 0.0, || {
+        format!("--num_train_epochs {}: must be above 0", training.num_train_epochs)
+    })?;
+    let not_negative = [
+        ("learning_rate", training.learning_rate),
+        ("weight_decay", training.weight_decay),
+        ("adam_epsilon", training.adam_epsilon),
+        ("neftune_noise_alpha", training.neftune_noise_alpha.unwrap_or(0.0)),
+        ("early_stopping_threshold", beyond.early_stopping_threshold),
+        ("temperature", beyond.temperature),
+    ];
+    for (flag, value) in not_negative {
+        rule(value >= 0.0, || format!("--{flag} {value}: must not be negative"))?;
+    }
+    for (flag, value) in [("adam_beta1", training.adam_beta1), ("adam_beta2", training.adam_beta2)] {
+        rule((0.0..1.0).contains(&value), || format!("--{flag} {value}: must be at least 0 and below 1"))?;
+    }
+    rule((0.0..=1.0).contains(&training.warmup_ratio), || "--warmup_ratio must lie in range [0,1]".into())?;
+    rule((0.0..=1.0).contains(&training.label_smoothing_factor), || {
+        "--label_smoothing_factor must lie in range [0,1]".into()
+    })?;
+    rule(beyond.top_p > 0.0 && beyond.top_p <= 1.0, || "--top_p must lie above 0, up to 1".into())?;
+    rule(training.dataloader_num_workers > 0 || training.dataloader_prefetch_factor.is_none(), || {
+        "--dataloader_prefetch_factor needs --dataloader_num_workers of at least 1".into()
+    })
+}
+
+fn whole(flag: &str, active: bool, steps: Steps) -> Checked {
+    rule(!active || steps.0 <= 1.0 || steps.0.fract() == 0.0, || {
+        format!("--{flag} must be an integer if bigger than 1: {}", steps.0)
+    })
+}
+
+fn intervals(args: &mut Arguments) -> Checked {
+    let training = &mut args.training;
+    let evaluates_by_steps = training.eval_strategy == IntervalStrategy::Steps;
+    training.do_eval |= training.eval_strategy != IntervalStrategy::No;
+    if evaluates_by_steps && training.eval_steps.is_none_or(|steps| steps.0 == 0.0) {
+        rule(training.logging_steps.0 > 0.0, || {
+            "--eval_strategy steps requires either non-zero --eval_steps or --logging_steps".into()
+        })?;
+        training.eval_steps = Some(training.logging_steps);
+    }
+    let logs_by_steps = training.logging_strategy == IntervalStrategy::Steps;
+    rule(!logs_by_steps || training.logging_steps.0 > 0.0, || {
+        "--logging_strategy steps requires non-zero --logging_steps".into()
+    })?;
+    whole("logging_steps", logs_by_steps, training.logging_steps)?;
+    whole("eval_steps", evaluates_by_steps, training.eval_steps.unwrap_or(Steps(0.0)))?;
+    whole("save_steps", training.save_strategy == SaveStrategy::Steps, training.save_steps)
+}
+
+/// Metrics that an evaluation computes, without Python's prefix `eval_`.
+const METRICS: &[&str] = &["loss", "accuracy", "perplexity"];
+
+fn best_model(args: &mut Arguments) -> Checked {
+    let training = &mut args.training;
+    let (evaluates, saves) = (training.eval_strategy, training.save_strategy);
+    if training.load_best_model_at_end && saves != SaveStrategy::Best {
+        rule(evaluates.as_str() == saves.as_str(), || {
+            format!(
+                "--load_best_model_at_end requires the save and eval strategy to match, but found --eval_strategy {evaluates} and \
+                 --save_strategy {saves}"
+            )
+        })?;
+        if let (IntervalStrategy::Steps, Some(eval_steps)) = (evaluates, training.eval_steps) {
+            multiple(training.save_steps, eval_steps)?;
+        }
+    }
+    let waits_for_best = saves == SaveStrategy::Best || args.beyond.early_stopping_patience.is_some();
+    rule(!waits_for_best || evaluates != IntervalStrategy::No, || {
+        "--save_strategy best and --early_stopping_patience need evaluations during training: give --eval_strategy steps or epoch".into()
+    })?;
+    let plateau = training.lr_scheduler_type == SchedulerType::ReduceOnPlateau;
+    rule(!plateau || evaluates != IntervalStrategy::No, || {
+        "--lr_scheduler_type reduce_lr_on_plateau requires an eval strategy".into()
+    })?;
+    if training.metric_for_best_model.is_none() && (training.load_best_model_at_end || plateau || waits_for_best) {
+        training.metric_for_best_model = Some("loss".into());
+    }
+    if let Some(metric) = &training.metric_for_best_model {
+        let name = metric.strip_prefix("eval_").unwrap_or(metric);
+        rule(METRICS.contains(&name), || {
+            format!("--metric_for_best_model {metric}: an evaluation computes {}", METRICS.join(", "))
+        })?;
+        rule(name != "accuracy" || !training.prediction_loss_only, || {
+            "--metric_for_best_model accuracy is not computed with --prediction_loss_only".into()
+        })?;
+        training.greater_is_better.get_or_insert(name == "accuracy");
+    }
+    Ok(())
+}
+
+/// Checkpoints can only be judged where an evaluation took place.
+fn multiple(save: Steps, eval: Steps) -> Checked {
+    let (save, eval) = (save.0, eval.0);
+    rule((save < 1.0) == (eval < 1.0), || {
+        format!(
+            "--load_best_model_at_end cannot join a share with a number of steps: found --save_steps {save} and --eval_steps {eval}"
+        )
+    })?;
+    // Shares are compared as millionths: as they stand they are not exact.
+    let scale = if save < 1.0 { 1e6 } else { 1.0 };
+    rule(((save * scale) % (eval * scale)) == 0.0, || {
+        format!(
+            "--load_best_model_at_end requires the saving steps to be a round multiple of the evaluation steps, but found \
+             --save_steps {save}, which is not a round multiple of --eval_steps {eval}"
+        )
+    })
+}
+
+fn device(args: &mut Arguments) -> Checked {
+    if args.training.use_cpu {
+        rule(matches!(args.beyond.device.as_str(), "auto" | "cpu"), || {
+            format!("--use_cpu and --device {} contradict each other: give one", args.beyond.device)
+        })?;
+        args.beyond.device = "cpu".into();
+    }
+    Ok(())
+}
+
+fn reports(args: &mut Arguments) -> Checked {
+    let names = args.training.report_to.take().unwrap_or_else(|| vec!["all".into()]);
+    let mut kept = Vec::new();
+    for name in names {
+        match name.as_str() {
+            "all" | "tensorboard" if kept.is_empty() => kept.push("tensorboard".to_string()),
+            "all" | "tensorboard" | "none" => {}
+            _ => {
+                return Err(ArgsError::Rule(format!(
+                    "--report_to {name} is not supported here: reports go to files; give tensorboard, all or none"
+                )));
+            }
+        }
+    }
+    args.training.report_to = Some(kept);
+    Ok(())
+}
+
+fn whole_run(args: &mut Arguments, given: &Given) -> Checked {
+    let (training, beyond) = (&args.training, &args.beyond);
+    rule(
+        training.do_train
+            || training.do_eval
+            || beyond.plan
+            || beyond.dump_examples.is_some()
+            || beyond.preview.is_some(),
+        || "nothing to do: give --do_train, --do_eval, --plan, --preview N or --dump_examples FILE".into(),
+    )?;
+    if training.do_train {
+        if !given.has("output_dir") {
+            args.notes.push("no --output_dir given: the output goes to trainer_output".into());
+        }
+        if training.save_strategy != SaveStrategy::No && !given.has("save_total_limit") {
+            args.notes.push("only the 3 newest checkpoints are kept: --save_total_limit N keeps N, 0 keeps all".into());
+        }
+    }
+    Ok(())
+}

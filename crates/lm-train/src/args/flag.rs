@@ -1,0 +1,187 @@
+//! One row per argument: the `arguments!` macro turns a table into a typed struct and the list of its [`Flag`]s.
+//!
+//! A row is `/// help`, then `name: Type = default, status`, and optionally `only [tasks]`. Everything else — parsing,
+//! `--help`, `docs/arguments.md`, `training_args.json` — is derived from it, so a flag is added in one place.
+
+use serde_json::Value as Json;
+
+use super::Arguments;
+use super::value::Arity;
+
+/// Which of the three programs runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// `run_mlm`: masked language modelling.
+    Mlm,
+    /// `run_clm`: causal language modelling.
+    Clm,
+    /// `run_plm`: permutation language modelling.
+    Plm,
+}
+
+impl Task {
+    /// All three.
+    pub const ALL: &[Self] = &[Self::Mlm, Self::Clm, Self::Plm];
+
+    /// The name of the program.
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Mlm => "run_mlm",
+            Self::Clm => "run_clm",
+            Self::Plm => "run_plm",
+        }
+    }
+}
+
+/// The heading under which `--help` lists an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Which model and tokenizer.
+    Model,
+    /// Which text, and how it becomes examples.
+    Data,
+    /// `TrainingArguments` of `transformers`.
+    Training,
+    /// What the Python scripts do not have.
+    Beyond,
+}
+
+impl Group {
+    /// All groups, in the order of `--help`.
+    pub const ALL: &[Self] = &[Self::Model, Self::Data, Self::Training, Self::Beyond];
+
+    /// The heading.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Data => "data",
+            Self::Training => "training",
+            Self::Beyond => "beyond",
+        }
+    }
+}
+
+/// What this program does with an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// It does what Python does.
+    Supported,
+    /// Accepted: it can change nothing here, for the reason given.
+    SameByNature(&'static str),
+    /// Recognised: asking for it is an error that gives the reason.
+    Refused(&'static str),
+}
+
+/// One argument: a row of one of the four tables.
+pub struct Flag {
+    /// Its name, with underscores and without dashes; also its key in an argument file.
+    pub name: &'static str,
+    /// Where `--help` lists it.
+    pub group: Group,
+    /// What it is for.
+    pub help: &'static str,
+    /// Python's name of its type.
+    pub type_name: &'static str,
+    /// What this program does with it.
+    pub status: Status,
+    /// The programs that have it.
+    pub tasks: &'static [Task],
+    pub(super) arity: Arity,
+    pub(super) choices: fn() -> Vec<&'static str>,
+    pub(super) json_files: bool,
+    pub(super) set_words: fn(&mut Arguments, &[&str]) -> Result<(), String>,
+    pub(super) set_json: fn(&mut Arguments, &Json) -> Result<(), String>,
+    pub(super) get: fn(&Arguments) -> Json,
+}
+
+impl Flag {
+    /// The value that `args` hold for this argument.
+    pub fn value(&self, args: &Arguments) -> Json {
+        (self.get)(args)
+    }
+
+    /// Whether there is a `--no_…` form: Python's parser adds one to every bool that is on by default.
+    pub fn has_negation(&self, defaults: &Arguments) -> bool {
+        self.type_name == "bool" && self.value(defaults) == Json::Bool(true)
+    }
+
+    /// The names to choose from; empty where anything goes.
+    pub fn choices(&self) -> Vec<&'static str> {
+        (self.choices)()
+    }
+
+    /// The help as one line of prose.
+    pub fn help_line(&self) -> String {
+        self.help.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Every argument of every program, in the order of `--help`.
+pub fn flags() -> impl Iterator<Item = &'static Flag> {
+    [
+        super::model::ModelArguments::FLAGS,
+        super::data::DataTrainingArguments::FLAGS,
+        super::training::TrainingArguments::FLAGS,
+        super::beyond::BeyondArguments::FLAGS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Defines a struct of arguments from its table. `$task` is the name by which a default may ask which program runs.
+macro_rules! arguments {
+    (
+        $(#[$meta:meta])+
+        pub struct $name:ident, $field:ident, $group:ident, |$task:ident| {
+            $(
+                $(#[doc = $help:literal])+
+                $arg:ident: $type:ty = $default:expr, $status:expr $(, only $tasks:expr)?;
+            )+
+        }
+    ) => {
+        $(#[$meta])+
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $( $(#[doc = $help])+ pub $arg: $type, )+
+        }
+
+        impl $name {
+            /// The values of a run that names none of these arguments.
+            pub fn defaults($task: $crate::args::Task) -> Self {
+                let _ = $task;
+                Self { $( $arg: $default, )+ }
+            }
+
+            /// The rows of the table.
+            pub const FLAGS: &[$crate::args::Flag] = &[
+                $( {
+                    type T = $type;
+                    #[allow(unused_mut, unused_assignments)]
+                    let mut tasks: &'static [$crate::args::Task] = $crate::args::Task::ALL;
+                    $( tasks = &$tasks; )?
+                    $crate::args::Flag {
+                        name: stringify!($arg),
+                        group: $crate::args::Group::$group,
+                        help: concat!($($help, "\n"),+),
+                        type_name: <T as $crate::args::value::Value>::TYPE,
+                        status: $status,
+                        tasks,
+                        arity: <T as $crate::args::value::Value>::ARITY,
+                        choices: <T as $crate::args::value::Value>::choices,
+                        json_files: <T as $crate::args::value::Value>::JSON_FILES,
+                        set_words: |args, words| {
+                            args.$field.$arg = $crate::args::value::Value::from_words(words)?;
+                            Ok(())
+                        },
+                        set_json: |args, json| {
+                            args.$field.$arg = $crate::args::value::Value::from_json(json)?;
+                            Ok(())
+                        },
+                        get: |args| $crate::args::value::Value::to_json(&args.$field.$arg),
+                    }
+                }, )+
+            ];
+        }
+    };
+}
+pub(super) use arguments;

@@ -1,0 +1,107 @@
+//! The command line of `run_mlm`, `run_clm` and `run_plm`: the Python scripts' own, and what goes beyond it.
+//!
+//! ```text
+//! argv ──parse──> words per flag ─┐
+//! args.json ──────────────────────┴─> four tables of typed values ──check──> Arguments
+//! ```
+//!
+//! [`model`], [`data`], [`training`] and [`beyond`] are the tables: one row per argument with its type, default, help
+//! and [`Status`]. To add a flag, add a row there and read the field where it matters; parsing (`parse`), `--help`
+//! and `docs/arguments.md` (`help`) follow. Rules that join several arguments are in `check`.
+
+mod beyond;
+mod check;
+mod data;
+mod flag;
+mod help;
+mod model;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod training;
+mod value;
+
+use std::fmt;
+
+use serde_json::{Map, Value as Json};
+
+pub use beyond::BeyondArguments;
+pub use data::DataTrainingArguments;
+pub use flag::{Flag, Group, Status, Task, flags};
+pub use model::ModelArguments;
+pub use parse::{ArgsError, Parsed, parse};
+pub use training::TrainingArguments;
+pub use value::{
+    Arity, Dtype, Files, HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume, SaveStrategy,
+    SchedulerType, Steps, TokenCount,
+};
+
+/// Everything that a run is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arguments {
+    /// Which program runs.
+    pub task: Task,
+    /// Which model and tokenizer.
+    pub model: ModelArguments,
+    /// Which text, and how it becomes examples.
+    pub data: DataTrainingArguments,
+    /// How to train.
+    pub training: TrainingArguments,
+    /// What the Python scripts do not have.
+    pub beyond: BeyondArguments,
+    /// What the user should know before the run starts, one line each: flags without effect, old names.
+    pub notes: Vec<String>,
+}
+
+impl Arguments {
+    /// The arguments of an empty command line, before any check.
+    pub fn defaults(task: Task) -> Self {
+        Self {
+            task,
+            model: ModelArguments::defaults(task),
+            data: DataTrainingArguments::defaults(task),
+            training: TrainingArguments::defaults(task),
+            beyond: BeyondArguments::defaults(task),
+            notes: Vec::new(),
+        }
+    }
+
+    /// All values under Python's names, for `training_args.json`, which the programs read as an argument file again.
+    /// Tokens are left out.
+    pub fn to_json(&self) -> Json {
+        let values = flags().filter(|flag| flag.tasks.contains(&self.task)).map(|flag| {
+            let value = if is_secret(flag.name) { Json::Null } else { flag.value(self) };
+            (flag.name.to_string(), value)
+        });
+        Json::Object(values.collect::<Map<_, _>>())
+    }
+}
+
+/// Whether an argument is a password of some service, which no file and no log may hold.
+fn is_secret(name: &str) -> bool {
+    name == "token" || name.ends_with("_token")
+}
+
+/// What differs from the defaults, one line per group: `training: do_train=true, max_steps=100`.
+impl fmt::Display for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let defaults = Self::defaults(self.task);
+        let mut first = true;
+        for group in Group::ALL {
+            let changed: Vec<String> = flags()
+                .filter(|flag| flag.group == *group && flag.tasks.contains(&self.task))
+                .filter(|flag| flag.value(self) != flag.value(&defaults))
+                .map(|flag| match flag.value(self) {
+                    _ if is_secret(flag.name) => format!("{}=…", flag.name),
+                    Json::String(text) => format!("{}={text}", flag.name),
+                    value => format!("{}={value}", flag.name),
+                })
+                .collect();
+            if !changed.is_empty() {
+                write!(f, "{}{}: {}", if first { "" } else { "\n" }, group.name(), changed.join(", "))?;
+                first = false;
+            }
+        }
+        Ok(())
+    }
+}

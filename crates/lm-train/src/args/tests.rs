@@ -1,0 +1,530 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::value::Arity;
+use super::*;
+
+/// The least that a run needs, so that a test adds only what it is about.
+const LEAST: &[&str] = &["--model_name_or_path", "m", "--train_file", "t.txt", "--do_train", "--output_dir", "o"];
+
+fn parse_words(task: Task, words: &[&str]) -> Result<Parsed, ArgsError> {
+    parse(task, words.iter().map(Into::into))
+}
+
+fn run(task: Task, words: &[&str]) -> Arguments {
+    match parse_words(task, &[LEAST, words].concat()) {
+        Ok(Parsed::Run(args)) => *args,
+        other => panic!("{words:?}: {other:?}"),
+    }
+}
+
+/// The line that the user reads.
+fn error(task: Task, words: &[&str]) -> String {
+    let line = match parse_words(task, &[LEAST, words].concat()) {
+        Err(error) => error.to_string(),
+        other => panic!("{words:?}: {other:?}"),
+    };
+    assert!(!line.contains('\n'), "{line}");
+    line
+}
+
+fn reference() -> Json {
+    serde_json::from_str(include_str!("../../tests/fixtures/arguments.json")).unwrap()
+}
+
+fn program(task: Task) -> &'static str {
+    task.program()
+}
+
+/// What Python's name of a type is called here.
+fn normal_type(python: &str) -> &str {
+    match python.trim_end_matches(" | None") {
+        "Optional" => "bool",
+        other => other,
+    }
+}
+
+/// Whether `flag` has the type and the default that the reference records, but for what is decided otherwise.
+fn check_field(task: Task, field: &Json) -> &'static Flag {
+    let name = field["name"].as_str().unwrap();
+    let flag = flags().find(|flag| flag.name == name).unwrap_or_else(|| panic!("{name} is missing"));
+    assert!(flag.tasks.contains(&task), "{name} is missing in {}", program(task));
+    let wanted = normal_type(field["type"].as_str().unwrap());
+    match name {
+        // Choices, of which Python says str; objects, which Python's command line takes as str; lists, likewise.
+        "dtype" | "log_level" | "log_level_replica" => assert!(!flag.choices().is_empty()),
+        "lr_scheduler_kwargs"
+        | "fsdp_config"
+        | "accelerator_config"
+        | "deepspeed"
+        | "gradient_checkpointing_kwargs"
+        | "parallelism_config" => assert_eq!(flag.type_name, "dict"),
+        "report_to" | "optim_target_modules" => assert_eq!(flag.type_name, "list"),
+        _ => assert_eq!(flag.type_name, wanted, "{name}"),
+    }
+    let default = flag.value(&Arguments::defaults(task));
+    match name {
+        // Python's own fallback for null; the limit that keeps disks from filling; other spellings of nothing.
+        "output_dir" => assert_eq!(default, json!("trainer_output")),
+        "save_total_limit" => assert_eq!(default, json!(3)),
+        "debug" => assert_eq!(default, json!([])),
+        "include_num_input_tokens_seen" => assert_eq!(default, json!("no")),
+        _ => assert!(same(&default, &field["default"]), "{name}: {default} is not {}", field["default"]),
+    }
+    flag
+}
+
+/// Equal, where 0 and 0.0 are the same number.
+fn same(one: &Json, other: &Json) -> bool {
+    one == other || (one.is_number() && one.as_f64() == other.as_f64())
+}
+
+#[test]
+fn every_python_field_exists_with_its_type_and_default() {
+    let reference = reference();
+    assert_eq!(TrainingArguments::FLAGS.len(), 132);
+    for task in Task::ALL {
+        let script = &reference[program(*task)];
+        let mut python = BTreeSet::new();
+        for field in ["model", "data"].iter().flat_map(|group| script[group].as_array().unwrap()) {
+            check_field(*task, field);
+            python.insert(field["name"].as_str().unwrap());
+        }
+        for field in reference["training"].as_array().unwrap() {
+            assert_eq!(check_field(*task, field).group, Group::Training);
+        }
+        let extra: Vec<_> = flags()
+            .filter(|flag| matches!(flag.group, Group::Model | Group::Data) && flag.tasks.contains(task))
+            .map(|flag| flag.name)
+            .filter(|name| !python.contains(name))
+            .collect();
+        let wanted: &[&str] = if *task == Task::Plm { &["model_type", "dtype"] } else { &[] };
+        assert_eq!(extra, wanted, "{}", program(*task));
+    }
+}
+
+/// Words that set a flag to its default, or to some value where the default cannot be written.
+fn sample_words(flag: &Flag, task: Task) -> Vec<String> {
+    match flag.value(&Arguments::defaults(task)) {
+        Json::Null => match flag.type_name {
+            "bool" => vec!["true".into()],
+            "int" => vec!["7".into()],
+            "float" => vec!["0.5".into()],
+            "dict" => vec!["{\"num_cycles\": 2}".into()],
+            _ => vec![flag.choices().first().map_or("word", |first| *first).into()],
+        },
+        Json::Array(_) => vec!["word".into()],
+        Json::String(text) => vec![text],
+        value => vec![value.to_string()],
+    }
+}
+
+#[test]
+fn every_flag_of_python_is_read_in_every_spelling() {
+    for field in reference()["training"].as_array().unwrap() {
+        let flag = flags().find(|flag| flag.name == field["name"]).unwrap();
+        for spelling in field["flags"].as_array().unwrap().iter().map(|spelling| spelling.as_str().unwrap()) {
+            let negated = spelling.starts_with("--no_") || spelling.starts_with("--no-");
+            let negated = negated && flag.name != "no_cuda";
+            let words = if negated { Vec::new() } else { sample_words(flag, Task::Mlm) };
+            let separate: Vec<String> = std::iter::once(spelling.to_string()).chain(words.clone()).collect();
+            let mut ways = vec![separate];
+            if let [word] = words.as_slice() {
+                ways.push(vec![format!("{spelling}={word}")]);
+            }
+            if flag.type_name == "bool" {
+                ways.push(vec![spelling.to_string()]);
+            }
+            for way in ways {
+                let way: Vec<&str> = way.iter().map(String::as_str).collect();
+                let outcome = parse_words(Task::Mlm, &[LEAST, &way].concat());
+                // A value may be refused or contradict the rest; it may not be unknown or of the wrong kind.
+                assert!(
+                    matches!(outcome, Ok(Parsed::Run(_)) | Err(ArgsError::Refused { .. } | ArgsError::Rule(_))),
+                    "{way:?}: {outcome:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_flag_says_why_and_accepts_its_default() {
+    for flag in flags() {
+        let task = flag.tasks[0];
+        let Status::Refused(why) = flag.status else { continue };
+        let flag_name = format!("--{}", flag.name);
+        let default = flag.value(&Arguments::defaults(task));
+        let wrong = match &default {
+            Json::Bool(true) => "false",
+            Json::Bool(false) => "true",
+            Json::Number(_) => "3",
+            _ if flag.type_name == "bool" => "true",
+            _ if flag.type_name == "int" => "3",
+            _ => "word",
+        };
+        let line = error(task, &[&flag_name, wrong]);
+        assert!(line.contains(&flag_name) && line.contains(why), "{line}");
+        if !default.is_null() && !default.is_array() {
+            let words = sample_words(flag, task);
+            run(task, &[&flag_name, &words[0]]);
+        }
+    }
+    assert!(!run(Task::Mlm, &["--bf16", "false", "--tf32=no"]).training.bf16);
+}
+
+#[test]
+fn what_changes_nothing_is_noted() {
+    let args = run(Task::Mlm, &["--torch_compile", "--dataloader_pin_memory", "true"]);
+    assert!(args.notes.iter().any(|note| note.starts_with("--torch_compile changes nothing here")));
+    assert!(!args.notes.iter().any(|note| note.contains("pin_memory")), "its default needs no note");
+}
+
+#[test]
+fn bools_are_read_as_python_reads_them() {
+    let streaming = |words: &[&str]| run(Task::Mlm, words).data.line_by_line;
+    assert!(streaming(&["--line_by_line"]) && streaming(&["--line-by-line"]));
+    for (words, value) in [("true", true), ("False", false), ("YES", true), ("n", false), ("1", true), ("f", false)] {
+        assert_eq!(streaming(&["--line_by_line", words]), value);
+        assert_eq!(streaming(&[&format!("--line_by_line={words}")]), value);
+    }
+    let args = run(Task::Mlm, &["--no_use_fast_tokenizer", "--no-dataloader-pin-memory"]);
+    assert!(!args.model.use_fast_tokenizer && !args.training.dataloader_pin_memory);
+    assert!(error(Task::Mlm, &["--line_by_line", "maybe"]).contains("expected true or false, found 'maybe'"));
+    assert!(error(Task::Mlm, &["--no_use_fast_tokenizer=yes"]).contains("takes no value"));
+    // Only bools that are on by default have a negation.
+    assert!(error(Task::Mlm, &["--no_line_by_line"]).contains("unknown flag --no_line_by_line"));
+}
+
+#[test]
+fn numbers_lists_and_objects() {
+    let args = run(
+        Task::Mlm,
+        &[
+            "--max_steps",
+            "-1",
+            "--learning_rate=1e-3",
+            "--warmup-ratio",
+            ".1",
+            "--train_file",
+            "a.txt",
+            "b.txt",
+            "--seed",
+            "7",
+            "--lr_scheduler_kwargs",
+            r#"{"num_cycles": "2", "x": {"y": "True"}, "z": "0.5"}"#,
+            "--label_names",
+            "labels",
+            "other",
+        ],
+    );
+    assert_eq!(args.training.max_steps, -1);
+    assert_eq!(args.training.learning_rate, 1e-3);
+    assert_eq!(args.training.warmup_ratio, 0.1);
+    assert_eq!(args.data.train_file, Some(Files(vec!["a.txt".into(), "b.txt".into()])));
+    assert_eq!(
+        args.training.lr_scheduler_kwargs.map(|kwargs| Json::Object(kwargs.0)),
+        Some(json!({"num_cycles": 2, "x": {"y": true}, "z": 0.5}))
+    );
+    assert_eq!(args.training.label_names, Some(vec!["labels".into(), "other".into()]));
+    for (words, part) in [
+        (["--max_steps", "ten"], "expected an integer, found 'ten'"),
+        (["--learning_rate", "nan"], "expected a finite number"),
+        (["--per_device_train_batch_size", "-4"], "expected an integer that is not negative"),
+        (["--logging_steps", "-5"], "expected a number of steps"),
+        (["--eval_strategy", "often"], "expected one of no, steps, epoch, found 'often'"),
+        (["--optim", "lomo"], "'lomo' is not supported by this program; expected one of adamw_torch"),
+        (["--lr_scheduler_kwargs", "{num_cycles: 2}"], "is not JSON"),
+        (["--lr_scheduler_kwargs", "absent.json"], "reading 'absent.json' as a file"),
+        (["--seed", "--do_eval"], "--seed: expected an integer that is not negative, found nothing"),
+    ] {
+        let line = error(Task::Mlm, &words);
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn later_flags_win_and_beginnings_are_enough() {
+    let args = run(Task::Clm, &["--max_steps", "5", "--max_step=9", "--block", "64"]);
+    assert_eq!((args.training.max_steps, args.data.block_size), (9, Some(64)));
+    assert!(error(Task::Mlm, &["--lr", "1"]).contains("--lr could mean --lr_scheduler_type, --lr_scheduler_kwargs"));
+    // A flag beyond Python does not make a beginning ambiguous that is clear in Python.
+    assert_eq!(run(Task::Mlm, &["--data_s", "3"]).training.data_seed, Some(3));
+}
+
+#[test]
+fn unknown_flags_suggest_the_nearest() {
+    for (words, part) in [
+        ("--learning_rte", "did you mean --learning_rate?"),
+        ("--evaluation_strategy", "did you mean --eval_strategy?"),
+        ("--torch_dtype", "did you mean --dtype?"),
+        ("--batch_size", "did you mean --per_device_train_batch_size or"),
+        ("--epochs", "did you mean --num_train_epochs?"),
+        ("--zzz", "run_mlm --help lists them all"),
+        ("-b", "flags begin with two dashes"),
+        ("--block_size", "--block_size belongs to run_clm: run_mlm does not have it"),
+        ("stray", "'stray' belongs to no flag"),
+    ] {
+        let line = error(Task::Mlm, &[words, "1"]);
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn words_that_are_not_unicode() {
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt;
+        let word = std::ffi::OsString::from_vec(vec![b'-', b'-', 0xff]);
+        assert!(matches!(parse(Task::Mlm, [word]), Err(ArgsError::NotUnicode(_))));
+    }
+}
+
+fn file(dir: &tempfile::TempDir, text: &str) -> String {
+    let path = dir.path().join("args.json");
+    std::fs::write(&path, text).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn flags_override_the_argument_file_wherever_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(
+        &dir,
+        r#"{"model_type": "bert", "tokenizer_name": "t", "train_file": ["a.txt", "b.txt"], "do_train": true, "max_steps": 5,
+            "learning_rate": 1, "eval_steps": 0.5, "report_to": "none", "lr_scheduler_kwargs": {"a": 1}, "tf32": null,
+            "include_num_input_tokens_seen": "non_padding", "resume_from_checkpoint": true, "output_dir": "o"}"#,
+    );
+    let path = path.as_str();
+    for words in [
+        vec![path, "--max_steps", "9", "--do_eval"],
+        vec!["--max_steps", "9", path, "--do_eval"],
+        vec!["--max_steps", "9", "--do_eval", path],
+        vec!["--do_eval", "--max_steps", "9", "--", path],
+    ] {
+        let Ok(Parsed::Run(args)) = parse_words(Task::Mlm, &words) else { panic!("{words:?}") };
+        assert_eq!(args.training.max_steps, 9);
+        assert!(args.training.do_eval && args.training.do_train);
+        assert_eq!(args.data.train_file, Some(Files(vec!["a.txt".into(), "b.txt".into()])));
+        assert_eq!(args.training.resume_from_checkpoint, Some(Resume::Newest));
+        assert_eq!(args.training.include_num_input_tokens_seen, TokenCount::NonPadding);
+        assert_eq!(args.training.learning_rate, 1.0);
+        assert!(!args.training.writes_tensorboard());
+    }
+    assert!(error(Task::Mlm, &[path, path]).contains("second argument file"));
+}
+
+#[test]
+fn a_wrong_argument_file_is_named_with_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, part) in [
+        (r#"{"max_step": 5}"#, r#"unknown key "max_step"; did you mean "max_steps"?"#),
+        (r#"{"max_steps": "5"}"#, r#"args.json: key "max_steps": expected an integer, found the text "5""#),
+        (r#"{"max_steps": 5.5}"#, "expected an integer, found the number 5.5"),
+        (r#"{"do_train": 1}"#, r#"key "do_train": expected true or false, found the number 1"#),
+        (r#"{"learning_rate": null}"#, "expected a finite number, found null"),
+        (r#"{"eval_strategy": "often"}"#, "expected one of no, steps, epoch, found 'often'"),
+        (r#"{"train_file": 3}"#, "expected one file or several, found the number 3"),
+        (r#"{"block_size": 3}"#, r#"key "block_size" belongs to run_clm"#),
+        (r#"{"bf16": true}"#, r#"args.json: key "bf16" is not supported here"#),
+        (r#"[1]"#, "must hold one object"),
+        (r#"{"a": "#, "is not JSON"),
+        ("", "is not JSON"),
+    ] {
+        let line = error(Task::Mlm, &[&file(&dir, text)]);
+        assert!(line.contains("args.json") && line.contains(part), "{line}");
+    }
+    assert!(error(Task::Mlm, &["absent.json"]).contains("argument file absent.json: cannot be read"));
+}
+
+#[test]
+fn rules_of_the_scripts() {
+    let fails = |task, words: &[&str], part: &str| match parse_words(task, words) {
+        Err(error) => assert!(error.to_string().contains(part), "{error}"),
+        other => panic!("{words:?}: {other:?}"),
+    };
+    let model = ["--model_name_or_path", "m"];
+    fails(
+        Task::Mlm,
+        &[&model[..], &["--do_train"]].concat(),
+        "Need either a dataset name or a training/validation file",
+    );
+    fails(Task::Mlm, &["--train_file", "a.txt", "--do_train", "--model_type", "bert"], "no tokenizer");
+    fails(Task::Mlm, &["--train_file", "a.txt", "--do_train", "--tokenizer_name", "t"], "no model");
+    fails(Task::Mlm, &[&model[..], &["--train_file", "a.txt"]].concat(), "nothing to do");
+    fails(
+        Task::Mlm,
+        &[&model[..], &["--validation_file", "a.txt", "--do_train"]].concat(),
+        "--do_train requires a train dataset",
+    );
+    for (words, part) in [
+        (vec!["--config_overrides", "hidden_size=4"], "--config_overrides can't be used in combination"),
+        (vec!["--train_tokenizer", "100"], "--train_tokenizer can't be used in combination with --model_name_or_path"),
+        (vec!["--train_file", "a.xml"], "should be a csv, a json, a jsonl or a txt file"),
+        (vec!["--train_file", "a.txt", "b.csv"], "mixes .txt and .csv files"),
+        (vec!["--validation_file", "."], "--validation_file .: is a folder"),
+        (vec!["--do_eval", "--validation_split_percentage", "0"], "leaves nothing to evaluate"),
+        (vec!["--max_seq_length", "0"], "--max_seq_length 0"),
+        (vec!["--mlm_probability", "1.5"], "--mlm_probability must lie in 0 to 1"),
+        (vec!["--streaming"], "give --max_steps"),
+        (vec!["--dataset_name", "wikitext"], "pass them with --train_file"),
+        (vec!["--max_steps", "0"], "--max_steps 0: must be at least 1"),
+        (vec!["--num_train_epochs", "0"], "--num_train_epochs 0: must be above 0"),
+        (vec!["--per_device_train_batch_size", "0"], "--per_device_train_batch_size 0: must be at least 1"),
+        (vec!["--warmup_ratio", "2"], "--warmup_ratio must lie in range [0,1]"),
+        (vec!["--logging_steps", "0"], "--logging_strategy steps requires non-zero --logging_steps"),
+        (vec!["--logging_steps", "1.5"], "--logging_steps must be an integer if bigger than 1: 1.5"),
+        (vec!["--load_best_model_at_end"], "requires the save and eval strategy to match"),
+        (
+            vec!["--load_best_model_at_end", "--eval_strategy", "steps", "--eval_steps", "200"],
+            "--save_steps 500, which is not a round multiple of --eval_steps 200",
+        ),
+        (vec!["--load_best_model_at_end", "--eval_strategy", "steps", "--eval_steps", "0.2"], "cannot join a share"),
+        (vec!["--lr_scheduler_type", "reduce_lr_on_plateau"], "requires an eval strategy"),
+        (vec!["--early_stopping_patience", "2"], "need evaluations during training"),
+        (vec!["--metric_for_best_model", "bleu"], "an evaluation computes loss, accuracy, perplexity"),
+        (vec!["--report_to", "wandb"], "--report_to wandb is not supported here"),
+        (vec!["--use_cpu", "--device", "wgpu"], "contradict each other"),
+        (vec!["--dataloader_prefetch_factor", "2"], "needs --dataloader_num_workers"),
+    ] {
+        let line = error(Task::Mlm, &words);
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
+fn what_follows_from_other_arguments() {
+    let args = run(Task::Mlm, &["--eval_strategy", "steps", "--logging_steps", "100"]);
+    assert!(args.training.do_eval);
+    assert_eq!(args.training.eval_steps, Some(Steps(100.0)));
+    assert_eq!(args.training.metric_for_best_model, None);
+
+    let args = run(
+        Task::Mlm,
+        &["--eval_strategy", "steps", "--eval_steps", "0.1", "--save_steps", "0.3", "--load_best_model_at_end"],
+    );
+    assert_eq!(args.training.metric_for_best_model.as_deref(), Some("loss"));
+    assert_eq!(args.training.greater_is_better, Some(false));
+    let args = run(Task::Mlm, &["--metric_for_best_model", "eval_accuracy"]);
+    assert_eq!(args.training.greater_is_better, Some(true));
+
+    let args = run(Task::Mlm, &["--no_cuda", "--adafactor", "--per_gpu_train_batch_size", "3"]);
+    assert_eq!(args.beyond.device, "cpu");
+    assert_eq!(args.training.optim, OptimizerNames::Adafactor);
+    assert_eq!(args.training.per_device_train_batch_size, 3);
+    assert!(args.notes.iter().any(|note| note == "--no_cuda is an old name: write --use_cpu"));
+
+    assert!(run(Task::Mlm, &[]).training.writes_tensorboard());
+    assert_eq!(run(Task::Mlm, &[]).training.checkpoint_limit(), Some(3));
+    for all in ["0", "-1"] {
+        assert_eq!(run(Task::Mlm, &["--save_total_limit", all]).training.checkpoint_limit(), None);
+    }
+    assert_eq!(run(Task::Plm, &[]).data.sequence_length(Task::Plm), Some(512));
+    assert_eq!(Steps(0.1).resolve(101), 11);
+    assert_eq!(Steps(500.0).resolve(7), 500);
+    assert_eq!(run(Task::Mlm, &["--resume_from_checkpoint"]).training.resume_from_checkpoint, Some(Resume::Newest));
+    let folder = run(Task::Mlm, &["--resume_from_checkpoint", "o/checkpoint-5"]).training.resume_from_checkpoint;
+    assert_eq!(folder, Some(Resume::Folder(PathBuf::from("o/checkpoint-5"))));
+}
+
+#[test]
+fn examples_alone_need_no_model() {
+    let words = ["--tokenizer_name", "t", "--train_file", "a.txt", "--dump_examples", "x.jsonl"];
+    assert!(matches!(parse_words(Task::Mlm, &words), Ok(Parsed::Run(_))));
+}
+
+#[test]
+fn help_is_readable_on_80_columns() {
+    for task in Task::ALL {
+        for word in ["-h", "--help"] {
+            let Ok(Parsed::Help(text)) = parse_words(*task, &["--max_steps", word]) else { panic!("{word}") };
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            assert!(text.contains("usage: ") && !text.contains('\u{1b}'));
+        }
+        let Ok(Parsed::Help(text)) = parse_words(*task, &["--help"]) else { panic!() };
+        for flag in flags().filter(|flag| flag.tasks.contains(task)) {
+            assert!(text.contains(&format!("--{}", flag.name)), "{}", flag.name);
+        }
+        let Ok(Parsed::Version(text)) = parse_words(*task, &["--version"]) else { panic!() };
+        assert!(text.starts_with(task.program()));
+    }
+}
+
+#[test]
+fn tokens_are_never_written() {
+    let args = run(Task::Mlm, &["--token", "hf_secret", "--hub_token", "hf_secret"]);
+    assert!(!args.to_json().to_string().contains("hf_secret"));
+    assert!(!args.to_string().contains("hf_secret"));
+}
+
+/// `training_args.json` is an argument file of the same run.
+fn round_trip(task: Task, args: &Arguments) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, &args.to_json().to_string());
+    match parse_words(task, &[&path]) {
+        Ok(Parsed::Run(again)) => assert_eq!(again.to_json(), args.to_json()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_is_written_can_be_read() {
+    for task in Task::ALL {
+        round_trip(*task, &run(*task, &[]));
+    }
+    round_trip(
+        Task::Mlm,
+        &run(
+            Task::Mlm,
+            &["--resume_from_checkpoint", "--eval_strategy=epoch", "--lr_scheduler_kwargs", "{\"a\": 1}", "--no_cuda"],
+        ),
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_words_are_answered(words in prop::collection::vec("(--)?[a-z_=0-9.\\- ]{0,12}", 0..6)) {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if let Err(error) = parse_words(Task::Clm, &words) {
+            prop_assert!(!error.to_string().contains('\n'));
+        }
+    }
+
+    #[test]
+    fn numbers_survive(rate in 0.0f64..1.0, steps in 1i64..1_000_000, share in 0.001f64..0.999) {
+        let args = run(Task::Mlm, &[
+            &format!("--learning_rate={rate}"), &format!("--max_steps={steps}"), &format!("--save_steps={share}"),
+        ]);
+        prop_assert_eq!(args.training.learning_rate, rate);
+        prop_assert_eq!(args.training.fixed_steps(), Some(steps as u64));
+        round_trip(Task::Mlm, &args);
+    }
+}
+
+#[test]
+fn arity_and_names_are_sound() {
+    let mut names = BTreeSet::new();
+    for flag in flags() {
+        assert!(names.insert(flag.name), "{} stands in two tables", flag.name);
+        assert!(!flag.help_line().is_empty() && !flag.tasks.is_empty());
+        assert_eq!(flag.arity == Arity::ZeroOrOne, flag.type_name == "bool" || flag.name == "resume_from_checkpoint");
+    }
+}
+
+/// `docs/arguments.md` says what the tables say. `UPDATE_DOCS=1` writes it.
+#[test]
+fn arguments_page_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/arguments.md");
+    let page = help::markdown();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == page,
+        "docs/arguments.md is not what the tables say: UPDATE_DOCS=1 cargo test -p lm-train arguments_page"
+    );
+}

@@ -1,0 +1,329 @@
+//! `TrainingArguments` of transformers 4.57: all 132 fields, in Python's order.
+
+use std::path::PathBuf;
+
+use serde_json::{Value as Json, json};
+
+use super::Status::{Refused, SameByNature, Supported};
+use super::flag::arguments;
+use super::value::{
+    HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume, SaveStrategy, SchedulerType, Steps,
+    TokenCount,
+};
+
+// A reason that several fields share stands here once.
+const NO_HALF: &str = "this build computes in float32: no backend compiled into it trains in 16 bits";
+const NO_TF32: &str = "this build has no backend with TensorFloat-32";
+const NO_CHECKPOINTING: &str = "this build keeps all activations: lower --per_device_train_batch_size and raise --gradient_accumulation_steps to save memory";
+const NO_SHARDING: &str = "the model and its optimizer stay whole, on one device";
+const NO_TPU: &str = "there is no TPU backend";
+const NO_UPLOAD: &str = "nothing is uploaded: run `hf upload NAME OUTPUT_DIR` after training";
+const NO_PROJECTION: &str = "only optimizers that this program does not have (GaLore, APOLLO, …) read it";
+const ONE_PROCESS: &str = "read in distributed training only: a run is one process";
+const ONLY_WITH_UPLOAD: &str = "read together with --push_to_hub only";
+const NO_COMPILER: &str = "a mode of PyTorch that changes the speed, not the numbers: this program is compiled already";
+const STREAMED_METRICS: &str = "evaluation adds up loss and hits batch by batch and keeps no predictions";
+const NO_METRIC_INPUTS: &str = "the metrics of language modelling need no inputs";
+const THREADS: &str = "batches are built by threads of this process";
+
+arguments! {
+    /// `TrainingArguments` of transformers 4.57.
+    pub struct TrainingArguments, training, Training, |task| {
+        /// Folder for the model, its checkpoints and results.
+        output_dir: PathBuf = "trainer_output".into(), Supported;
+        /// Start anew even if the output folder is not empty or holds checkpoints.
+        overwrite_output_dir: bool = false, Supported;
+        /// Train.
+        do_train: bool = false, Supported;
+        /// Evaluate, at the end and as --eval_strategy says.
+        do_eval: bool = false, Supported;
+        /// Predict on a test set.
+        do_predict: bool = false, SameByNature("the Python scripts have no test set and ignore it too");
+        /// When to evaluate during training.
+        eval_strategy: IntervalStrategy = IntervalStrategy::No, Supported;
+        /// Evaluate the loss only, no accuracy.
+        prediction_loss_only: bool = false, Supported;
+        /// Examples per batch in training.
+        per_device_train_batch_size: usize = 8, Supported;
+        /// Examples per batch in evaluation.
+        per_device_eval_batch_size: usize = 8, Supported;
+        /// Old name of per_device_train_batch_size.
+        per_gpu_train_batch_size: Option<usize> = None, Supported;
+        /// Old name of per_device_eval_batch_size.
+        per_gpu_eval_batch_size: Option<usize> = None, Supported;
+        /// Batches whose gradients are added up before a step.
+        gradient_accumulation_steps: usize = 1, Supported;
+        /// Evaluation batches whose predictions stay on the device.
+        eval_accumulation_steps: Option<usize> = None, SameByNature(STREAMED_METRICS);
+        /// Epochs or steps, as --eval_strategy counts, before the first evaluation.
+        eval_delay: Steps = Steps(0.0), Supported;
+        /// Steps between two emptyings of the device's memory cache.
+        torch_empty_cache_steps: Option<usize> = None, SameByNature("PyTorch's memory cache, which is not there to be emptied");
+        /// Highest learning rate.
+        learning_rate: f64 = 5e-5, Supported;
+        /// Weight decay, on all weights but biases and norms.
+        weight_decay: f64 = 0.0, Supported;
+        /// Decay of AdamW's and Lion's first moment.
+        adam_beta1: f64 = 0.9, Supported;
+        /// Decay of AdamW's and Lion's second moment.
+        adam_beta2: f64 = 0.999, Supported;
+        /// Added to the root of the second moment.
+        adam_epsilon: f64 = 1e-8, Supported;
+        /// Longest gradient, over all tensors together; 0 does not clip.
+        max_grad_norm: f64 = 1.0, Supported;
+        /// Times that training sees the data.
+        num_train_epochs: f64 = 3.0, Supported;
+        /// Steps to train; overrides num_train_epochs. -1 leaves it to the epochs.
+        max_steps: i64 = -1, Supported;
+        /// Course of the learning rate.
+        lr_scheduler_type: SchedulerType = SchedulerType::Linear, Supported;
+        /// Settings of the course, such as '{"num_cycles": 2}'.
+        lr_scheduler_kwargs: Option<Kwargs> = None, Supported;
+        /// Share of the steps in which the learning rate rises from zero.
+        warmup_ratio: f64 = 0.0, Supported;
+        /// Steps in which the learning rate rises from zero; overrides warmup_ratio.
+        warmup_steps: u64 = 0, Supported;
+        /// How much the program says.
+        log_level: LogLevel = LogLevel::Passive, Supported;
+        /// How much other machines say.
+        log_level_replica: LogLevel = LogLevel::Warning, SameByNature(ONE_PROCESS);
+        /// Whether every machine logs.
+        log_on_each_node: bool = true, SameByNature(ONE_PROCESS);
+        /// Folder for TensorBoard files; without it, runs/ in the output folder.
+        logging_dir: Option<PathBuf> = None, Supported;
+        /// When to log.
+        logging_strategy: IntervalStrategy = IntervalStrategy::Steps, Supported;
+        /// Log the first step as well.
+        logging_first_step: bool = false, Supported;
+        /// Steps between two logs; below 1 a share of all steps.
+        logging_steps: Steps = Steps(500.0), Supported;
+        /// Leave losses that are NaN or infinite out of the log.
+        logging_nan_inf_filter: bool = true, SameByNature("a loss that is NaN or infinite stops the run, so there is none to leave out");
+        /// When to save a checkpoint.
+        save_strategy: SaveStrategy = SaveStrategy::Steps, Supported;
+        /// Steps between two checkpoints; below 1 a share of all steps.
+        save_steps: Steps = Steps(500.0), Supported;
+        /// Checkpoints to keep, the newest (and the best); 0 keeps all. Python keeps all by default.
+        save_total_limit: Option<i64> = Some(3), Supported;
+        /// Save as safetensors.
+        save_safetensors: bool = true, Refused("weights are saved as safetensors, which every version of transformers since 4.0 reads");
+        /// Whether every machine saves.
+        save_on_each_node: bool = false, SameByNature(ONE_PROCESS);
+        /// Leave out of checkpoints what only resuming needs.
+        save_only_model: bool = false, Supported;
+        /// Restore the state of callbacks on resume.
+        restore_callback_states_from_checkpoint: bool = false, SameByNature("the state of early stopping is always restored: a resumed run equals an unbroken one");
+        /// Old name of use_cpu.
+        no_cuda: bool = false, Supported;
+        /// Compute on the CPU: --device cpu.
+        use_cpu: bool = false, Supported;
+        /// Compute on Apple's GPU.
+        use_mps_device: bool = false, Refused("name the device with --device; --device list shows what this build can use");
+        /// Seed of every random choice.
+        seed: u64 = 42, Supported;
+        /// Seed of the order of the examples; without it, --seed.
+        data_seed: Option<u64> = None, Supported;
+        /// Evaluate through PyTorch's tracing compiler.
+        jit_mode_eval: bool = false, SameByNature(NO_COMPILER);
+        /// Train in bfloat16, with float32 weights.
+        bf16: bool = false, Refused(NO_HALF);
+        /// Train in float16, with float32 weights and a scaled loss.
+        fp16: bool = false, Refused(NO_HALF);
+        /// Level of NVIDIA Apex.
+        fp16_opt_level: String = "O1".into(), SameByNature("read by NVIDIA Apex only, which PyTorch's own mixed precision replaced");
+        /// Who provides 16-bit training.
+        half_precision_backend: String = "auto".into(), Refused("apex and cpu_amp are parts of PyTorch");
+        /// Evaluate in bfloat16.
+        bf16_full_eval: bool = false, Refused(NO_HALF);
+        /// Evaluate in float16.
+        fp16_full_eval: bool = false, Refused(NO_HALF);
+        /// Multiply matrices in TensorFloat-32.
+        tf32: Option<bool> = None, Refused(NO_TF32);
+        /// Rank of this process on its machine.
+        local_rank: i64 = -1, Refused("a run is one process: start the program itself, without a launcher");
+        /// Library that joins processes.
+        ddp_backend: Option<String> = None, SameByNature(ONE_PROCESS);
+        /// Cores of a TPU.
+        tpu_num_cores: Option<usize> = None, Refused(NO_TPU);
+        /// Print metrics of a TPU.
+        tpu_metrics_debug: bool = false, Refused(NO_TPU);
+        /// Debugging aids of PyTorch.
+        debug: Vec<String> = Vec::new(), Refused("these are aids of PyTorch; a loss that is NaN or infinite always stops the run and names the step");
+        /// Drop the last batch of an epoch if it is not full.
+        dataloader_drop_last: bool = false, Supported;
+        /// Steps between two evaluations; below 1 a share of all steps. Without it, --logging_steps.
+        eval_steps: Option<Steps> = None, Supported;
+        /// Threads that build batches ahead; 0 leaves it to the program. The batches are the same.
+        dataloader_num_workers: usize = 0, Supported;
+        /// Batches that each of these threads builds ahead.
+        dataloader_prefetch_factor: Option<usize> = None, Supported;
+        /// Output that is handed to the next step as its past.
+        past_index: i64 = -1, Refused("no state is carried from one batch to the next");
+        /// Name of the run for services that collect runs.
+        run_name: Option<String> = None, SameByNature("read by services such as wandb and mlflow only");
+        /// No progress bar. Without a terminal there is none anyway.
+        disable_tqdm: Option<bool> = None, Supported;
+        /// Drop columns that the model does not read.
+        remove_unused_columns: bool = true, SameByNature("only the text column is read");
+        /// Names of the labels.
+        label_names: Option<Vec<String>> = None, SameByNature("the program makes the labels itself");
+        /// Load the best checkpoint when training ends.
+        load_best_model_at_end: bool = false, Supported;
+        /// Metric by which the best checkpoint is chosen: loss, accuracy or perplexity. Default: loss, where one is needed.
+        metric_for_best_model: Option<String> = None, Supported;
+        /// Whether a greater metric is a better one. Default: not for loss and perplexity.
+        greater_is_better: Option<bool> = None, Supported;
+        /// Do not go forward to the position in the data on resume.
+        ignore_data_skip: bool = false, SameByNature("going to the position costs nothing, so no data is seen twice");
+        /// PyTorch's fully sharded training.
+        fsdp: Option<String> = None, Refused(NO_SHARDING);
+        /// Smallest shard.
+        fsdp_min_num_params: usize = 0, Refused(NO_SHARDING);
+        /// Settings of fully sharded training.
+        fsdp_config: Option<Kwargs> = None, Refused(NO_SHARDING);
+        /// Layer to shard by.
+        fsdp_transformer_layer_cls_to_wrap: Option<String> = None, Refused(NO_SHARDING);
+        /// Settings of the Python library Accelerate.
+        accelerator_config: Option<Kwargs> = None, Refused("Accelerate is a Python library that is not used here");
+        /// Dimensions of parallel training.
+        parallelism_config: Option<Kwargs> = None, Refused(NO_SHARDING);
+        /// Settings of the Python library DeepSpeed.
+        deepspeed: Option<Kwargs> = None, Refused(NO_SHARDING);
+        /// Share of the label's probability that is spread over the vocabulary.
+        label_smoothing_factor: f64 = 0.0, Supported;
+        /// Optimizer.
+        optim: OptimizerNames = OptimizerNames::AdamwTorchFused, Supported;
+        /// Settings of the optimizer.
+        optim_args: Option<String> = None, Refused(NO_PROJECTION);
+        /// Old name of --optim adafactor.
+        adafactor: bool = false, Supported;
+        /// Put examples of similar length into one batch.
+        group_by_length: bool = false, Supported;
+        /// Column with the lengths.
+        length_column_name: String = "length".into(), SameByNature("lengths are counted while tokenizing, never read");
+        /// Where to report besides the log: tensorboard, all or none.
+        report_to: Option<Vec<String>> = None, Supported;
+        /// Project name for Trackio.
+        project: String = "huggingface".into(), SameByNature("read by Trackio only");
+        /// Space for Trackio.
+        trackio_space_id: Option<String> = Some("trackio".into()), SameByNature("read by Trackio only");
+        /// Look for parameters without a gradient.
+        ddp_find_unused_parameters: Option<bool> = None, SameByNature(ONE_PROCESS);
+        /// Size of the pieces in which gradients travel.
+        ddp_bucket_cap_mb: Option<usize> = None, SameByNature(ONE_PROCESS);
+        /// Whether buffers travel.
+        ddp_broadcast_buffers: Option<bool> = None, SameByNature(ONE_PROCESS);
+        /// Build batches in pinned memory.
+        dataloader_pin_memory: bool = true, SameByNature(THREADS);
+        /// Keep the processes that build batches.
+        dataloader_persistent_workers: bool = false, SameByNature(THREADS);
+        /// Leave memory out of the metrics.
+        skip_memory_metrics: bool = true, SameByNature("peak memory is always in the log and the report");
+        /// Evaluate with the old loop.
+        use_legacy_prediction_loop: bool = false, SameByNature("there is one evaluation loop");
+        /// Upload the model.
+        push_to_hub: bool = false, Refused(NO_UPLOAD);
+        /// Resume from this checkpoint folder; given alone, from the newest of the output folder.
+        resume_from_checkpoint: Option<Resume> = None, Supported;
+        /// Name of the upload.
+        hub_model_id: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        /// What is uploaded when.
+        hub_strategy: HubStrategy = HubStrategy::EverySave, SameByNature(ONLY_WITH_UPLOAD);
+        /// Token for uploads.
+        hub_token: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        /// Upload to a private repository.
+        hub_private_repo: Option<bool> = None, SameByNature(ONLY_WITH_UPLOAD);
+        /// Upload even if the last upload still runs.
+        hub_always_push: bool = false, SameByNature(ONLY_WITH_UPLOAD);
+        /// Branch of the upload.
+        hub_revision: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        /// Compute activations again in the backward pass, to save memory.
+        gradient_checkpointing: bool = false, Refused(NO_CHECKPOINTING);
+        /// Settings of gradient checkpointing.
+        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature("settings of PyTorch's own implementation of gradient checkpointing");
+        /// Hand the inputs to the metrics.
+        include_inputs_for_metrics: bool = false, SameByNature(NO_METRIC_INPUTS);
+        /// What else is handed to the metrics.
+        include_for_metrics: Vec<String> = Vec::new(), SameByNature(NO_METRIC_INPUTS);
+        /// Join the predictions of all batches.
+        eval_do_concat_batches: bool = true, SameByNature(STREAMED_METRICS);
+        /// Old name of half_precision_backend.
+        fp16_backend: String = "auto".into(), Refused("apex and cpu_amp are parts of PyTorch");
+        /// Old name of hub_model_id.
+        push_to_hub_model_id: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        /// Owner of the upload.
+        push_to_hub_organization: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        /// Old name of hub_token.
+        push_to_hub_token: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        /// Settings from SageMaker's launcher.
+        mp_parameters: String = String::new(), SameByNature("Python ignores it too");
+        /// Halve the batch size until the batch fits the memory.
+        auto_find_batch_size: bool = false, SameByNature("memory of the CPU is promised without limit, so no failed request can be caught; --plan prints what a batch needs");
+        /// Choose deterministic operations.
+        full_determinism: bool = false, SameByNature("a run is always a function of its arguments");
+        /// Old name of torch_compile_backend.
+        torchdynamo: Option<String> = None, SameByNature(NO_COMPILER);
+        /// Which trials Ray looks at.
+        ray_scope: Option<String> = Some("last".into()), SameByNature("read by Ray's hyperparameter search only");
+        /// Seconds to wait for other processes.
+        ddp_timeout: usize = 1800, SameByNature(ONE_PROCESS);
+        /// Compile the model.
+        torch_compile: bool = false, SameByNature(NO_COMPILER);
+        /// Compiler.
+        torch_compile_backend: Option<String> = None, SameByNature(NO_COMPILER);
+        /// Mode of the compiler.
+        torch_compile_mode: Option<String> = None, SameByNature(NO_COMPILER);
+        /// Report tokens per second with the results.
+        include_tokens_per_second: bool = false, Supported;
+        /// Log how many tokens training has seen: all, or non_padding ones.
+        include_num_input_tokens_seen: TokenCount = TokenCount::No, Supported;
+        /// Strength of the noise that NEFTune adds to the embeddings.
+        neftune_noise_alpha: Option<f64> = None, Supported;
+        /// Modules that GaLore or APOLLO train.
+        optim_target_modules: Option<Vec<String>> = None, Refused(NO_PROJECTION);
+        /// Compute metrics batch by batch.
+        batch_eval_metrics: bool = false, SameByNature(STREAMED_METRICS);
+        /// Evaluate before the first step.
+        eval_on_start: bool = false, Supported;
+        /// Use Liger's fused operations.
+        use_liger_kernel: bool = false, SameByNature("fused operations for CUDA that change the speed, not the numbers");
+        /// Which of Liger's operations.
+        liger_kernel_config: Option<Kwargs> = None, SameByNature("fused operations for CUDA that change the speed, not the numbers");
+        /// Gather predictions as Python objects.
+        eval_use_gather_object: bool = false, SameByNature(ONE_PROCESS);
+        /// Average the loss over the tokens of all devices.
+        average_tokens_across_devices: bool = true, SameByNature(ONE_PROCESS);
+    }
+}
+
+impl TrainingArguments {
+    /// Optimizer steps of `max_steps`, if the command line fixes them.
+    pub fn fixed_steps(&self) -> Option<u64> {
+        u64::try_from(self.max_steps).ok().filter(|&steps| steps > 0)
+    }
+
+    /// Checkpoints to keep; `None` keeps all.
+    pub fn checkpoint_limit(&self) -> Option<usize> {
+        self.save_total_limit.and_then(|limit| usize::try_from(limit).ok()).filter(|&limit| limit > 0)
+    }
+
+    /// Steps of warm-up in a run of `max_steps`, as Python's `get_warmup_steps`.
+    pub fn warmup(&self, max_steps: u64) -> u64 {
+        if self.warmup_steps > 0 { self.warmup_steps } else { (max_steps as f64 * self.warmup_ratio).ceil() as u64 }
+    }
+
+    /// Seed of the order of the examples.
+    pub fn order_seed(&self) -> u64 {
+        self.data_seed.unwrap_or(self.seed)
+    }
+
+    /// Whether TensorBoard files are to be written.
+    pub fn writes_tensorboard(&self) -> bool {
+        self.report_to.as_ref().is_some_and(|names| names.iter().any(|name| name == "tensorboard"))
+    }
+}
+
+/// What one of Python's own words for nothing or off looks like as JSON: never a request.
+pub(super) fn is_off(value: &Json) -> bool {
+    [json!(null), json!(false), json!(""), json!([])].contains(value)
+}
