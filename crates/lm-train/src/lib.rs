@@ -1,4 +1,5 @@
 //! The run itself.
+pub mod args;
 pub mod callbacks;
 pub mod disk;
 pub mod lock;

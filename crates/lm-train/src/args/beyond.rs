@@ -36,7 +36,7 @@ arguments! {
         /// Resume even if the data or the batch size differ from those of the checkpoint.
         allow_changes_on_resume: bool = false, Supported;
         /// Stop after so many evaluations in a row without a better metric_for_best_model.
-        early_stopping_patience: Option<usize> = None, Supported;
+        early_stopping_patience: Option<u64> = None, Supported;
         /// Smallest change of the metric that counts as better.
         early_stopping_threshold: f64 = 0.0, Supported;
         /// File of prompts, one per line, that are continued at every evaluation.

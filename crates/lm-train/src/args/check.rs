@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use super::parse::{ArgsError, Given};
-use super::value::{Files, IntervalStrategy, OptimizerNames, SaveStrategy, SchedulerType, Steps};
+use super::value::{Files, IntervalStrategy, Kwargs, OptimizerNames, SaveStrategy, Steps};
 use super::{Arguments, Task};
+use crate::schedule::{Schedule, SchedulerType};
 
 type Checked = Result<(), ArgsError>;
 
@@ -20,6 +21,7 @@ pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
     data(args)?;
     numbers(args)?;
     intervals(args)?;
+    schedule(args)?;
     best_model(args)?;
     device(args)?;
     reports(args)?;
@@ -179,7 +181,7 @@ fn numbers(args: &Arguments) -> Checked {
         ("per_device_train_batch_size", training.per_device_train_batch_size),
         ("per_device_eval_batch_size", training.per_device_eval_batch_size),
         ("gradient_accumulation_steps", training.gradient_accumulation_steps),
-        ("early_stopping_patience", beyond.early_stopping_patience.unwrap_or(1)),
+        ("early_stopping_patience", beyond.early_stopping_patience.map_or(1, |patience| usize::from(patience > 0))),
         ("dataloader_prefetch_factor", training.dataloader_prefetch_factor.unwrap_or(1)),
         ("torch_empty_cache_steps", training.torch_empty_cache_steps.unwrap_or(1)),
         ("max_new_tokens", beyond.max_new_tokens),
@@ -242,6 +244,19 @@ fn intervals(args: &mut Arguments) -> Checked {
     whole("save_steps", training.save_strategy == SaveStrategy::Steps, training.save_steps)
 }
 
+/// The keywords of the schedule do not depend on the length of the run: they are checked before anything is loaded.
+fn schedule(args: &mut Arguments) -> Checked {
+    let training = &args.training;
+    let Kwargs(kwargs) = training.lr_scheduler_kwargs.clone().unwrap_or_default();
+    let schedule = Schedule::new(training.lr_scheduler_type, training.learning_rate, 0, 0, &kwargs)
+        .map_err(|error| ArgsError::Rule(error.to_string()))?;
+    if let [unused, ..] = schedule.unused_kwargs() {
+        let line = format!("--lr_scheduler_kwargs: {} ignores {unused}, as Python does", training.lr_scheduler_type);
+        args.notes.push(line);
+    }
+    Ok(())
+}
+
 /// Metrics that an evaluation computes, without Python's prefix `eval_`.
 const METRICS: &[&str] = &["loss", "accuracy", "perplexity"];
 
@@ -263,7 +278,7 @@ fn best_model(args: &mut Arguments) -> Checked {
     rule(!waits_for_best || evaluates != IntervalStrategy::No, || {
         "--save_strategy best and --early_stopping_patience need evaluations during training: give --eval_strategy steps or epoch".into()
     })?;
-    let plateau = training.lr_scheduler_type == SchedulerType::ReduceOnPlateau;
+    let plateau = training.lr_scheduler_type == SchedulerType::ReduceLrOnPlateau;
     rule(!plateau || evaluates != IntervalStrategy::No, || {
         "--lr_scheduler_type reduce_lr_on_plateau requires an eval strategy".into()
     })?;

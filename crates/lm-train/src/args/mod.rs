@@ -32,8 +32,8 @@ pub use model::ModelArguments;
 pub use parse::{ArgsError, Parsed, parse};
 pub use training::TrainingArguments;
 pub use value::{
-    Arity, Dtype, Files, HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume, SaveStrategy,
-    SchedulerType, Steps, TokenCount,
+    Arity, Dtype, Files, HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume, SaveStrategy, Steps,
+    TokenCount,
 };
 
 /// Everything that a run is told.

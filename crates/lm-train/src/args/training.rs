@@ -7,9 +7,9 @@ use serde_json::{Value as Json, json};
 use super::Status::{Refused, SameByNature, Supported};
 use super::flag::arguments;
 use super::value::{
-    HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume, SaveStrategy, SchedulerType, Steps,
-    TokenCount,
+    HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume, SaveStrategy, Steps, TokenCount,
 };
+use crate::schedule::SchedulerType;
 
 // A reason that several fields share stands here once.
 const NO_HALF: &str = "this build computes in float32: no backend compiled into it trains in 16 bits";
@@ -307,11 +307,6 @@ impl TrainingArguments {
         self.save_total_limit.and_then(|limit| usize::try_from(limit).ok()).filter(|&limit| limit > 0)
     }
 
-    /// Steps of warm-up in a run of `max_steps`, as Python's `get_warmup_steps`.
-    pub fn warmup(&self, max_steps: u64) -> u64 {
-        if self.warmup_steps > 0 { self.warmup_steps } else { (max_steps as f64 * self.warmup_ratio).ceil() as u64 }
-    }
-
     /// Seed of the order of the examples.
     pub fn order_seed(&self) -> u64 {
         self.data_seed.unwrap_or(self.seed)
@@ -323,7 +318,7 @@ impl TrainingArguments {
     }
 }
 
-/// What one of Python's own words for nothing or off looks like as JSON: never a request.
+/// Whether a value is one of Python's ways to say nothing or off: never a request.
 pub(super) fn is_off(value: &Json) -> bool {
     [json!(null), json!(false), json!(""), json!([])].contains(value)
 }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
+use crate::schedule::SchedulerType;
+
 /// How many words may follow a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arity {
@@ -305,16 +307,9 @@ impl Value for Files {
     }
 }
 
-/// "Every N steps", where a value below 1 is a share of all steps of the run.
+/// "Every N steps", where a value below 1 is a share of all steps of the run: [`crate::callbacks::steps_of`] counts them.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Steps(pub f64);
-
-impl Steps {
-    /// The number of steps in a run of `max_steps`, as Python's `TrainerState.compute_steps` rounds it.
-    pub fn resolve(self, max_steps: u64) -> u64 {
-        if self.0 < 1.0 { (max_steps as f64 * self.0).ceil() as u64 } else { self.0 as u64 }
-    }
-}
 
 impl Value for Steps {
     const TYPE: &'static str = "float";
@@ -500,6 +495,50 @@ impl Value for TokenCount {
     }
 }
 
+/// Reads and writes a type by the names of its values.
+macro_rules! by_name {
+    ($name:ident, $all:expr, $as_str:expr, [$($absent:literal),*]) => {
+        impl Value for $name {
+            const TYPE: &'static str = stringify!($name);
+
+            fn expected() -> String {
+                format!("one of {}", Self::choices().join(", "))
+            }
+
+            fn choices() -> Vec<&'static str> {
+                $all.iter().copied().map($as_str).collect()
+            }
+
+            fn from_words(words: &[&str]) -> Result<Self, String> {
+                let absent: &[&str] = &[$($absent),*];
+                match words {
+                    [word] if absent.contains(word) => {
+                        Err(format!("'{word}' is not supported by this program; expected {}", Self::expected()))
+                    }
+                    [word] => {
+                        let named = $all.iter().copied().find(|value| $as_str(*value) == *word);
+                        named.ok_or_else(|| not_a::<Self>(words))
+                    }
+                    _ => Err(not_a::<Self>(words)),
+                }
+            }
+
+            fn from_json(json: &Json) -> Result<Self, String> {
+                match json.as_str() {
+                    Some(text) => Self::from_words(&[text]),
+                    None => Err(no_json::<Self>(json)),
+                }
+            }
+
+            fn to_json(&self) -> Json {
+                Json::from($as_str(*self))
+            }
+        }
+    };
+}
+
+by_name!(SchedulerType, SchedulerType::ALL, SchedulerType::name, []);
+
 /// Defines a type whose values are names: Python's enums and `choices`. The names after `but not` exist in Python only.
 macro_rules! choices {
     ($(
@@ -516,9 +555,6 @@ macro_rules! choices {
             /// Every value, in Python's order.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
-            /// The names that Python has and this program has not.
-            pub const ABSENT: &[&str] = &[$($($absent),+)?];
-
             /// Python's name of the value.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
@@ -531,39 +567,7 @@ macro_rules! choices {
             }
         }
 
-        impl Value for $name {
-            const TYPE: &'static str = stringify!($name);
-
-            fn expected() -> String {
-                format!("one of {}", Self::choices().join(", "))
-            }
-
-            fn choices() -> Vec<&'static str> {
-                Self::ALL.iter().map(|value| value.as_str()).collect()
-            }
-
-            fn from_words(words: &[&str]) -> Result<Self, String> {
-                let named = |word: &&str| Self::ALL.iter().copied().find(|value| value.as_str() == *word);
-                match words {
-                    [word] if Self::ABSENT.contains(word) => {
-                        Err(format!("'{word}' is not supported by this program; expected {}", Self::expected()))
-                    }
-                    [word] => named(word).ok_or_else(|| not_a::<Self>(words)),
-                    _ => Err(not_a::<Self>(words)),
-                }
-            }
-
-            fn from_json(json: &Json) -> Result<Self, String> {
-                match json.as_str() {
-                    Some(text) => Self::from_words(&[text]),
-                    None => Err(no_json::<Self>(json)),
-                }
-            }
-
-            fn to_json(&self) -> Json {
-                Json::from(self.as_str())
-            }
-        }
+        by_name!($name, $name::ALL, $name::as_str, [$($($absent),+)?]);
     )+ };
 }
 
@@ -587,31 +591,6 @@ choices! {
         Epoch = "epoch",
         /// Whenever an evaluation sets a new best value of `metric_for_best_model`.
         Best = "best",
-    }
-    /// The learning rate schedules of `transformers.optimization`.
-    SchedulerType {
-        /// Straight down to zero after the warm-up.
-        Linear = "linear",
-        /// Half a cosine down to zero.
-        Cosine = "cosine",
-        /// Several half cosines, each starting at the top (`num_cycles`).
-        CosineWithRestarts = "cosine_with_restarts",
-        /// A polynomial down to `lr_end` (`power`).
-        Polynomial = "polynomial",
-        /// No change, and no warm-up.
-        Constant = "constant",
-        /// No change after the warm-up.
-        ConstantWithWarmup = "constant_with_warmup",
-        /// The inverse square root of the step (`timescale`).
-        InverseSqrt = "inverse_sqrt",
-        /// Down by a factor whenever the evaluation metric stops improving.
-        ReduceOnPlateau = "reduce_lr_on_plateau",
-        /// Half a cosine down to `min_lr` or `min_lr_rate`.
-        CosineWithMinLr = "cosine_with_min_lr",
-        /// As `cosine_with_min_lr`, with a warm-up that starts at `warmup_lr_rate`.
-        CosineWarmupWithMinLr = "cosine_warmup_with_min_lr",
-        /// Warm-up, plateau, decay (`num_decay_steps`, `decay_type`, …).
-        WarmupStableDecay = "warmup_stable_decay",
     }
     /// The optimizers.
     OptimizerNames {
