@@ -31,10 +31,11 @@ pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
 /// Old names set what they were replaced by.
 fn old_names(args: &mut Arguments, given: &Given) {
     let training = &mut args.training;
-    if let Some(size) = training.per_gpu_train_batch_size {
+    // As in Python, 0 means that nothing was given.
+    if let Some(size @ 1..) = training.per_gpu_train_batch_size {
         training.per_device_train_batch_size = size;
     }
-    if let Some(size) = training.per_gpu_eval_batch_size {
+    if let Some(size @ 1..) = training.per_gpu_eval_batch_size {
         training.per_device_eval_batch_size = size;
     }
     training.use_cpu |= training.no_cuda;
@@ -274,15 +275,20 @@ fn best_model(args: &mut Arguments) -> Checked {
             multiple(training.save_steps, eval_steps)?;
         }
     }
-    let waits_for_best = saves == SaveStrategy::Best || args.beyond.early_stopping_patience.is_some();
-    rule(!waits_for_best || evaluates != IntervalStrategy::No, || {
-        "--save_strategy best and --early_stopping_patience need evaluations during training: give --eval_strategy steps or epoch".into()
-    })?;
+    let saves_best = saves == SaveStrategy::Best;
+    let stops_early = args.beyond.early_stopping_patience.is_some();
+    for (flag, given) in [("save_strategy best", saves_best), ("early_stopping_patience", stops_early)] {
+        rule(!given || evaluates != IntervalStrategy::No, || {
+            format!("--{flag} needs evaluations during training: give --eval_strategy steps or epoch")
+        })?;
+    }
     let plateau = training.lr_scheduler_type == SchedulerType::ReduceLrOnPlateau;
     rule(!plateau || evaluates != IntervalStrategy::No, || {
         "--lr_scheduler_type reduce_lr_on_plateau requires an eval strategy".into()
     })?;
-    if training.metric_for_best_model.is_none() && (training.load_best_model_at_end || plateau || waits_for_best) {
+    if training.metric_for_best_model.is_none()
+        && (training.load_best_model_at_end || plateau || saves_best || stops_early)
+    {
         training.metric_for_best_model = Some("loss".into());
     }
     if let Some(metric) = &training.metric_for_best_model {

@@ -18,6 +18,8 @@ pub enum Parsed {
     Help(String),
     /// This text: `--version`.
     Version(String),
+    /// What this program can compute on: `--device list`, whatever else is given.
+    DeviceList,
 }
 
 /// Why the command line cannot be followed: one line for the user; exit code 2.
@@ -163,6 +165,9 @@ pub fn parse(task: Task, words: impl IntoIterator<Item = OsString>) -> Result<Pa
         let origin = Origin::Flag(name);
         set(flag, &origin, (flag.set_words)(&mut args, &words))?;
         given.0.push((flag, origin));
+    }
+    if args.beyond.device == "list" {
+        return Ok(Parsed::DeviceList);
     }
     refuse(&mut args, &given)?;
     check::check(&mut args, &given)?;

@@ -385,7 +385,7 @@ fn rules_of_the_scripts() {
         (vec!["--load_best_model_at_end", "--eval_strategy", "steps", "--eval_steps", "0.2"], "cannot join a share"),
         (vec!["--lr_scheduler_type", "reduce_lr_on_plateau"], "requires an eval strategy"),
         (vec!["--lr_scheduler_kwargs", "{\"cycles\": 2}"], "--lr_scheduler_kwargs: linear has no argument 'cycles'"),
-        (vec!["--early_stopping_patience", "2"], "need evaluations during training"),
+        (vec!["--early_stopping_patience", "2"], "--early_stopping_patience needs evaluations during training"),
         (vec!["--metric_for_best_model", "bleu"], "an evaluation computes loss, accuracy, perplexity"),
         (vec!["--report_to", "wandb"], "--report_to wandb is not supported here"),
         (vec!["--use_cpu", "--device", "wgpu"], "contradict each other"),
@@ -427,6 +427,11 @@ fn what_follows_from_other_arguments() {
     assert_eq!(run(Task::Mlm, &["--resume_from_checkpoint"]).training.resume_from_checkpoint, Some(Resume::Newest));
     let folder = run(Task::Mlm, &["--resume_from_checkpoint", "o/checkpoint-5"]).training.resume_from_checkpoint;
     assert_eq!(folder, Some(Resume::Folder(PathBuf::from("o/checkpoint-5"))));
+}
+
+#[test]
+fn the_list_of_devices_needs_nothing_else() {
+    assert_eq!(parse_words(Task::Clm, &["--device", "list"]), Ok(Parsed::DeviceList));
 }
 
 #[test]
@@ -517,6 +522,20 @@ fn arity_and_names_are_sound() {
         assert!(!flag.help_line().is_empty() && !flag.tasks.is_empty());
         assert_eq!(flag.arity == Arity::ZeroOrOne, flag.type_name == "bool" || flag.name == "resume_from_checkpoint");
     }
+}
+
+/// Every file in `configs/` is a command line of at least one program.
+#[test]
+fn every_recipe_is_understood() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+    let mut recipes = 0;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let outcomes: Vec<_> = Task::ALL.iter().map(|task| parse(*task, [path.clone().into_os_string()])).collect();
+        assert!(outcomes.iter().any(Result::is_ok), "{}: {outcomes:?}", path.display());
+        recipes += 1;
+    }
+    assert!(recipes > 0);
 }
 
 /// `docs/arguments.md` says what the tables say. `UPDATE_DOCS=1` writes it.
