@@ -118,6 +118,7 @@ fn placeholder(flag: &Flag) -> String {
         "bool" => return String::new(),
         _ if choices.len() > 4 => "NAME".into(),
         _ if !choices.is_empty() => format!("{{{}}}", choices.join(",")),
+        _ if flag.json_files => "FILE".into(),
         "int" => "N".into(),
         "float" => "X".into(),
         "dict" => "JSON".into(),

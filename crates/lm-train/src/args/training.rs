@@ -75,9 +75,9 @@ arguments! {
         num_train_epochs: f64 = 3.0, Supported;
         /// Steps to train; overrides num_train_epochs. -1 leaves it to the epochs.
         max_steps: i64 = -1, Supported;
-        /// Course of the learning rate.
+        /// Schedule of the learning rate.
         lr_scheduler_type: SchedulerType = SchedulerType::Linear, Supported;
-        /// Settings of the course, such as '{"num_cycles": 2}'.
+        /// Settings of the schedule, such as '{"num_cycles": 2}'.
         lr_scheduler_kwargs: Option<Kwargs> = None, Supported;
         /// Share of the steps in which the learning rate rises from zero.
         warmup_ratio: f64 = 0.0, Supported;
