@@ -1,0 +1,405 @@
+//! Which tensor of a checkpoint belongs to which parameter: the rules of `from_pretrained`
+//! (`_load_pretrained_model` and what it calls in modeling_utils.py of transformers 4.57).
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use super::{Checkpoint, WeightsError};
+
+/// What a model says about the names of its parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelNames<'a> {
+    /// Python's name of the class, such as `BertForMaskedLM`; only messages need it.
+    pub class_name: &'a str,
+    /// Under which name the class holds its base model, such as `bert`. A checkpoint of the base model alone lacks it.
+    pub base_model_prefix: &'a str,
+    /// Names and shapes of the parameters, tied ones once.
+    pub parameters: &'a [(String, Vec<usize>)],
+    /// `(alias, parameter)`: further names of a parameter in Python's state dict, such as
+    /// (`cls.predictions.decoder.weight`, `bert.embeddings.word_embeddings.weight`).
+    pub ties: &'a [(&'a str, &'a str)],
+    /// Buffers that are computed, not loaded, though old checkpoints hold them, such as
+    /// `transformer.h.*.attn.bias`; `*` stands for one part between dots.
+    pub buffers: &'a [&'a str],
+    /// Unexpected names that contain one of these are not worth a word (`_keys_to_ignore_on_load_unexpected`).
+    pub ignore_unexpected: &'a [&'a str],
+    /// `(rows in the checkpoint, rows in the model)` when the model has a larger or smaller vocabulary than config.json
+    /// says: tensors that differ from the checkpoint in just this go to [`LoadReport::resized`].
+    pub vocab_resize: Option<(usize, usize)>,
+}
+
+/// A tensor whose shape in the checkpoint is not the model's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// The parameter.
+    pub name: String,
+    /// Shape in the checkpoint.
+    pub found: Vec<usize>,
+    /// Shape in the model.
+    pub expected: Vec<usize>,
+}
+
+/// What is loaded from where, and what is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadReport {
+    class_name: String,
+    folder: PathBuf,
+    sources: HashMap<String, String>,
+    renamed: Vec<(String, String)>,
+    /// Names the model has and the checkpoint lacks, aliases of tied parameters included as Python lists them, sorted.
+    pub missing: Vec<String>,
+    /// Names the checkpoint has and the model lacks, by today's names but without an added prefix, sorted.
+    pub unexpected: Vec<String>,
+    /// Parameters whose rows are the vocabulary's, and which the model has more or fewer of, sorted.
+    pub resized: Vec<Mismatch>,
+}
+
+impl LoadReport {
+    /// The tensor of the checkpoint that a parameter is read from; `None` when it is newly initialised.
+    pub fn source(&self, parameter: &str) -> Option<&str> {
+        self.sources.get(parameter).map(String::as_str)
+    }
+
+    /// Python's word on unused tensors. It warns when config.json's `architectures` name the class, else informs.
+    pub fn unexpected_message(&self) -> Option<String> {
+        let (class, folder) = (&self.class_name, self.folder.display());
+        (!self.unexpected.is_empty()).then(|| {
+            format!(
+                "Some weights of the model checkpoint at {folder} were not used when initializing {class}: {}\n- This IS \
+                 expected if you are initializing {class} from the checkpoint of a model trained on another task or with \
+                 another architecture (e.g. initializing a BertForSequenceClassification model from a BertForPreTraining \
+                 model).\n- This IS NOT expected if you are initializing {class} from the checkpoint of a model that you \
+                 expect to be exactly identical (initializing a BertForSequenceClassification model from a \
+                 BertForSequenceClassification model).",
+                python_list(&self.unexpected)
+            )
+        })
+    }
+
+    /// Python's warning about parameters that the checkpoint lacks.
+    pub fn missing_message(&self) -> Option<String> {
+        let (class, folder) = (&self.class_name, self.folder.display());
+        (!self.missing.is_empty()).then(|| {
+            format!(
+                "Some weights of {class} were not initialized from the model checkpoint at {folder} and are newly \
+                 initialized: {}\nYou should probably TRAIN this model on a down-stream task to be able to use it for \
+                 predictions and inference.",
+                python_list(&self.missing)
+            )
+        })
+    }
+
+    /// Python's note on names of early checkpoints, `LayerNorm.gamma` and `LayerNorm.beta`.
+    pub fn renamed_message(&self) -> Option<String> {
+        (!self.renamed.is_empty()).then(|| {
+            let list: String = self.renamed.iter().map(|(old, new)| format!("* `{old}` -> `{new}`\n")).collect();
+            format!(
+                "A pretrained model of type `{}` contains parameters that have been renamed internally (a few are listed \
+                 below but more are present in the model):\n{list}If you are using a model from the Hub, consider \
+                 submitting a PR to adjust these weights and help future users.",
+                self.class_name
+            )
+        })
+    }
+}
+
+/// Matches the names and shapes of a checkpoint to a model's.
+///
+/// Early names are understood (`LayerNorm.gamma`, `LayerNorm.beta`, `weight_g`, `weight_v`); the checkpoint may be the
+/// base model's, without its prefix; a parameter with several names is missing only when all of them are.
+///
+/// # Errors
+///
+/// When a tensor's shape is not the parameter's (other than by [`ModelNames::vocab_resize`]), or when a checkpoint of
+/// the base model holds a tensor of the head.
+pub fn match_names(model: &ModelNames<'_>, checkpoint: &Checkpoint) -> Result<LoadReport, WeightsError> {
+    match_entries(model, checkpoint.folder(), checkpoint.names(), |name| {
+        checkpoint.info(name).map(|info| info.shape.clone()).unwrap_or_default()
+    })
+}
+
+fn match_entries(
+    model: &ModelNames<'_>,
+    folder: &Path,
+    names: &[String],
+    shape_of: impl Fn(&str) -> Vec<usize>,
+) -> Result<LoadReport, WeightsError> {
+    let expected: BTreeSet<&str> = model
+        .parameters
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .chain(model.ties.iter().map(|(alias, _)| *alias))
+        .collect();
+    let prefix = format!("{}.", model.base_model_prefix);
+    // Python looks for the prefix without its dot.
+    let of_base_model = !names.iter().any(|name| name.starts_with(model.base_model_prefix));
+
+    let mut found: HashMap<String, &str> = HashMap::new();
+    let mut renamed: Vec<(String, String)> = Vec::new();
+    for name in names {
+        let mut modern = modern_name(name);
+        if of_base_model {
+            let in_base_model = format!("{prefix}{modern}");
+            if expected.contains(modern.as_str()) && !expected.contains(in_base_model.as_str()) {
+                return Err(WeightsError::tensor(
+                    folder,
+                    name,
+                    format!(
+                        "belongs to the head of {}, yet no tensor has the prefix {prefix}: the checkpoint mixes two \
+                         models: save it again with save_pretrained",
+                        model.class_name
+                    ),
+                ));
+            }
+            modern = in_base_model;
+        }
+        if let Some(suffix) = ["LayerNorm.gamma", "LayerNorm.beta"].into_iter().find(|suffix| name.ends_with(suffix)) {
+            let example = (name.clone(), modern.clone());
+            // One example of each kind, the last, as Python has it.
+            match renamed.iter_mut().find(|(old, _)| old.ends_with(suffix)) {
+                Some(earlier) => *earlier = example,
+                None => renamed.push(example),
+            }
+        }
+        found.insert(modern, name);
+    }
+
+    let unexpected: BTreeSet<&str> = found
+        .iter()
+        .filter(|(name, _)| {
+            !expected.contains(name.as_str())
+                && !model.buffers.iter().any(|pattern| matches_pattern(pattern, name))
+                && !model.ignore_unexpected.iter().any(|part| name.contains(part))
+        })
+        .map(|(name, _)| if of_base_model { name.strip_prefix(&prefix).unwrap_or(name) } else { name })
+        .collect();
+
+    let mut sources = HashMap::new();
+    let mut resized = Vec::new();
+    let mut mismatched = Vec::new();
+    let mut with_source = HashSet::new();
+    for (parameter, shape) in model.parameters {
+        let aliases = model.ties.iter().filter(|(_, tied)| tied == parameter).map(|(alias, _)| *alias);
+        // The parameter's own name comes first: Python ties after loading, and so overwrites the aliases.
+        let Some(source) = std::iter::once(parameter.as_str()).chain(aliases).find_map(|name| found.get(name)) else {
+            continue;
+        };
+        with_source.insert(parameter.as_str());
+        sources.insert(parameter.clone(), (*source).to_string());
+        let in_checkpoint = shape_of(source);
+        if in_checkpoint != *shape {
+            let mismatch = Mismatch { name: parameter.clone(), found: in_checkpoint, expected: shape.clone() };
+            if is_vocab_resize(&mismatch, model.vocab_resize) {
+                resized.push(mismatch);
+            } else {
+                mismatched.push(mismatch);
+            }
+        }
+    }
+    if let Some(first) = mismatched.first() {
+        let more = match mismatched.len() - 1 {
+            0 => String::new(),
+            1 => " (and 1 more tensor differs)".to_string(),
+            n => format!(" (and {n} more tensors differ)"),
+        };
+        return Err(WeightsError::ShapeMismatch {
+            path: folder.to_path_buf(),
+            tensor: first.name.clone(),
+            found: first.found.clone(),
+            expected: first.expected.clone(),
+            more,
+        });
+    }
+
+    let has_source = |name: &str| {
+        let parameter = model.ties.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, parameter)| *parameter);
+        with_source.contains(parameter)
+    };
+    let missing = expected.iter().filter(|name| !has_source(name)).map(|name| name.to_string()).collect();
+    Ok(LoadReport {
+        class_name: model.class_name.to_string(),
+        folder: folder.to_path_buf(),
+        sources,
+        renamed,
+        missing,
+        unexpected: unexpected.into_iter().map(str::to_string).collect(),
+        resized,
+    })
+}
+
+/// Today's name of a tensor (`_fix_state_dict_key_on_load`).
+fn modern_name(name: &str) -> String {
+    const RENAMES: [(&str, &str); 4] = [
+        ("LayerNorm.beta", "LayerNorm.bias"),
+        ("LayerNorm.gamma", "LayerNorm.weight"),
+        ("weight_g", "parametrizations.weight.original0"),
+        ("weight_v", "parametrizations.weight.original1"),
+    ];
+    for (old, new) in RENAMES {
+        if let Some(stem) = name.strip_suffix(old) {
+            return format!("{stem}{new}");
+        }
+    }
+    name.to_string()
+}
+
+fn is_vocab_resize(mismatch: &Mismatch, resize: Option<(usize, usize)>) -> bool {
+    match (resize, mismatch.found.split_first(), mismatch.expected.split_first()) {
+        (Some((from, to)), Some((found, found_rest)), Some((expected, expected_rest))) => {
+            (*found, *expected) == (from, to) && found_rest == expected_rest
+        }
+        _ => false,
+    }
+}
+
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    let (mut pattern, mut name) = (pattern.split('.'), name.split('.'));
+    loop {
+        match (pattern.next(), name.next()) {
+            (None, None) => return true,
+            (Some(part), Some(other)) if part == "*" || part == other => {}
+            _ => return false,
+        }
+    }
+}
+
+/// `['a', 'b']`, as Python prints a list of names.
+fn python_list(names: &[String]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    /// One line of names.json, which make_names.py wrote with transformers 4.57.
+    #[derive(Deserialize)]
+    struct Case {
+        case: String,
+        class_name: String,
+        base_model_prefix: String,
+        parameters: Vec<(String, Vec<usize>)>,
+        ties: Vec<(String, String)>,
+        buffers: Vec<String>,
+        ignore_unexpected: Vec<String>,
+        checkpoint: Vec<(String, Vec<usize>)>,
+        missing: Vec<String>,
+        unexpected: Vec<String>,
+        error: Option<String>,
+        log: String,
+    }
+
+    impl Case {
+        fn all() -> Vec<Self> {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/weights/names.json");
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+        }
+
+        fn matched(&self, vocab_resize: Option<(usize, usize)>) -> Result<LoadReport, WeightsError> {
+            let ties: Vec<_> = self.ties.iter().map(|(alias, name)| (alias.as_str(), name.as_str())).collect();
+            let buffers: Vec<_> = self.buffers.iter().map(String::as_str).collect();
+            let ignore_unexpected: Vec<_> = self.ignore_unexpected.iter().map(String::as_str).collect();
+            let model = ModelNames {
+                class_name: &self.class_name,
+                base_model_prefix: &self.base_model_prefix,
+                parameters: &self.parameters,
+                ties: &ties,
+                buffers: &buffers,
+                ignore_unexpected: &ignore_unexpected,
+                vocab_resize,
+            };
+            let names: Vec<_> = self.checkpoint.iter().map(|(name, _)| name.clone()).collect();
+            let shapes: HashMap<_, _> = self.checkpoint.iter().cloned().collect();
+            match_entries(&model, Path::new("FOLDER"), &names, |name| shapes[name].clone())
+        }
+    }
+
+    #[test]
+    fn names_are_matched_as_from_pretrained_does() {
+        for case in Case::all() {
+            let report = match case.matched(None) {
+                Ok(report) => report,
+                Err(error) => {
+                    assert!(case.error.is_some(), "{}: {error}", case.case);
+                    continue;
+                }
+            };
+            assert_eq!(case.error, None, "{}", case.case);
+            assert_eq!(report.missing, case.missing, "{}", case.case);
+            assert_eq!(report.unexpected, case.unexpected, "{}", case.case);
+            for message in [report.unexpected_message(), report.missing_message(), report.renamed_message()] {
+                let message = message.unwrap_or_default();
+                assert!(case.log.contains(&message), "{}: {message}", case.case);
+            }
+            assert_eq!(report.renamed_message().is_some(), case.log.contains("renamed internally"), "{}", case.case);
+            for (parameter, _) in &case.parameters {
+                assert_eq!(report.source(parameter).is_none(), case.missing.contains(parameter), "{parameter}");
+            }
+        }
+    }
+
+    #[test]
+    fn early_names_and_prefixes_lead_to_the_right_tensor() {
+        let cases = Case::all();
+        let source = |case: &str, parameter: &str| {
+            let report = cases.iter().find(|one| one.case == case).unwrap().matched(None).unwrap();
+            report.source(parameter).map(str::to_string)
+        };
+        let embeddings = "bert.embeddings.word_embeddings.weight";
+        assert_eq!(source("base model into masked LM", embeddings).unwrap(), "embeddings.word_embeddings.weight");
+        assert_eq!(source("early names, aliases and buffers", embeddings).unwrap(), embeddings);
+        assert_eq!(
+            source("early names, aliases and buffers", "bert.embeddings.LayerNorm.weight").unwrap(),
+            "bert.embeddings.LayerNorm.gamma"
+        );
+        assert_eq!(source("without the tied bias", "cls.predictions.bias"), None);
+    }
+
+    #[test]
+    fn an_alias_serves_when_the_parameter_itself_is_not_there() {
+        let parameters = [("model.embed.weight".to_string(), vec![3, 2])];
+        let model = ModelNames {
+            class_name: "Model",
+            base_model_prefix: "model",
+            parameters: &parameters,
+            ties: &[("lm_head.weight", "model.embed.weight")],
+            buffers: &[],
+            ignore_unexpected: &[],
+            vocab_resize: None,
+        };
+        let names = ["model.other.weight".to_string(), "lm_head.weight".to_string()];
+        let report = match_entries(&model, Path::new("m"), &names, |_| vec![3, 2]).unwrap();
+        assert_eq!(report.source("model.embed.weight"), Some("lm_head.weight"));
+        assert!(report.missing.is_empty());
+        assert_eq!(report.unexpected, ["model.other.weight"]);
+    }
+
+    #[test]
+    fn a_wrong_shape_is_an_error_unless_the_vocabulary_was_resized() {
+        let mut case = Case::all().into_iter().find(|case| case.case == "exact").unwrap();
+        for (_, shape) in case.parameters.iter_mut().filter(|(_, shape)| shape[0] == 7) {
+            shape[0] = 9;
+        }
+        let error = case.matched(None).unwrap_err().to_string();
+        assert!(error.contains("bert.embeddings.word_embeddings.weight has shape [7, 4]"), "{error}");
+        assert!(error.contains("needs [9, 4] (and 1 more tensor differs)"), "{error}");
+        assert!(case.matched(Some((8, 9))).is_err(), "config.json does not say 7");
+
+        let report = case.matched(Some((7, 9))).unwrap();
+        let resized: Vec<_> = report.resized.iter().map(|mismatch| mismatch.name.as_str()).collect();
+        assert_eq!(resized, ["bert.embeddings.word_embeddings.weight", "cls.predictions.bias"]);
+        assert_eq!(report.resized[0].found, [7, 4]);
+        assert_eq!(report.resized[0].expected, [9, 4]);
+    }
+
+    #[test]
+    fn a_star_stands_for_one_part() {
+        assert!(matches_pattern("transformer.h.*.attn.bias", "transformer.h.11.attn.bias"));
+        assert!(!matches_pattern("transformer.h.*.attn.bias", "transformer.h.11.attn.c_attn.bias"));
+        assert!(!matches_pattern("h.*", "h"));
+        assert!(!matches_pattern("h", "h.0"));
+    }
+}

@@ -1,0 +1,124 @@
+//! One `pytorch_model.bin`: a pickled state dict, parsed and never executed.
+
+use std::path::{Path, PathBuf};
+
+use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
+use safetensors::Dtype;
+
+use super::WeightsError;
+use super::checkpoint::{TensorInfo, decode_f32};
+
+/// The name that [`PytorchReader`] gives to a tensor among the values of a pickle.
+const TENSOR: &str = "torch.Tensor";
+/// `nn.Module.state_dict()` hangs the versions of its modules on the dict as an attribute, which the reader shows as one
+/// more entry.
+const METADATA: &str = "_metadata";
+
+/// An open file; the values stay in it until they are asked for.
+pub(super) struct PytorchFile {
+    path: PathBuf,
+    /// In alphabetical order: the reader does not keep the pickle's own.
+    tensors: Vec<(Tensor, TensorInfo)>,
+}
+
+impl PytorchFile {
+    pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
+        let invalid = |error: &dyn std::fmt::Display| {
+            WeightsError::file(path, format!("cannot be read as a PyTorch state dict, and is never executed: {error}"))
+        };
+        let root = PytorchReader::read_pickle_data(path, None).map_err(|error| invalid(&error))?;
+        let names = tensor_names(path, root)?;
+        let mut tensors = PytorchReader::new(path).map_err(|error| invalid(&error))?.into_tensors();
+        let tensors = names
+            .into_iter()
+            .filter_map(|name| tensors.remove(&name))
+            .map(|tensor| {
+                let info = TensorInfo { dtype: dtype(tensor.dtype()), shape: tensor.shape().to_vec() };
+                (tensor, info)
+            })
+            .collect();
+        Ok(Self { path: path.to_path_buf(), tensors })
+    }
+
+    /// In alphabetical order.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.tensors.iter().map(|(tensor, _)| tensor.name.clone()).collect()
+    }
+
+    /// The tensor at `index` of [`Self::names`].
+    pub(super) fn info(&self, index: usize) -> &TensorInfo {
+        &self.tensors[index].1
+    }
+
+    /// The values of the tensor at `index` of [`Self::names`], contiguous whatever their strides in the file.
+    pub(super) fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {
+        let (tensor, info) = &self.tensors[index];
+        let bytes = tensor.read().map_err(|error| {
+            WeightsError::tensor(&self.path, &tensor.name, format!("cannot be read: {error}: get the file again"))
+        })?;
+        decode_f32(info.dtype, &bytes).map_err(|reason| WeightsError::tensor(&self.path, &tensor.name, reason))
+    }
+}
+
+/// The names of a state dict, in alphabetical order. A dict that maps to anything but tensors is either a training
+/// checkpoint or a program in disguise.
+fn tensor_names(path: &Path, root: PickleValue) -> Result<Vec<String>, WeightsError> {
+    let PickleValue::Dict(entries) = root else {
+        return Err(WeightsError::file(
+            path,
+            format!("holds {} and no state dict; nothing in it is executed: save model.state_dict()", kind(&root)),
+        ));
+    };
+    let mut entries: Vec<_> = entries.into_iter().collect();
+    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut names = Vec::with_capacity(entries.len());
+    for (name, value) in entries {
+        match value {
+            PickleValue::Unsupported(python_type) if python_type == TENSOR => names.push(name),
+            PickleValue::Dict(_) if name == METADATA => {}
+            other => {
+                return Err(WeightsError::file(
+                    path,
+                    format!(
+                        "holds more than tensors: {name:?} is {}; nothing in it is executed: save the state dict alone, \
+                         with torch.save(model.state_dict(), \"pytorch_model.bin\")",
+                        kind(&other)
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn kind(value: &PickleValue) -> String {
+    match value {
+        PickleValue::None => "None".to_string(),
+        PickleValue::Bool(_) => "a bool".to_string(),
+        PickleValue::Int(_) => "an int".to_string(),
+        PickleValue::Float(_) => "a float".to_string(),
+        PickleValue::String(_) => "a str".to_string(),
+        PickleValue::List(_) => "a list".to_string(),
+        PickleValue::Dict(_) => "a dict".to_string(),
+        PickleValue::Bytes(_) => "bytes".to_string(),
+        PickleValue::Unsupported(name) => format!("a Python object ({name})"),
+    }
+}
+
+fn dtype(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F64 => Dtype::F64,
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::I64 => Dtype::I64,
+        DType::I32 => Dtype::I32,
+        DType::I16 => Dtype::I16,
+        DType::I8 => Dtype::I8,
+        DType::U64 => Dtype::U64,
+        DType::U32 => Dtype::U32,
+        DType::U16 => Dtype::U16,
+        DType::U8 => Dtype::U8,
+        DType::Bool => Dtype::BOOL,
+    }
+}

@@ -1,0 +1,157 @@
+//! One `.safetensors` file, memory-mapped: the header is checked whole when the file is opened, so that a tensor read
+//! later cannot fall outside of it. Format: <https://huggingface.co/docs/safetensors>.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+use safetensors::Dtype;
+use serde::Deserialize;
+
+use super::WeightsError;
+use super::checkpoint::{TensorInfo, decode_f32};
+
+/// The length of the header stands in the first eight bytes, little-endian.
+const PREFIX: usize = 8;
+/// The format's own limit on the header.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// A tensor's entry in the JSON header.
+#[derive(Deserialize)]
+struct HeaderEntry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data_offsets: (usize, usize),
+}
+
+/// A tensor's place in the file.
+struct Entry {
+    name: String,
+    info: TensorInfo,
+    start: usize,
+    end: usize,
+}
+
+/// An open file.
+pub(super) struct SafetensorsFile {
+    path: PathBuf,
+    map: Mmap,
+    /// In the order of the data.
+    entries: Vec<Entry>,
+}
+
+impl SafetensorsFile {
+    pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
+        let file = File::open(path).map_err(|source| WeightsError::io(path, "open", source))?;
+        // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid. Another process that
+        // shortens the file meanwhile would end this one with SIGBUS; writers of weights, ours included, write beside
+        // and rename, which leaves the mapped file as it was. Reading instead would copy models of gigabytes twice.
+        let map = unsafe { Mmap::map(&file) }.map_err(|source| WeightsError::io(path, "map", source))?;
+        let entries = read_header(path, &map)?;
+        Ok(Self { path: path.to_path_buf(), map, entries })
+    }
+
+    /// In the order of the data.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.name.clone()).collect()
+    }
+
+    /// The tensor at `index` of [`Self::names`].
+    pub(super) fn info(&self, index: usize) -> &TensorInfo {
+        &self.entries[index].info
+    }
+
+    /// The values of the tensor at `index` of [`Self::names`].
+    pub(super) fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {
+        let entry = &self.entries[index];
+        decode_f32(entry.info.dtype, &self.map[entry.start..entry.end])
+            .map_err(|reason| WeightsError::tensor(&self.path, &entry.name, reason))
+    }
+}
+
+/// Reads the header and checks it against the file: the tensors must cover the data exactly, one after another.
+fn read_header(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, WeightsError> {
+    let truncated =
+        |what: &str| WeightsError::file(path, format!("the file is truncated ({what}): copy or download it again"));
+    let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else {
+        return Err(truncated(&format!("{} bytes, a safetensors file has at least 8", bytes.len())));
+    };
+    let header_len = u64::from_le_bytes(*prefix);
+    if header_len > MAX_HEADER {
+        return Err(WeightsError::file(
+            path,
+            format!("not a safetensors file: it declares a header of {header_len} bytes, more than the format allows"),
+        ));
+    }
+    let header_len = header_len as usize; // at most MAX_HEADER
+    let Some((header, data)) = rest.split_at_checked(header_len) else {
+        return Err(truncated(&format!("its header has {header_len} bytes, only {} follow", rest.len())));
+    };
+    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).map_err(|error| {
+        WeightsError::file(path, format!("not a safetensors file: its header is no JSON object: {error}"))
+    })?;
+
+    let mut entries = Vec::with_capacity(header.len());
+    for (name, value) in header {
+        if name == "__metadata__" {
+            continue;
+        }
+        let entry: HeaderEntry = serde_json::from_value(value)
+            .map_err(|error| WeightsError::tensor(path, &name, format!("its header entry is invalid: {error}")))?;
+        let (start, end) = entry.data_offsets;
+        let declared = end.checked_sub(start);
+        let needed = entry
+            .shape
+            .iter()
+            .try_fold(1usize, |count, &size| count.checked_mul(size))
+            .and_then(|count| count.checked_mul(entry.dtype.bitsize()))
+            .filter(|bits| bits % 8 == 0)
+            .map(|bits| bits / 8);
+        if declared.is_none() || declared != needed {
+            return Err(WeightsError::tensor(
+                path,
+                &name,
+                format!(
+                    "the header is wrong: shape {:?} of {} does not fill its bytes {start}..{end}: the file is damaged, \
+                     get it again",
+                    entry.shape, entry.dtype
+                ),
+            ));
+        }
+        entries.push(Entry { name, info: TensorInfo { dtype: entry.dtype, shape: entry.shape }, start, end });
+    }
+    entries.sort_by_key(|entry| (entry.start, entry.end));
+
+    let mut covered = 0;
+    for entry in &entries {
+        if entry.start != covered {
+            let what = if entry.start < covered { "overlaps another tensor" } else { "leaves a hole before it" };
+            return Err(WeightsError::tensor(
+                path,
+                &entry.name,
+                format!(
+                    "the header is wrong: its bytes {}..{} start where {covered} is expected ({what}): the file is \
+                     damaged, get it again",
+                    entry.start, entry.end
+                ),
+            ));
+        }
+        covered = entry.end;
+    }
+    if covered > data.len() {
+        return Err(truncated(&format!("its tensors need {covered} bytes, {} are there", data.len())));
+    }
+    if covered < data.len() {
+        let extra = data.len() - covered;
+        return Err(WeightsError::file(
+            path,
+            format!("{extra} bytes follow the last tensor: the file is damaged, get it again"),
+        ));
+    }
+    let data_start = PREFIX + header_len;
+    for entry in &mut entries {
+        entry.start += data_start;
+        entry.end += data_start;
+    }
+    Ok(entries)
+}
