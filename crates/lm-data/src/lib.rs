@@ -1,2 +1,28 @@
 //! Text to token ids to training examples to batches.
+//!
+//! ```text
+//! files ── source ──> rows ── tokenizer ──> ids ── example ──> ExampleStore ── loader + collate ──> Batch
+//!                                               └─ stream ────────────────────── collate ──────> Batch
+//! ```
+//! [`prepare`] does everything up to the store. Every random choice is a function of (seed, purpose, epoch, example).
+
+mod batch;
+pub mod collate;
+mod digest;
+mod error;
+pub mod example;
+mod loader;
+mod prefetch;
+mod prepare;
+mod preview;
+pub mod source;
+mod stream;
 pub mod tokenizer;
+
+pub use batch::{Batch, IGNORE};
+pub use error::DataError;
+pub use loader::{Loader, LoaderOptions, Order, Position};
+pub use prefetch::Prefetch;
+pub use prepare::{DataConfig, Datasets, prepare, prepare_stream};
+pub use preview::{dump_examples, preview};
+pub use stream::{ExampleStream, StreamPosition};

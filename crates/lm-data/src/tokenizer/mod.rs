@@ -34,6 +34,8 @@ pub struct Encoded {
     pub ids: Vec<u32>,
     /// 1 for each token that was added around the text, 0 for each token of the text itself.
     pub special_tokens_mask: Vec<u8>,
+    /// Whether tokens were cut off.
+    pub truncated: bool,
 }
 
 /// Ids of the special tokens, as Python's `mask_token_id` and so on give them.
@@ -129,7 +131,11 @@ impl LmTokenizer {
         };
         let mut special_tokens_mask = vec![1; self.prefix.len() + kept.len() + self.suffix.len()];
         special_tokens_mask[self.prefix.len()..][..kept.len()].fill(0);
-        Ok(Encoded { ids: [&self.prefix, kept, &self.suffix].concat(), special_tokens_mask })
+        Ok(Encoded {
+            ids: [&self.prefix, kept, &self.suffix].concat(),
+            special_tokens_mask,
+            truncated: kept.len() < ids.len(),
+        })
     }
 
     /// The text of `ids`, special tokens included; ids outside the vocabulary are left out.

@@ -1,0 +1,88 @@
+//! What can go wrong between a file of text and a batch.
+
+use crate::collate::CollateError;
+use crate::example::{Cut, StoreError};
+use crate::source::{SourceError, TextFiles};
+use crate::tokenizer::TokenizerError;
+
+/// Any error of this crate; the message is one line that says what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// An input file.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// The cache of tokenized examples.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Building a batch.
+    #[error(transparent)]
+    Collate(#[from] CollateError),
+    /// Examples cannot be written out.
+    #[error("cannot write the examples: {0}")]
+    Dump(std::io::Error),
+    /// Neither split has files.
+    #[error("no data: give --train_file, --validation_file or both")]
+    NoFile,
+    /// Training wants training files.
+    #[error("no training data: give --train_file")]
+    NoTrainFile,
+    /// A split without any text.
+    #[error("{files}: no usable line: there is no text in it")]
+    AllBlank {
+        /// The files.
+        files: String,
+    },
+    /// A split too small for a single block.
+    #[error("{files}: {tokens} tokens make no block of {length}: use a smaller --max_seq_length or --block_size{hint}")]
+    NoBlock {
+        /// The files.
+        files: String,
+        /// Tokens there are.
+        tokens: u64,
+        /// Tokens of a block.
+        length: usize,
+        /// A further way out, or nothing.
+        hint: &'static str,
+    },
+    /// Too few examples for a single batch.
+    #[error(
+        "{examples} examples make no batch of {batch_size}: lower the batch size or leave out --dataloader_drop_last"
+    )]
+    NoBatch {
+        /// Examples there are.
+        examples: usize,
+        /// Examples a batch needs.
+        batch_size: usize,
+    },
+    /// An option outside its range.
+    #[error("--{name}: {reason}")]
+    Option {
+        /// The option.
+        name: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The tokenizing threads cannot be started.
+    #[error("--preprocessing_num_workers {workers}: cannot start the threads: {reason}")]
+    Threads {
+        /// Threads asked for.
+        workers: usize,
+        /// The reason.
+        reason: String,
+    },
+}
+
+impl DataError {
+    /// Why files gave no example although `tokens` tokens were read.
+    pub(crate) fn no_example(files: &TextFiles, cut: &Cut, tokens: u64) -> Self {
+        let (files, length) = (files.names(), cut.length);
+        if tokens == 0 {
+            return Self::AllBlank { files };
+        }
+        let enough = cut.group_batch_size > 0 && tokens >= length as u64;
+        Self::NoBlock { files, tokens, length, hint: if enough { ", or --group_batch_size 0" } else { "" } }
+    }
+}

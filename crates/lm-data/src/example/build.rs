@@ -1,0 +1,143 @@
+//! Building a store: one thread reads rows, a pool of workers tokenizes them, one thread cuts and writes, in order.
+//! The result does not depend on the number of workers.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::store::StoreWriter;
+use super::{Cut, Cutter, EncodedRow, encode_rows};
+use crate::DataError;
+use crate::source::{RowPosition, Rows, SourceError, TextFiles};
+use crate::tokenizer::LmTokenizer;
+
+/// Rows travel in chunks of at most so many bytes of text and so many rows, so memory is bounded.
+const CHUNK_BYTES: usize = 4 << 20;
+const CHUNK_ROWS: usize = 1 << 14;
+
+/// What a store is built from.
+pub(crate) struct Build<'a> {
+    pub files: &'a TextFiles,
+    pub rows: Range<u64>,
+    pub cut: Cut,
+    pub tokenizer: &'a LmTokenizer,
+    pub pool: &'a rayon::ThreadPool,
+    pub split: &'static str,
+}
+
+struct Chunk<T> {
+    rows: Vec<T>,
+    /// Bytes of the files read so far.
+    bytes: u64,
+}
+
+/// Builds the store at `path`.
+pub(crate) fn build(job: &Build, path: &Path, key: [u8; 32]) -> Result<(), DataError> {
+    let bar = progress_bar(job);
+    let mut writer = StoreWriter::create(path)?;
+    thread::scope(|scope| {
+        let (to_encode, raw) = sync_channel::<Chunk<String>>(1);
+        let (to_write, encoded) = sync_channel::<Chunk<Option<EncodedRow>>>(1);
+        let reading = scope.spawn(move || read(job, &to_encode));
+        let (writer, bar) = (&mut writer, &bar);
+        let writing = scope.spawn(move || write(job, &encoded, writer, bar));
+        let tokenized = tokenize(job, raw, to_write);
+        // Join the stages in the order of the data: the first error is the cause of the others.
+        join(reading)?;
+        tokenized?;
+        join(writing)
+    })?;
+    bar.finish_and_clear();
+    writer.finish(key)?;
+    Ok(())
+}
+
+fn join<T>(stage: thread::ScopedJoinHandle<'_, Result<T, DataError>>) -> Result<T, DataError> {
+    stage.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn read(job: &Build, output: &SyncSender<Chunk<String>>) -> Result<(), DataError> {
+    let mut rows = job.files.rows_from(job.files.position_of(job.rows.start)?);
+    let mut left = job.rows.end.saturating_sub(job.rows.start);
+    loop {
+        let mut chunk = Chunk { rows: Vec::new(), bytes: 0 };
+        let more = read_chunk(&mut rows, &mut chunk.rows, left, |_| {})?;
+        left -= chunk.rows.len() as u64;
+        chunk.bytes = job.files.offset(rows.next_position());
+        // A send fails when a later stage has stopped; its own error says why.
+        if output.send(chunk).is_err() || !more {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a bounded number of rows, `most` at the most, telling the position after each; false when there are no more.
+pub(crate) fn read_chunk(
+    rows: &mut Rows,
+    chunk: &mut Vec<String>,
+    most: u64,
+    mut read: impl FnMut(RowPosition),
+) -> Result<bool, SourceError> {
+    let mut bytes = 0;
+    while bytes < CHUNK_BYTES && chunk.len() < CHUNK_ROWS {
+        let mut text = String::new();
+        if chunk.len() as u64 == most || !rows.read(&mut text)? {
+            return Ok(false);
+        }
+        read(rows.next_position());
+        bytes += text.len();
+        chunk.push(text);
+    }
+    Ok(true)
+}
+
+fn tokenize(
+    job: &Build,
+    input: Receiver<Chunk<String>>,
+    output: SyncSender<Chunk<Option<EncodedRow>>>,
+) -> Result<(), DataError> {
+    for chunk in input {
+        let rows = job.pool.install(|| encode_rows(&chunk.rows, &job.cut, job.tokenizer))?;
+        if output.send(Chunk { rows, bytes: chunk.bytes }).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn write(
+    job: &Build,
+    input: &Receiver<Chunk<Option<EncodedRow>>>,
+    writer: &mut StoreWriter,
+    bar: &ProgressBar,
+) -> Result<(), DataError> {
+    let mut cutter = Cutter::new(job.cut, Vec::new(), 0);
+    let mut examples = Vec::new();
+    for chunk in input {
+        writer.statistics.rows += chunk.rows.len() as u64;
+        for row in chunk.rows.into_iter().flatten() {
+            writer.statistics.truncated += u64::from(row.truncated);
+            cutter.push(&row.tokens);
+            while let Some(example) = cutter.next() {
+                examples.push(example);
+            }
+        }
+        writer.write(&examples)?;
+        examples.clear();
+        bar.set_position(chunk.bytes);
+    }
+    writer.statistics.dropped = cutter.left_over();
+    Ok(())
+}
+
+/// Drawn on a terminal only.
+fn progress_bar(job: &Build) -> ProgressBar {
+    let template = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(job.files.bytes())
+        .with_style(style.progress_chars("=> "))
+        .with_prefix(format!("Tokenizing {}", job.split))
+}

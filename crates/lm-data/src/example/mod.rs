@@ -1,0 +1,141 @@
+//! Encoded rows to training examples, as `run_mlm.py`, `run_clm.py` and `run_plm.py` of transformers 4.57 cut them.
+
+mod build;
+mod store;
+
+use std::collections::VecDeque;
+
+use rayon::prelude::*;
+
+use crate::tokenizer::{LmTokenizer, TokenizerError};
+
+pub(crate) use build::{Build, build, read_chunk};
+pub use store::{ExampleStore, Statistics, StoreError};
+
+/// Bit of a stored token that says: added by the tokenizer around the text ([CLS], [SEP], …), never to be masked.
+pub(crate) const SPECIAL: u32 = 1 << 31;
+
+/// One training example.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Example {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Whether the tokenizer added the token around the text; as long as `ids`.
+    pub special: Vec<bool>,
+}
+
+impl Example {
+    pub(crate) fn from_packed(packed: &[u32]) -> Self {
+        Self {
+            ids: packed.iter().map(|token| token & !SPECIAL).collect(),
+            special: packed.iter().map(|token| token & SPECIAL != 0).collect(),
+        }
+    }
+}
+
+/// How rows become examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Tokens of a block, or the most tokens of a line.
+    pub length: usize,
+    /// Each row that is not blank is one example, truncated. Otherwise rows are joined and cut into blocks.
+    pub line_by_line: bool,
+    /// Rows joined at a time: what is left after the last full block of each such group is dropped. 0 joins all rows.
+    pub group_batch_size: usize,
+}
+
+/// One row as packed tokens ([`SPECIAL`] marks the added ones).
+pub(crate) struct EncodedRow {
+    pub tokens: Vec<u32>,
+    pub truncated: bool,
+}
+
+/// Encodes rows in parallel on the current rayon pool; blank rows give None where lines are examples.
+pub(crate) fn encode_rows(
+    rows: &[String],
+    cut: &Cut,
+    tokenizer: &LmTokenizer,
+) -> Result<Vec<Option<EncodedRow>>, TokenizerError> {
+    const ROWS_PER_CALL: usize = 64;
+    let encoded: Result<Vec<Vec<_>>, _> =
+        rows.par_chunks(ROWS_PER_CALL).map(|rows| encode_chunk(rows, cut, tokenizer)).collect();
+    Ok(encoded?.into_iter().flatten().collect())
+}
+
+fn encode_chunk(
+    rows: &[String],
+    cut: &Cut,
+    tokenizer: &LmTokenizer,
+) -> Result<Vec<Option<EncodedRow>>, TokenizerError> {
+    let used = |row: &&String| !cut.line_by_line || !is_blank(row);
+    let texts: Vec<&str> = rows.iter().filter(used).map(String::as_str).collect();
+    let mut encodings = tokenizer.encode_batch(&texts, cut.line_by_line.then_some(cut.length))?.into_iter();
+    let encode = |row: &String| {
+        let encoding = if used(&row) { encodings.next()? } else { return None };
+        let mut tokens = encoding.ids;
+        for (token, special) in tokens.iter_mut().zip(&encoding.special_tokens_mask) {
+            *token |= u32::from(*special) << 31;
+        }
+        Some(EncodedRow { tokens, truncated: encoding.truncated })
+    };
+    Ok(rows.iter().map(encode).collect())
+}
+
+/// Python's `len(line) == 0 or line.isspace()`.
+pub(crate) fn is_blank(row: &str) -> bool {
+    row.chars().all(|c| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c))
+}
+
+/// Joins encoded rows and gives out examples; its state between rows is all that a stream needs to go on.
+pub(crate) struct Cutter {
+    cut: Cut,
+    carry: VecDeque<u32>,
+    rows: usize,
+    dropped: u64,
+}
+
+impl Cutter {
+    /// `carry` and `rows`: the tokens not given out yet and the rows of the group they belong to.
+    pub fn new(cut: Cut, carry: Vec<u32>, rows: usize) -> Self {
+        Self { cut, carry: carry.into(), rows, dropped: 0 }
+    }
+
+    /// Adds a row. All examples must have been taken with [`Cutter::next`] before.
+    pub fn push(&mut self, row: &[u32]) {
+        self.carry.extend(row);
+        self.rows += 1;
+    }
+
+    /// The next complete example, packed.
+    pub fn next(&mut self) -> Option<Vec<u32>> {
+        if self.cut.line_by_line {
+            let row = (self.rows > 0).then(|| self.carry.drain(..).collect());
+            self.rows = 0;
+            return row;
+        }
+        if self.carry.len() >= self.cut.length {
+            return Some(self.carry.drain(..self.cut.length).collect());
+        }
+        if self.cut.group_batch_size > 0 && self.rows == self.cut.group_batch_size {
+            self.end();
+        }
+        None
+    }
+
+    /// Ends the group of rows: what is left is dropped.
+    pub fn end(&mut self) {
+        self.dropped += self.carry.len() as u64;
+        self.carry.clear();
+        self.rows = 0;
+    }
+
+    /// Tokens of all rows so far that are in no example.
+    pub fn left_over(&self) -> u64 {
+        self.dropped + self.carry.len() as u64
+    }
+
+    /// Tokens not given out yet, and the rows of their group.
+    pub fn state(&self) -> (Vec<u32>, usize) {
+        (self.carry.iter().copied().collect(), self.rows)
+    }
+}

@@ -1,0 +1,164 @@
+//! Which examples make up which batch: a pure function of (seed, epoch, batch index), so any place of a run is at hand
+//! at once, after a restart and in any thread.
+
+use std::sync::Arc;
+
+use lm_random::{Purpose, permute};
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+use crate::batch::Batch;
+use crate::collate::Collator;
+use crate::example::ExampleStore;
+
+/// The order of the examples in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As stored, in every epoch.
+    Sequential,
+    /// Shuffled anew in every epoch.
+    Shuffled,
+    /// Shuffled, then sorted by falling length within runs of at most 50 batches, so that a batch needs little padding;
+    /// the longest example comes first of all. As Python's `LengthGroupedSampler`.
+    GroupedByLength,
+}
+
+/// How batches are formed.
+#[derive(Clone, Copy, Debug)]
+pub struct LoaderOptions {
+    /// Examples per batch; at least 1.
+    pub batch_size: usize,
+    /// Order of the examples.
+    pub order: Order,
+    /// Leave out the last batch of an epoch if it is not full.
+    pub drop_last: bool,
+    /// Seed of the order.
+    pub seed: u64,
+}
+
+/// A place in a run: the next batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Position {
+    /// Epoch, from 0.
+    pub epoch: u64,
+    /// Batch within the epoch, from 0.
+    pub index: u64,
+}
+
+/// Batches of a store.
+#[derive(Clone)]
+pub struct Loader {
+    store: ExampleStore,
+    collator: Arc<dyn Collator>,
+    options: LoaderOptions,
+    longest: usize,
+}
+
+impl Loader {
+    /// A loader; fails if the store holds no full batch, or the batch size is 0.
+    pub fn new(store: ExampleStore, collator: Arc<dyn Collator>, options: LoaderOptions) -> Result<Self, DataError> {
+        let longest = match options.order {
+            // Of several the first, as argmax has it.
+            Order::GroupedByLength => (0..store.len()).rev().max_by_key(|&index| store.length(index)).unwrap_or(0),
+            Order::Sequential | Order::Shuffled => 0,
+        };
+        let loader = Self { store, collator, options, longest };
+        if options.batch_size == 0 {
+            return Err(DataError::Option { name: "per_device_batch_size", reason: "must be at least 1".into() });
+        }
+        if loader.batches_per_epoch() == 0 {
+            return Err(DataError::NoBatch { examples: loader.store.len(), batch_size: options.batch_size });
+        }
+        Ok(loader)
+    }
+
+    /// Number of batches of an epoch.
+    pub fn batches_per_epoch(&self) -> u64 {
+        let (examples, size) = (self.store.len(), self.options.batch_size);
+        (if self.options.drop_last { examples / size } else { examples.div_ceil(size) }) as u64
+    }
+
+    /// The examples.
+    pub fn store(&self) -> &ExampleStore {
+        &self.store
+    }
+
+    /// The place after so many batches from the start of the run.
+    pub fn position(&self, batches: u64) -> Position {
+        let per_epoch = self.batches_per_epoch();
+        Position { epoch: batches / per_epoch, index: batches % per_epoch }
+    }
+
+    /// Indices of the examples of a batch; none past the end of the epoch.
+    pub fn indices(&self, epoch: u64, index: u64) -> Vec<u64> {
+        if index >= self.batches_per_epoch() {
+            return Vec::new();
+        }
+        let (examples, size) = (self.store.len() as u64, self.options.batch_size as u64);
+        let range = index * size..((index + 1) * size).min(examples);
+        match self.options.order {
+            Order::Sequential => range.collect(),
+            Order::Shuffled => {
+                range.map(|at| permute(at, examples, self.options.seed, Purpose::Shuffle, epoch)).collect()
+            }
+            Order::GroupedByLength => {
+                let run = size * (examples / (4 * size)).clamp(1, 50);
+                let start = range.start / run * run;
+                let mut members: Vec<u64> =
+                    (start..(start + run).min(examples)).map(|at| self.shuffled_longest_first(at, epoch)).collect();
+                members.sort_by_key(|&member| std::cmp::Reverse(self.store.length(member as usize)));
+                members[(range.start - start) as usize..(range.end - start) as usize].to_vec()
+            }
+        }
+    }
+
+    /// The shuffled order with the longest example and whatever came first swapped.
+    fn shuffled_longest_first(&self, at: u64, epoch: u64) -> u64 {
+        let member = |at| permute(at, self.store.len() as u64, self.options.seed, Purpose::GroupByLength, epoch);
+        let longest = self.longest as u64;
+        match member(at) {
+            _ if at == 0 => longest,
+            found if found == longest => member(0),
+            found => found,
+        }
+    }
+
+    /// One batch.
+    pub fn batch(&self, epoch: u64, index: u64) -> Result<Batch, DataError> {
+        let examples: Vec<_> =
+            self.indices(epoch, index).into_iter().filter_map(|i| Some((i, self.store.get(i as usize)?))).collect();
+        Ok(self.collator.collate(&examples, epoch)?)
+    }
+
+    /// All batches from a place on, epoch after epoch, without end.
+    pub fn batches_from(&self, position: Position) -> impl Iterator<Item = Result<Batch, DataError>> + Send + 'static {
+        let loader = self.clone();
+        let mut next = position;
+        std::iter::from_fn(move || {
+            if next.index >= loader.batches_per_epoch() {
+                next = Position { epoch: next.epoch + 1, index: 0 };
+            }
+            let batch = loader.batch(next.epoch, next.index);
+            next.index += 1;
+            Some(batch)
+        })
+    }
+
+    /// The batches of one epoch.
+    pub fn epoch(&self, epoch: u64) -> impl Iterator<Item = Result<Batch, DataError>> + Send + 'static {
+        let loader = self.clone();
+        (0..self.batches_per_epoch()).map(move |index| loader.batch(epoch, index))
+    }
+
+    /// Share of the positions of the first epoch's batches that are padding, `pad` telling the row length.
+    pub fn padding_share(&self, padding: &crate::collate::Padding) -> f64 {
+        let (mut tokens, mut cells) = (0usize, 0usize);
+        for index in 0..self.batches_per_epoch() {
+            let lengths: Vec<usize> =
+                self.indices(0, index).into_iter().map(|i| self.store.length(i as usize)).collect();
+            tokens += lengths.iter().sum::<usize>();
+            cells += lengths.len() * padding.target(lengths.iter().copied().max().unwrap_or(0));
+        }
+        if cells > 0 { 1.0 - tokens as f64 / cells as f64 } else { 0.0 }
+    }
+}

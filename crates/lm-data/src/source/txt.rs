@@ -1,0 +1,70 @@
+//! Lines of a text file as Python's universal newlines see them: `\n`, `\r\n` and `\r` end a line, nothing else does.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::{RowReader, SourceError, failed, open, push_utf8};
+
+pub(super) struct Reader {
+    path: PathBuf,
+    input: BufReader<File>,
+    bytes: Vec<u8>,
+    keep_linebreaks: bool,
+    byte: u64,
+    line: u64,
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path, keep_linebreaks: bool, byte: u64, line: u64) -> Result<Self, SourceError> {
+        let mut file = open(path)?;
+        file.seek(SeekFrom::Start(byte)).map_err(|source| failed(path, source))?;
+        let input = BufReader::with_capacity(1 << 18, file);
+        Ok(Self { path: path.into(), input, bytes: Vec::new(), keep_linebreaks, byte, line })
+    }
+
+    /// Reads up to and including the end of the line; the ending itself is not kept. None at the end of the file.
+    fn read_line(&mut self) -> std::io::Result<Option<bool>> {
+        self.bytes.clear();
+        loop {
+            let buffer = self.input.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(if self.bytes.is_empty() { None } else { Some(false) });
+            }
+            let Some(end) = buffer.iter().position(|&byte| byte == b'\n' || byte == b'\r') else {
+                let length = buffer.len();
+                self.bytes.extend_from_slice(buffer);
+                self.advance(length);
+                continue;
+            };
+            let carriage_return = buffer[end] == b'\r';
+            self.bytes.extend_from_slice(&buffer[..end]);
+            self.advance(end + 1);
+            if carriage_return && self.input.fill_buf()?.first() == Some(&b'\n') {
+                self.advance(1);
+            }
+            return Ok(Some(true));
+        }
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.input.consume(bytes);
+        self.byte += bytes as u64;
+    }
+}
+
+impl RowReader for Reader {
+    fn read(&mut self, text: &mut String) -> Result<bool, SourceError> {
+        let Some(ended) = self.read_line().map_err(|source| failed(&self.path, source))? else { return Ok(false) };
+        push_utf8(text, &self.bytes, &self.path, self.line)?;
+        if ended && self.keep_linebreaks {
+            text.push('\n');
+        }
+        self.line += 1;
+        Ok(true)
+    }
+
+    fn position(&self) -> (u64, u64) {
+        (self.byte, self.line)
+    }
+}

@@ -1,0 +1,115 @@
+//! The examples that Python's scripts build, recorded in preprocessing.json, must come out equal, id for id.
+
+use std::path::{Path, PathBuf};
+
+use lm_data::collate::{PadTo, Padding};
+use lm_data::example::ExampleStore;
+use lm_data::tokenizer::LmTokenizer;
+use lm_data::{DataConfig, dump_examples, prepare};
+use serde::Deserialize;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+#[derive(Deserialize)]
+struct Case {
+    task: String,
+    tokenizer: String,
+    files: Files,
+    options: Options,
+    train: Expected,
+    validation: Expected,
+}
+
+#[derive(Deserialize)]
+struct Files {
+    train: String,
+    validation: Option<String>,
+}
+
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+struct Options {
+    length: usize,
+    line_by_line: bool,
+    pad_to_max_length: bool,
+    keep_linebreaks: bool,
+    validation_split_percentage: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    examples: usize,
+    tokens: usize,
+    sha256: String,
+    first: Option<Vec<u32>>,
+    last: Option<Vec<u32>>,
+}
+
+fn shared() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared")
+}
+
+/// The ids of all examples as `--dump_examples` writes them.
+fn dumped(store: &ExampleStore, padding: &Padding) -> Vec<Vec<u32>> {
+    let mut lines = Vec::new();
+    dump_examples(&mut lines, "train", store, padding).unwrap();
+    let ids = |line: &str| serde_json::from_value(serde_json::from_str::<Value>(line).unwrap()["input_ids"].clone());
+    std::str::from_utf8(&lines).unwrap().lines().map(|line| ids(line).unwrap()).collect()
+}
+
+fn check(name: &str, rows: &[Vec<u32>], expected: &Expected) {
+    assert_eq!(rows.len(), expected.examples, "{name}: examples");
+    assert_eq!(rows.iter().map(Vec::len).sum::<usize>(), expected.tokens, "{name}: tokens");
+    assert_eq!(rows.first(), expected.first.as_ref(), "{name}: first");
+    assert_eq!(rows.last(), expected.last.as_ref(), "{name}: last");
+    let mut digest = Sha256::new();
+    for row in rows {
+        digest.update((row.len() as i32).to_le_bytes());
+        row.iter().for_each(|&id| digest.update((id as i32).to_le_bytes()));
+    }
+    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(digest, expected.sha256, "{name}: sha256");
+}
+
+/// Runs the cases of a record whose tokenizer and files are there; returns how many.
+fn run_cases(record: &Path, tokenizers: &Path, data: &Path) -> usize {
+    let cases: Vec<Case> = serde_json::from_slice(&std::fs::read(record).unwrap()).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let mut done = 0;
+    for case in cases {
+        let Case { task, tokenizer, files, options, train, validation } = case;
+        let name = format!("{task} {tokenizer} {} {options:?}", files.train);
+        let folder = tokenizers.join(&tokenizer);
+        if !folder.exists() || !data.join(&files.train).exists() {
+            continue;
+        }
+        let file = |name: &String| data.join(name).display().to_string();
+        let config = DataConfig {
+            train_files: vec![file(&files.train)],
+            validation_files: files.validation.iter().map(file).collect(),
+            validation_split_percentage: options.validation_split_percentage.unwrap_or(5),
+            length: options.length,
+            line_by_line: options.line_by_line,
+            keep_linebreaks: options.keep_linebreaks,
+            cache_dir: cache.path().into(),
+            ..DataConfig::default()
+        };
+        let tokenizer = LmTokenizer::from_folder(&folder).unwrap();
+        let to = if options.pad_to_max_length { PadTo::Length(options.length) } else { PadTo::Longest };
+        let padding = Padding::new(&tokenizer, to);
+        let datasets = prepare(&config, &tokenizer).unwrap();
+        check(&format!("{name} train"), &dumped(&datasets.train.unwrap(), &padding), &train);
+        check(&format!("{name} validation"), &dumped(&datasets.validation, &padding), &validation);
+        done += 1;
+    }
+    done
+}
+
+#[test]
+fn reference_cases_are_equal() {
+    let reference = shared().join("reference");
+    let record = reference.join("preprocessing.json");
+    if record.exists() {
+        assert_eq!(run_cases(&record, &reference.join("tokenizers"), &shared().join("data")), 15);
+    }
+}
