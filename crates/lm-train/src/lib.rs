@@ -4,4 +4,5 @@ pub mod callbacks;
 pub mod disk;
 pub mod lock;
 pub mod memory;
+pub mod report;
 pub mod schedule;
