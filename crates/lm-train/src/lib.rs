@@ -4,5 +4,6 @@ pub mod callbacks;
 pub mod disk;
 pub mod lock;
 pub mod memory;
+pub mod model_card;
 pub mod report;
 pub mod schedule;
