@@ -2,7 +2,7 @@
 //! (`_load_pretrained_model` and what it calls in modeling_utils.py of transformers 4.57).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Checkpoint, WeightsError};
 
@@ -43,7 +43,6 @@ pub struct Mismatch {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadReport {
     class_name: String,
-    folder: PathBuf,
     sources: HashMap<String, String>,
     renamed: Vec<(String, String)>,
     /// Names the model has and the checkpoint lacks, aliases of tied parameters included as Python lists them, sorted.
@@ -60,12 +59,13 @@ impl LoadReport {
         self.sources.get(parameter).map(String::as_str)
     }
 
-    /// Python's word on unused tensors. It warns when config.json's `architectures` name the class, else informs.
-    pub fn unexpected_message(&self) -> Option<String> {
-        let (class, folder) = (&self.class_name, self.folder.display());
+    /// Python's word on unused tensors of `checkpoint`, the folder or name that the user gave. It is a warning when
+    /// `architectures` in config.json names the class, else information.
+    pub fn unexpected_message(&self, checkpoint: &str) -> Option<String> {
+        let class = &self.class_name;
         (!self.unexpected.is_empty()).then(|| {
             format!(
-                "Some weights of the model checkpoint at {folder} were not used when initializing {class}: {}\n- This IS \
+                "Some weights of the model checkpoint at {checkpoint} were not used when initializing {class}: {}\n- This IS \
                  expected if you are initializing {class} from the checkpoint of a model trained on another task or with \
                  another architecture (e.g. initializing a BertForSequenceClassification model from a BertForPreTraining \
                  model).\n- This IS NOT expected if you are initializing {class} from the checkpoint of a model that you \
@@ -76,12 +76,12 @@ impl LoadReport {
         })
     }
 
-    /// Python's warning about parameters that the checkpoint lacks.
-    pub fn missing_message(&self) -> Option<String> {
-        let (class, folder) = (&self.class_name, self.folder.display());
+    /// Python's warning about parameters that `checkpoint`, the folder or name that the user gave, lacks.
+    pub fn missing_message(&self, checkpoint: &str) -> Option<String> {
+        let class = &self.class_name;
         (!self.missing.is_empty()).then(|| {
             format!(
-                "Some weights of {class} were not initialized from the model checkpoint at {folder} and are newly \
+                "Some weights of {class} were not initialized from the model checkpoint at {checkpoint} and are newly \
                  initialized: {}\nYou should probably TRAIN this model on a down-stream task to be able to use it for \
                  predictions and inference.",
                 python_list(&self.missing)
@@ -218,7 +218,6 @@ fn match_entries(
     let missing = expected.iter().filter(|name| !has_source(name)).map(|name| name.to_string()).collect();
     Ok(LoadReport {
         class_name: model.class_name.to_string(),
-        folder: folder.to_path_buf(),
         sources,
         renamed,
         missing,
@@ -330,11 +329,15 @@ mod tests {
             assert_eq!(case.error, None, "{}", case.case);
             assert_eq!(report.missing, case.missing, "{}", case.case);
             assert_eq!(report.unexpected, case.unexpected, "{}", case.case);
-            for message in [report.unexpected_message(), report.missing_message(), report.renamed_message()] {
+            for (message, words) in [
+                (report.unexpected_message("FOLDER"), "were not used when"),
+                (report.missing_message("FOLDER"), "were not initialized from"),
+                (report.renamed_message(), "renamed internally"),
+            ] {
+                assert_eq!(message.is_some(), case.log.contains(words), "{}: {words}", case.case);
                 let message = message.unwrap_or_default();
                 assert!(case.log.contains(&message), "{}: {message}", case.case);
             }
-            assert_eq!(report.renamed_message().is_some(), case.log.contains("renamed internally"), "{}", case.case);
             for (parameter, _) in &case.parameters {
                 assert_eq!(report.source(parameter).is_none(), case.missing.contains(parameter), "{parameter}");
             }
