@@ -169,6 +169,14 @@ pub enum HubError {
         /// The operating system's reason.
         source: std::io::Error,
     },
+    /// `HF_ENDPOINT` is no address.
+    #[error("HF_ENDPOINT {endpoint:?} is no URL: {detail}")]
+    Endpoint {
+        /// Its value.
+        endpoint: String,
+        /// Why not.
+        detail: String,
+    },
     /// Anything else the Hub answered.
     #[error("{name}: {endpoint} answered: {detail}")]
     Other {
@@ -292,6 +300,14 @@ impl Lookup<'_> {
                 missing,
             });
         }
+        // A commit never changes: what the cache has of it needs no question.
+        let revision = &self.settings.revision;
+        if revision.len() == 40
+            && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && let Ok(folder) = self.cached(&repo)
+        {
+            return Ok(folder);
+        }
         match self.download(&repo) {
             Err(error @ HubError::NoNetwork { .. }) => match self.cached(&repo) {
                 Ok(folder) => {
@@ -333,16 +349,16 @@ impl Lookup<'_> {
             .local_files_only(true)
             .send()
             .map_err(|_| format!("revision {revision:?} of the model"))?;
-        let has = |name: &&str| folder.join(name).is_file();
+        let has = |name: &str| folder.join(name).is_file();
         match self.files {
-            Files::Config if !has(&"config.json") => Err("config.json".to_string()),
+            Files::Config if !has("config.json") => Err("config.json".to_string()),
             Files::Tokenizer if !VOCABULARIES.iter().any(|name| has(name)) => Err("the tokenizer".to_string()),
             Files::Model => {
-                if !has(&"config.json") {
+                if !has("config.json") {
                     return Err("config.json".to_string());
                 }
                 let weights = WEIGHTS.iter().find(|name| has(name)).ok_or("the weights")?;
-                match shards(&folder, weights)?.iter().find(|shard| !has(&shard.as_str())) {
+                match shards(&folder, weights)?.iter().find(|shard| !has(shard)) {
                     Some(shard) => Err(shard.clone()),
                     None => Ok(folder),
                 }
@@ -433,6 +449,7 @@ impl Lookup<'_> {
                     Some(detail) => detail,
                 },
                 Err(HFError::Request { source, .. }) if !source.is_connect() => chain(&source),
+                Err(error @ HFError::Xet { .. }) => chain(&error),
                 Err(error) => return Err(self.explain(error)),
             };
             if attempt == ATTEMPTS {
@@ -457,8 +474,12 @@ impl Lookup<'_> {
             HFError::RepoNotFound { context: Some(context), .. }
             | HFError::RevisionNotFound { context: Some(context), .. }
             | HFError::EntryNotFound { context: Some(context), .. } => context,
+            HFError::Request { source, .. } if source.is_decode() => {
+                return HubError::Other { name, endpoint, detail: format!("what no Hub answers: {}", chain(&source)) };
+            }
             HFError::Request { source, .. } => return HubError::NoNetwork { name, endpoint, detail: chain(&source) },
             HFError::Io(source) => return HubError::Cache { cache: self.settings.cache.clone(), source },
+            HFError::Url(source) => return HubError::Endpoint { endpoint, detail: chain(&source) },
             other => return HubError::Other { name, endpoint, detail: chain(&other) },
         };
         let status = context.status.as_u16();
@@ -849,10 +870,19 @@ mod tests {
         let hub = TestHub::with_files(&MODEL);
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let unreachable = Settings { endpoint: format!("http://{closed}"), ..hub.settings() };
+        let by_commit = Settings { revision: COMMIT.to_string(), ..hub.settings() };
         let error = hub.resolve_with(Files::Model, &unreachable).unwrap_err();
         assert!(matches!(&error, HubError::NoNetwork { detail, .. } if detail.contains("refused")), "{error}");
         let folder = hub.resolve(Files::Model).unwrap();
         assert_eq!(hub.resolve_with(Files::Model, &unreachable).unwrap(), folder);
+
+        hub.log.lock().unwrap().clear();
+        assert_eq!(hub.resolve_with(Files::Model, &by_commit).unwrap(), folder);
+        assert!(hub.log.lock().unwrap().is_empty(), "a commit in the cache needs no network");
+
+        let invalid = Settings { endpoint: "the hub".to_string(), ..hub.settings() };
+        let error = Lookup { name: "owner/model", files: Files::Model, settings: &invalid }.resolve().unwrap_err();
+        assert!(error.to_string().starts_with("HF_ENDPOINT \"the hub\" is no URL"), "{error}");
     }
 
     #[test]
