@@ -602,13 +602,17 @@ choices! {
         Adafactor = "adafactor",
         /// Plain stochastic gradient descent.
         Sgd = "sgd",
+        /// Adagrad: squares of the gradients, added up.
+        Adagrad = "adagrad",
+        /// RMSprop: squares of the gradients, averaged.
+        RmsProp = "rmsprop",
         /// Lion: the sign of the momentum.
         Lion = "lion_32bit",
     } but not [
         "adamw_torch_xla", "adamw_torch_npu_fused", "adamw_apex_fused", "adamw_anyprecision", "adamw_torch_4bit",
-        "adamw_torch_8bit", "ademamix", "adagrad", "adamw_bnb_8bit", "adamw_8bit", "ademamix_8bit", "lion_8bit",
+        "adamw_torch_8bit", "ademamix", "adamw_bnb_8bit", "adamw_8bit", "ademamix_8bit", "lion_8bit",
         "paged_adamw_32bit", "paged_adamw_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit", "paged_lion_32bit",
-        "paged_lion_8bit", "rmsprop", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "galore_adamw",
+        "paged_lion_8bit", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "galore_adamw",
         "galore_adamw_8bit", "galore_adafactor", "galore_adamw_layerwise", "galore_adamw_8bit_layerwise",
         "galore_adafactor_layerwise", "lomo", "adalomo", "grokadamw", "schedule_free_radam", "schedule_free_adamw",
         "schedule_free_sgd", "apollo_adamw", "apollo_adamw_layerwise", "stable_adamw"
