@@ -121,7 +121,7 @@ pub enum ScheduleError {
     #[error(
         "the checkpoint's schedule state does not belong to a {0} schedule; resume with the --lr_scheduler_type of the checkpoint"
     )]
-    WrongState(SchedulerType),
+    OtherSchedule(SchedulerType),
 }
 
 /// The number of warm-up steps: `--warmup_steps` when positive, else `--warmup_ratio` of the run, rounded up
@@ -134,11 +134,29 @@ pub fn warmup_steps(warmup_steps: u64, warmup_ratio: f64, total_steps: u64) -> u
 #[derive(Clone, Debug)]
 pub struct Schedule {
     kind: SchedulerType,
+    /// `--learning_rate`, which some formulas measure their minimum against.
     peak: f64,
+    /// What the formulas' result is multiplied with: the peak, of the run's beginning when it is resumed.
+    base_lr: f64,
     warmup: f64,
     total: f64,
     shape: Shape,
     unused_kwargs: Vec<String>,
+    /// The step that a resumed run begins with, and the rate that its checkpoint gives to it.
+    resumed: Option<(u64, f64)>,
+}
+
+/// What a checkpoint keeps of a schedule, as Python's `scheduler.pt` and the rate in `optimizer.pt` do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleState {
+    /// The peak rate that the run began with.
+    pub base_lr: f64,
+    /// The step that comes next.
+    pub next_step: u64,
+    /// The rate that it will use.
+    pub next_rate: f64,
+    /// Of `reduce_lr_on_plateau` only.
+    pub plateau: Option<PlateauState>,
 }
 
 /// What distinguishes the schedules once warm-up, peak and length are taken apart. Counts of steps are `f64`, as the
@@ -199,7 +217,7 @@ struct Plateau {
     eps: f64,
 }
 
-/// What `reduce_lr_on_plateau` remembers between evaluations; saved with a checkpoint.
+/// What `reduce_lr_on_plateau` remembers between evaluations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlateauState {
     /// The rate in use.
@@ -294,7 +312,7 @@ impl Schedule {
             }
         };
         kwargs.refuse_unknown()?;
-        Ok(Self { kind, peak: peak_lr, warmup, total, shape, unused_kwargs })
+        Ok(Self { kind, peak: peak_lr, base_lr: peak_lr, warmup, total, shape, unused_kwargs, resumed: None })
     }
 
     /// The kind of schedule this is.
@@ -310,9 +328,10 @@ impl Schedule {
 
     /// The learning rate that the optimizer step with index `step` uses; the first step of a run is 0.
     pub fn rate(&self, step: u64) -> f64 {
-        match &self.shape {
-            Shape::Plateau(_, state) => state.learning_rate,
-            _ => self.peak * self.factor(step as f64),
+        match (&self.shape, self.resumed) {
+            (Shape::Plateau(_, state), _) => state.learning_rate,
+            (_, Some((next_step, rate))) if step == next_step => rate,
+            _ => self.base_lr * self.factor(step as f64),
         }
     }
 
@@ -370,24 +389,29 @@ impl Schedule {
         }
     }
 
-    /// What has to be saved for [`Schedule::set_state`]; `None` for schedules that are functions of the step alone.
-    pub fn state(&self) -> Option<PlateauState> {
-        match &self.shape {
+    /// What to save in a checkpoint before the step with index `next_step`.
+    pub fn state(&self, next_step: u64) -> ScheduleState {
+        let plateau = match &self.shape {
             Shape::Plateau(_, state) => Some(state.clone()),
             _ => None,
-        }
+        };
+        ScheduleState { base_lr: self.base_lr, next_step, next_rate: self.rate(next_step), plateau }
     }
 
-    /// Continues from a saved state.
+    /// Continues from a checkpoint as Python does. With the same arguments the rates are those of the unbroken run. With
+    /// another number of steps the first rate is still the old one, the rest follow the new formula. The peak stays that
+    /// of the checkpoint even when `--learning_rate` differs: the caller compares [`ScheduleState::base_lr`] and tells.
     ///
     /// # Errors
-    /// When the state belongs to another kind of schedule.
-    pub fn set_state(&mut self, saved: Option<PlateauState>) -> Result<(), ScheduleError> {
-        match (&mut self.shape, saved) {
-            (Shape::Plateau(_, state), Some(saved)) => *state = saved,
-            (Shape::Plateau(..), None) | (_, Some(_)) => return Err(ScheduleError::WrongState(self.kind)),
+    /// When one of the two is `reduce_lr_on_plateau` and the other is not.
+    pub fn resume(&mut self, saved: ScheduleState) -> Result<(), ScheduleError> {
+        match (&mut self.shape, saved.plateau) {
+            (Shape::Plateau(_, state), Some(plateau)) => *state = plateau,
+            (Shape::Plateau(..), None) | (_, Some(_)) => return Err(ScheduleError::OtherSchedule(self.kind)),
             (_, None) => {}
         }
+        self.base_lr = saved.base_lr;
+        self.resumed = Some((saved.next_step, saved.next_rate));
         Ok(())
     }
 }
@@ -644,18 +668,33 @@ mod tests {
         let mut whole = build(SchedulerType::ReduceLrOnPlateau, 0, 10, kwargs.clone()).expect("a schedule");
         for stop in 0..metrics.len() {
             let mut resumed = build(SchedulerType::ReduceLrOnPlateau, 0, 10, kwargs.clone()).expect("a schedule");
-            let saved = serde_json::to_string(&whole.state()).expect("JSON");
-            resumed.set_state(serde_json::from_str(&saved).expect("the state")).expect("fits");
+            let saved = serde_json::to_string(&whole.state(stop as u64)).expect("JSON");
+            resumed.resume(serde_json::from_str(&saved).expect("the state")).expect("fits");
             let mut unbroken = whole.clone();
             for &metric in &metrics[stop..] {
                 resumed.observe(metric);
                 unbroken.observe(metric);
-                assert_eq!(resumed.state(), unbroken.state());
+                assert_eq!(resumed.state(9), unbroken.state(9));
             }
             whole.observe(metrics[stop]);
         }
-        assert!(build(SchedulerType::Linear, 0, 10, json!({})).expect("linear").set_state(whole.state()).is_err());
-        assert!(whole.set_state(None).is_err());
+        let mut linear = build(SchedulerType::Linear, 0, 10, json!({})).expect("linear");
+        assert!(linear.resume(whole.state(3)).is_err() && whole.resume(linear.state(3)).is_err());
+    }
+
+    #[test]
+    fn a_resumed_run_goes_on_as_in_python() {
+        // What Python logs for --max_steps 10 --learning_rate 1e-3, resumed at step 5 with --max_steps 20 --learning_rate 2e-3.
+        let pythons = [0.0005, 0.0007, 0.00065, 0.0006, 0.00055];
+        let linear = |peak, total| Schedule::new(SchedulerType::Linear, peak, 0, total, &Map::new()).expect("linear");
+        let saved = serde_json::to_string(&linear(1e-3, 10).state(5)).expect("JSON");
+        let mut resumed = linear(2e-3, 20);
+        resumed.resume(serde_json::from_str(&saved).expect("the state")).expect("fits");
+        for (step, expected) in (5..).zip(pythons) {
+            assert!((resumed.rate(step) - expected).abs() < 1e-12, "step {step}: {}", resumed.rate(step));
+        }
+        let again = resumed.state(7);
+        assert_eq!((again.base_lr, again.next_rate), (1e-3, resumed.rate(7)));
     }
 
     proptest! {
