@@ -24,7 +24,12 @@ pub(super) struct PytorchFile {
 impl PytorchFile {
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
         let invalid = |error: &dyn std::fmt::Display| {
-            WeightsError::file(path, format!("cannot be read as a PyTorch state dict, and is never executed: {error}"))
+            WeightsError::file(
+                path,
+                format!(
+                    "is no PyTorch state dict that can be read ({error}): get the file again, or save it as safetensors"
+                ),
+            )
         };
         let root = PytorchReader::read_pickle_data(path, None).map_err(|error| invalid(&error))?;
         let names = tensor_names(path, root)?;
