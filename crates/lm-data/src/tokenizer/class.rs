@@ -1,5 +1,7 @@
 //! The tokenizer classes of Python's `transformers` that this crate knows, and what sets each apart.
 
+use serde_json::{Map, Value, json};
+
 use super::special::{AddedToken, ROLES, SpecialMap, SpecialToken};
 
 /// What a class does beyond reading its files; classes with one behaviour share a kind.
@@ -53,10 +55,13 @@ pub(super) struct Rule {
     pub special: bool,
 }
 
-/// The rules of one class, for `<mask>` and for the other roles.
+/// The rules of one class, for `<mask>`, `<unk>` and the other roles.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dress {
+    /// The roles that the class's signature has; others stay as they are given.
+    pub roles: &'static [&'static str],
     pub mask: Rules,
+    pub unk: Rules,
     pub others: Rules,
 }
 
@@ -64,8 +69,13 @@ impl Dress {
     /// Gives every plain-text role its rules.
     pub fn apply(&self, special: &mut SpecialMap) {
         for (role, slot) in ROLES.iter().zip(&mut special.roles) {
-            let rules = if *role == "mask_token" { self.mask } else { self.others };
-            if let (Some(SpecialToken::Text(text)), Some(rule)) = (&*slot, rules) {
+            let rules = match *role {
+                "mask_token" => self.mask,
+                "unk_token" => self.unk,
+                _ => self.others,
+            };
+            if let (Some(SpecialToken::Text(text)), Some(rule)) = (&*slot, rules.filter(|_| self.roles.contains(role)))
+            {
                 *slot = Some(SpecialToken::Added(AddedToken {
                     lstrip: rule.lstrip,
                     normalized: rule.normalized,
@@ -231,6 +241,54 @@ impl Class {
         CLASSES.iter().filter(|class| !class.legacy_files().is_empty()).map(|class| class.name).collect()
     }
 
+    /// The options that the class writes into tokenizer_config.json even where nothing sets them.
+    pub fn fast_options(&self) -> Map<String, Value> {
+        object(match self.kind {
+            Kind::Bert | Kind::MpNet => json!({
+                "do_lower_case": true,
+                "strip_accents": null,
+                "tokenize_chinese_chars": true,
+            }),
+            Kind::Roberta => json!({"add_prefix_space": false, "errors": "replace", "trim_offsets": true}),
+            Kind::Gpt2 => json!({"add_prefix_space": false}),
+            Kind::Deberta => json!({"add_prefix_space": false, "errors": "replace"}),
+            Kind::Albert => json!({"do_lower_case": true, "keep_accents": false, "remove_space": true}),
+            Kind::XlNet => json!({"do_lower_case": false, "keep_accents": false, "remove_space": true}),
+            Kind::DebertaV2 => json!({"do_lower_case": false, "split_by_punct": false}),
+            Kind::BosEos { bos, .. } => json!({"add_bos_token": bos, "add_eos_token": false}),
+            _ => json!({}),
+        })
+    }
+
+    /// The options that reading the old files through the slow class adds.
+    pub fn slow_options(&self) -> Map<String, Value> {
+        object(match self.kind {
+            Kind::Bert | Kind::MpNet => json!({
+                "clean_up_tokenization_spaces": true,
+                "do_basic_tokenize": true,
+                "never_split": null,
+            }),
+            Kind::Gpt2 => json!({"add_bos_token": false, "errors": "replace", "pad_token": null}),
+            Kind::Deberta => json!({"add_bos_token": false}),
+            Kind::Qwen2 => json!({"bos_token": null, "errors": "replace", "split_special_tokens": false}),
+            _ if self.sentencepiece_file().is_some() => json!({"sp_model_kwargs": {}}),
+            _ => json!({}),
+        })
+    }
+
+    /// The class's default token for a role.
+    pub fn default_role(&self, role: &str) -> Option<&'static str> {
+        let index = ROLES.iter().position(|name| *name == role)?;
+        self.roles[index]
+    }
+
+    fn dressed_roles(&self) -> &'static [&'static str] {
+        match self.kind {
+            Kind::Gpt2 | Kind::Qwen2 => &["bos_token", "eos_token", "unk_token", "pad_token"],
+            _ => &ROLES,
+        }
+    }
+
     /// What the fast class makes of special tokens given as text.
     pub fn fast_dress(&self) -> Dress {
         let (mask, others) = match self.kind {
@@ -243,7 +301,7 @@ impl Class {
             Kind::Qwen2 => (None, rule(false, Some(false), true)),
             _ => (None, None),
         };
-        Dress { mask, others }
+        Dress { roles: self.dressed_roles(), mask, unk: others, others }
     }
 
     /// What the slow class, through which Python reads the old files, makes of them before the fast class does.
@@ -262,7 +320,11 @@ impl Class {
             Kind::Qwen2 => (None, rule(false, Some(false), true)),
             _ => (None, None),
         };
-        Dress { mask, others }
+        let unk = match self.kind {
+            Kind::DebertaV2 => rule(false, Some(true), true),
+            _ => others,
+        };
+        Dress { roles: self.dressed_roles(), mask, unk, others }
     }
 
     /// Whether Python pads on the left unless told otherwise.
@@ -282,8 +344,19 @@ impl Class {
         }
     }
 
-    /// Whether the old file is a sentencepiece model, which is kept and saved byte for byte.
-    pub fn is_sentencepiece(&self) -> bool {
-        self.legacy_files().len() == 1 && self.legacy_files()[0].ends_with(".model")
+    /// The class's sentencepiece model, which is kept and saved byte for byte where a folder has it.
+    pub fn sentencepiece_file(&self) -> Option<&'static str> {
+        match (self.legacy_files(), self.name) {
+            ([name], _) if name.ends_with(".model") => Some(name),
+            (_, "LlamaTokenizer" | "GemmaTokenizer") => Some("tokenizer.model"),
+            _ => None,
+        }
+    }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
     }
 }

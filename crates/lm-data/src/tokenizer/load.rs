@@ -1,5 +1,6 @@
 //! From a folder to a tokenizer, step by step as Python's AutoTokenizer does it with its fast classes.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use super::class::{CLASSES, Kind};
 use super::error::TokenizerError;
+use super::legacy::{self, Legacy};
 use super::settings::{self, Settings, TOKENIZER_FILE};
 use super::special::{AddedToken, SpecialToken};
 
@@ -15,6 +17,8 @@ use super::special::{AddedToken, SpecialToken};
 pub(super) struct Loaded {
     pub backend: Tokenizer,
     pub settings: Settings,
+    /// The sentencepiece file that lay in the folder, which is saved again as it is.
+    pub sentencepiece: Option<Vec<u8>>,
 }
 
 pub(super) fn from_folder(dir: &Path) -> Result<Loaded, TokenizerError> {
@@ -27,14 +31,42 @@ pub(super) fn from_folder(dir: &Path) -> Result<Loaded, TokenizerError> {
             )
         };
         let value: Value = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
-        let tokens = value.get("added_tokens").and_then(Value::as_array);
-        let tokens = tokens.map_or(&[][..], Vec::as_slice);
-        let mut settings = settings::read(dir, Some(tokens))?;
+        let mut settings = settings::read(dir, Some(&value))?;
         let mut backend: Tokenizer = text.parse().map_err(|error| damaged(&error))?;
-        take_truncation_and_padding(&mut backend, &mut settings);
-        return finish(backend, settings, &path);
+        // Stored truncation and padding must not act on training texts. Removing truncation cannot fail: only setting it can.
+        let _ = backend.with_truncation(None);
+        backend.with_padding(None);
+        let sentencepiece = match settings.class.sentencepiece_file() {
+            Some(name) => settings::read_bytes(&dir.join(name))?,
+            None => None,
+        };
+        settings.class.fast_dress().apply(&mut settings.special);
+        add_special_tokens(&mut backend, &mut settings);
+        return finish(backend, settings, sentencepiece, &path);
     }
-    Err(no_files(dir))
+
+    let any_file = CLASSES.iter().flat_map(|class| class.legacy_files()).any(|name| dir.join(name).is_file());
+    if !any_file {
+        return Err(no_files(dir));
+    }
+    let mut settings = settings::read(dir, None)?;
+    if let Some(path) = legacy::missing_files(dir, &settings).first() {
+        return Err(TokenizerError::invalid(
+            path,
+            format!("the file is missing, and a {} without tokenizer.json needs it", settings.class_name),
+        ));
+    }
+    // Python first builds the slow class, whose options and special tokens the fast one then takes over.
+    for (name, value) in settings.class.slow_options() {
+        settings.options.entry(name).or_insert(value);
+    }
+    settings.class.slow_dress().apply(&mut settings.special);
+    settings.special.fix();
+    let Legacy { mut backend, sentencepiece } = legacy::read(dir, &settings)?;
+    add_special_tokens(&mut backend, &mut settings);
+    let processor = legacy::post_processor(&backend, &settings, dir)?;
+    backend.with_post_processor(processor);
+    finish(backend, settings, sentencepiece, dir)
 }
 
 fn no_files(dir: &Path) -> TokenizerError {
@@ -48,78 +80,51 @@ fn no_files(dir: &Path) -> TokenizerError {
     TokenizerError::NoFiles { dir: dir.to_owned(), looked_for: names.join(", ") }
 }
 
-/// Truncation and padding stored in tokenizer.json must not act on training texts.
-/// As in Python they only tell which sides to use and which token pads, where the configuration does not.
-fn take_truncation_and_padding(backend: &mut Tokenizer, settings: &mut Settings) {
-    if let Some(truncation) = backend.get_truncation() {
-        settings.options.entry("truncation_side").or_insert_with(|| json!(truncation.direction.as_ref()));
-    }
-    if let Some(padding) = backend.get_padding() {
-        settings.options.entry("padding_side").or_insert_with(|| json!(padding.direction.as_ref()));
-        let Some(pad) = settings.special.role_mut("pad_token") else {
-            return;
-        };
-        if pad.is_none() {
-            *pad = Some(SpecialToken::Text(padding.pad_token.clone()));
-        }
-    }
-    // Removing truncation cannot fail: only setting it can.
-    let _ = backend.with_truncation(None);
-    backend.with_padding(None);
-}
-
-/// What Python's fast classes do after the backend exists: dress the special tokens, add what the
-/// backend lacks, and let the configuration's options override the backend's parts.
-fn finish(mut backend: Tokenizer, mut settings: Settings, path: &Path) -> Result<Loaded, TokenizerError> {
-    let class = settings.class;
-    class.fast_dress().apply(&mut settings.special);
-    add_special_tokens(&mut backend, &mut settings);
+/// What Python's fast classes do last: let the configuration's options override the backend's parts.
+fn finish(
+    mut backend: Tokenizer,
+    settings: Settings,
+    sentencepiece: Option<Vec<u8>>,
+    path: &Path,
+) -> Result<Loaded, TokenizerError> {
     apply_prefix_space(&mut backend, &settings, path)?;
-    match class.kind {
+    backend.set_encode_special_tokens(settings.flag("split_special_tokens", false));
+    match settings.class.kind {
         Kind::Bert | Kind::MpNet => apply_bert_normalizer(&mut backend, &settings, path)?,
         Kind::Roberta => apply_roberta_processor(&mut backend, &settings, path)?,
         Kind::BosEos { bos, .. } => apply_bos_eos(&mut backend, &settings, bos, path)?,
         _ => {}
     }
-    Ok(Loaded { backend, settings })
+    Ok(Loaded { backend, settings, sentencepiece })
 }
 
-/// Adds every configured token that the backend does not hold in just this form (`PreTrainedTokenizerFast.__init__`).
+/// Adds every configured token to the backend; one that it holds already gets the configured matching rules
+/// (`PreTrainedTokenizerFast.__init__`).
 fn add_special_tokens(backend: &mut Tokenizer, settings: &mut Settings) {
-    let present: Vec<AddedToken> = backend.get_added_tokens_decoder().values().map(AddedToken::from_backend).collect();
-    let special_texts: Vec<String> = settings.special.all().iter().map(|token| token.content().to_owned()).collect();
-
-    let mut to_add: Vec<AddedToken> = settings
-        .added_tokens
-        .values()
-        .map(|token| token.clone().fixed())
-        .filter(|token| !present.contains(token))
-        .collect();
-    let mut known: Vec<String> = present.iter().map(|token| token.content.clone()).collect();
+    let mut to_add: Vec<AddedToken> = settings.added_tokens.values().map(|token| token.clone().fixed()).collect();
+    let mut known: Vec<String> = backend.get_added_tokens_decoder().into_values().map(|token| token.content).collect();
     known.extend(to_add.iter().map(|token| token.content.clone()));
-    for token in settings.special.all() {
+    for token in settings.special.all_mut() {
         match token {
-            SpecialToken::Text(text) if !known.contains(text) => {
-                let mut token = AddedToken::new(text.clone());
+            SpecialToken::Text(text) if !known.contains(text) => to_add.push(AddedToken::new(text.clone())),
+            SpecialToken::Text(_) => {}
+            // A token with rules is added even if its text is known: its rules count.
+            SpecialToken::Added(token) => {
+                let same = |other: &AddedToken| other.clone().fixed() == token.clone().fixed();
+                if !to_add.iter().any(same) {
+                    to_add.push(token.clone());
+                }
+                // Python shares the object, so the role's token becomes special with the added one.
                 token.special = true;
-                to_add.push(token);
             }
-            // A token with rules is added again even if its text is known: the new rules count.
-            SpecialToken::Added(token)
-                if !to_add.iter().any(|other| other.clone().fixed() == token.clone().fixed()) =>
-            {
-                to_add.push(token.clone());
-            }
-            _ => {}
         }
     }
+    let special: HashSet<&str> = settings.special.all().iter().map(|token| token.content()).collect();
     for token in &mut to_add {
-        token.special |= special_texts.contains(&token.content);
+        token.special |= special.contains(token.content.as_str());
     }
     let tokens: Vec<tokenizers::AddedToken> = to_add.iter().map(AddedToken::to_backend).collect();
     backend.add_tokens(&tokens);
-    // Python's token objects are shared, so those in the roles are now marked special too.
-    settings.special.mark_special();
 }
 
 /// `add_prefix_space` of the configuration (off if absent) overrides a byte-level pre-tokenizer's own.

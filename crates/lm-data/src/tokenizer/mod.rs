@@ -2,7 +2,10 @@
 
 mod class;
 mod error;
+mod legacy;
 mod load;
+mod save;
+mod sentencepiece;
 mod settings;
 mod special;
 
@@ -15,6 +18,7 @@ use tokenizers::{ModelWrapper, PostProcessor, PreTokenizerWrapper, Tokenizer};
 
 pub use error::TokenizerError;
 
+use load::Loaded;
 use settings::Settings;
 use special::SpecialToken;
 
@@ -64,6 +68,7 @@ pub struct SpecialTokens {
 pub struct LmTokenizer {
     backend: Tokenizer,
     settings: Settings,
+    sentencepiece: Option<Vec<u8>>,
     special: SpecialTokens,
     /// Tokens put before and after every text.
     prefix: Vec<u32>,
@@ -80,11 +85,20 @@ impl LmTokenizer {
     /// # Errors
     /// If the folder holds no tokenizer, or a file of it cannot be read or contradicts another.
     pub fn from_folder(dir: &Path) -> Result<Self, TokenizerError> {
-        let loaded = load::from_folder(dir)?;
-        Self::new(loaded.backend, loaded.settings, dir)
+        Self::new(load::from_folder(dir)?, dir)
     }
 
-    fn new(backend: Tokenizer, settings: Settings, dir: &Path) -> Result<Self, TokenizerError> {
+    /// Writes what Python's `save_pretrained` writes: tokenizer.json, tokenizer_config.json, special_tokens_map.json and
+    /// the old vocabulary files of the class. Python's AutoTokenizer reads the folder back to the same ids.
+    ///
+    /// # Errors
+    /// If the folder or a file in it cannot be written.
+    pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
+        save::to_folder(&self.backend, &self.settings, self.sentencepiece.as_deref(), dir)
+    }
+
+    fn new(loaded: Loaded, dir: &Path) -> Result<Self, TokenizerError> {
+        let Loaded { backend, settings, sentencepiece } = loaded;
         check_ids(&backend, dir)?;
         let (prefix, suffix) = surroundings(&backend, dir)?;
         let special = special_ids(&backend, &settings);
@@ -92,9 +106,10 @@ impl LmTokenizer {
         let text = backend.to_string(false).map_err(|error| TokenizerError::invalid(dir, error.to_string()))?;
         let mut hash = Sha256::new();
         hash.update(text.as_bytes());
-        hash.update(truncates_left(&settings).to_string().as_bytes());
+        // What decides about ids but is not part of tokenizer.json.
+        hash.update([truncates_left(&settings).into(), backend.get_encode_special_tokens().into()]);
         let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { backend, settings, special, prefix, suffix, word_starts, fingerprint })
+        Ok(Self { backend, settings, sentencepiece, special, prefix, suffix, word_starts, fingerprint })
     }
 
     /// Encodes texts in parallel, with special tokens around each. With `truncate_to`, a sequence has at most so

@@ -13,11 +13,12 @@ pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
 pub(super) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 pub(super) const ADDED_TOKENS_FILE: &str = "added_tokens.json";
+pub(super) const CHAT_TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// The arguments with which Python would construct the tokenizer class.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    /// Python's name of the class, without `Fast`; also a class unknown to this crate.
+    /// Python's name of the class, without `Fast` if this crate knows it.
     pub class_name: String,
     /// What is known of that class; the plain class if it is unknown.
     pub class: &'static Class,
@@ -70,12 +71,19 @@ pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError>
     }
 }
 
-/// Reads the configuration files of `dir`. `backend_tokens` is the `added_tokens` list of tokenizer.json, if there is one.
-pub(super) fn read(dir: &Path, backend_tokens: Option<&[Value]>) -> Result<Settings, TokenizerError> {
+/// Reads the configuration files of `dir`; `backend` is its tokenizer.json, if there is one.
+pub(super) fn read(dir: &Path, backend: Option<&Value>) -> Result<Settings, TokenizerError> {
     let config_path = dir.join(CONFIG_FILE);
     let mut options = read_object(&config_path)?.unwrap_or_default();
-    let (class_name, class) = find_class(dir, &mut options, backend_tokens.is_some())?;
+    let (class_name, class) = find_class(dir, &mut options, backend.is_some())?;
     untag_tokens(&mut options);
+    if let Some(template) = read_text(&dir.join(CHAT_TEMPLATE_FILE))? {
+        options.insert("chat_template".to_owned(), Value::String(template));
+    }
+
+    if let Some(backend) = backend {
+        take_sides(&mut options, backend, class);
+    }
 
     let invalid_token = |path: &PathBuf, name: &str| {
         TokenizerError::invalid(path, format!("\"{name}\" is neither a string nor a token object"))
@@ -133,7 +141,8 @@ pub(super) fn read(dir: &Path, backend_tokens: Option<&[Value]>) -> Result<Setti
                 added_tokens.insert(id, token.fixed());
             }
         }
-        for token in backend_tokens.unwrap_or_default() {
+        let backend_tokens = backend.and_then(|backend| backend.get("added_tokens")?.as_array());
+        for token in backend_tokens.into_iter().flatten() {
             let id = token.get("id").and_then(Value::as_u64);
             let token = token.as_object().and_then(AddedToken::from_json);
             if let (Some(id), Some(token)) = (id.and_then(|id| u32::try_from(id).ok()), token) {
@@ -148,7 +157,11 @@ pub(super) fn read(dir: &Path, backend_tokens: Option<&[Value]>) -> Result<Setti
     for (index, role) in ROLES.iter().enumerate() {
         special.roles[index] = match options.remove(*role) {
             None => class.roles[index].map(|text| SpecialToken::Text(text.to_owned())),
-            Some(Value::Null) => None,
+            Some(Value::Null) => {
+                // Kept, so that saving writes it again: without it the class's default would come back.
+                options.insert((*role).to_owned(), Value::Null);
+                None
+            }
             Some(value) => {
                 let token = SpecialToken::from_json(&value).ok_or_else(|| invalid_token(&config_path, role))?;
                 Some(match by_content.get(token.content()) {
@@ -206,7 +219,6 @@ fn find_class(
     if has_tokenizer_file {
         // tokenizer.json describes the whole tokenizer; an unknown class only lacks defaults that its files rarely leave out.
         let name = unknown.unwrap_or_else(|| "PreTrainedTokenizerFast".to_owned());
-        let name = name.strip_suffix("Fast").unwrap_or(&name).to_owned();
         return Ok((name, Class::plain()));
     }
     Err(TokenizerError::UnknownClass {
@@ -217,6 +229,24 @@ fn find_class(
         },
         known: Class::known_legacy().join(", "),
     })
+}
+
+/// Truncation and padding stored in tokenizer.json say which sides to use and which token pads, where the configuration
+/// does not. Nothing else of them counts.
+fn take_sides(options: &mut Map<String, Value>, backend: &Value, class: &Class) {
+    let text = |pointer: &str| backend.pointer(pointer).and_then(Value::as_str);
+    for (name, side) in
+        [("truncation_side", text("/truncation/direction")), ("padding_side", text("/padding/direction"))]
+    {
+        if let Some(side) = side {
+            options.entry(name).or_insert_with(|| Value::String(side.to_lowercase()));
+        }
+    }
+    if let Some(token) = text("/padding/pad_token")
+        && class.default_role("pad_token").is_none()
+    {
+        options.entry("pad_token").or_insert_with(|| Value::String(token.to_owned()));
+    }
 }
 
 /// Drops Python's type tag from every token object; the fields that remain say the same.

@@ -133,24 +133,25 @@ impl SpecialMap {
         self.roles[index].as_ref()
     }
 
-    pub fn role_mut(&mut self, name: &str) -> Option<&mut Option<SpecialToken>> {
-        let index = ROLES.iter().position(|role| *role == name)?;
-        Some(&mut self.roles[index])
+    /// Settles `normalized` of every token, as Python's copy of the slow class's arguments does.
+    pub fn fix(&mut self) {
+        for slot in self.roles.iter_mut().flatten().chain(&mut self.additional) {
+            if let SpecialToken::Added(token) = slot {
+                *token = token.clone().fixed();
+            }
+        }
     }
 
-    /// Marks every token with rules as special, which Python does when it adds them.
-    pub fn mark_special(&mut self) {
-        let tokens = self
-            .roles
+    /// [`all`](Self::all), to change.
+    pub fn all_mut(&mut self) -> Vec<&mut SpecialToken> {
+        let mut seen = HashSet::new();
+        self.roles
             .iter_mut()
             .flatten()
             .chain(&mut self.additional)
-            .chain(self.extra.iter_mut().map(|(_, token)| token));
-        for token in tokens {
-            if let SpecialToken::Added(token) = token {
-                token.special = true;
-            }
-        }
+            .chain(self.extra.iter_mut().map(|(_, token)| token))
+            .filter(|token| !token.content().is_empty() && seen.insert(token.content().to_owned()))
+            .collect()
     }
 
     /// Every special token once, in Python's order (`all_special_tokens_extended`).

@@ -1,0 +1,225 @@
+//! Reading sentencepiece models (`spiece.model`, `sentencepiece.bpe.model`, `spm.model`).
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use prost::Message;
+
+use super::error::TokenizerError;
+
+/// The parts of sentencepiece_model.proto that a tokenizer is built from.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ModelProto {
+    #[prost(message, repeated, tag = "1")]
+    pub pieces: Vec<Piece>,
+    #[prost(message, optional, tag = "2")]
+    trainer_spec: Option<TrainerSpec>,
+    #[prost(message, optional, tag = "3")]
+    normalizer_spec: Option<NormalizerSpec>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Piece {
+    #[prost(string, tag = "1")]
+    pub text: String,
+    #[prost(float, tag = "2")]
+    score: f32,
+    /// 1 normal, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 byte.
+    #[prost(int32, optional, tag = "3")]
+    kind: Option<i32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct TrainerSpec {
+    /// 1 unigram, 2 BPE, 3 word, 4 char.
+    #[prost(int32, optional, tag = "3")]
+    model_type: Option<i32>,
+    #[prost(int32, optional, tag = "40")]
+    unk_id: Option<i32>,
+    #[prost(string, optional, tag = "45")]
+    unk_piece: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct NormalizerSpec {
+    #[prost(bytes = "vec", optional, tag = "2")]
+    precompiled_charsmap: Option<Vec<u8>>,
+}
+
+impl Piece {
+    pub fn log_probability(&self) -> f64 {
+        f64::from(self.score)
+    }
+
+    pub fn is_control(&self) -> bool {
+        self.kind == Some(3)
+    }
+
+    pub fn is_user_defined(&self) -> bool {
+        self.kind == Some(4)
+    }
+}
+
+impl ModelProto {
+    /// Parses and checks a model.
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self, TokenizerError> {
+        let invalid = |message: String| {
+            TokenizerError::invalid(
+                path,
+                format!("not a sentencepiece model: {message}; the file is damaged, copy or download it again"),
+            )
+        };
+        let model = Self::decode(bytes).map_err(|error| invalid(error.to_string()))?;
+        if model.pieces.is_empty() {
+            return Err(invalid("it has no pieces".to_owned()));
+        }
+        let mut seen = HashMap::new();
+        for (id, piece) in model.pieces.iter().enumerate() {
+            if piece.text.is_empty() {
+                return Err(invalid(format!("piece {id} is empty")));
+            }
+            if !piece.log_probability().is_finite() {
+                return Err(invalid(format!("piece {id} has no finite score")));
+            }
+            if let Some(first) = seen.insert(piece.text.as_str(), id) {
+                return Err(invalid(format!("pieces {first} and {id} are the same")));
+            }
+        }
+        Ok(model)
+    }
+
+    pub fn model_type(&self) -> i32 {
+        let spec = self.trainer_spec.as_ref();
+        spec.and_then(|spec| spec.model_type).unwrap_or(1)
+    }
+
+    pub fn unk_id(&self) -> i32 {
+        let spec = self.trainer_spec.as_ref();
+        spec.and_then(|spec| spec.unk_id).unwrap_or(0)
+    }
+
+    pub fn unk_piece(&self) -> &str {
+        let spec = self.trainer_spec.as_ref();
+        spec.and_then(|spec| spec.unk_piece.as_deref()).unwrap_or("<unk>")
+    }
+
+    /// The compiled normalisation rules; `None` if the model normalises nothing.
+    pub fn charsmap(&self) -> Option<&[u8]> {
+        let spec = self.normalizer_spec.as_ref();
+        spec.and_then(|spec| spec.precompiled_charsmap.as_deref()).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// The merges that a BPE model's scores imply (`generate_merges` in Python): every way to cut a piece into two
+    /// pieces, best score first, and among equals longer parts first.
+    pub fn merges(&self) -> Vec<(String, String)> {
+        let ids: HashMap<&str, usize> =
+            self.pieces.iter().enumerate().map(|(id, piece)| (piece.text.as_str(), id)).collect();
+        let mut merges = Vec::new();
+        for piece in &self.pieces {
+            let text = piece.text.as_str();
+            let mut cuts: Vec<(usize, usize, &str, &str)> = text
+                .char_indices()
+                .skip(1)
+                .filter_map(|(at, _)| {
+                    let (left, right) = text.split_at(at);
+                    Some((*ids.get(left)?, *ids.get(right)?, left, right))
+                })
+                .collect();
+            cuts.sort_by_key(|(left, right, ..)| (*left, *right));
+            merges.extend(cuts.into_iter().map(|(_, _, left, right)| {
+                let lengths = (left.chars().count(), right.chars().count());
+                (piece.log_probability(), lengths, left.to_owned(), right.to_owned())
+            }));
+        }
+        // Stable, like Python's reversed sort: equal keys keep their order.
+        merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
+        merges.into_iter().map(|(_, _, left, right)| (left, right)).collect()
+    }
+}
+
+/// Checks that a compiled normalisation table stays within its own bounds for every text. The library that walks it
+/// trusts it, so a damaged one would end the program.
+pub(super) fn check_charsmap(bytes: &[u8]) -> Result<(), String> {
+    let short = || "normalisation table is cut short".to_owned();
+    let (size, rest) = bytes.split_first_chunk::<4>().ok_or_else(short)?;
+    let size = u32::from_le_bytes(*size) as usize / 4 * 4;
+    let (units, text) = rest.split_at_checked(size).ok_or_else(short)?;
+    let text = std::str::from_utf8(text).map_err(|_| "normalisation table holds no valid text".to_owned())?;
+    let units: Vec<usize> =
+        units.chunks_exact(4).map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]) as usize).collect();
+    // A unit of the double array: bit 8 says that a value follows, the upper bits where its children are.
+    let offset = |unit: usize| (unit >> 10) << ((unit & (1 << 9)) >> 6);
+    let damaged = || Err("normalisation table points outside itself".to_owned());
+    if units.is_empty() {
+        return damaged();
+    }
+    let mut reached = vec![false; units.len()];
+    let mut pending = vec![offset(units[0])];
+    while let Some(base) = pending.pop() {
+        for byte in 1..=255 {
+            let Some(unit) = units.get(base ^ byte) else {
+                return damaged();
+            };
+            if unit & ((1 << 31) | 0xFF) != byte || std::mem::replace(&mut reached[base ^ byte], true) {
+                continue;
+            }
+            let children = (base ^ byte) ^ offset(*unit);
+            if unit >> 8 & 1 == 1 {
+                let value = units.get(children).map(|leaf| leaf & ((1 << 31) - 1));
+                if !value.is_some_and(|start| text.is_char_boundary(start)) {
+                    return damaged();
+                }
+            }
+            pending.push(children);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(pieces: &[(&str, f32)]) -> ModelProto {
+        ModelProto {
+            pieces: pieces
+                .iter()
+                .map(|(text, score)| Piece { text: (*text).to_owned(), score: *score, kind: None })
+                .collect(),
+            trainer_spec: None,
+            normalizer_spec: None,
+        }
+    }
+
+    #[test]
+    fn merges_come_best_score_first() {
+        let model = model(&[("a", 0.0), ("b", 0.0), ("ab", -1.0), ("aba", -2.0), ("ba", -3.0)]);
+        let expected = [("a", "b"), ("ab", "a"), ("a", "ba"), ("b", "a")];
+        let expected = expected.map(|(left, right)| (left.to_owned(), right.to_owned()));
+        assert_eq!(model.merges(), expected);
+    }
+
+    #[test]
+    fn damaged_models_are_refused() {
+        let path = Path::new("spiece.model");
+        let whole = model(&[("<unk>", 0.0), ("a", -1.0)]).encode_to_vec();
+        assert!(ModelProto::parse(&whole, path).is_ok());
+        assert!(ModelProto::parse(&[], path).is_err());
+        assert!(ModelProto::parse(&whole[..whole.len() - 1], path).is_err());
+        assert!(ModelProto::parse(b"version https://git-lfs", path).is_err());
+        assert!(ModelProto::parse(&model(&[("a", 0.0), ("a", 0.0)]).encode_to_vec(), path).is_err());
+        assert!(ModelProto::parse(&model(&[("", 0.0)]).encode_to_vec(), path).is_err());
+        assert!(ModelProto::parse(&model(&[("a", f32::NAN)]).encode_to_vec(), path).is_err());
+    }
+
+    #[test]
+    fn damaged_normalisation_tables_are_refused() {
+        assert!(check_charsmap(&[]).is_err());
+        assert!(check_charsmap(&[8, 0, 0, 0, 1]).is_err());
+        // One unit cannot hold the children of the root.
+        assert!(check_charsmap(&[4, 0, 0, 0, 0, 4, 0, 0]).is_err());
+        let mut empty_root = vec![0, 4, 0, 0];
+        empty_root.extend([0; 1024]);
+        assert!(check_charsmap(&empty_root[..1028]).is_ok());
+    }
+}
