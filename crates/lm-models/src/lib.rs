@@ -1,1 +1,24 @@
-//! Hugging Face language models as Burn modules.
+//! Hugging Face language models as Burn modules: config.json and weights in, the same files out.
+//!
+//! Read first: [`bert`] for what an architecture looks like, [`inputs`] for what goes in, [`ops`] for where the time
+//! goes, [`auto`] for the list of architectures.
+//!
+//! ```text
+//! config.json ─ config ─┐                    input_ids, lengths, labels ─ inputs ─┐
+//!                       auto ─ bert, gpt2, … ─────────────── forward ─────────────┴─ rows to predict ─ ops::cross_entropy
+//! *.safetensors ─ weights ┘        └─ layers ─ ops (linear, layer_norm, attention, dropout, …)
+//! ```
+
+pub mod auto;
+pub mod bert;
+pub mod config;
+pub mod distilbert;
+pub mod inputs;
+pub mod layers;
+pub mod ops;
+pub mod params;
+pub mod roberta;
+
+pub use auto::{AutoModel, Task};
+pub use config::{ConfigError, ModelConfig};
+pub use inputs::{Mode, ModelInputs, Sequences};

@@ -1,0 +1,196 @@
+//! `model_type` → architecture: the one place that lists them all.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde_json::Value;
+
+use crate::config::{ConfigError, ModelConfig};
+use crate::inputs::{Mode, ModelInputs};
+use crate::ops::Decoder;
+use crate::params::{Initial, ParameterInfo};
+use crate::{bert, distilbert, params, roberta};
+
+/// What an architecture is trained for, one binary each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Task {
+    /// Masked language modelling: `run_mlm`.
+    Mlm,
+    /// Causal language modelling: `run_clm`.
+    Clm,
+    /// Permutation language modelling: `run_plm`.
+    Plm,
+}
+
+impl Task {
+    /// The program that trains it.
+    pub fn binary(self) -> &'static str {
+        match self {
+            Self::Mlm => "run_mlm",
+            Self::Clm => "run_clm",
+            Self::Plm => "run_plm",
+        }
+    }
+
+    /// "masked language" and so on, to stand before "model".
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Mlm => "masked language",
+            Self::Clm => "causal language",
+            Self::Plm => "permutation language",
+        }
+    }
+}
+
+/// One `model_type`.
+#[derive(Debug)]
+pub struct Family {
+    /// As in config.json.
+    pub model_type: &'static str,
+    /// What it is trained for.
+    pub task: Task,
+    /// Python's class with the language-model head, for `architectures` in config.json.
+    pub class: &'static str,
+    /// Python's `base_model_prefix`: what names in a checkpoint of the bare model lack.
+    pub base_model_prefix: &'static str,
+    /// The fields of Python's default configuration.
+    pub defaults: fn() -> Value,
+    /// Python's `attribute_map`: other names for fields.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// The most tokens a sequence may have; none for no limit.
+    pub max_positions: fn(&ModelConfig) -> Option<usize>,
+    /// Builds the model with empty parameters.
+    pub build: fn(&ModelConfig, &Device) -> Result<AutoModel, ConfigError>,
+}
+
+/// All architectures. A new one is a new file, a line here and a variant of [`AutoModel`].
+pub static FAMILIES: &[Family] = &[
+    Family {
+        model_type: "bert",
+        class: "BertForMaskedLM",
+        base_model_prefix: "bert",
+        defaults: bert::defaults,
+        build: bert::build,
+        ..MLM
+    },
+    Family { model_type: "roberta", class: "RobertaForMaskedLM", defaults: roberta::defaults, ..ROBERTA },
+    Family { model_type: "xlm-roberta", class: "XLMRobertaForMaskedLM", ..ROBERTA },
+    Family { model_type: "camembert", class: "CamembertForMaskedLM", ..ROBERTA },
+    Family {
+        model_type: "distilbert",
+        class: "DistilBertForMaskedLM",
+        base_model_prefix: "distilbert",
+        defaults: distilbert::defaults,
+        aliases: distilbert::ALIASES,
+        build: distilbert::build,
+        ..MLM
+    },
+];
+
+/// What masked language models have in common.
+const MLM: Family = Family {
+    model_type: "",
+    task: Task::Mlm,
+    class: "",
+    base_model_prefix: "",
+    defaults: bert::defaults,
+    aliases: &[],
+    max_positions: |config| config.size("max_position_embeddings"),
+    build: bert::build,
+};
+
+/// RoBERTa's code under its names.
+const ROBERTA: Family = Family {
+    base_model_prefix: "roberta",
+    defaults: roberta::defaults_of_relatives,
+    max_positions: roberta::max_positions,
+    build: roberta::build,
+    ..MLM
+};
+
+/// What every architecture does.
+pub trait LanguageModel {
+    /// Rust field names that differ from the names in the files.
+    const RENAMES: &'static [(&'static str, &'static str)];
+
+    /// The rows to decode, [predicted, dim], for [`Decoder::logits`] or [`crate::ops::cross_entropy`].
+    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2>;
+
+    /// The projection to the vocabulary.
+    fn decoder(&self) -> Decoder;
+
+    /// Python's `_init_weights` for one parameter.
+    fn initial_value(&self, parameter: &ParameterInfo) -> Initial;
+}
+
+/// A model of any architecture.
+#[derive(Module, Debug)]
+pub enum AutoModel {
+    /// BERT
+    Bert(bert::BertForMaskedLM),
+    /// RoBERTa, XLM-RoBERTa, CamemBERT
+    Roberta(roberta::RobertaForMaskedLM),
+    /// DistilBERT
+    DistilBert(distilbert::DistilBertForMaskedLM),
+}
+
+/// Calls the same method on whichever architecture it is.
+macro_rules! each {
+    ($self:expr, $model:ident => $call:expr) => {
+        match $self {
+            AutoModel::Bert($model) => $call,
+            AutoModel::Roberta($model) => $call,
+            AutoModel::DistilBert($model) => $call,
+        }
+    };
+}
+
+impl AutoModel {
+    /// A model whose parameters are drawn as Python draws them for a new model (other numbers, the same distribution).
+    pub fn from_config(config: &ModelConfig, seed: u64, device: &Device) -> Result<Self, ConfigError> {
+        Ok(params::initialize((config.family().build)(config, device)?, seed))
+    }
+
+    /// See [`LanguageModel::forward`].
+    pub fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
+        each!(self, model => model.forward(inputs, mode))
+    }
+
+    /// See [`LanguageModel::decoder`].
+    pub fn decoder(&self) -> Decoder {
+        each!(self, model => model.decoder())
+    }
+
+    pub(crate) fn initial_value(&self, parameter: &ParameterInfo) -> Initial {
+        each!(self, model => model.initial_value(parameter))
+    }
+
+    pub(crate) fn renames(&self) -> &'static [(&'static str, &'static str)] {
+        fn of<M: LanguageModel>(_: &M) -> &'static [(&'static str, &'static str)] {
+            M::RENAMES
+        }
+        each!(self, model => of(model))
+    }
+}
+
+/// The family of a `model_type`.
+pub fn family(model_type: &str) -> Result<&'static Family, ConfigError> {
+    FAMILIES.iter().find(|family| family.model_type == model_type).ok_or_else(|| ConfigError::UnknownModelType {
+        model_type: model_type.to_owned(),
+        nearest: nearest(model_type, FAMILIES.iter().map(|family| family.model_type)),
+    })
+}
+
+/// The known types, of one task or all, as a list for messages.
+pub fn known_model_types(task: Option<Task>) -> String {
+    let names = FAMILIES.iter().filter(|family| task.is_none_or(|task| family.task == task)).map(|f| f.model_type);
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The candidate most similar to `word`, if any is similar at all.
+pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate.to_owned())
+}

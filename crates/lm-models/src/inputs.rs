@@ -1,0 +1,250 @@
+//! What a model is given: token rows, how they form sequences, which of them are predicted.
+//!
+//! Hidden states are `[rows, hidden]`, one row per token, the sequences laid end to end. Only attention needs to know
+//! where one sequence ends; everything else treats rows alike, so a batch without its padding costs no more than its
+//! tokens.
+
+use std::cell::Cell;
+
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+
+/// The label of a position that the loss ignores, as in Python.
+pub const IGNORE: i32 = -100;
+
+/// A padded batch on the host, as collators make it; row-major.
+#[derive(Clone, Copy, Debug)]
+pub struct HostBatch<'a> {
+    /// Number of sequences.
+    pub batch: usize,
+    /// Padded length.
+    pub seq: usize,
+    /// [batch, seq]
+    pub input_ids: &'a [i32],
+    /// [batch, seq], 1 = a token, 0 = padding.
+    pub attention_mask: &'a [u8],
+    /// [batch, seq], [`IGNORE`] = not predicted.
+    pub labels: &'a [i32],
+    /// [batch, seq, seq], 1 = query i may not see key j; XLNet's objective only.
+    pub perm_mask: Option<&'a [u8]>,
+}
+
+/// What is predicted from which row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objective {
+    /// The label of a position is predicted from that position (masked and permutation language models).
+    Masked,
+    /// The label of the next position is predicted (causal language models): the shift happens here.
+    Causal,
+}
+
+/// What to do with padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Padding {
+    /// Padding becomes no row at all.
+    Drop,
+    /// Padding stays a row that no query sees, as in Python: its own hidden states exist.
+    Mask,
+    /// Padding stays and is seen, as Python's XLNet sees it in `run_plm`, which passes no attention mask.
+    See,
+}
+
+/// How rows form sequences.
+#[derive(Clone, Debug)]
+pub struct Sequences {
+    /// Number of sequences.
+    pub batch: usize,
+    /// Length of the longest.
+    pub seq: usize,
+    /// Rows of each sequence, laid end to end.
+    pub lengths: Vec<usize>,
+    /// Column of each row in the padded batch: its position id.
+    pub columns: Vec<i32>,
+    /// [batch, seq], true = padding that no query may see; none when every row may be seen.
+    pub key_padding: Option<Tensor<2, Bool>>,
+    /// Row of each padded place ([batch * seq]; 0 where there is none) and padded place of each row ([rows]); none
+    /// when rows and padded places are the same.
+    pub packing: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
+}
+
+impl Sequences {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.columns.len()
+    }
+}
+
+/// XLNet's permutation of one batch.
+#[derive(Clone, Debug)]
+pub struct Permutation {
+    /// [batch, seq, seq], true = query i may not see key j.
+    pub perm_mask: Tensor<3, Bool>,
+}
+
+/// One batch, ready for a model.
+#[derive(Clone, Debug)]
+pub struct ModelInputs {
+    /// [rows]
+    pub input_ids: Tensor<1, Int>,
+    /// The same on the host, for what depends on single ids.
+    pub host_ids: Vec<i32>,
+    /// How the rows form sequences.
+    pub sequences: Sequences,
+    /// [predicted], rows that are decoded, in order.
+    pub predicted: Tensor<1, Int>,
+    /// The same on the host.
+    pub host_predicted: Vec<i32>,
+    /// [predicted], the token that each should yield.
+    pub targets: Tensor<1, Int>,
+    /// XLNet's objective only.
+    pub permutation: Option<Permutation>,
+    /// Where all of this lives.
+    pub device: Device,
+}
+
+/// Why a batch can't be given to a model.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// An array of the batch has the wrong length.
+    #[error("a batch of {batch} x {seq} has {found} values of `{name}`, expected {expected}")]
+    Length {
+        /// Sequences.
+        batch: usize,
+        /// Padded length.
+        seq: usize,
+        /// Which array.
+        name: &'static str,
+        /// Values it has.
+        found: usize,
+        /// Values it should have.
+        expected: usize,
+    },
+}
+
+impl ModelInputs {
+    /// Lays out a padded batch for `device`. Predicted are the positions with a label.
+    pub fn new(host: HostBatch, objective: Objective, padding: Padding, device: &Device) -> Result<Self, InputError> {
+        let HostBatch { batch, seq, input_ids, attention_mask, labels, perm_mask } = host;
+        let size = batch * seq;
+        let check = |name, found: usize, expected: usize| {
+            if found == expected { Ok(()) } else { Err(InputError::Length { batch, seq, name, found, expected }) }
+        };
+        check("input_ids", input_ids.len(), size)?;
+        check("attention_mask", attention_mask.len(), size)?;
+        check("labels", labels.len(), size)?;
+        check("perm_mask", perm_mask.map_or(size * seq, <[u8]>::len), size * seq)?;
+
+        let padded = attention_mask.contains(&0);
+        let keep = |place: usize| padding != Padding::Drop || attention_mask[place] != 0;
+        let mut places = Vec::with_capacity(size);
+        let mut row_of_place = vec![0i32; size];
+        let mut lengths = Vec::with_capacity(batch);
+        for sequence in 0..batch {
+            let before = places.len();
+            for place in (sequence * seq..(sequence + 1) * seq).filter(|&place| keep(place)) {
+                row_of_place[place] = places.len() as i32;
+                places.push(place);
+            }
+            lengths.push(places.len() - before);
+        }
+
+        let label_of = |place: usize| match objective {
+            Objective::Masked => labels[place],
+            Objective::Causal if (place + 1).is_multiple_of(seq) => IGNORE,
+            Objective::Causal => labels[place + 1],
+        };
+        let (mut host_predicted, mut targets) = (Vec::new(), Vec::new());
+        for (row, &place) in places.iter().enumerate() {
+            if label_of(place) != IGNORE {
+                host_predicted.push(row as i32);
+                targets.push(label_of(place));
+            }
+        }
+
+        let ints =
+            |values: &[i32]| Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), device);
+        let hidden = || TensorData::new(attention_mask.iter().map(|&m| m == 0).collect::<Vec<bool>>(), [batch, seq]);
+        let packed = padded && padding == Padding::Drop;
+        let host_ids: Vec<i32> = places.iter().map(|&place| input_ids[place]).collect();
+        Ok(Self {
+            input_ids: ints(&host_ids),
+            sequences: Sequences {
+                batch,
+                seq,
+                lengths,
+                columns: places.iter().map(|&place| (place % seq) as i32).collect(),
+                key_padding: (padded && padding != Padding::See).then(|| Tensor::from_data(hidden(), device)),
+                packing: packed.then(|| {
+                    let place_of_row: Vec<i32> = places.iter().map(|&place| place as i32).collect();
+                    (ints(&row_of_place), ints(&place_of_row))
+                }),
+            },
+            predicted: ints(&host_predicted),
+            host_predicted,
+            targets: ints(&targets),
+            permutation: perm_mask.map(|mask| Permutation {
+                perm_mask: Tensor::from_data(
+                    TensorData::new(mask.iter().map(|&m| m != 0).collect::<Vec<bool>>(), [batch, seq, seq]),
+                    device,
+                ),
+            }),
+            host_ids,
+            device: device.clone(),
+        })
+    }
+
+    /// Position ids of the rows, [rows]: the column of each in the padded batch.
+    pub fn positions(&self) -> Tensor<1, Int> {
+        let columns = &self.sequences.columns;
+        Tensor::from_data(TensorData::new(columns.clone(), [columns.len()]), &self.device)
+    }
+}
+
+/// Whether a forward pass trains, and if so where its dropout masks come from.
+#[derive(Clone, Debug)]
+pub struct Mode {
+    dropout: Option<DropoutSource>,
+}
+
+#[derive(Clone, Debug)]
+struct DropoutSource {
+    seed: u64,
+    micro_batch: u64,
+    next_site: Cell<u32>,
+}
+
+/// Names one dropout mask of a run: see [`lm_random::Purpose::Dropout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DropoutKey {
+    /// The run's seed.
+    pub seed: u64,
+    /// Number of the forward pass since the run began.
+    pub micro_batch: u64,
+    /// Number of the dropout within the forward pass.
+    pub site: u32,
+}
+
+impl Mode {
+    /// Evaluation: no dropout, no gradients.
+    pub fn eval() -> Self {
+        Self { dropout: None }
+    }
+
+    /// Training: dropout masks are a function of the seed and of the number of the forward pass.
+    pub fn train(seed: u64, micro_batch: u64) -> Self {
+        Self { dropout: Some(DropoutSource { seed, micro_batch, next_site: Cell::new(0) }) }
+    }
+
+    /// Whether this pass trains.
+    pub fn is_training(&self) -> bool {
+        self.dropout.is_some()
+    }
+
+    /// The key of the next dropout in this pass, and its probability; none when nothing is to be dropped.
+    pub fn next_dropout(&self, probability: f64) -> Option<(DropoutKey, f64)> {
+        let source = self.dropout.as_ref()?;
+        let site = source.next_site.get();
+        source.next_site.set(site + 1);
+        (probability > 0.0)
+            .then_some((DropoutKey { seed: source.seed, micro_batch: source.micro_batch, site }, probability))
+    }
+}

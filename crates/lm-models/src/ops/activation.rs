@@ -1,0 +1,56 @@
+//! Activation functions by Python's names (`transformers.activations.ACT2FN`).
+
+use burn::tensor::Tensor;
+use burn::tensor::activation as burn_activation;
+use serde::Deserialize;
+
+/// An activation function, named as in config.json.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x Φ(x)`, by the error function.
+    #[serde(alias = "gelu_python")]
+    Gelu,
+    /// `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`; GPT calls it `gelu`, see [`crate::config`].
+    #[serde(alias = "gelu_fast", alias = "gelu_pytorch_tanh", alias = "gelu_accurate")]
+    GeluNew,
+    /// `x σ(1.702 x)`
+    QuickGelu,
+    /// `max(x, 0)`
+    Relu,
+    /// `max(x, 0)²`
+    #[serde(rename = "relu2")]
+    Relu2,
+    /// `x σ(x)`
+    #[serde(alias = "swish")]
+    Silu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `x`
+    Linear,
+    /// `1 / (1 + e⁻ˣ)`
+    Sigmoid,
+    /// `x tanh(ln(1 + eˣ))`
+    Mish,
+}
+
+impl Activation {
+    /// Applies the function to every value.
+    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Gelu => burn_activation::gelu(x),
+            Self::GeluNew => {
+                let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();
+                x * 0.5 * (inner.tanh() + 1.0)
+            }
+            Self::QuickGelu => x.clone() * burn_activation::sigmoid(x * 1.702),
+            Self::Relu => burn_activation::relu(x),
+            Self::Relu2 => burn_activation::relu(x).powi_scalar(2),
+            Self::Silu => burn_activation::silu(x),
+            Self::Tanh => x.tanh(),
+            Self::Linear => x,
+            Self::Sigmoid => burn_activation::sigmoid(x),
+            Self::Mish => burn_activation::mish(x),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Scaled dot-product attention over rows that form sequences.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Tensor};
+
+use super::dropout;
+use crate::{Mode, Sequences};
+
+/// What kind of attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Number of heads that the columns of q, k and v are split into.
+    pub heads: usize,
+    /// Factor on the scores; 1/√head_dim as a rule.
+    pub scale: f64,
+    /// Whether a row sees only rows before it and itself.
+    pub causal: bool,
+    /// Dropout probability of the attention weights.
+    pub dropout: f64,
+}
+
+/// `softmax(q kᵀ · scale + mask) v` per head and sequence (Vaswani et al., 2017); all [rows, heads · head_dim].
+pub fn attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    sequences: &Sequences,
+    options: Attention,
+    mode: &Mode,
+) -> Tensor<2> {
+    let [_, width] = q.dims();
+    let heads = options.heads;
+    let scores = split(q, sequences, heads).matmul(split(k, sequences, heads).transpose()) * options.scale;
+    let scores = match mask(sequences, options.causal, &scores) {
+        Some(mask) => scores.mask_fill(mask, f32::MIN),
+        None => scores,
+    };
+    let weights = dropout(softmax(scores, 3), options.dropout, mode);
+    let context = weights.matmul(split(v, sequences, heads)).swap_dims(1, 2);
+    let context = context.reshape([sequences.batch * sequences.seq, width]);
+    match &sequences.packing {
+        Some((_, place_of_row)) => context.select(0, place_of_row.clone()),
+        None => context,
+    }
+}
+
+/// [rows, heads · head_dim] → [batch, heads, seq, head_dim]
+fn split(x: Tensor<2>, sequences: &Sequences, heads: usize) -> Tensor<4> {
+    let [_, width] = x.dims();
+    let x = match &sequences.packing {
+        Some((row_of_place, _)) => x.select(0, row_of_place.clone()),
+        None => x,
+    };
+    x.reshape([sequences.batch, sequences.seq, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// True where a query may not see a key, in the shape of the scores [batch, heads, seq, seq].
+fn mask(sequences: &Sequences, causal: bool, scores: &Tensor<4>) -> Option<Tensor<4, Bool>> {
+    let shape = scores.dims();
+    let [batch, _, seq, _] = shape;
+    let padding = sequences.key_padding.clone().map(|mask| mask.reshape([batch, 1, 1, seq]).expand(shape));
+    let future = causal
+        .then(|| Tensor::<2, Bool>::tril_mask([seq, seq], 0, &scores.device()).reshape([1, 1, seq, seq]).expand(shape));
+    match (padding, future) {
+        (Some(padding), Some(future)) => Some(padding.bool_or(future)),
+        (mask, None) | (None, mask) => mask,
+    }
+}

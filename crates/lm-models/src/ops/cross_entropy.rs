@@ -1,0 +1,125 @@
+//! The vocabulary projection and its loss, on predicted rows only and a piece at a time: the logits of a whole batch
+//! never exist at once, neither in the forward nor in the backward pass.
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+
+/// The last layer: `logits = rows · weightᵀ + bias`.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    /// [vocab, dim]; the input embeddings when the two are tied.
+    pub weight: Tensor<2>,
+    /// [vocab]
+    pub bias: Option<Tensor<1>>,
+}
+
+impl Decoder {
+    /// [rows, dim] → [rows, vocab]
+    pub fn logits(&self, rows: Tensor<2>) -> Tensor<2> {
+        super::linear(rows, self.weight.clone(), self.bias.clone())
+    }
+
+    /// Rows whose logits fit the piece size.
+    fn piece(&self) -> usize {
+        const VALUES: usize = 1 << 24;
+        (VALUES / self.weight.dims()[0].max(1)).clamp(1, 4096)
+    }
+}
+
+/// What an evaluation wants to know of predicted rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Predictions {
+    /// Sum of the cross-entropies, in nats.
+    pub loss_sum: f64,
+    /// Rows whose most likely token is the target.
+    pub correct: usize,
+    /// Rows in all.
+    pub count: usize,
+}
+
+/// A loss whose gradients are known already.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// The loss, [1], outside autodiff.
+    pub value: Tensor<1>,
+    /// A tensor [1] with the gradients of the loss, to be scaled and walked backward from; its value means nothing.
+    pub carrier: Tensor<1>,
+}
+
+/// The sum over rows of the cross-entropy between the decoded rows and `targets`, with gradients for the rows and the
+/// decoder; `rows` is [predicted, dim], `targets` [predicted]. With `label_smoothing` ε the target is `(1 - ε)` at the
+/// label and `ε / vocab` everywhere (Python's `LabelSmoother`).
+///
+/// The gradients are computed along with the loss, while a piece's logits are at hand, and handed to autodiff as
+/// constants `∂x`: the carrier `Σ x·∂x` has exactly these gradients.
+pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Loss {
+    let (x, weight) = (rows.clone().inner(), decoder.weight.clone().inner());
+    let bias = decoder.bias.clone().map(Tensor::inner);
+    let targets = targets.inner();
+    let inner = Decoder { weight: weight.clone(), bias: bias.clone() };
+    let ([count, _], [vocab, _]) = (x.dims(), weight.dims());
+    let smooth = label_smoothing / vocab as f64;
+
+    let mut loss = Tensor::<1>::zeros([1], &x.device());
+    let mut weight_gradient = Tensor::zeros_like(&weight);
+    let mut bias_gradient = bias.as_ref().map(Tensor::zeros_like);
+    let mut row_gradients = Vec::new();
+    let piece = inner.piece();
+    for start in (0..count).step_by(piece) {
+        let range = start..(start + piece).min(count);
+        let x = x.clone().slice([range.clone()]);
+        let targets = targets.clone().slice([range]).unsqueeze_dim::<2>(1);
+        let (losses, log_sum, logits) = losses(&inner, x.clone(), targets.clone());
+        if label_smoothing > 0.0 {
+            let mean = logits.clone().mean_dim(1);
+            let uniform = (log_sum.clone() - mean).sum();
+            loss = loss + losses.sum() * (1.0 - label_smoothing) + uniform * label_smoothing;
+        } else {
+            loss = loss + losses.sum();
+        }
+        // ∂logits = softmax(logits) - target distribution
+        let ones = Tensor::full(targets.dims(), label_smoothing - 1.0, &x.device());
+        let gradient = (logits - log_sum).exp();
+        let gradient = if smooth > 0.0 { gradient - smooth } else { gradient };
+        let gradient = gradient.scatter(1, targets, ones, IndexingUpdateOp::Add);
+        row_gradients.push(gradient.clone().matmul(weight.clone()));
+        bias_gradient = bias_gradient.map(|sum| sum + gradient.clone().sum_dim(0).squeeze_dim(0));
+        weight_gradient = weight_gradient + gradient.transpose().matmul(x);
+    }
+    let row_gradient = match row_gradients.len() {
+        0 => Tensor::zeros_like(&x),
+        1 => row_gradients.remove(0),
+        _ => Tensor::cat(row_gradients, 0),
+    };
+    let mut carrier = (rows * Tensor::from_inner(row_gradient)).sum()
+        + (decoder.weight.clone() * Tensor::from_inner(weight_gradient)).sum();
+    if let (Some(bias), Some(gradient)) = (decoder.bias.clone(), bias_gradient) {
+        carrier = carrier + (bias * Tensor::from_inner(gradient)).sum();
+    }
+    Loss { value: loss, carrier }
+}
+
+/// Loss and accuracy of predicted rows, without gradients.
+pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>) -> Predictions {
+    let [count, _] = rows.dims();
+    let piece = decoder.piece();
+    let mut total = Predictions { count, ..Predictions::default() };
+    for start in (0..count).step_by(piece) {
+        let range = start..(start + piece).min(count);
+        let x = rows.clone().slice([range.clone()]);
+        let targets = targets.clone().slice([range]).unsqueeze_dim::<2>(1);
+        let (losses, _, logits) = losses(decoder, x, targets.clone());
+        let correct = logits.argmax(1).equal(targets).int().sum();
+        total.loss_sum += losses.into_data().iter::<f32>().map(f64::from).sum::<f64>();
+        total.correct += correct.into_data().iter::<i64>().sum::<i64>() as usize;
+    }
+    total
+}
+
+/// Cross-entropy [rows, 1], log Σ exp [rows, 1] and logits [rows, vocab] of one piece.
+fn losses(decoder: &Decoder, x: Tensor<2>, targets: Tensor<2, Int>) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    let logits = decoder.logits(x);
+    let largest = logits.clone().max_dim(1);
+    let log_sum = (logits.clone() - largest.clone()).exp().sum_dim(1).log() + largest;
+    let losses = log_sum.clone() - logits.clone().gather(1, targets);
+    (losses, log_sum, logits)
+}

@@ -1,0 +1,48 @@
+//! Every hot operation behind one function: the one seam for speed.
+//!
+//! Models call these and nothing else for work that counts. Each is defined by its plain implementation out of Burn
+//! tensor operations.
+
+mod activation;
+mod attention;
+mod cross_entropy;
+mod dropout;
+
+use burn::tensor::{Int, Tensor};
+
+pub use activation::Activation;
+pub use attention::{Attention, attention};
+pub use cross_entropy::{Decoder, Loss, Predictions, cross_entropy, predictions};
+pub use dropout::dropout;
+
+/// `x Wᵀ + b` for a weight stored [out, in]; [rows, in] → [rows, out].
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    linear_in_out(x, weight.transpose(), bias)
+}
+
+/// `x W + b` for a weight stored [in, out]; [rows, in] → [rows, out].
+pub fn linear_in_out(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
+    let y = x.matmul(weight);
+    match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    }
+}
+
+/// `(x - mean) / sqrt(variance + ε) · weight + bias` over each row (Ba et al., 2016), the variance being the biased one.
+pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let variance = (centred.clone() * centred.clone()).mean_dim(1);
+    let normal = centred / (variance + epsilon).sqrt();
+    normal * weight.unsqueeze() + bias.unsqueeze()
+}
+
+/// Row `ids[i]` of the table for every i; [rows] → [rows, dim].
+pub fn embedding(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+    table.select(0, ids)
+}
+
+/// `dropout(x) + residual`, the end of every transformer sublayer.
+pub fn dropout_add(x: Tensor<2>, residual: Tensor<2>, probability: f64, mode: &crate::Mode) -> Tensor<2> {
+    dropout(x, probability, mode) + residual
+}

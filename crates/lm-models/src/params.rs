@@ -1,0 +1,220 @@
+//! A model's parameters by their Hugging Face names: visiting, mapping, initial values.
+//!
+//! A parameter's name is the path of field names down to it, with the few renames an architecture lists (`self` is no
+//! Rust field name, `LayerNorm` no conventional one).
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+use lm_random::{Purpose, Stream};
+use rayon::prelude::*;
+
+use crate::auto::AutoModel;
+
+/// What is known of a parameter besides its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParameterInfo {
+    /// The Hugging Face name, as in the safetensors file.
+    pub name: String,
+    /// The shape on disk and in memory.
+    pub shape: Vec<usize>,
+    /// Whether it belongs to a layer norm, which Python's `get_parameter_names` exempts from weight decay.
+    pub in_layer_norm: bool,
+}
+
+impl ParameterInfo {
+    /// Whether Python's Trainer (4.57, `get_decay_parameter_names`) applies weight decay: not to layer norms, and not
+    /// to names that contain `bias`, `layernorm` or `rmsnorm` or have a part that is `norm` or ends in `_norm`.
+    pub fn decays(&self) -> bool {
+        let name = self.name.to_lowercase();
+        let exempt = ["bias", "layernorm", "rmsnorm"].iter().any(|word| name.contains(word))
+            || name.split('.').any(|part| part == "norm" || part.ends_with("_norm"));
+        !(self.in_layer_norm || exempt)
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds no values at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Called for every parameter, in the order of the module's fields.
+pub trait Visit {
+    /// Sees one parameter. `tensor` is the leaf of the autodiff graph when the model trains.
+    fn visit<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>);
+}
+
+/// Replaces every parameter, in the same order. Takes and returns plain tensors without autodiff.
+pub trait Map {
+    /// Gives the new value of one parameter.
+    fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D>;
+}
+
+/// Follows the module tree and spells names.
+struct Path<'a> {
+    parts: Vec<String>,
+    layer_norms: usize,
+    renames: &'a [(&'a str, &'a str)],
+}
+
+impl<'a> Path<'a> {
+    fn new(model: &AutoModel) -> Path<'static> {
+        Path { parts: Vec::new(), layer_norms: 0, renames: model.renames() }
+    }
+
+    fn enter(&mut self, name: &str, container: &str) {
+        // The variant of `AutoModel` is ours, not a part of any name.
+        let part = if container == "Enum:AutoModel" {
+            ""
+        } else {
+            self.renames.iter().find(|(ours, _)| *ours == name).map_or(name, |(_, theirs)| *theirs)
+        };
+        self.parts.push(part.to_owned());
+        self.layer_norms += usize::from(container == "Struct:LayerNorm");
+    }
+
+    fn exit(&mut self, container: &str) {
+        self.parts.pop();
+        self.layer_norms -= usize::from(container == "Struct:LayerNorm");
+    }
+
+    fn info(&self, shape: Vec<usize>) -> ParameterInfo {
+        let parts: Vec<&str> = self.parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        ParameterInfo { name: parts.join("."), shape, in_layer_norm: self.layer_norms > 0 }
+    }
+}
+
+struct Visitor<'a, V>(Path<'a>, &'a mut V);
+
+impl<V: Visit> ModuleVisitor for Visitor<'_, V> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.0.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.0.exit(container_type);
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.1.visit(self.0.info(param.lazy_shape().to_vec()), param.val());
+    }
+}
+
+struct Mapper<'a, M>(Path<'a>, &'a mut M);
+
+impl<M: Map> ModuleMapper for Mapper<'_, M> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.0.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, container_type: &str) {
+        self.0.exit(container_type);
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let info = self.0.info(param.lazy_shape().to_vec());
+        let (id, tensor, mapper) = param.consume();
+        let autodiff = tensor.is_autodiff();
+        let mapped = self.1.map(info, if autodiff { tensor.inner() } else { tensor });
+        let mapped = if autodiff { Tensor::from_inner(mapped).require_grad() } else { mapped };
+        Param::from_mapped_value(id, mapped, mapper)
+    }
+}
+
+/// Visits every parameter of the model.
+pub fn visit(model: &AutoModel, visit: &mut impl Visit) {
+    model.visit(&mut Visitor(Path::new(model), visit));
+}
+
+/// Replaces every parameter of the model.
+pub fn map(model: AutoModel, map: &mut impl Map) -> AutoModel {
+    let path = Path::new(&model);
+    model.map(&mut Mapper(path, map))
+}
+
+/// Names, shapes and kinds of all parameters, in visiting order.
+pub fn list(model: &AutoModel) -> Vec<ParameterInfo> {
+    struct List(Path<'static>, Vec<ParameterInfo>);
+    impl ModuleVisitor for List {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.0.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _name: &str, container_type: &str) {
+            self.0.exit(container_type);
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            // The shape alone: a value that was never needed is not made for this.
+            self.1.push(self.0.info(param.lazy_shape().to_vec()));
+        }
+    }
+    let mut list = List(Path::new(model), Vec::new());
+    model.visit(&mut list);
+    list.1
+}
+
+/// How a new parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Initial {
+    /// All zeros.
+    Zeros,
+    /// All ones.
+    Ones,
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+    /// Normal, but row `zero_row` (the padding token's) is zero.
+    NormalExceptRow {
+        /// Standard deviation.
+        std: f64,
+        /// The row left at zero.
+        zero_row: usize,
+    },
+}
+
+impl Initial {
+    /// The initial values of the parameter called `name`: a function of the seed and the name alone, so the order in
+    /// which a model lists its parameters, or which of them a checkpoint provides, changes nothing.
+    pub fn values(self, name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+        let len = shape.iter().product();
+        match self {
+            Self::Zeros => vec![0.0; len],
+            Self::Ones => vec![1.0; len],
+            Self::Normal(std) => normal(name, len, seed, std),
+            Self::NormalExceptRow { std, zero_row } => {
+                let mut values = normal(name, len, seed, std);
+                let width = shape.last().copied().unwrap_or(1);
+                if let Some(row) = values.get_mut(zero_row * width..(zero_row + 1) * width) {
+                    row.fill(0.0);
+                }
+                values
+            }
+        }
+    }
+}
+
+fn normal(name: &str, len: usize, seed: u64, std: f64) -> Vec<f32> {
+    const CHUNK: usize = 4096;
+    let index = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
+    let mut values = vec![0.0; len];
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        let mut stream = Stream::new(seed, Purpose::Init, chunk as u64, index);
+        values.iter_mut().for_each(|v| *v = stream.normal() * std as f32);
+    });
+    values
+}
+
+/// Gives every parameter the initial value that Python's `_init_weights` would draw it from.
+pub fn initialize(model: AutoModel, seed: u64) -> AutoModel {
+    struct Initialize<F>(F, u64);
+    impl<F: Fn(&ParameterInfo) -> Initial> Map for Initialize<F> {
+        fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
+            let values = (self.0)(&info).values(&info.name, &info.shape, self.1);
+            Tensor::from_data(TensorData::new(values, info.shape), &tensor.device())
+        }
+    }
+    let rules = model.clone();
+    map(model, &mut Initialize(move |info: &ParameterInfo| rules.initial_value(info), seed))
+}
