@@ -44,8 +44,9 @@ def main():
     args = parser.parse_args()
 
     tokenizer = json.loads((pathlib.Path(args.tokenizer) / "tokenizer.json").read_text(encoding="utf-8"))
-    special_ids = {token["id"] for token in tokenizer["added_tokens"] if token["special"]}
-    vocab_size = len({*range(len(tokenizer["model"]["vocab"]))} | {token["id"] for token in tokenizer["added_tokens"]})
+    added = tokenizer["added_tokens"]
+    special_ids = {token["id"] for token in added if token["special"]}
+    vocab_size = 1 + max([len(tokenizer["model"]["vocab"]) - 1] + [token["id"] for token in added])
     unigram = unigram_perplexity(read_examples(args.examples), vocab_size, special_ids)
     print(f"unigram model: perplexity {unigram:.1f}")
     if args.results:
