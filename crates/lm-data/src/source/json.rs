@@ -100,10 +100,11 @@ impl Reader {
             Err(reason) => return Err(self.broken(self.line, reason)),
         };
         let mut text = String::new();
-        push_utf8(&mut text, &self.record, &self.path, line)?;
+        push_utf8(&mut text, self.record.trim_ascii_end(), &self.path, line)?;
         let value = serde_json::from_str(&text).map_err(|error| {
             let at = line + error.line().saturating_sub(1) as u64;
-            self.broken(at, format!("not valid JSON at column {}: {}", error.column(), bare(&error)))
+            let rule = if self.layout == Layout::Lines { "; each line must be one whole object" } else { "" };
+            self.broken(at, format!("not valid JSON at column {}: {}{rule}", error.column(), bare(&error)))
         })?;
         Ok(Some((line, value)))
     }

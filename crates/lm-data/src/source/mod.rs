@@ -5,6 +5,8 @@
 
 mod csv;
 mod json;
+#[cfg(test)]
+mod tests;
 mod txt;
 
 use std::fs::File;

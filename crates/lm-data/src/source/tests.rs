@@ -1,0 +1,226 @@
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        std::fs::write(self.path(name), content).unwrap();
+        self.path(name).display().to_string()
+    }
+
+    /// All rows of one file, or the message of the first error with the folder's name left out.
+    fn read(&self, name: &str, content: impl AsRef<[u8]>, column: Option<&str>) -> Result<Vec<String>, String> {
+        let file = self.write(name, content);
+        self.rows(&[file], column, false)
+    }
+
+    fn rows(&self, files: &[String], column: Option<&str>, keep_linebreaks: bool) -> Result<Vec<String>, String> {
+        let files = TextFiles::resolve(files, column.map(str::to_owned), keep_linebreaks);
+        let rows = files.and_then(|files| files.rows().collect());
+        rows.map_err(|error| error.to_string().replace(&format!("{}/", self.0.path().display()), ""))
+    }
+}
+
+fn owned(rows: &[&str]) -> Result<Vec<String>, String> {
+    Ok(rows.iter().map(|row| (*row).to_owned()).collect())
+}
+
+/// What Python's `open(…)` and `StringIO.readlines()` make of it.
+#[test]
+fn lines_end_as_in_python() {
+    let folder = Folder::new();
+    let text = "one\r\ntwo\rthree\n\n\x0cfour\x0b\u{85}\u{2028}\x1c five\r\r\nend";
+    let lines = ["one", "two", "three", "", "\x0cfour\x0b\u{85}\u{2028}\x1c five", "", "end"];
+    assert_eq!(folder.read("a.txt", text, None), owned(&lines));
+    assert_eq!(folder.read("a.txt", "\u{feff}a\n", None), owned(&["\u{feff}a"]), "the byte order mark stays");
+    assert_eq!(folder.read("a.txt", "\n", None), owned(&[""]));
+    let file = folder.write("b.txt", "one\r\ntwo");
+    assert_eq!(folder.rows(&[file], None, true), owned(&["one\n", "two"]));
+}
+
+#[test]
+fn csv_is_read_as_pandas_reads_it() {
+    let folder = Folder::new();
+    let read = |content: &str| folder.read("a.csv", content, None);
+    assert_eq!(read("id,text\n1,a\n   \n\n2,\"b, \"\"c\"\"\nd\"\n"), owned(&["a", "b, \"c\"\nd"]));
+    assert_eq!(read("id,text\r1,a\r2,\"b\r\nc\"\r"), owned(&["a", "b\r\nc"]));
+    assert_eq!(read("\u{feff}\"text\",n\na\"b\"c,1\n\"b\"c,2"), owned(&["a\"b\"c", "bc"]));
+    assert_eq!(read("text,note\na\n,x\nNA,x\n"), owned(&["a", "", "NA"]));
+    assert_eq!(read("text\na\n\n\"\"\n"), owned(&["a", ""]));
+    assert_eq!(read("first,second\na,b\n"), owned(&["a"]));
+    assert_eq!(folder.read("a.csv", "first,second\na,b\n", Some("second")), owned(&["b"]));
+}
+
+#[test]
+fn json_is_lines_or_an_array() {
+    let folder = Folder::new();
+    let read = |content: &str| folder.read("a.json", content, None);
+    let lines = "\u{feff}{\"n\": 1, \"text\": \"a\"}\r\n\n {\"text\": \"\\u00e9\\n\"}";
+    assert_eq!(read(lines), owned(&["a", "é\n"]));
+    assert_eq!(read(" [ {\"body\": \"a]}\\\"\", \"x\": [1, {}]} ,\n{\"body\": \"b\"}\n]\n"), owned(&["a]}\"", "b"]));
+    assert_eq!(read("[\"a\", \"b\"]"), owned(&["a", "b"]));
+    assert_eq!(read("[]"), owned(&[]));
+    assert_eq!(folder.read("a.jsonl", "{\"a\": \"x\", \"b\": \"y\"}\n", Some("b")), owned(&["y"]));
+}
+
+#[test]
+fn names_patterns_and_lists_of_files() {
+    let folder = Folder::new();
+    folder.write("b.txt", "2");
+    let first = folder.write("a.txt", "1\n");
+    let odd = folder.write("x,y[1].txt", "3\n");
+    let pattern = folder.path("?.txt").display().to_string();
+    assert_eq!(folder.rows(std::slice::from_ref(&pattern), None, false), owned(&["1", "2"]));
+    assert_eq!(folder.rows(&[format!("{first},{pattern}"), odd], None, false), owned(&["1", "1", "2", "3"]));
+}
+
+#[test]
+fn errors_name_the_file_and_the_line() {
+    let folder = Folder::new();
+    let fails = |name: &str, content: &[u8], column: Option<&str>| folder.read(name, content, column).unwrap_err();
+    assert_eq!(fails("a.txt", b"", None), "a.txt: the file is empty");
+    assert_eq!(
+        fails("a.txt", b"ok\nna\xc3\xaf\xffve\n", None),
+        "a.txt:2: not valid UTF-8 (byte 5 of the line); convert the file to UTF-8"
+    );
+    assert_eq!(
+        fails("a.parquet", b"x", None),
+        "a.parquet: unknown kind of file; supported are .txt, .csv, .json and .jsonl"
+    );
+    assert_eq!(
+        fails("a.csv", b"id,n\n1,2\n", Some("text")),
+        "a.csv:1: no column `text`; the columns are: id, n"
+    );
+    assert_eq!(fails("a.csv", b"id,text\n1,a\n2,b,c\n", None), "a.csv:3: 3 fields, but the header names 2");
+    assert_eq!(
+        fails("a.csv", b"id,text\n1,\"a\nb\"\n2\n", None),
+        "a.csv:4: only 1 of 2 fields: column `text` is missing"
+    );
+    assert_eq!(
+        fails("a.csv", b"id,text\n1,a\n2,\"b\n3,c\n", None),
+        "a.csv:3: a quote is opened in this record and never closed"
+    );
+    assert_eq!(
+        fails("a.csv", b"id,text\n1,\"a\n\xff\"\n", None),
+        "a.csv:3: not valid UTF-8 (byte 1 of the line); convert the file to UTF-8"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"text\": \"a\"}\n[1]\n", None),
+        "a.json:2: an array, where an object is expected"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"text\": \"a\"}\n\"b\"\n", None),
+        "a.json:2: a string, where an object is expected"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"text\": \"a\"}\n\n{\"text\": \n", None),
+        "a.json:3: not valid JSON at column 8: EOF while parsing a value; each line must be one whole object"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"text\": \"a\"}\n{\"text\": null}\n", None),
+        "a.json:2: column `text` is null, not a string"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"text\": \"a\"}\n{\"body\": \"a\"}\n", None),
+        "a.json:2: no column `text`; the columns are: body"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"body\": \"a\"}\n{\"text\": \"a\", \"body\": \"\"}\n", None),
+        "a.json:2: has a column `text`, the first record has not (there `body` is taken); choose one with --text_column"
+    );
+    assert_eq!(
+        fails("a.json", b"[{\"text\": \"a\"}\n", None),
+        "a.json:2: the file ends inside the array: the closing ] is missing"
+    );
+    assert_eq!(
+        fails("a.json", b"[\n{\"text\": \"a\"},\n]", None),
+        "a.json:3: expected an object or a string as element of the array"
+    );
+    assert_eq!(fails("a.json", b"[{\"text\": \"a\"}] x", None), "a.json:1: there is more after the end of the array");
+    assert_eq!(
+        fails("a.json", b"[{\"text\": \"a\"}, 3]", None),
+        "a.json:1: expected an object or a string as element of the array"
+    );
+    let missing = folder.path("no.txt").display().to_string();
+    assert_eq!(folder.rows(&[missing], None, false).unwrap_err(), "no.txt: no such file");
+    let none = folder.path("no*.txt").display().to_string();
+    assert_eq!(folder.rows(&[none], None, false).unwrap_err(), "no*.txt: no file matches this pattern");
+    std::fs::create_dir(folder.path("dir.txt")).unwrap();
+    let directory = folder.path("dir.txt").display().to_string();
+    assert_eq!(
+        folder.rows(&[directory], None, false).unwrap_err(),
+        "dir.txt: not a regular file; name a file, or a pattern such as dir.txt/*.txt"
+    );
+}
+
+/// The rows from any position on are the rest of the rows.
+fn resumes_anywhere(files: &TextFiles) {
+    let all: Vec<String> = files.rows().collect::<Result<_, _>>().unwrap();
+    let mut rows = files.rows();
+    for read in 0..=all.len() {
+        let rest: Vec<String> = files.rows_from(rows.next_position()).collect::<Result<_, _>>().unwrap();
+        assert_eq!(rest, all[read..], "after {read} rows");
+        rows.next();
+    }
+    assert_eq!(files.count_rows().unwrap(), all.len() as u64);
+}
+
+#[test]
+fn reading_goes_on_from_any_position() {
+    let folder = Folder::new();
+    let files = [
+        folder.write("a.txt", "one\r\ntwo\rthree\n\nfour"),
+        folder.write("b.csv", "id,body\n\n1,a\n\n2,\"b\n\"\n3,c"),
+        folder.write("c.jsonl", "{\"body\": \"x\"}\n\n{\"body\": \"y\"}"),
+        folder.write("d.json", "[ {\"body\": \"x\"} ,\n {\"body\": \"y\"} ] \n"),
+        folder.write("e.json", "[\"x\"\n,\"y\"]"),
+    ];
+    resumes_anywhere(&TextFiles::resolve(&files, None, false).unwrap());
+    let numbered = TextFiles::resolve(&files, None, false).unwrap();
+    let mut rows = numbered.rows_from(numbered.position_of(7).unwrap());
+    assert_eq!(rows.next().unwrap().unwrap(), "3", "the first column, none being called text");
+}
+
+proptest! {
+    #[test]
+    fn any_text_splits_as_universal_newlines(text in "[a\r\n\u{e9}\u{85}]{1,60}") {
+        let folder = Folder::new();
+        let expected = text.replace("\r\n", "\n").replace('\r', "\n");
+        let expected: Vec<&str> = expected.strip_suffix('\n').unwrap_or(&expected).split('\n').collect();
+        let file = folder.write("a.txt", &text);
+        prop_assert_eq!(folder.rows(std::slice::from_ref(&file), None, false), owned(&expected));
+        resumes_anywhere(&TextFiles::resolve(&[file], None, false).unwrap());
+    }
+
+    #[test]
+    fn csv_and_json_give_back_what_was_written(rows in proptest::collection::vec("[a,\"\r\n é]{0,12}", 1..8)) {
+        let folder = Folder::new();
+        let field = |row: &String| format!("\"{}\"", row.replace('"', "\"\""));
+        let csv: String = rows.iter().map(|row| format!("{},1\n", field(row))).collect();
+        prop_assert_eq!(folder.read("a.csv", format!("text,n\n{csv}"), None), Ok(rows.clone()));
+        let object = |row: &String| serde_json::json!({"text": row}).to_string();
+        let lines: Vec<String> = rows.iter().map(object).collect();
+        prop_assert_eq!(folder.read("a.jsonl", lines.join("\n"), None), Ok(rows.clone()));
+        prop_assert_eq!(folder.read("a.json", format!("[{}]", lines.join(" ,\n")), None), Ok(rows));
+    }
+
+    #[test]
+    fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 1..200), kind in 0usize..4) {
+        let folder = Folder::new();
+        let file = folder.write(["a.txt", "a.csv", "a.json", "a.jsonl"][kind], bytes);
+        let _ = folder.rows(&[file], None, false);
+    }
+}
