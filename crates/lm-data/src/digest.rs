@@ -29,3 +29,16 @@ pub(crate) fn of_reader(mut reader: impl Read) -> io::Result<[u8; 32]> {
         pieces.iter().for_each(|piece| outer.update(piece));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_and_memory_agree() {
+        for length in [0, 1, PIECE - 1, PIECE, PIECE + 1, 16 * PIECE, 16 * PIECE + 5] {
+            let bytes: Vec<u8> = (0..length).map(|i| (i * 31 / 7) as u8).collect();
+            assert_eq!(of_bytes(&bytes), of_reader(&bytes[..]).unwrap(), "{length} bytes");
+        }
+    }
+}

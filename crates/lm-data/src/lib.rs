@@ -17,6 +17,8 @@ mod prepare;
 mod preview;
 pub mod source;
 mod stream;
+#[cfg(test)]
+mod testing;
 pub mod tokenizer;
 
 pub use batch::{Batch, IGNORE};

@@ -162,3 +162,79 @@ impl Loader {
         if cells > 0 { 1.0 - tokens as f64 / cells as f64 } else { 0.0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::collate::{ClmCollator, PadTo, Padding};
+    use crate::testing::{store, tokenizer};
+
+    fn loader(lengths: &[usize], options: LoaderOptions) -> Loader {
+        let padding = Padding::new(&tokenizer("bert-cased-small"), PadTo::Longest);
+        Loader::new(store(lengths), Arc::new(ClmCollator::new(padding)), options).unwrap()
+    }
+
+    fn orders() -> impl Strategy<Value = Order> {
+        prop_oneof![Just(Order::Sequential), Just(Order::Shuffled), Just(Order::GroupedByLength)]
+    }
+
+    proptest! {
+        #[test]
+        fn every_example_once_an_epoch(
+            lengths in proptest::collection::vec(1usize..9, 1..120), batch_size in 1usize..9, order in orders(), epoch in 0u64..3) {
+            let loader = loader(&lengths, LoaderOptions { batch_size, order, drop_last: false, seed: 1 });
+            let batches: Vec<Vec<u64>> = (0..loader.batches_per_epoch()).map(|i| loader.indices(epoch, i)).collect();
+            prop_assert!(batches[..batches.len() - 1].iter().all(|batch| batch.len() == batch_size));
+            let mut seen = batches.concat();
+            if order == Order::Sequential {
+                prop_assert!(seen.is_sorted());
+            }
+            if order == Order::GroupedByLength {
+                let longest = *lengths.iter().max().unwrap();
+                prop_assert_eq!(lengths[seen[0] as usize], longest);
+            }
+            seen.sort_unstable();
+            prop_assert!(seen.into_iter().eq(0..lengths.len() as u64));
+            prop_assert!(loader.indices(epoch, loader.batches_per_epoch()).is_empty());
+            let dropping = LoaderOptions { batch_size, order, drop_last: true, seed: 1 };
+            prop_assert_eq!(Loader { options: dropping, ..loader }.batches_per_epoch(), (lengths.len() / batch_size) as u64);
+        }
+    }
+
+    #[test]
+    fn epochs_are_shuffled_differently_and_any_place_is_at_hand() {
+        let loader =
+            loader(&[3; 100], LoaderOptions { batch_size: 8, order: Order::Shuffled, drop_last: false, seed: 1 });
+        assert_ne!(loader.indices(0, 0), loader.indices(1, 0));
+        let place = loader.position(1_000_000);
+        assert_eq!(place, Position { epoch: 1_000_000 / 13, index: 1_000_000 % 13 });
+        let mut batches = loader.batches_from(Position { index: 12, ..place });
+        for (epoch, index) in [(place.epoch, 12), (place.epoch + 1, 0), (place.epoch + 1, 1)] {
+            let batch = batches.next().unwrap().unwrap();
+            assert_eq!(batch.example_ids, loader.indices(epoch, index));
+            assert_eq!(batch, loader.batch(epoch, index).unwrap());
+        }
+        assert_eq!(loader.epoch(3).count(), 13);
+    }
+
+    #[test]
+    fn grouping_by_length_saves_padding() {
+        let lengths: Vec<usize> = (0..1000).map(|i| 1 + i * 7919 % 97).collect();
+        let share = |order| {
+            let loader = loader(&lengths, LoaderOptions { batch_size: 8, order, drop_last: false, seed: 1 });
+            loader.padding_share(&Padding::new(&tokenizer("bert-cased-small"), PadTo::Longest))
+        };
+        assert!(share(Order::Shuffled) > 0.3 && share(Order::GroupedByLength) < 0.05);
+    }
+
+    #[test]
+    fn too_few_examples_are_refused() {
+        let padding = Padding::new(&tokenizer("bert-cased-small"), PadTo::Longest);
+        for (batch_size, drop_last) in [(0, false), (4, true)] {
+            let options = LoaderOptions { batch_size, order: Order::Shuffled, drop_last, seed: 0 };
+            assert!(Loader::new(store(&[1, 2, 3]), Arc::new(ClmCollator::new(padding)), options).is_err());
+        }
+    }
+}

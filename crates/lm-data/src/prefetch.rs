@@ -54,3 +54,44 @@ impl<T> Drop for Prefetch<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn gives_every_item_in_order_and_then_ends() {
+        let mut items = Prefetch::new(0..100, 3).unwrap();
+        assert!(items.by_ref().eq(0..100));
+        assert_eq!(items.next(), None);
+    }
+
+    #[test]
+    fn runs_only_so_far_ahead_and_stops_when_dropped() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&made);
+        let mut items = Prefetch::new(
+            (0..).inspect(move |_| {
+                counter.fetch_add(1, Ordering::SeqCst);
+            }),
+            2,
+        )
+        .unwrap();
+        assert_eq!(items.next(), Some(0));
+        drop(items);
+        assert!(
+            made.load(Ordering::SeqCst) <= 5,
+            "one taken, two waiting, one in hand, one more when the first was taken"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "cause")]
+    fn a_panic_reaches_the_consumer() {
+        let items = Prefetch::new((0..3).map(|i| if i < 2 { i } else { panic!("cause") }), 1).unwrap();
+        items.for_each(drop);
+    }
+}

@@ -212,3 +212,137 @@ fn checked(store: ExampleStore, split: &SplitRows, cut: &Cut) -> Result<ExampleS
     }
     Ok(store)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::testing::{fixture, tokenizer};
+
+    fn config(folder: &std::path::Path) -> DataConfig {
+        let file = |name: &str| fixture("preprocessing").join(name).display().to_string();
+        DataConfig {
+            train_files: vec![file("unix.txt"), file("rows.csv")],
+            length: 32,
+            cache_dir: folder.join("cache"),
+            ..DataConfig::default()
+        }
+    }
+
+    fn all(store: &ExampleStore) -> Vec<crate::example::Example> {
+        (0..store.len()).map(|index| store.get(index).unwrap()).collect()
+    }
+
+    /// `int(round(p * n / 100.0))` in Python.
+    #[test]
+    fn percentages_round_as_in_datasets() {
+        for (percent, rows, expected) in
+            [(5, 10, 0), (5, 30, 2), (5, 50, 2), (5, 70, 4), (1, 150, 2), (1, 250, 2), (33, 100, 33), (99, 1, 1)]
+        {
+            assert_eq!(percent_of(percent, rows), expected, "{percent} % of {rows}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_workers_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = tokenizer("roberta-small");
+        let built: Vec<_> = [1, 2, 7]
+            .map(|workers| {
+                let cache_dir = folder.path().join(format!("cache-{workers}"));
+                let datasets =
+                    prepare(&DataConfig { workers: Some(workers), cache_dir, ..config(folder.path()) }, &tokenizer);
+                let datasets = datasets.unwrap();
+                (all(&datasets.train.unwrap()), all(&datasets.validation))
+            })
+            .into();
+        assert!(built[0] == built[1] && built[1] == built[2]);
+    }
+
+    #[test]
+    fn a_store_is_reused_only_if_nothing_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let roberta = tokenizer("roberta-small");
+        let config = config(folder.path());
+        let stores = || {
+            let files = std::fs::read_dir(&config.cache_dir).unwrap().map(|entry| entry.unwrap());
+            let mut files: Vec<(PathBuf, SystemTime)> =
+                files.map(|file| (file.path(), file.metadata().unwrap().modified().unwrap())).collect();
+            files.sort();
+            files
+        };
+        let first = all(&prepare(&config, &roberta).unwrap().train.unwrap());
+        let built = stores();
+        assert_eq!(built.len(), 2);
+        prepare(&config, &roberta).unwrap();
+        let fewer = DataConfig { max_train_samples: Some(3), max_eval_samples: Some(2), ..config.clone() };
+        let fewer = prepare(&fewer, &roberta).unwrap();
+        assert_eq!((fewer.train.unwrap().len(), fewer.validation.len()), (3, 2));
+        assert_eq!(stores(), built, "the same files, untouched");
+
+        // Each of these makes two stores of its own.
+        prepare(&DataConfig { length: 33, ..config.clone() }, &roberta).unwrap();
+        prepare(&DataConfig { group_batch_size: 0, ..config.clone() }, &roberta).unwrap();
+        prepare(&config, &tokenizer("bert-cased-small")).unwrap();
+        assert_eq!(stores().len(), 8);
+
+        // A half-written store and a damaged one are built again.
+        for (path, _) in &built {
+            let content = std::fs::read(path).unwrap();
+            std::fs::write(path, &content[..content.len() / 2]).unwrap();
+        }
+        assert_eq!(all(&prepare(&config, &roberta).unwrap().train.unwrap()), first);
+        prepare(&DataConfig { overwrite_cache: true, ..config.clone() }, &roberta).unwrap();
+        assert_eq!(stores().len(), 8, "nothing is left behind");
+    }
+
+    #[test]
+    fn statistics_add_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = DataConfig { length: 12, line_by_line: true, ..config(folder.path()) };
+        let roberta = tokenizer("roberta-small");
+        let train = prepare(&config, &roberta).unwrap().train.unwrap();
+        let statistics = train.statistics();
+        assert_eq!(statistics.tokens, train.total_tokens());
+        assert_eq!((statistics.longest, statistics.dropped), (12, 0));
+        assert!(statistics.truncated > 0 && statistics.truncated < statistics.examples);
+        assert!(statistics.examples < statistics.rows, "blank rows are no examples");
+        assert!(statistics.padding_share(12) > 0.0 && statistics.truncated_share() < 1.0);
+    }
+
+    #[test]
+    fn errors_say_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let roberta = tokenizer("roberta-small");
+        let file = |name: &str, content: &str| {
+            std::fs::write(folder.path().join(name), content).unwrap();
+            vec![folder.path().join(name).display().to_string()]
+        };
+        let fails = |change: &dyn Fn(&mut DataConfig)| {
+            let mut config = config(folder.path());
+            change(&mut config);
+            prepare(&config, &roberta).err().unwrap().to_string().replace(&format!("{}/", folder.path().display()), "")
+        };
+        assert!(fails(&|c| c.train_files.clear()).contains("no data"));
+        assert!(fails(&|c| c.length = 0).contains("at least 1"));
+        assert!(fails(&|c| c.validation_split_percentage = 0).contains("between 1 and 99"));
+        assert!(fails(&|c| c.validation_split_percentage = 100).contains("between 1 and 99"));
+        assert_eq!(
+            fails(&|c| {
+                c.validation_files = file("blank.txt", " \n\t\n");
+                c.line_by_line = true;
+            }),
+            "blank.txt: no usable line: there is no text in it"
+        );
+        assert_eq!(
+            fails(&|c| c.validation_files = file("few.txt", "a b\n")).replace(|c: char| c.is_ascii_digit(), "N"),
+            "few.txt: N tokens make no block of NN: use a smaller --max_seq_length or --block_size"
+        );
+        assert!(fails(&|c| c.validation_files = file("one.txt", "a b\n")).contains("one.txt"));
+        assert!(fails(&|c| c.train_files = file("one.txt", "a b\n")).contains("one.txt"), "nothing to hold out");
+        let cache = file("not-a-folder", "x").remove(0);
+        assert!(fails(&|c| c.cache_dir = PathBuf::from(&cache)).contains("--cache_dir"));
+        assert!(fails(&|c| c.train_files = file("bad.txt", "ok\n\u{0}\n")).contains("bad.txt"));
+    }
+}

@@ -61,3 +61,38 @@ fn marked(ids: &[i32], labels: &[i32], tokenizer: &LmTokenizer) -> String {
 fn unsigned(ids: &[i32]) -> Vec<u32> {
     ids.iter().map(|&id| id as u32).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collate::PadTo;
+    use crate::testing::{store, tokenizer};
+
+    #[test]
+    fn examples_are_dumped_one_per_line() {
+        let padding = Padding::new(&tokenizer("bert-cased-small"), PadTo::Length(3));
+        let mut dumped = Vec::new();
+        dump_examples(&mut dumped, "train", &store(&[2, 4]), &padding).unwrap();
+        let expected = "{\"split\":\"train\",\"input_ids\":[0,1,0]}\n{\"split\":\"train\",\"input_ids\":[1,2,3,4]}\n";
+        assert_eq!(String::from_utf8(dumped).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_predicted_is_marked() {
+        let tokenizer = tokenizer("bert-cased-small");
+        let id = |token: &str| tokenizer.token_to_id(token).unwrap() as i32;
+        let (the, of, mask) = (id("the"), id("of"), id("[MASK]"));
+        let mut batch = Batch {
+            batch_size: 1,
+            seq_len: 4,
+            input_ids: vec![the, mask, of, the],
+            attention_mask: vec![1; 4],
+            labels: vec![IGNORE, of, the, the],
+            perm_mask: None,
+            example_ids: vec![7],
+        };
+        assert_eq!(preview(&batch, &tokenizer), "example 7: 4 tokens, 3 predicted\nthe {[MASK]: of} {of: the} {the}\n");
+        batch.labels.clone_from(&batch.input_ids);
+        assert!(preview(&batch, &tokenizer).ends_with("the [MASK] of the\n"));
+    }
+}

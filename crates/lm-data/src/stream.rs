@@ -76,7 +76,7 @@ impl ExampleStream {
     /// An epoch and the next examples of it with their index in it: `count` of them unless the epoch ends before. After
     /// an epoch's last examples the next call gives those of the next epoch.
     pub fn next_examples(&mut self, count: usize) -> Result<(u64, Vec<(u64, Example)>), DataError> {
-        let mut examples = Vec::with_capacity(count);
+        let mut examples = Vec::new();
         loop {
             while examples.len() < count
                 && let Some(packed) = self.next_packed()?
@@ -152,5 +152,82 @@ impl ExampleStream {
             }
         }
         Ok((collator.collate(&examples, epoch)?, self.position()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collate::{ClmCollator, PadTo, Padding};
+    use crate::testing::{fixture, tokenizer};
+    use crate::{DataConfig, Prefetch, prepare, prepare_stream};
+
+    fn config(cache: &std::path::Path, line_by_line: bool, group_batch_size: usize, held_out: bool) -> DataConfig {
+        let file = |name: &str| fixture("preprocessing").join(name).display().to_string();
+        DataConfig {
+            train_files: vec![file("unix.txt"), file("lines.jsonl"), file("rows.csv"), file("array.json")],
+            validation_files: if held_out { vec![] } else { vec![file("strings.json")] },
+            length: 48,
+            line_by_line,
+            group_batch_size,
+            workers: Some(2),
+            cache_dir: cache.into(),
+            ..DataConfig::default()
+        }
+    }
+
+    /// A stream gives the examples of the store in their order, epoch after epoch, and goes on after any batch.
+    #[test]
+    fn equals_the_store_and_goes_on_from_any_position() {
+        let cache = tempfile::tempdir().unwrap();
+        let tokenizer = Arc::new(tokenizer("roberta-small"));
+        let padding = Padding::new(&tokenizer, PadTo::Longest);
+        let collator: Arc<dyn Collator> = Arc::new(ClmCollator::new(padding));
+        for (line_by_line, group_batch_size, held_out) in
+            [(false, 1000, true), (false, 100, false), (false, 0, false), (true, 0, true)]
+        {
+            let config = config(cache.path(), line_by_line, group_batch_size, held_out);
+            let stored = prepare(&config, &tokenizer).unwrap();
+            let train = stored.train.unwrap();
+            let expected: Vec<Example> = (0..train.len()).map(|i| train.get(i).unwrap()).collect();
+            let stream = |position| prepare_stream(&config, &tokenizer, position).unwrap().0;
+
+            let mut all = stream(StreamPosition::default());
+            let (epoch, examples) = all.next_examples(usize::MAX).unwrap();
+            assert_eq!((epoch, examples.len()), (0, expected.len()));
+            assert!(examples.into_iter().map(|(_, example)| example).eq(expected.iter().cloned()));
+            assert_eq!(all.next_examples(1).unwrap(), (1, vec![(0, expected[0].clone())]));
+
+            let batches = |position| stream(position).batches(Arc::clone(&collator), 64, false);
+            let unbroken: Vec<_> =
+                batches(StreamPosition::default()).take(2 * expected.len() / 64 + 4).map(Result::unwrap).collect();
+            for at in (0..unbroken.len() - 1).step_by(3) {
+                // As a checkpoint keeps it.
+                let kept = serde_json::to_string(&unbroken[at].1).unwrap();
+                let resumed = batches(serde_json::from_str(&kept).unwrap());
+                let resumed: Vec<_> = resumed.take(unbroken.len() - at - 1).take(4).map(Result::unwrap).collect();
+                assert_eq!(resumed, unbroken[at + 1..][..resumed.len()], "after batch {at}");
+            }
+            let ahead = Prefetch::new(batches(StreamPosition::default()), 3).unwrap();
+            assert!(ahead.take(5).map(Result::unwrap).eq(unbroken.iter().take(5).cloned()));
+            let full = stream(StreamPosition::default()).batches(Arc::clone(&collator), 64, true);
+            assert!(full.take(3 * expected.len() / 64).all(|batch| batch.unwrap().0.batch_size == 64));
+        }
+    }
+
+    #[test]
+    fn fewer_examples_and_none() {
+        let cache = tempfile::tempdir().unwrap();
+        let tokenizer = Arc::new(tokenizer("roberta-small"));
+        let few = DataConfig { max_train_samples: Some(10), ..config(cache.path(), false, 1000, false) };
+        let mut stream = prepare_stream(&few, &tokenizer, StreamPosition::default()).unwrap().0;
+        assert_eq!(stream.next_examples(64).unwrap().1.len(), 10);
+        assert_eq!(stream.next_examples(64).unwrap().0, 1);
+        let blank = cache.path().join("blank.txt");
+        std::fs::write(&blank, "a b c\n").unwrap();
+        let blank = DataConfig { train_files: vec![blank.display().to_string()], ..few };
+        let mut stream = prepare_stream(&blank, &tokenizer, StreamPosition::default()).unwrap().0;
+        let message = stream.next_examples(1).unwrap_err().to_string();
+        assert!(message.contains("make no block of 48"), "{message}");
     }
 }

@@ -32,3 +32,33 @@ impl Collator for ClmCollator {
         Ok(batch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::IGNORE;
+    use crate::collate::PadTo;
+    use crate::testing::{example, tokenizer};
+
+    #[test]
+    fn labels_are_the_ids_and_padding_is_not_predicted() {
+        let xlnet = tokenizer("xlnet-small");
+        let collator = ClmCollator::new(Padding::new(&xlnet, PadTo::Longest));
+        let batch = collator.collate(&[(3, example([7, 8, 9])), (1, example([5]))], 0).unwrap();
+        let pad = xlnet.special().pad.unwrap() as i32;
+        assert_eq!(batch.input_ids, [7, 8, 9, pad, pad, 5], "this tokenizer pads on the left");
+        assert_eq!(batch.labels, [7, 8, 9, IGNORE, IGNORE, 5]);
+        assert_eq!(batch.attention_mask, [1, 1, 1, 0, 0, 1]);
+        assert_eq!(batch.example_ids, [3, 1]);
+    }
+
+    #[test]
+    fn a_tokenizer_without_padding_serves_blocks_only() {
+        let gpt = tokenizer("openai-gpt-small");
+        assert_eq!(gpt.special().pad, None);
+        let collator = ClmCollator::new(Padding::new(&gpt, PadTo::Longest));
+        assert_eq!(collator.collate(&[(0, example([7, 8])), (1, example([5, 6]))], 0).unwrap().labels, [7, 8, 5, 6]);
+        let error = collator.collate(&[(0, example([7, 8])), (1, example([5]))], 0).unwrap_err();
+        assert!(error.to_string().contains("no padding token"));
+    }
+}

@@ -141,3 +141,162 @@ impl Collator for PlmCollator {
         Ok(batch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batch::IGNORE;
+    use crate::testing::{example, fixture, tokenizer};
+
+    fn collator(tokenizer: &LmTokenizer, plm_probability: f64, max_span_length: usize, to: PadTo) -> PlmCollator {
+        let options = PlmOptions { plm_probability, max_span_length };
+        PlmCollator::new(tokenizer, options, Padding::new(tokenizer, to), 42, Split::Train).unwrap()
+    }
+
+    /// The share of predicted tokens as Python's procedure has it (exact expectation; the collator of transformers 4.57
+    /// gave 0.1666, 0.1665, 0.1671, 0.1680, 0.1555, 0.2499 and 0.3082 over 400,000 tokens), and the share of pairs
+    /// hidden from one another, measured there.
+    #[test]
+    fn shares_are_those_of_python() {
+        let tokenizer = tokenizer("xlnet-small");
+        for (length, probability, span, predicted, hidden) in [
+            (512u64, 1.0 / 6.0, 5, 0.16665, 0.1529),
+            (128, 1.0 / 6.0, 5, 0.16659, 0.1532),
+            (64, 1.0 / 6.0, 5, 0.16677, 0.1542),
+            (20, 1.0 / 6.0, 5, 0.16770, 0.1555),
+            (8, 1.0 / 6.0, 5, 0.15696, 0.1381),
+            (128, 0.25, 3, 0.25, 0.2196),
+            (128, 0.3, 7, 0.30783, 0.2618),
+        ] {
+            let collator = collator(&tokenizer, probability, span, PadTo::Longest);
+            let rows = 400_000 / length;
+            let (mut labels, mut pairs) = (0usize, 0usize);
+            for index in 0..rows {
+                let batch = collator.collate(&[(index, example(vec![100; length as usize]))], 0).unwrap();
+                labels += batch.predicted();
+                pairs += batch.perm_mask.unwrap().iter().map(|&hidden| usize::from(hidden)).sum::<usize>();
+            }
+            let tokens = (rows * length) as f64;
+            let (labels, pairs) = (labels as f64 / tokens, pairs as f64 / tokens / length as f64);
+            assert!((labels / predicted - 1.0).abs() < 0.01, "length {length}: {labels} predicted, Python {predicted}");
+            assert!((pairs / hidden - 1.0).abs() < 0.02, "length {length}: {pairs} hidden, Python {hidden}");
+        }
+    }
+
+    /// Lines of text, padded to the longest or to a fixed length.
+    fn real_lines(tokenizer: &LmTokenizer) -> Vec<(u64, Example)> {
+        let text = std::fs::read_to_string(fixture("preprocessing/unix.txt")).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).take(120).collect();
+        let encoded = tokenizer.encode_batch(&lines, Some(61)).unwrap();
+        let example = |ids: Vec<u32>| Example { special: vec![false; ids.len()], ids };
+        encoded.into_iter().enumerate().map(|(i, encoded)| (i as u64, example(encoded.ids))).collect()
+    }
+
+    #[test]
+    fn invariants_hold_on_real_text() {
+        let tokenizer = tokenizer("xlnet-small");
+        let functional = &tokenizer.special().all_special_ids;
+        let mask = tokenizer.special().mask.unwrap() as i32;
+        let lines = real_lines(&tokenizer);
+        let (mut predicted, mut tokens) = (0f64, 0f64);
+        for (to, expected_length) in [(PadTo::Longest, 62), (PadTo::Length(64), 64), (PadTo::Length(65), 66)] {
+            let collator = collator(&tokenizer, 1.0 / 6.0, 5, to);
+            for epoch in 0..10 {
+                let batch = collator.collate(&lines, epoch).unwrap();
+                let n = batch.seq_len;
+                assert_eq!(n, expected_length, "odd lengths become even");
+                let perm_mask = batch.perm_mask.as_ref().unwrap();
+                for (row, (_, line)) in lines.iter().enumerate() {
+                    let start = row * n + n - line.ids.len();
+                    let labels = &batch.labels[row * n..(row + 1) * n];
+                    let hidden = |i: usize, j: usize| perm_mask[(row * n + i) * n + j] == 1;
+                    let chosen: Vec<usize> = (0..n).filter(|&i| labels[i] != IGNORE).collect();
+                    for (i, &id) in line.ids.iter().enumerate() {
+                        let (input, label) = (batch.input_ids[start + i], batch.labels[start + i]);
+                        assert_eq!(batch.attention_mask[start + i], 1);
+                        assert!(if label == IGNORE { input == id as i32 } else { input == mask && label == id as i32 });
+                        assert!(label == IGNORE || !functional.contains(&id), "functional tokens are not predicted");
+                        predicted += f64::from(u8::from(label != IGNORE));
+                        tokens += f64::from(u8::from(!functional.contains(&id)));
+                    }
+                    for &i in &chosen {
+                        assert!(hidden(i, i), "a predicted token does not see itself");
+                        for &j in chosen.iter().filter(|&&j| j != i) {
+                            assert!(hidden(i, j) != hidden(j, i), "of two predicted tokens one sees the other");
+                            for &k in &chosen {
+                                assert!(hidden(i, k) || !hidden(i, j) || !hidden(j, k), "the order is transitive");
+                            }
+                        }
+                    }
+                    for i in 0..n {
+                        let regular =
+                            i >= n - line.ids.len() && !functional.contains(&line.ids[i + line.ids.len() - n]);
+                        for j in 0..n {
+                            let is_chosen = labels[j] != IGNORE;
+                            assert!(is_chosen || !hidden(i, j), "what is not predicted is seen by everyone");
+                            let context = regular && labels[i] == IGNORE;
+                            assert!(!(context && is_chosen) || hidden(i, j), "context sees no predicted token");
+                        }
+                    }
+                }
+            }
+        }
+        assert!((predicted / tokens * 6.0 - 1.0).abs() < 0.05, "{predicted} of {tokens}");
+    }
+
+    #[test]
+    fn halves_do_not_cross() {
+        let tokenizer = tokenizer("xlnet-small");
+        let collator = collator(&tokenizer, 1.0, 4, PadTo::Longest);
+        let batch = collator.collate(&[(0, example(vec![100; 32]))], 0).unwrap();
+        assert_eq!(batch.predicted(), 32, "with probability 1 everything is predicted");
+        let hidden = batch.perm_mask.unwrap();
+        let before = |i: usize, j: usize| hidden[i * 32 + j] == 1 && hidden[j * 32 + i] == 0;
+        for i in 0..16 {
+            for j in 0..16 {
+                assert!(before(i, 16 + j), "the first half comes first");
+                assert_eq!(before(i, j), before(16 + i, 16 + j), "both halves are in the same order");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_options_are_refused() {
+        let xlnet = tokenizer("xlnet-small");
+        let padding = Padding::new(&xlnet, PadTo::Longest);
+        let new = |tokenizer, plm_probability, max_span_length| {
+            PlmCollator::new(tokenizer, PlmOptions { plm_probability, max_span_length }, padding, 0, Split::Train)
+        };
+        assert!(new(&xlnet, 0.0, 5).is_err() && new(&xlnet, 1.1, 5).is_err() && new(&xlnet, f64::NAN, 5).is_err());
+        assert!(new(&xlnet, 0.2, 0).is_err() && new(&xlnet, 0.2, usize::MAX).is_err());
+        let gpt = tokenizer("openai-gpt-small");
+        assert!(new(&gpt, 0.2, 5).is_err());
+        let rare = new(&xlnet, f64::MIN_POSITIVE, 5).unwrap();
+        assert_eq!(rare.collate(&[(0, example(vec![100; 50]))], 0).unwrap().predicted(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn an_example_depends_on_itself_alone(lengths in proptest::collection::vec(0usize..24, 1..5), epoch in 0u64..3) {
+            let tokenizer = tokenizer("xlnet-small");
+            let collator = collator(&tokenizer, 0.4, 3, PadTo::Longest);
+            let examples: Vec<(u64, Example)> =
+                lengths.iter().enumerate().map(|(i, &n)| (i as u64, example((0..n as u32).map(|at| 50 + at)))).collect();
+            let batch = collator.collate(&examples, epoch).unwrap();
+            let n = batch.seq_len;
+            for (row, (index, example)) in examples.iter().enumerate() {
+                let alone = collator.collate(&[(*index, example.clone())], epoch).unwrap();
+                let (m, first) = (alone.seq_len, n - alone.seq_len);
+                prop_assert_eq!(m, example.ids.len().next_multiple_of(2));
+                prop_assert_eq!(&batch.labels[row * n + first..(row + 1) * n], &alone.labels[..]);
+                prop_assert_eq!(&batch.input_ids[row * n + first..(row + 1) * n], &alone.input_ids[..]);
+                for i in 0..m {
+                    let of_batch = &batch.perm_mask.as_ref().unwrap()[(row * n + first + i) * n + first..][..m];
+                    prop_assert_eq!(of_batch, &alone.perm_mask.as_ref().unwrap()[i * m..(i + 1) * m]);
+                }
+            }
+        }
+    }
+}

@@ -139,3 +139,60 @@ impl Cutter {
         (self.carry.iter().copied().collect(), self.rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn examples(rows: &[Vec<u32>], cut: Cut) -> (Vec<Vec<u32>>, u64) {
+        let mut cutter = Cutter::new(cut, Vec::new(), 0);
+        let mut examples = Vec::new();
+        for row in rows {
+            cutter.push(row);
+            examples.extend(std::iter::from_fn(|| cutter.next()));
+            // Going on from the state is the same as going on.
+            let (carry, rows) = cutter.state();
+            cutter = Cutter { dropped: cutter.dropped, ..Cutter::new(cut, carry, rows) };
+        }
+        (examples, cutter.left_over())
+    }
+
+    /// `group_texts` of the Python scripts, on each batch of rows that `datasets.map` hands it.
+    fn group_texts(rows: &[Vec<u32>], cut: Cut) -> Vec<Vec<u32>> {
+        let size = if cut.group_batch_size == 0 { rows.len().max(1) } else { cut.group_batch_size };
+        let blocks = |rows: &[Vec<u32>]| -> Vec<Vec<u32>> {
+            rows.concat().chunks_exact(cut.length).map(<[u32]>::to_vec).collect()
+        };
+        rows.chunks(size).flat_map(blocks).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_those_of_group_texts(
+            lengths in proptest::collection::vec(0usize..30, 0..40),
+            length in 1usize..20,
+            group_batch_size in 0usize..12,
+        ) {
+            let mut id = 0;
+            let rows: Vec<Vec<u32>> = lengths.iter().map(|&n| (0..n).map(|_| { id += 1; id }).collect()).collect();
+            let cut = Cut { length, line_by_line: false, group_batch_size };
+            let (blocks, left_over) = examples(&rows, cut);
+            prop_assert_eq!(blocks.len() as u64 * length as u64 + left_over, u64::from(id));
+            prop_assert_eq!(blocks, group_texts(&rows, cut));
+            let lines = examples(&rows, Cut { line_by_line: true, ..cut }).0;
+            prop_assert_eq!(lines, rows);
+        }
+    }
+
+    #[test]
+    fn blank_is_what_python_calls_blank() {
+        for blank in ["", " ", "\t\n\x0b\x0c\r", "\x1c\x1d\x1e\x1f", "\u{85}\u{a0}\u{2028}\u{3000}"] {
+            assert!(is_blank(blank), "{blank:?}");
+        }
+        for text in ["a", " a ", "\u{200b}", "\u{feff}", "\0", "\x1b"] {
+            assert!(!is_blank(text), "{text:?}");
+        }
+    }
+}

@@ -206,6 +206,19 @@ fn checksum(header: &Header, body: [u8; 32]) -> [u8; 32] {
     Sha256::digest(bytemuck::bytes_of(&header)).into()
 }
 
+#[cfg(test)]
+impl ExampleStore {
+    /// A store of these examples.
+    pub(crate) fn of(examples: &[Vec<u32>]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let mut writer = StoreWriter::create(&path).unwrap();
+        writer.write(examples).unwrap();
+        writer.finish([0; 32]).unwrap();
+        Self::open(&path, &[0; 32]).unwrap()
+    }
+}
+
 /// Writes a store example by example in constant memory; nothing has the final name before [`StoreWriter::finish`].
 pub(super) struct StoreWriter {
     path: PathBuf,
@@ -292,5 +305,78 @@ impl StoreWriter {
 
     fn failed(&self, source: io::Error) -> StoreError {
         StoreError::Io { path: self.path.clone(), action: "write", source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+
+    fn written(path: &Path, examples: &[Vec<u32>]) {
+        let mut writer = StoreWriter::create(path).unwrap();
+        examples.chunks(3).for_each(|examples| writer.write(examples).unwrap());
+        assert!(!path.exists(), "nothing has the name before the end");
+        writer.finish(KEY).unwrap();
+    }
+
+    fn read(store: &ExampleStore) -> Vec<Example> {
+        (0..store.len()).map(|index| store.get(index).unwrap()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn gives_back_what_was_written(examples in proptest::collection::vec(
+            proptest::collection::vec(any::<u32>(), 0..9), 0..20)) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("new/store");
+            written(&path, &examples);
+            let store = ExampleStore::open(&path, &KEY).unwrap();
+            let expected: Vec<Example> = examples.iter().map(|packed| Example::from_packed(packed)).collect();
+            prop_assert_eq!(read(&store), expected);
+            let total: usize = examples.iter().map(Vec::len).sum();
+            prop_assert_eq!(store.total_tokens(), total as u64);
+            prop_assert_eq!(store.statistics().longest, examples.iter().map(Vec::len).max().unwrap_or(0) as u64);
+            prop_assert_eq!(store.get(examples.len()), None);
+            let fewer = store.take(2);
+            prop_assert_eq!(fewer.len(), examples.len().min(2));
+            prop_assert_eq!(fewer.total_tokens(), examples.iter().take(2).map(|e| e.len() as u64).sum::<u64>());
+        }
+    }
+
+    /// More than one piece of the checksum.
+    #[test]
+    fn large_stores_are_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        let examples: Vec<Vec<u32>> = (0..3000u32).map(|i| (i..i + 300).collect()).collect();
+        written(&path, &examples);
+        let store = ExampleStore::open(&path, &KEY).unwrap();
+        assert_eq!(store.get(2999).unwrap().ids, examples[2999]);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_damaged_store_is_never_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        written(&path, &[vec![1, 2, 3], vec![], vec![4 | 1 << 31]]);
+        let whole = std::fs::read(&path).unwrap();
+        let damaged = |content: &[u8]| {
+            std::fs::write(&path, content).unwrap();
+            matches!(ExampleStore::open(&path, &KEY), Err(StoreError::Damaged { .. }))
+        };
+        for byte in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[byte] ^= 1;
+            assert!(damaged(&flipped), "byte {byte} changed");
+            assert!(damaged(&whole[..byte]), "cut to {byte} bytes");
+        }
+        assert!(damaged(&[&whole[..], &[0]].concat()), "a byte too many");
+        assert!(!damaged(&whole));
+        assert!(ExampleStore::open(&path, &[8; 32]).is_err(), "another key");
     }
 }

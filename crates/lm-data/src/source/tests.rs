@@ -100,10 +100,7 @@ fn errors_name_the_file_and_the_line() {
         fails("a.parquet", b"x", None),
         "a.parquet: unknown kind of file; supported are .txt, .csv, .json and .jsonl"
     );
-    assert_eq!(
-        fails("a.csv", b"id,n\n1,2\n", Some("text")),
-        "a.csv:1: no column `text`; the columns are: id, n"
-    );
+    assert_eq!(fails("a.csv", b"id,n\n1,2\n", Some("text")), "a.csv:1: no column `text`; the columns are: id, n");
     assert_eq!(fails("a.csv", b"id,text\n1,a\n2,b,c\n", None), "a.csv:3: 3 fields, but the header names 2");
     assert_eq!(
         fails("a.csv", b"id,text\n1,\"a\nb\"\n2\n", None),
@@ -117,14 +114,8 @@ fn errors_name_the_file_and_the_line() {
         fails("a.csv", b"id,text\n1,\"a\n\xff\"\n", None),
         "a.csv:3: not valid UTF-8 (byte 1 of the line); convert the file to UTF-8"
     );
-    assert_eq!(
-        fails("a.json", b"{\"text\": \"a\"}\n[1]\n", None),
-        "a.json:2: an array, where an object is expected"
-    );
-    assert_eq!(
-        fails("a.json", b"{\"text\": \"a\"}\n\"b\"\n", None),
-        "a.json:2: a string, where an object is expected"
-    );
+    assert_eq!(fails("a.json", b"{\"text\": \"a\"}\n[1]\n", None), "a.json:2: an array, where an object is expected");
+    assert_eq!(fails("a.json", b"{\"text\": \"a\"}\n\"b\"\n", None), "a.json:2: a string, where an object is expected");
     assert_eq!(
         fails("a.json", b"{\"text\": \"a\"}\n\n{\"text\": \n", None),
         "a.json:3: not valid JSON at column 8: EOF while parsing a value; each line must be one whole object"
