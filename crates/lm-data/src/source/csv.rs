@@ -13,9 +13,11 @@ use super::{RowReader, SourceError, failed, open, push_utf8};
 /// Read after the end of the file, it comes back as a record of its own only if every quote has been closed.
 const END: &[u8] = b"\n\0end of file\0";
 
+type Records = csv::Reader<Chain<BufReader<File>, &'static [u8]>>;
+
 pub(super) struct Reader {
     path: PathBuf,
-    input: csv::Reader<Chain<BufReader<File>, &'static [u8]>>,
+    input: Records,
     record: ByteRecord,
     columns: usize,
     column: usize,
@@ -111,7 +113,7 @@ impl RowReader for Reader {
     }
 }
 
-fn records(path: &Path, byte: u64) -> Result<csv::Reader<Chain<BufReader<File>, &'static [u8]>>, SourceError> {
+fn records(path: &Path, byte: u64) -> Result<Records, SourceError> {
     let mut file = open(path)?;
     file.seek(SeekFrom::Start(byte)).map_err(|source| failed(path, source))?;
     let input = BufReader::with_capacity(1 << 18, file).chain(END);
