@@ -95,6 +95,7 @@ pub enum StoreError {
 #[derive(Clone)]
 pub struct ExampleStore {
     map: Arc<Mmap>,
+    key: [u8; 32],
     statistics: Statistics,
     length: usize,
 }
@@ -126,12 +127,17 @@ impl ExampleStore {
         if body_length(&statistics) != Some(body.len() as u64) {
             return Err(damaged("its length does not match its header"));
         }
-        let store = Self { map: Arc::new(map), length: statistics.examples as usize, statistics };
+        let store = Self { map: Arc::new(map), key: header.key, length: statistics.examples as usize, statistics };
         let ends = store.ends();
         if !ends.is_sorted() || ends.last().copied().unwrap_or(0) != statistics.tokens {
             return Err(damaged("its examples do not lie in order"));
         }
         Ok(store)
+    }
+
+    /// What the store was built from, in hexadecimal: a digest of the text, the tokenizer and the options.
+    pub fn key(&self) -> String {
+        self.key.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Number of examples.
