@@ -466,7 +466,7 @@ mod tests {
         let evaluated = plain.to_markdown(&[LogRecord::new().with("eval_loss", 2.5).with("epoch", 1.0)]);
         assert!(evaluated.contains("evaluation set:\n- Loss: 2.5\n\n##") && !evaluated.contains("Training results"));
         let trained = plain.to_markdown(&[LogRecord::new().with("train_runtime", 2.5)]);
-        assert!(trained.contains("### Training results\n\n\n### Framework"), "{trained}");
+        assert!(trained.contains("### Training results\n\n\n\n### Framework"), "{trained}");
     }
 
     #[test]
