@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lm_data::tokenizer::{LmTokenizer, Side};
+use lm_data::tokenizer::{LmTokenizer, Side, TokenizerError, TrainKind};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -137,5 +137,90 @@ fn reference_tokenizers_equal_python() {
     let root = shared().join("reference/tokenizers");
     if root.exists() {
         check_all(&root);
+    }
+}
+
+const KINDS: [(&str, TrainKind); 6] = [
+    ("bert", TrainKind::Bert),
+    ("roberta", TrainKind::Roberta),
+    ("gpt2", TrainKind::Gpt2),
+    ("openai-gpt", TrainKind::OpenAiGpt),
+    ("albert", TrainKind::Albert),
+    ("xlnet", TrainKind::XlNet),
+];
+
+fn sample_text() -> String {
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples/valid.txt");
+    fs::read_to_string(sample).unwrap()
+}
+
+fn train(kind: TrainKind, size: usize, text: &str) -> Result<LmTokenizer, TokenizerError> {
+    LmTokenizer::train(kind, size, Some(128), text.lines().map(|line| Ok(line.to_owned())))
+}
+
+/// File names and contents of a folder, in order.
+fn contents(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn training_is_repeatable_and_survives_saving() {
+    let text = sample_text();
+    for (name, kind) in KINDS {
+        let tokenizer = train(kind, 700, &text).unwrap();
+        assert!((300..=700).contains(&tokenizer.len()), "{name}: {} tokens", tokenizer.len());
+        assert_eq!(tokenizer.model_max_length(), 128);
+        let [first, second] = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        tokenizer.save(first.path()).unwrap();
+        train(kind, 700, &text).unwrap().save(second.path()).unwrap();
+        assert!(contents(first.path()) == contents(second.path()), "{name} differs from run to run");
+
+        let loaded = LmTokenizer::from_folder(first.path()).unwrap();
+        let lines: Vec<&str> = text.lines().take(200).collect();
+        assert_eq!(loaded.encode_batch(&lines, None).unwrap(), tokenizer.encode_batch(&lines, None).unwrap(), "{name}");
+        assert_eq!(loaded.special(), tokenizer.special(), "{name}");
+        assert_eq!(loaded.fingerprint(), tokenizer.fingerprint(), "{name}");
+        assert_eq!(loaded.model_max_length(), 128, "{name}");
+        let words = lines.iter().flat_map(|line| line.split_whitespace()).count();
+        let ids: usize = loaded.encode_batch(&lines, None).unwrap().iter().map(|e| e.ids.len()).sum();
+        assert!(ids < words * 4, "{name}: {ids} tokens for {words} words");
+        if let Some(folder) = std::env::var_os("LM_TRAINED_TOKENIZERS") {
+            tokenizer.save(&Path::new(&folder).join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn training_places_special_tokens_as_the_published_tokenizers_do() {
+    let text = sample_text();
+    let bert = train(TrainKind::Bert, 700, &text).unwrap();
+    let special = bert.special();
+    assert_eq!([special.pad, special.unk, special.cls, special.sep, special.mask], [0, 1, 2, 3, 4].map(Some));
+    assert_eq!(bert.encode_batch(&[""], None).unwrap()[0].ids, [2, 3]);
+    let roberta = train(TrainKind::Roberta, 700, &text).unwrap();
+    let special = roberta.special();
+    assert_eq!([special.cls, special.pad, special.sep, special.unk, special.mask], [0, 1, 2, 3, 4].map(Some));
+    let xlnet = train(TrainKind::XlNet, 700, &text).unwrap();
+    assert_eq!(xlnet.padding_side(), Side::Left);
+    assert_eq!(xlnet.encode_batch(&[""], None).unwrap()[0].ids, [4, 3]);
+    let gpt2 = train(TrainKind::Gpt2, 700, &text).unwrap();
+    assert_eq!(gpt2.num_special_tokens_to_add(), 0);
+    assert_eq!(gpt2.special().eos, Some(0));
+}
+
+#[test]
+fn training_refuses_what_cannot_work() {
+    for (name, kind) in KINDS {
+        for (size, text) in [(700, ""), (700, " \n\t\n"), (3, "some text"), (0, "some text")] {
+            let error = train(kind, size, text).unwrap_err().to_string();
+            assert!(error.starts_with("cannot train a tokenizer: "), "{name}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
     }
 }

@@ -62,7 +62,17 @@ pub(super) fn from_folder(dir: &Path) -> Result<Loaded, TokenizerError> {
     }
     settings.class.slow_dress().apply(&mut settings.special);
     settings.special.fix();
-    let Legacy { mut backend, sentencepiece } = legacy::read(dir, &settings)?;
+    let Legacy { backend, sentencepiece } = legacy::read(dir, &settings)?;
+    complete(backend, settings, sentencepiece, dir)
+}
+
+/// Gives a backend that has a vocabulary only its special tokens and the post-processor of its class.
+pub(super) fn complete(
+    mut backend: Tokenizer,
+    mut settings: Settings,
+    sentencepiece: Option<Vec<u8>>,
+    dir: &Path,
+) -> Result<Loaded, TokenizerError> {
     add_special_tokens(&mut backend, &mut settings);
     let processor = legacy::post_processor(&backend, &settings, dir)?;
     backend.with_post_processor(processor);

@@ -8,6 +8,7 @@ mod save;
 mod sentencepiece;
 mod settings;
 mod special;
+mod train;
 
 use std::path::Path;
 
@@ -17,6 +18,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::{ModelWrapper, PostProcessor, PreTokenizerWrapper, Tokenizer};
 
 pub use error::TokenizerError;
+pub use train::TrainKind;
 
 use load::Loaded;
 use settings::Settings;
@@ -64,7 +66,7 @@ pub struct SpecialTokens {
 }
 
 /// A tokenizer with the settings that Python keeps beside it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LmTokenizer {
     backend: Tokenizer,
     settings: Settings,
@@ -86,6 +88,21 @@ impl LmTokenizer {
     /// If the folder holds no tokenizer, or a file of it cannot be read or contradicts another.
     pub fn from_folder(dir: &Path) -> Result<Self, TokenizerError> {
         Self::new(load::from_folder(dir)?, dir)
+    }
+
+    /// Trains a tokenizer of `vocab_size` tokens at most, special ones included, on lines of text. The same lines give the
+    /// same tokenizer, byte for byte. `model_max_length` is what its configuration will say; `None` for no limit.
+    ///
+    /// # Errors
+    /// Those of `lines`; and if there is no text, or `vocab_size` does not hold the text's characters.
+    pub fn train<E: From<TokenizerError>>(
+        kind: TrainKind,
+        vocab_size: usize,
+        model_max_length: Option<usize>,
+        lines: impl IntoIterator<Item = Result<String, E>>,
+    ) -> Result<Self, E> {
+        let loaded = train::train(kind, vocab_size, model_max_length, lines)?;
+        Ok(Self::new(loaded, Path::new("trained tokenizer"))?)
     }
 
     /// Writes what Python's `save_pretrained` writes: tokenizer.json, tokenizer_config.json, special_tokens_map.json and
@@ -268,6 +285,16 @@ fn start_mark(pre_tokenizer: &PreTokenizerWrapper) -> Option<char> {
         PreTokenizerWrapper::Metaspace(metaspace) => Some(metaspace.get_replacement()),
         PreTokenizerWrapper::Sequence(sequence) => sequence.as_ref().iter().find_map(start_mark),
         _ => None,
+    }
+}
+
+impl std::fmt::Debug for LmTokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LmTokenizer")
+            .field("class", &self.settings.class_name)
+            .field("len", &self.len())
+            .field("special", &self.special)
+            .finish_non_exhaustive()
     }
 }
 
