@@ -35,7 +35,8 @@ impl Series {
 
     /// The value at `step`, or the last one before it.
     fn value_at(&self, step: f64) -> Option<f64> {
-        self.finite().take_while(|(at, _)| *at <= step).last().map(|(_, value)| value)
+        let until = self.points.partition_point(|(at, _)| *at <= step);
+        self.points.iter().take(until).rev().map(|(_, value)| *value).find(|value| drawable(*value))
     }
 }
 
