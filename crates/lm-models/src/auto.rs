@@ -52,6 +52,13 @@ pub struct Family {
     pub class: &'static str,
     /// Python's `base_model_prefix`: what names in a checkpoint of the bare model lack.
     pub base_model_prefix: &'static str,
+    /// Further names of tied parameters, `(alias, parameter)`, as old checkpoints hold them.
+    pub ties: &'static [(&'static str, &'static str)],
+    /// Buffers that old checkpoints hold although they are computed; `*` stands for one part between dots.
+    pub buffers: &'static [&'static str],
+    /// Parts of names that a checkpoint may have beyond the model's without a word
+    /// (`_keys_to_ignore_on_load_unexpected`).
+    pub ignore_unexpected: &'static [&'static str],
     /// The fields of Python's default configuration.
     pub defaults: fn() -> Value,
     /// Python's `attribute_map`: other names for fields.
@@ -79,6 +86,7 @@ pub static FAMILIES: &[Family] = &[
         model_type: "distilbert",
         class: "DistilBertForMaskedLM",
         base_model_prefix: "distilbert",
+        ties: distilbert::TIES,
         defaults: distilbert::defaults,
         aliases: distilbert::ALIASES,
         build: distilbert::build,
@@ -92,6 +100,9 @@ const MLM: Family = Family {
     task: Task::Mlm,
     class: "",
     base_model_prefix: "",
+    ties: bert::TIES,
+    buffers: &["*.embeddings.position_ids", "embeddings.position_ids"],
+    ignore_unexpected: &[],
     defaults: bert::defaults,
     aliases: &[],
     max_positions: |config| config.size("max_position_embeddings"),
@@ -101,6 +112,8 @@ const MLM: Family = Family {
 /// RoBERTa's code under its names.
 const ROBERTA: Family = Family {
     base_model_prefix: "roberta",
+    ties: roberta::TIES,
+    ignore_unexpected: &["pooler"],
     defaults: roberta::defaults_of_relatives,
     max_positions: roberta::max_positions,
     build: roberta::build,

@@ -48,6 +48,12 @@ pub fn defaults() -> Value {
     })
 }
 
+/// `_tied_weights_keys`
+pub const TIES: &[(&str, &str)] = &[
+    ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+];
+
 impl BertConfig {
     /// Reads and checks the configuration of a BERT-like model.
     pub fn new(config: &ModelConfig) -> Result<Self, ConfigError> {
@@ -93,7 +99,7 @@ impl BertEmbeddings {
 
     /// [rows] → [rows, hidden]
     pub fn forward(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        let words = self.word_embeddings.forward_padded(inputs, self.padding_idx);
+        let words = self.word_embeddings.forward_tokens(inputs, self.padding_idx, mode);
         let segment = self.token_type_embeddings.weight.val().slice([0..1]);
         let hidden_states = words + segment + self.position_embeddings.forward(positions);
         ops::dropout(self.layer_norm.forward(hidden_states), self.dropout, mode)

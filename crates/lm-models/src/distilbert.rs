@@ -47,6 +47,9 @@ pub fn defaults() -> Value {
     })
 }
 
+/// `_tied_weights_keys`
+pub const TIES: &[(&str, &str)] = &[("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight")];
+
 /// Python's `attribute_map`
 pub const ALIASES: &[(&str, &str)] =
     &[("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("num_hidden_layers", "n_layers")];
@@ -173,7 +176,7 @@ impl LanguageModel for DistilBertForMaskedLM {
     fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
         let config = &self.config;
         let embeddings = &self.distilbert.embeddings;
-        let words = embeddings.word_embeddings.forward_padded(inputs, config.pad_token_id);
+        let words = embeddings.word_embeddings.forward_tokens(inputs, config.pad_token_id, mode);
         let x = words + embeddings.position_embeddings.forward(inputs.positions());
         let x = ops::dropout(embeddings.layer_norm.forward(x), config.dropout, mode);
         let layers = &self.distilbert.transformer.layer;

@@ -7,6 +7,7 @@
 use std::cell::Cell;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use lm_random::{Purpose, Stream};
 
 /// The label of a position that the loss ignores, as in Python.
 pub const IGNORE: i32 = -100;
@@ -203,6 +204,7 @@ impl ModelInputs {
 #[derive(Clone, Debug)]
 pub struct Mode {
     dropout: Option<DropoutSource>,
+    neftune_noise_alpha: Option<f64>,
 }
 
 #[derive(Clone, Debug)]
@@ -226,12 +228,28 @@ pub struct DropoutKey {
 impl Mode {
     /// Evaluation: no dropout, no gradients.
     pub fn eval() -> Self {
-        Self { dropout: None }
+        Self { dropout: None, neftune_noise_alpha: None }
     }
 
-    /// Training: dropout masks are a function of the seed and of the number of the forward pass.
-    pub fn train(seed: u64, micro_batch: u64) -> Self {
-        Self { dropout: Some(DropoutSource { seed, micro_batch, next_site: Cell::new(0) }) }
+    /// Training: dropout masks, and the noise on the embeddings (Python's `--neftune_noise_alpha`), are a function of
+    /// the seed and of the number of the forward pass.
+    pub fn train(seed: u64, micro_batch: u64, neftune_noise_alpha: Option<f64>) -> Self {
+        Self { dropout: Some(DropoutSource { seed, micro_batch, next_site: Cell::new(0) }), neftune_noise_alpha }
+    }
+
+    /// Adds NEFTune's noise (Jain et al., 2023) to the embeddings of tokens, [rows, dim]: uniform in ±α/√(length · dim),
+    /// the length being the padded one as in Python's hook.
+    pub fn neftune(&self, embedded: Tensor<2>, sequences: &Sequences) -> Tensor<2> {
+        let (Some(alpha), Some(source)) = (self.neftune_noise_alpha, &self.dropout) else { return embedded };
+        let [rows, dim] = embedded.dims();
+        let size = (alpha / ((sequences.seq * dim) as f64).sqrt()) as f32;
+        let mut noise = Vec::with_capacity(rows * dim);
+        for row in 0..rows {
+            let mut stream = Stream::new(source.seed, Purpose::Neftune, row as u64, source.micro_batch);
+            noise.extend((0..dim).map(|_| (2.0 * stream.next_f32() - 1.0) * size));
+        }
+        let noise = Tensor::from_data(TensorData::new(noise, [rows, dim]), &embedded.device());
+        embedded + noise
     }
 
     /// Whether this pass trains.

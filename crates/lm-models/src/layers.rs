@@ -3,7 +3,7 @@
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-use crate::inputs::ModelInputs;
+use crate::inputs::{Mode, ModelInputs};
 use crate::ops;
 
 /// A parameter that holds zeros until [`crate::params::initialize`] or a checkpoint gives it its value.
@@ -101,8 +101,13 @@ impl Embedding {
     }
 
     /// The embeddings of the batch's tokens, [rows, dim]. The row `padding_idx` of the table gets no gradient from here
-    /// (torch's `padding_idx`), should the token occur in the text.
-    pub fn forward_padded(&self, inputs: &ModelInputs, padding_idx: Option<usize>) -> Tensor<2> {
+    /// (torch's `padding_idx`), should the token occur in the text. Training may add NEFTune's noise.
+    pub fn forward_tokens(&self, inputs: &ModelInputs, padding_idx: Option<usize>, mode: &Mode) -> Tensor<2> {
+        let embedded = self.forward_padded(inputs, padding_idx);
+        mode.neftune(embedded, &inputs.sequences)
+    }
+
+    fn forward_padded(&self, inputs: &ModelInputs, padding_idx: Option<usize>) -> Tensor<2> {
         let embedded = self.forward(inputs.input_ids.clone());
         let is_padding = |&id: &i32| padding_idx.is_some_and(|padding| id as usize == padding);
         if !inputs.host_ids.iter().any(is_padding) {

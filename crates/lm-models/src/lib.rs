@@ -13,11 +13,14 @@ pub mod auto;
 pub mod bert;
 pub mod config;
 pub mod distilbert;
+pub mod hub;
 pub mod inputs;
 pub mod layers;
+pub mod load;
 pub mod ops;
 pub mod params;
 pub mod roberta;
+pub mod weights;
 
 pub use auto::{AutoModel, Task};
 pub use config::{ConfigError, ModelConfig};

@@ -17,6 +17,8 @@ pub struct ParameterInfo {
     pub name: String,
     /// The shape on disk and in memory.
     pub shape: Vec<usize>,
+    /// Whether it is an embedding table, which Python leaves out of its count of floating-point operations.
+    pub in_embedding: bool,
     /// Whether it belongs to a layer norm, which Python's `get_parameter_names` exempts from weight decay.
     pub in_layer_norm: bool,
 }
@@ -57,13 +59,13 @@ pub trait Map {
 /// Follows the module tree and spells names.
 struct Path<'a> {
     parts: Vec<String>,
-    layer_norms: usize,
+    containers: Vec<String>,
     renames: &'a [(&'a str, &'a str)],
 }
 
 impl<'a> Path<'a> {
     fn new(model: &AutoModel) -> Path<'static> {
-        Path { parts: Vec::new(), layer_norms: 0, renames: model.renames() }
+        Path { parts: Vec::new(), containers: Vec::new(), renames: model.renames() }
     }
 
     fn enter(&mut self, name: &str, container: &str) {
@@ -74,17 +76,23 @@ impl<'a> Path<'a> {
             self.renames.iter().find(|(ours, _)| *ours == name).map_or(name, |(_, theirs)| *theirs)
         };
         self.parts.push(part.to_owned());
-        self.layer_norms += usize::from(container == "Struct:LayerNorm");
+        self.containers.push(container.to_owned());
     }
 
-    fn exit(&mut self, container: &str) {
+    fn exit(&mut self) {
         self.parts.pop();
-        self.layer_norms -= usize::from(container == "Struct:LayerNorm");
+        self.containers.pop();
     }
 
     fn info(&self, shape: Vec<usize>) -> ParameterInfo {
         let parts: Vec<&str> = self.parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-        ParameterInfo { name: parts.join("."), shape, in_layer_norm: self.layer_norms > 0 }
+        let is_in = |container: &str| self.containers.iter().any(|c| c == container);
+        ParameterInfo {
+            name: parts.join("."),
+            shape,
+            in_embedding: is_in("Struct:Embedding"),
+            in_layer_norm: is_in("Struct:LayerNorm"),
+        }
     }
 }
 
@@ -95,8 +103,8 @@ impl<V: Visit> ModuleVisitor for Visitor<'_, V> {
         self.0.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, container_type: &str) {
-        self.0.exit(container_type);
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.0.exit();
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -111,8 +119,8 @@ impl<M: Map> ModuleMapper for Mapper<'_, M> {
         self.0.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, container_type: &str) {
-        self.0.exit(container_type);
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.0.exit();
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -143,8 +151,8 @@ pub fn list(model: &AutoModel) -> Vec<ParameterInfo> {
         fn enter_module(&mut self, name: &str, container_type: &str) {
             self.0.enter(name, container_type);
         }
-        fn exit_module(&mut self, _name: &str, container_type: &str) {
-            self.0.exit(container_type);
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.0.exit();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             // The shape alone: a value that was never needed is not made for this.
@@ -208,13 +216,35 @@ fn normal(name: &str, len: usize, seed: u64, std: f64) -> Vec<f32> {
 
 /// Gives every parameter the initial value that Python's `_init_weights` would draw it from.
 pub fn initialize(model: AutoModel, seed: u64) -> AutoModel {
-    struct Initialize<F>(F, u64);
-    impl<F: Fn(&ParameterInfo) -> Initial> Map for Initialize<F> {
+    struct Initialize(AutoModel, u64);
+    impl Map for Initialize {
         fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
-            let values = (self.0)(&info).values(&info.name, &info.shape, self.1);
+            let values = self.0.initial_value(&info).values(&info.name, &info.shape, self.1);
             Tensor::from_data(TensorData::new(values, info.shape), &tensor.device())
         }
     }
-    let rules = model.clone();
-    map(model, &mut Initialize(move |info: &ParameterInfo| rules.initial_value(info), seed))
+    map(model.clone(), &mut Initialize(model, seed))
+}
+
+/// A parameter's value at a moment; the training that goes on does not change it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Name and shape.
+    pub info: ParameterInfo,
+    /// The values, flattened, outside autodiff.
+    pub tensor: Tensor<1>,
+}
+
+/// All parameters as they are now, in visiting order. Tensors are shared, not copied, until one side changes.
+pub fn snapshot(model: &AutoModel) -> Vec<Snapshot> {
+    struct Take(Vec<Snapshot>);
+    impl Visit for Take {
+        fn visit<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) {
+            let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
+            self.0.push(Snapshot { info, tensor: tensor.flatten(0, D - 1) });
+        }
+    }
+    let mut take = Take(Vec::new());
+    visit(model, &mut take);
+    take.0
 }

@@ -30,6 +30,12 @@ pub fn defaults_of_relatives() -> Value {
     defaults
 }
 
+/// `_tied_weights_keys`
+pub const TIES: &[(&str, &str)] = &[
+    ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
+    ("lm_head.decoder.bias", "lm_head.bias"),
+];
+
 /// The row of the padding token, which is also where position ids begin to count from.
 fn padding_idx(config: &ModelConfig) -> usize {
     config.size("pad_token_id").unwrap_or(1)

@@ -151,7 +151,8 @@ impl Optimizer {
                 let Some(gradient) = self.gradients.next().flatten() else { return tensor };
                 let gradient = if self.factor == 1.0 { gradient } else { gradient * self.factor };
                 let shape = tensor.dims();
-                let updated = self.optimizer.update(index, &info, tensor.flatten(0, D - 1), gradient, self.learning_rate);
+                let updated =
+                    self.optimizer.update(index, &info, tensor.flatten(0, D - 1), gradient, self.learning_rate);
                 updated.reshape(shape)
             }
         }
@@ -194,7 +195,8 @@ impl Optimizer {
                 let update = if let [.., rows, columns] = info.shape[..] {
                     let outer = info.len() / (rows * columns).max(1);
                     let squares = squares.reshape([outer, rows, columns]);
-                    let row = take("exp_avg_sq_row") * beta2 + squares.clone().mean_dim(2).flatten(0, 2) * (1.0 - beta2);
+                    let row =
+                        take("exp_avg_sq_row") * beta2 + squares.clone().mean_dim(2).flatten(0, 2) * (1.0 - beta2);
                     let col = take("exp_avg_sq_col") * beta2 + squares.mean_dim(1).flatten(0, 2) * (1.0 - beta2);
                     let r = row.clone().reshape([outer, rows, 1]);
                     let r = (r.clone() / r.mean_dim(1)).sqrt().recip();
@@ -241,10 +243,10 @@ impl Optimizer {
     pub fn state(&self, parameters: &[ParameterInfo]) -> Vec<StateTensor> {
         let states = self.states.iter().zip(parameters);
         let tensors = states.flat_map(|(state, info)| {
-            state.slots.iter().map(|(slot, tensor)| StateTensor {
-                name: format!("{slot}.{}", info.name),
-                tensor: tensor.clone(),
-            })
+            state
+                .slots
+                .iter()
+                .map(|(slot, tensor)| StateTensor { name: format!("{slot}.{}", info.name), tensor: tensor.clone() })
         });
         tensors.collect()
     }
@@ -264,7 +266,11 @@ impl Optimizer {
     ) -> Result<(), OptimizerError> {
         let bad = |reason: String| OptimizerError::State(reason);
         if steps.len() > parameters.len() {
-            return Err(bad(format!("{} parameters in the checkpoint, {} in the model", steps.len(), parameters.len())));
+            return Err(bad(format!(
+                "{} parameters in the checkpoint, {} in the model",
+                steps.len(),
+                parameters.len()
+            )));
         }
         let mut states = Vec::with_capacity(steps.len());
         for (info, &step) in parameters.iter().zip(steps) {
@@ -274,7 +280,11 @@ impl Optimizer {
                 let view = saved.tensor(&name).map_err(|e| bad(format!("tensor {name}: {e}")))?;
                 let expected = slot_len(slot, &info.shape);
                 if view.dtype() != Dtype::F32 || view.data().len() != 4 * expected {
-                    return Err(bad(format!("tensor {name} has {:?} {:?}, expected {expected} x F32", view.dtype(), view.shape())));
+                    return Err(bad(format!(
+                        "tensor {name} has {:?} {:?}, expected {expected} x F32",
+                        view.dtype(),
+                        view.shape()
+                    )));
                 }
                 let values: Vec<f32> = view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
                 state.slots.insert(slot, Tensor::from_data(TensorData::new(values, [expected]), device));

@@ -42,6 +42,29 @@ impl FloatDtype {
         }
     }
 
+    /// Python's name of the type, as in config.json.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+        }
+    }
+
+    /// The type of Python's name, `float32` and so on.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::BF16].into_iter().find(|dtype| dtype.name() == name)
+    }
+
+    /// The nearest value that the type can hold.
+    pub fn round(self, value: f32) -> f32 {
+        match self {
+            Self::F32 => value,
+            Self::F16 => f16::from_f32(value).to_f32(),
+            Self::BF16 => bf16::from_f32(value).to_f32(),
+        }
+    }
+
     fn size(self) -> u64 {
         match self {
             Self::F32 => 4,

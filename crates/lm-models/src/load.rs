@@ -1,0 +1,166 @@
+//! From a checkpoint's folder to a model, and back.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::auto::AutoModel;
+use crate::config::{ConfigError, ModelConfig};
+use crate::params::{self, Initial, Map, ParameterInfo, Snapshot};
+use crate::weights::{self, Checkpoint, FloatDtype, LoadReport, ModelNames, NamedTensor, SaveOptions, WeightsError};
+
+/// Why a model can't be loaded or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// config.json
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A file beside the weights can't be written.
+    #[error("{}: cannot be written: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A model with what was found and missed in its checkpoint.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The model.
+    pub model: AutoModel,
+    /// Which parameters came from where.
+    pub report: LoadReport,
+}
+
+/// Loads the weights of `folder` into the architecture of `config`, as Python's `from_pretrained`; parameters that the
+/// checkpoint lacks get initial values by `seed`. Where `config` has a larger vocabulary than the checkpoint
+/// (`vocab_in_checkpoint` rows), the new rows are the mean of the old ones (`resize_token_embeddings` with
+/// `mean_resizing`), new biases zero.
+pub fn load(
+    folder: &Path,
+    config: &ModelConfig,
+    vocab_in_checkpoint: usize,
+    seed: u64,
+    device: &Device,
+) -> Result<Loaded, LoadError> {
+    let checkpoint = Checkpoint::open(folder)?;
+    let family = config.family();
+    let model = (family.build)(config, device)?;
+    let parameters: Vec<_> = params::list(&model).into_iter().map(|info| (info.name, info.shape)).collect();
+    let own = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);
+    let ties: Vec<_> = family.ties.iter().copied().filter(|(alias, _)| !own(alias)).collect();
+    let names = ModelNames {
+        class_name: family.class,
+        base_model_prefix: family.base_model_prefix,
+        parameters: &parameters,
+        ties: &ties,
+        buffers: family.buffers,
+        ignore_unexpected: family.ignore_unexpected,
+        vocab_resize: (vocab_in_checkpoint != config.vocab_size())
+            .then_some((vocab_in_checkpoint, config.vocab_size())),
+    };
+    let report = weights::match_names(&names, &checkpoint)?;
+
+    struct Load<'a> {
+        checkpoint: &'a Checkpoint,
+        report: &'a LoadReport,
+        initial: HashMap<String, Initial>,
+        seed: u64,
+        error: Option<WeightsError>,
+    }
+    impl Map for Load<'_> {
+        fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
+            if self.error.is_some() {
+                return tensor;
+            }
+            let values = match self.report.source(&info.name).map(|name| self.checkpoint.read_f32(name)) {
+                Some(Ok(values)) => resized(values, &info),
+                Some(Err(error)) => {
+                    self.error = Some(error);
+                    return tensor;
+                }
+                None => self.initial[&info.name].values(&info.name, &info.shape, self.seed),
+            };
+            Tensor::from_data(TensorData::new(values, info.shape), &tensor.device())
+        }
+    }
+    let initial =
+        params::list(&model).into_iter().map(|info| (info.name.clone(), model.initial_value(&info))).collect();
+    let mut load = Load { checkpoint: &checkpoint, report: &report, initial, seed, error: None };
+    let model = params::map(model, &mut load);
+    match load.error {
+        Some(error) => Err(error.into()),
+        None => Ok(Loaded { model, report }),
+    }
+}
+
+/// Cuts or extends a parameter to its rows in the model.
+fn resized(mut values: Vec<f32>, info: &ParameterInfo) -> Vec<f32> {
+    if values.len() >= info.len() {
+        values.truncate(info.len());
+        return values;
+    }
+    let width: usize = info.shape.iter().skip(1).product();
+    let rows = values.len() / width.max(1);
+    let mean: Vec<f32> = match info.shape.len() {
+        1 => vec![0.0],
+        _ => (0..width)
+            .map(|column| {
+                let sum: f64 = values.iter().skip(column).step_by(width).map(|&v| f64::from(v)).sum();
+                (sum / rows.max(1) as f64) as f32
+            })
+            .collect(),
+    };
+    values.extend(mean.iter().copied().cycle().take(info.len() - rows * width));
+    values
+}
+
+/// Rounds every parameter to what `dtype` can hold, as Python does when it loads in this type.
+pub fn round_to(model: AutoModel, dtype: FloatDtype) -> AutoModel {
+    struct Round(FloatDtype);
+    impl Map for Round {
+        fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
+            let device = tensor.device();
+            let values: Vec<f32> = tensor.into_data().iter::<f32>().map(|value| self.0.round(value)).collect();
+            Tensor::from_data(TensorData::new(values, info.shape), &device)
+        }
+    }
+    match dtype {
+        FloatDtype::F32 => model,
+        _ => params::map(model, &mut Round(dtype)),
+    }
+}
+
+/// Writes config.json, the weights and, where `generation_config` is given, generation_config.json into the existing
+/// `folder`, as Python's `save_pretrained`.
+pub fn save_pretrained(
+    folder: &Path,
+    config: &ModelConfig,
+    generation_config: Option<&str>,
+    parameters: &[Snapshot],
+    dtype: FloatDtype,
+) -> Result<(), LoadError> {
+    let write = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(|source| LoadError::Write { path, source })
+    };
+    let mut config = config.clone();
+    config.set("dtype", dtype.name());
+    write("config.json", &config.to_json())?;
+    if let Some(text) = generation_config {
+        write("generation_config.json", text)?;
+    }
+    let tensors = parameters.iter().map(|Snapshot { info, tensor }| NamedTensor {
+        name: info.name.clone(),
+        shape: info.shape.clone(),
+        values: Box::new(move || Ok(tensor.clone().try_into_data()?.iter::<f32>().collect())),
+    });
+    weights::save(folder, tensors.collect(), &SaveOptions { dtype, ..SaveOptions::default() })?;
+    Ok(())
+}

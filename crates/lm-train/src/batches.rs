@@ -1,0 +1,163 @@
+//! The batches of a run, from wherever it stands: a stored data set or a stream, and their way onto the device.
+
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use lm_data::collate::Collator;
+use lm_data::{Batch, DataError, ExampleStream, Loader, Prefetch, StreamPosition};
+use lm_models::inputs::{HostBatch, InputError, Objective, Padding};
+use lm_models::{ModelInputs, Task};
+use serde::{Deserialize, Serialize};
+
+/// Where the training examples come from.
+pub enum TrainData {
+    /// All tokenized before training.
+    Stored(Loader),
+    /// Read and tokenized while training (`--streaming`).
+    Streamed {
+        /// The examples, at the place where this run begins or goes on.
+        stream: Option<ExampleStream>,
+        /// Makes batches of them.
+        collator: Arc<dyn Collator>,
+        /// `--per_device_train_batch_size`
+        batch_size: usize,
+        /// `--dataloader_drop_last`
+        drop_last: bool,
+    },
+}
+
+/// How many steps make what.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lengths {
+    /// Batches of an epoch; none of a stream.
+    pub batches_per_epoch: Option<u64>,
+    /// `--gradient_accumulation_steps`
+    pub accumulate: u64,
+}
+
+impl Lengths {
+    /// Optimizer steps of an epoch; the last may have fewer batches than the others.
+    pub fn steps_per_epoch(&self) -> Option<u64> {
+        Some(self.batches_per_epoch?.div_ceil(self.accumulate).max(1))
+    }
+
+    /// Epochs after `step` steps, the current one as a fraction; of a stream, as a share of the run (Python takes a
+    /// stream for one epoch of `max_steps`).
+    pub fn epoch(&self, step: u64, max_steps: u64) -> f64 {
+        match (self.batches_per_epoch, self.steps_per_epoch()) {
+            (Some(batches), Some(steps)) => {
+                let within = ((step % steps) * self.accumulate).min(batches);
+                (step / steps) as f64 + within as f64 / batches as f64
+            }
+            _ => step as f64 / max_steps.max(1) as f64,
+        }
+    }
+
+    /// Batches of the step with this index, from 0.
+    pub fn batches_of(&self, step: u64) -> u64 {
+        match (self.batches_per_epoch, self.steps_per_epoch()) {
+            (Some(batches), Some(steps)) => (batches - (step % steps) * self.accumulate).min(self.accumulate),
+            _ => self.accumulate,
+        }
+    }
+
+    /// Batches of all steps before this one.
+    pub fn batches_before(&self, step: u64) -> u64 {
+        match (self.batches_per_epoch, self.steps_per_epoch()) {
+            (Some(batches), Some(steps)) => step / steps * batches + step % steps * self.accumulate,
+            _ => step * self.accumulate,
+        }
+    }
+}
+
+/// A batch and, of a stream, the place after it.
+type Item = Result<(Batch, Option<StreamPosition>), DataError>;
+
+/// The batches from a step on, made ahead of their use on another thread.
+pub struct Batches {
+    items: Prefetch<Item>,
+    /// The place after the last batch taken, of a stream.
+    pub stream_position: Option<StreamPosition>,
+}
+
+impl TrainData {
+    /// Batches of an epoch; none of a stream.
+    pub fn batches_per_epoch(&self) -> Option<u64> {
+        match self {
+            Self::Stored(loader) => Some(loader.batches_per_epoch()),
+            Self::Streamed { .. } => None,
+        }
+    }
+
+    /// The batches from the one with this index on, counted from the start of the run. A stream stands where it was
+    /// opened, and can be walked once. At most `ahead` batches wait.
+    pub fn batches_from(&mut self, batch: u64, ahead: usize) -> std::io::Result<Batches> {
+        let items: Box<dyn Iterator<Item = Item> + Send> = match self {
+            Self::Stored(loader) => {
+                Box::new(loader.batches_from(loader.position(batch)).map(|batch| Ok((batch?, None))))
+            }
+            Self::Streamed { stream, collator, batch_size, drop_last } => match stream.take() {
+                Some(stream) => Box::new(
+                    stream
+                        .batches(Arc::clone(collator), *batch_size, *drop_last)
+                        .map(|item| item.map(|(batch, position)| (batch, Some(position)))),
+                ),
+                None => Box::new(std::iter::empty()),
+            },
+        };
+        Ok(Batches { items: Prefetch::new(items, ahead)?, stream_position: None })
+    }
+}
+
+impl Batches {
+    /// The next batch; none at the end of a stream that ends.
+    pub fn next(&mut self) -> Option<Result<Batch, DataError>> {
+        match self.items.next()? {
+            Ok((batch, position)) => {
+                self.stream_position = position.or(self.stream_position.take());
+                Some(Ok(batch))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// A batch as the model of a task takes it.
+pub fn to_inputs(batch: &Batch, task: Task, device: &Device) -> Result<ModelInputs, InputError> {
+    let host = HostBatch {
+        batch: batch.batch_size,
+        seq: batch.seq_len,
+        input_ids: &batch.input_ids,
+        attention_mask: &batch.attention_mask,
+        labels: &batch.labels,
+        perm_mask: batch.perm_mask.as_deref(),
+    };
+    let (objective, padding) = match task {
+        Task::Mlm => (Objective::Masked, Padding::Drop),
+        Task::Clm => (Objective::Causal, Padding::Drop),
+        Task::Plm => (Objective::Masked, Padding::See),
+    };
+    ModelInputs::new(host, objective, padding, device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_partition_the_batches_of_every_epoch() {
+        for batches in 1..20 {
+            for accumulate in 1..6 {
+                let lengths = Lengths { batches_per_epoch: Some(batches), accumulate };
+                let mut before = 0;
+                for step in 0..40 {
+                    assert_eq!(lengths.batches_before(step), before, "{batches} {accumulate} {step}");
+                    before += lengths.batches_of(step);
+                }
+                let steps = lengths.steps_per_epoch().unwrap();
+                assert_eq!(lengths.batches_before(3 * steps), 3 * batches);
+                assert_eq!(lengths.epoch(2 * steps, 0), 2.0);
+            }
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! `checkpoint-N/` folders: written beside their name, flushed and renamed, so that one with the name is whole.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use lm_data::StreamPosition;
+use lm_data::tokenizer::LmTokenizer;
+use lm_models::ModelConfig;
+use lm_models::load::save_pretrained;
+use lm_models::params::Snapshot;
+use lm_models::weights::FloatDtype;
+use safetensors::tensor::{Dtype, View};
+use serde::{Deserialize, Serialize};
+
+use crate::callbacks::{TRAINER_STATE_NAME, TrainerState};
+use crate::optimizer::StateTensor;
+use crate::schedule::ScheduleState;
+
+/// Tensors of the optimizer.
+pub const OPTIMIZER_NAME: &str = "optimizer.safetensors";
+/// What else a run needs to go on.
+pub const RUN_STATE_NAME: &str = "run_state.json";
+/// The arguments of the run.
+pub const ARGUMENTS_NAME: &str = "training_args.json";
+const PREFIX: &str = "checkpoint-";
+/// What a folder is called before it is whole; never taken for a checkpoint, removed at the next start.
+const UNFINISHED: &str = "tmp-checkpoint-";
+
+/// Why a checkpoint can't be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The system refuses.
+    #[error("{}: cannot {action}: {source}; earlier checkpoints are untouched", path.display())]
+    Io {
+        /// What was to be done.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file of a checkpoint is not what it should be.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The model or the tokenizer can't be written.
+    #[error("{0}; earlier checkpoints are untouched")]
+    Write(String),
+    /// The thread that writes died.
+    #[error("the thread that writes checkpoints ended unexpectedly; earlier checkpoints are untouched")]
+    Thread,
+}
+
+impl CheckpointError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    fn damaged(path: &Path, reason: impl ToString) -> Self {
+        Self::Damaged { path: path.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// What must be the same for a resumed run to be the unbroken one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// Digest of the training examples: text, tokenizer, lengths.
+    pub data: String,
+    /// `--per_device_train_batch_size`
+    pub per_device_train_batch_size: usize,
+    /// `--gradient_accumulation_steps`
+    pub gradient_accumulation_steps: usize,
+    /// `--data_seed`, or `--seed`: the order of the examples.
+    pub data_seed: u64,
+    /// `--seed`: masks and dropout.
+    pub seed: u64,
+    /// How examples are ordered and batches formed: `--group_by_length`, `--dataloader_drop_last`.
+    pub order: String,
+}
+
+impl Fingerprint {
+    /// What differs, in words; none when nothing does.
+    pub fn difference(&self, saved: &Self) -> Option<String> {
+        let mut parts = Vec::new();
+        if self.data != saved.data {
+            parts.push("the training examples differ (other text, tokenizer or length)".to_owned());
+        }
+        let mut compare = |name: &str, now: String, then: String| {
+            if now != then {
+                parts.push(format!("--{name} is {now}, was {then}"));
+            }
+        };
+        compare(
+            "per_device_train_batch_size",
+            self.per_device_train_batch_size.to_string(),
+            saved.per_device_train_batch_size.to_string(),
+        );
+        compare(
+            "gradient_accumulation_steps",
+            self.gradient_accumulation_steps.to_string(),
+            saved.gradient_accumulation_steps.to_string(),
+        );
+        compare("seed", self.seed.to_string(), saved.seed.to_string());
+        compare("data_seed", self.data_seed.to_string(), saved.data_seed.to_string());
+        compare("group_by_length/dataloader_drop_last", self.order.clone(), saved.order.clone());
+        (!parts.is_empty()).then(|| parts.join("; "))
+    }
+}
+
+/// `run_state.json`: what the Hugging Face files have no place for. There is no random state: every random choice is a
+/// function of the seed and the position.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunState {
+    /// Of this file.
+    pub version: u32,
+    /// What the run must not change.
+    pub fingerprint: Fingerprint,
+    /// The learning-rate schedule.
+    pub schedule: ScheduleState,
+    /// `--optim`
+    pub optimizer: String,
+    /// Steps of the optimizer on each parameter.
+    pub optimizer_steps: Vec<u64>,
+    /// Batches consumed since the run began.
+    pub batches: u64,
+    /// Place in the corpus, with `--streaming`.
+    pub stream_position: Option<StreamPosition>,
+    /// Sum of the losses of all steps.
+    pub total_loss: f64,
+    /// Sum of the losses since the last log record, and their number.
+    pub loss_since_log: (f64, u64),
+}
+
+/// The version of `run_state.json` that this program writes.
+pub const RUN_STATE_VERSION: u32 = 1;
+
+/// Everything that is the same in every checkpoint of a run, and in the output folder.
+#[derive(Clone)]
+pub struct ModelFiles {
+    /// config.json
+    pub config: ModelConfig,
+    /// generation_config.json, if the model has one.
+    pub generation_config: Option<String>,
+    /// The tokenizer.
+    pub tokenizer: Arc<LmTokenizer>,
+    /// training_args.json
+    pub arguments: String,
+    /// The type of the weights on disk.
+    pub dtype: FloatDtype,
+}
+
+impl ModelFiles {
+    /// Writes the model as Python's `save_pretrained` into an existing folder.
+    pub fn write(&self, folder: &Path, parameters: &[Snapshot]) -> Result<(), CheckpointError> {
+        save_pretrained(folder, &self.config, self.generation_config.as_deref(), parameters, self.dtype)
+            .map_err(|e| CheckpointError::Write(e.to_string()))?;
+        self.tokenizer.save(folder).map_err(|e| CheckpointError::Write(e.to_string()))?;
+        write_file(&folder.join(ARGUMENTS_NAME), self.arguments.as_bytes())
+    }
+}
+
+/// A checkpoint about to be written: what training must wait for is only to put this together.
+pub struct Pending {
+    /// The step it belongs to.
+    pub step: u64,
+    /// The parameters.
+    pub parameters: Vec<Snapshot>,
+    /// The optimizer's tensors; none with `--save_only_model`.
+    pub optimizer: Option<Vec<StateTensor>>,
+    /// trainer_state.json
+    pub state: TrainerState,
+    /// run_state.json; none with `--save_only_model`.
+    pub run_state: Option<RunState>,
+}
+
+/// Writes checkpoints on a thread of its own, one at a time.
+pub struct Writer {
+    output_dir: PathBuf,
+    files: ModelFiles,
+    /// Checkpoints kept; none keeps all.
+    limit: Option<usize>,
+    writing: Option<JoinHandle<Result<PathBuf, CheckpointError>>>,
+}
+
+impl Writer {
+    /// A writer of checkpoints into `output_dir`.
+    pub fn new(output_dir: &Path, files: ModelFiles, limit: Option<usize>) -> Self {
+        Self { output_dir: output_dir.to_owned(), files, limit, writing: None }
+    }
+
+    /// The files that every save has in common.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    /// Waits for the save that is under way; its folder, if there was one.
+    pub fn finish(&mut self) -> Result<Option<PathBuf>, CheckpointError> {
+        match self.writing.take().map(JoinHandle::join) {
+            None => Ok(None),
+            Some(Ok(result)) => result.map(Some),
+            Some(Err(_)) => Err(CheckpointError::Thread),
+        }
+    }
+
+    /// Starts to write. Call [`Self::finish`] first; a save still under way is waited for. When the folder is whole, the
+    /// oldest ones beyond the limit are removed, never `best` or the newest.
+    pub fn start(&mut self, pending: Pending, best: Option<PathBuf>) -> Result<(), CheckpointError> {
+        self.finish()?;
+        let (output_dir, files, limit) = (self.output_dir.clone(), self.files.clone(), self.limit);
+        let work = move || {
+            let folder = write(&output_dir, &files, &pending)?;
+            if let Some(limit) = limit {
+                rotate(&output_dir, limit, best.as_deref())?;
+            }
+            Ok(folder)
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(work);
+        self.writing = Some(thread.map_err(CheckpointError::io("start a thread", &self.output_dir))?);
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// The folder of a step's checkpoint.
+pub fn folder_of(output_dir: &Path, step: u64) -> PathBuf {
+    output_dir.join(format!("{PREFIX}{step}"))
+}
+
+fn write(output_dir: &Path, files: &ModelFiles, pending: &Pending) -> Result<PathBuf, CheckpointError> {
+    let unfinished = output_dir.join(format!("{UNFINISHED}{}", pending.step));
+    remove(&unfinished)?;
+    fs::create_dir(&unfinished).map_err(CheckpointError::io("create the folder", &unfinished))?;
+    let written = write_into(&unfinished, files, pending);
+    let folder = folder_of(output_dir, pending.step);
+    let renamed = written.and_then(|()| {
+        remove(&folder)?;
+        fs::rename(&unfinished, &folder).map_err(CheckpointError::io("rename the finished checkpoint", &folder))?;
+        sync_folder(output_dir)
+    });
+    if let Err(error) = renamed {
+        // On a full disk the unfinished folder would stand in the way of everything else.
+        remove(&unfinished)?;
+        return Err(error);
+    }
+    Ok(folder)
+}
+
+fn write_into(folder: &Path, files: &ModelFiles, pending: &Pending) -> Result<(), CheckpointError> {
+    files.write(folder, &pending.parameters)?;
+    if let Some(tensors) = &pending.optimizer {
+        let path = folder.join(OPTIMIZER_NAME);
+        let views = tensors.iter().map(|StateTensor { name, tensor }| {
+            let values: Vec<f32> = tensor.clone().into_data().iter::<f32>().collect();
+            let shape = [values.len()];
+            (name.clone(), FloatTensor(values, shape))
+        });
+        let bytes = safetensors::serialize(views, None).map_err(|e| CheckpointError::damaged(&path, e))?;
+        write_file(&path, &bytes)?;
+    }
+    let state = folder.join(TRAINER_STATE_NAME);
+    pending.state.save(&state).map_err(|e| CheckpointError::Write(e.to_string()))?;
+    if let Some(run_state) = &pending.run_state {
+        let path = folder.join(RUN_STATE_NAME);
+        let text = serde_json::to_string_pretty(run_state).map_err(|e| CheckpointError::damaged(&path, e))?;
+        write_file(&path, text.as_bytes())?;
+    }
+    // Small files of the tokenizer and the configuration are flushed here, the large ones when they are written.
+    for entry in fs::read_dir(folder).map_err(CheckpointError::io("list", folder))? {
+        let path = entry.map_err(CheckpointError::io("list", folder))?.path();
+        let file = fs::File::open(&path).map_err(CheckpointError::io("open", &path))?;
+        file.sync_all().map_err(CheckpointError::io("flush", &path))?;
+    }
+    sync_folder(folder)
+}
+
+struct FloatTensor(Vec<f32>, [usize; 1]);
+
+impl View for FloatTensor {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.1
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        self.0.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        4 * self.0.len()
+    }
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let write = || {
+        let mut file = fs::File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(CheckpointError::io("write", path))
+}
+
+fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
+    if cfg!(unix) {
+        let sync = || fs::File::open(folder)?.sync_all();
+        sync().map_err(CheckpointError::io("flush", folder))?;
+    }
+    Ok(())
+}
+
+fn remove(folder: &Path) -> Result<(), CheckpointError> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(CheckpointError::io("remove", folder)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The checkpoints of an output folder by rising step. A folder counts by its name: one with the name is whole.
+pub fn list(output_dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(output_dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(CheckpointError::io("list", output_dir)(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(CheckpointError::io("list", output_dir))?;
+        let step = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+        if let Some(step) = step.filter(|_| entry.path().is_dir()) {
+            found.push((step, entry.path()));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Removes what a killed run left unfinished.
+pub fn remove_unfinished(output_dir: &Path) -> Result<(), CheckpointError> {
+    for entry in fs::read_dir(output_dir).map_err(CheckpointError::io("list", output_dir))? {
+        let entry = entry.map_err(CheckpointError::io("list", output_dir))?;
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED)) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes all checkpoints, for `--overwrite_output_dir`; how many there were.
+pub fn remove_all(output_dir: &Path) -> Result<usize, CheckpointError> {
+    let checkpoints = list(output_dir)?;
+    for (_, folder) in &checkpoints {
+        remove_whole(folder)?;
+    }
+    Ok(checkpoints.len())
+}
+
+/// Takes the name away first, so that a kill in between leaves no half of a checkpoint under its name.
+fn remove_whole(folder: &Path) -> Result<(), CheckpointError> {
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let doomed = folder.with_file_name(format!("{UNFINISHED}old-{name}"));
+    remove(&doomed)?;
+    fs::rename(folder, &doomed).map_err(CheckpointError::io("remove", folder))?;
+    remove(&doomed)
+}
+
+/// Keeps the newest `limit` checkpoints, and `best` as one of them (Python's `_rotate_checkpoints`).
+fn rotate(output_dir: &Path, limit: usize, best: Option<&Path>) -> Result<(), CheckpointError> {
+    let checkpoints = list(output_dir)?;
+    let newest = checkpoints.last().map(|(_, folder)| folder.clone());
+    let mut excess = checkpoints.len().saturating_sub(limit.max(1));
+    // With a limit of 1 both the best and the newest stay, as in Python.
+    for (_, folder) in checkpoints {
+        if excess == 0 {
+            break;
+        }
+        if Some(folder.as_path()) == best || Some(&folder) == newest.as_ref() {
+            continue;
+        }
+        remove_whole(&folder)?;
+        excess -= 1;
+    }
+    Ok(())
+}
+
+/// A checkpoint read back, but for the weights.
+pub struct Saved {
+    /// The folder.
+    pub folder: PathBuf,
+    /// trainer_state.json
+    pub state: TrainerState,
+    /// run_state.json
+    pub run_state: RunState,
+    optimizer: Vec<u8>,
+}
+
+impl Saved {
+    /// Reads a checkpoint of this program and checks that it is whole.
+    pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
+        let read = |name: &str| {
+            let path = folder.join(name);
+            let bytes = fs::read(&path).map_err(|e| CheckpointError::damaged(&path, e));
+            bytes.map(|bytes| (path, bytes))
+        };
+        let (path, bytes) = read(RUN_STATE_NAME).map_err(|e| match e {
+            CheckpointError::Damaged { path, reason } => CheckpointError::Damaged {
+                path,
+                reason: format!("{reason}; a run goes on only from a checkpoint of this program saved without --save_only_model; to start from the weights alone use --model_name_or_path"),
+            },
+            other => other,
+        })?;
+        let run_state: RunState = serde_json::from_slice(&bytes).map_err(|e| CheckpointError::damaged(&path, e))?;
+        if run_state.version != RUN_STATE_VERSION {
+            let reason = format!("version {}, this program reads {RUN_STATE_VERSION}", run_state.version);
+            return Err(CheckpointError::damaged(&path, reason));
+        }
+        let state = TrainerState::load(&folder.join(TRAINER_STATE_NAME));
+        let state = state.map_err(|e| CheckpointError::damaged(folder, e))?;
+        let (path, optimizer) = read(OPTIMIZER_NAME)?;
+        safetensors::SafeTensors::deserialize(&optimizer).map_err(|e| CheckpointError::damaged(&path, e))?;
+        lm_models::weights::Checkpoint::open(folder).map_err(|e| CheckpointError::damaged(folder, e))?;
+        Ok(Self { folder: folder.to_owned(), state, run_state, optimizer })
+    }
+
+    /// The optimizer's tensors.
+    pub fn optimizer(&self) -> Result<safetensors::SafeTensors<'_>, CheckpointError> {
+        let path = self.folder.join(OPTIMIZER_NAME);
+        safetensors::SafeTensors::deserialize(&self.optimizer).map_err(|e| CheckpointError::damaged(&path, e))
+    }
+}
+
+/// The newest whole checkpoint of an output folder. A damaged one is reported and the one before it is taken.
+pub fn newest(output_dir: &Path) -> Result<Option<Saved>, CheckpointError> {
+    let mut damaged = None;
+    for (_, folder) in list(output_dir)?.into_iter().rev() {
+        match Saved::read(&folder) {
+            Ok(saved) => return Ok(Some(saved)),
+            Err(error) => {
+                tracing::warn!("{error}: trying the checkpoint before it");
+                damaged = Some(error);
+            }
+        }
+    }
+    damaged.map_or(Ok(None), Err)
+}
