@@ -1,2 +1,11 @@
-//! run_mlm
-fn main() {}
+//! `run_mlm`: train or fine-tune a masked language model (BERT, RoBERTa, DistilBERT, …) on your own text.
+
+use std::process::ExitCode;
+
+// Keeps freed memory in the process: training frees and takes the same sizes over and over.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    lm_train::cli::main(lm_train::Task::Mlm)
+}

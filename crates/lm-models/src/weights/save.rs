@@ -65,7 +65,8 @@ impl FloatDtype {
         }
     }
 
-    fn size(self) -> u64 {
+    /// Bytes of one value.
+    pub fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::BF16 => 2,
@@ -169,7 +170,7 @@ pub fn save(dir: &Path, tensors: Vec<NamedTensor<'_>>, options: &SaveOptions) ->
         written.push(Written::create(&dir.join(file), |out, path| write_shard(out, path, shard, options.dtype))?);
     }
     if files.len() > 1 {
-        let metadata = IndexMetadata { total_parameters, total_size: total_parameters * options.dtype.size() };
+        let metadata = IndexMetadata { total_parameters, total_size: total_parameters * options.dtype.bytes() };
         let index = Index { metadata, weight_map };
         written.push(Written::create(&dir.join(INDEX), |out, path| {
             serde_json::to_writer_pretty(&mut *out, &index)
@@ -195,7 +196,7 @@ fn split<'a>(tensors: Vec<NamedTensor<'a>>, options: &SaveOptions) -> Vec<Vec<Na
     let mut shard = Vec::new();
     let mut shard_size = 0;
     for tensor in tensors {
-        let size = count(&tensor.shape) * options.dtype.size();
+        let size = count(&tensor.shape) * options.dtype.bytes();
         if size > options.max_shard_size {
             shards.push(vec![tensor]);
             continue;
@@ -225,7 +226,7 @@ fn write_shard(
     let mut infos = Vec::with_capacity(tensors.len());
     for tensor in &tensors {
         let start = end;
-        end += (count(&tensor.shape) * dtype.size()) as usize;
+        end += (count(&tensor.shape) * dtype.bytes()) as usize;
         let info = TensorInfo { dtype: dtype.in_file(), shape: tensor.shape.clone(), data_offsets: (start, end) };
         infos.push((tensor.name.clone(), info));
     }

@@ -1,0 +1,55 @@
+//! Evaluation: loss, accuracy and perplexity over a validation set.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use lm_data::{Loader, Prefetch};
+use lm_models::{AutoModel, Task};
+
+use crate::batches::to_inputs;
+use crate::callbacks::{Callbacks, LogRecord, speed_metrics};
+use crate::step;
+
+/// A validation set and how it is walked.
+pub struct Evaluation {
+    /// In order, the same masks every time.
+    pub loader: Loader,
+    /// What is predicted.
+    pub task: Task,
+    /// Leave out the accuracy (`--prediction_loss_only`).
+    pub loss_only: bool,
+    /// Where to compute; without autodiff.
+    pub device: Device,
+}
+
+impl Evaluation {
+    /// Python's metrics for the split, and the perplexity. The loss is Python's too: the mean over examples of their
+    /// batch's mean over predicted tokens. Batches without a predicted token, whose mean is no number, are left out.
+    pub fn run(&self, model: &AutoModel, callbacks: &mut Callbacks) -> Result<LogRecord> {
+        let begin = Instant::now();
+        let batches = self.loader.batches_per_epoch();
+        let (mut loss, mut examples, mut correct, mut predicted) = (0.0, 0usize, 0, 0);
+        for (done, batch) in Prefetch::new(self.loader.epoch(0), 2)?.enumerate() {
+            let batch = batch?;
+            let result = step::evaluate(model, &to_inputs(&batch, self.task, &self.device)?);
+            if result.count > 0 {
+                loss += result.loss_sum / result.count as f64 * batch.batch_size as f64;
+                examples += batch.batch_size;
+                correct += result.correct;
+                predicted += result.count;
+            }
+            callbacks.on_prediction_step(done as u64 + 1, batches);
+        }
+        anyhow::ensure!(predicted > 0, "the validation set has no token to predict: give more text, or a higher --mlm_probability");
+        let loss = loss / examples as f64;
+        let mut metrics = LogRecord::new().with("eval_loss", loss);
+        if !self.loss_only {
+            metrics.set("eval_accuracy", correct as f64 / predicted as f64);
+        }
+        metrics.set(LogRecord::PERPLEXITY, loss.exp());
+        let samples = self.loader.store().len() as u64;
+        metrics.extend(speed_metrics("eval", begin.elapsed().as_secs_f64(), Some(samples), Some(batches)));
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,83 @@
+//! `--output_dir`: what a run may find there, and what it does about it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::{Arguments, Resume};
+use crate::callbacks::LOG_FILE_NAME;
+use crate::checkpoint::{self, Saved};
+use crate::lock::OutputLock;
+use crate::report::REPORT_NAME;
+
+/// The folder of a run, locked against other runs.
+pub struct OutputDir {
+    path: PathBuf,
+    checkpoint: Option<Saved>,
+    _lock: OutputLock,
+}
+
+impl OutputDir {
+    /// Makes the folder or takes it over. A training run goes on from a checkpoint it finds there or is told to
+    /// (`--resume_from_checkpoint`), starts anew with `--overwrite_output_dir`, and leaves any other content alone.
+    pub fn open(args: &Arguments, trains: bool) -> Result<Self> {
+        let path = args.training.output_dir.clone();
+        let show = path.display();
+        fs::create_dir_all(&path).with_context(|| format!("--output_dir {show}: cannot be created; choose another"))?;
+        let lock = OutputLock::acquire(&path)?;
+        if let Some(owner) = lock.previous_owner() {
+            tracing::warn!("--output_dir {show}: the run before ({owner}) did not end by itself; its lock is taken over");
+        }
+        checkpoint::remove_unfinished(&path)?;
+        let mut checkpoint = None;
+        if trains {
+            checkpoint = match &args.training.resume_from_checkpoint {
+                Some(Resume::Folder(folder)) => {
+                    Some(Saved::read(folder).with_context(|| format!("--resume_from_checkpoint {}", folder.display()))?)
+                }
+                Some(Resume::Newest) => match checkpoint::newest(&path)? {
+                    None => bail!("--resume_from_checkpoint: no checkpoint in {show}; name one, or leave the flag out to start anew"),
+                    found => found,
+                },
+                None if args.training.overwrite_output_dir => {
+                    let removed = checkpoint::remove_all(&path)?;
+                    if removed > 0 {
+                        tracing::warn!("--overwrite_output_dir: removed {removed} checkpoint(s) of an earlier run from {show}");
+                    }
+                    None
+                }
+                None => match checkpoint::newest(&path)? {
+                    None if !only_our_traces(&path)? => bail!(
+                        "--output_dir {show} exists and is not empty; choose another, or start anew there with --overwrite_output_dir"
+                    ),
+                    found => found,
+                },
+            };
+        }
+        Ok(Self { path, checkpoint, _lock: lock })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The checkpoint to go on from, if there is one; handed out once.
+    pub fn take_checkpoint(&mut self) -> Option<Saved> {
+        self.checkpoint.take()
+    }
+}
+
+/// Whether the folder holds nothing but what a run leaves that was killed before its first checkpoint.
+fn only_our_traces(path: &Path) -> Result<bool> {
+    for entry in fs::read_dir(path).with_context(|| format!("--output_dir {}: cannot be read", path.display()))? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let ours = name == LOG_FILE_NAME || name == REPORT_NAME || name == "runs" || name.ends_with(".tmp") || name.starts_with(".run.lock");
+        if !ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

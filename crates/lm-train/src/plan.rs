@@ -1,0 +1,111 @@
+//! `--plan`: what a run will take, without running it.
+
+use std::io::{self, Write};
+use std::time::Instant;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use lm_data::Loader;
+use lm_models::params;
+
+use crate::args::Arguments;
+use crate::batches::{TrainData, to_inputs};
+use crate::callbacks::format::{count, duration};
+use crate::disk::{CheckpointPlan, CheckpointSize, available_space, human_size};
+use crate::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
+use crate::setup::{self, ModelSource};
+use crate::step::step;
+use crate::{memory, run};
+
+/// What is known of the training set.
+pub struct TrainFacts {
+    /// The stored examples; none of a stream.
+    pub loader: Option<Loader>,
+    /// Tokens of an example at most.
+    pub length: usize,
+}
+
+/// Steps timed for the estimate; the first one, which warms up, is not counted.
+const TIMED_STEPS: u64 = 3;
+
+/// Prints parameters, memory, steps, tokens, checkpoints, disk and an estimate of the time.
+pub fn print(args: &Arguments, source: &ModelSource, data: &TrainFacts, vocab_in_checkpoint: usize, device: &Device) -> Result<()> {
+    let training = &args.training;
+    let device = device.clone().autodiff();
+    let mut model = setup::model(args, source, vocab_in_checkpoint, setup::dtype(args, source)?, &device)?;
+    let parameters = params::list(&model);
+    let number: u64 = parameters.iter().map(|info| info.len() as u64).sum();
+    let kind = OptimizerKind::from_name(training.optim.as_str())?;
+    let optimizer_bytes: u64 = parameters.iter().map(|info| kind.state_bytes(&info.shape)).sum();
+    let mut out = io::stdout().lock();
+    writeln!(out, "model        {} with {} parameters", source.config.family().class, count(number))?;
+    writeln!(
+        out,
+        "memory       {} weights + {} gradients + {} optimizer, activations besides",
+        human_size(4 * number),
+        human_size(4 * number),
+        human_size(optimizer_bytes)
+    )?;
+    let Some(loader) = &data.loader else {
+        writeln!(out, "data         streamed, {} tokens per example at most: steps as --max_steps says", data.length)?;
+        return Ok(());
+    };
+    let plan = run::training_plan(args, &TrainData::Stored(loader.clone()), String::new())?;
+    let per_step = (training.per_device_train_batch_size * training.gradient_accumulation_steps) as u64;
+    let tokens = loader.store().total_tokens();
+    writeln!(out, "data         {} examples, {} tokens", count(loader.store().len() as u64), count(tokens))?;
+    let epochs = plan.lengths.epoch(plan.max_steps, plan.max_steps);
+    writeln!(
+        out,
+        "steps        {} of {} examples: {:.2} epochs, about {} tokens",
+        count(plan.max_steps),
+        per_step,
+        epochs,
+        count((tokens as f64 * epochs) as u64)
+    )?;
+    let saves = match plan.saving {
+        (crate::args::SaveStrategy::No, _) => 0,
+        (crate::args::SaveStrategy::Steps, steps) => plan.max_steps.div_ceil(steps.max(1)),
+        (crate::args::SaveStrategy::Epoch, _) => plan.max_steps.div_ceil(plan.lengths.steps_per_epoch().unwrap_or(1)),
+        (crate::args::SaveStrategy::Best, _) => plan.max_steps.div_ceil(plan.evaluation.1.max(1)),
+    };
+    let disk = CheckpointPlan {
+        size: CheckpointSize {
+            parameters: number,
+            weight_bytes: setup::dtype(args, source)?.bytes(),
+            optimizer_bytes: if training.save_only_model { 0 } else { optimizer_bytes.div_ceil(number.max(1)) },
+        },
+        saves,
+        limit: training.checkpoint_limit().map(|limit| limit as u64),
+        existing: 0,
+    };
+    writeln!(
+        out,
+        "checkpoints  {saves} of {}, {} kept",
+        human_size(disk.size.checkpoint()),
+        disk.limit.map_or("all".to_owned(), |limit| format!("the newest {limit}"))
+    )?;
+    let parent = training.output_dir.ancestors().find(|path| path.exists()).unwrap_or(std::path::Path::new("."));
+    writeln!(out, "disk         {} at most, {} free", human_size(disk.bytes()), human_size(available_space(parent)?))?;
+
+    let mut optimizer = Optimizer::new(kind, Hyperparameters::default());
+    let mut seconds = Vec::new();
+    for index in 0..TIMED_STEPS.min(plan.max_steps) {
+        let begin = Instant::now();
+        let first = plan.lengths.batches_before(index);
+        let inputs = (0..plan.lengths.batches_of(index)).map(|i| {
+            let place = loader.position(first + i);
+            Ok(to_inputs(&loader.batch(place.epoch, place.index)?, args.task, &device)?)
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        (model, _) = step(model, &mut optimizer, &inputs, &plan.step);
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    let timed = &seconds[usize::from(seconds.len() > 1)..];
+    let mean = timed.iter().sum::<f64>() / timed.len().max(1) as f64;
+    writeln!(out, "time         about {} ({mean:.2} s per step, {} steps timed)", duration(mean * plan.max_steps as f64), timed.len())?;
+    if let Some(peak) = memory::peak() {
+        writeln!(out, "peak memory  {} in these steps", human_size(peak))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,676 @@
+//! A run from its arguments to its last file: the order of things, each a call away.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result, ensure};
+use burn::module::Module;
+use burn::tensor::Device;
+use lm_data::collate::{Collator, Padding, Split};
+use lm_data::example::ExampleStore;
+use lm_data::tokenizer::LmTokenizer;
+use lm_data::{DataConfig, ExampleStream, Loader, StreamPosition, dump_examples, prepare, prepare_stream, preview};
+use lm_models::{AutoModel, Task, load};
+use serde_json::{Map, Value};
+
+use crate::args::{Arguments, OptimizerNames, SaveStrategy, Steps};
+use crate::batches::{Lengths, TrainData};
+use crate::callbacks::{
+    Callbacks, Console, EarlyStopping, LogFile, LogRecord, Outcome, TRAINER_STATE_NAME, TensorBoard, TrainerState,
+    console, default_logging_dir, steps_of,
+};
+use crate::checkpoint::{self, Fingerprint, ModelFiles, Saved, Writer};
+use crate::disk::CheckpointPlan;
+use crate::evaluate::Evaluation;
+use crate::model_card::{Hyperparameters as CardHyperparameters, ModelCard};
+use crate::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
+use crate::output_dir::OutputDir;
+use crate::report::{Argument, Report, RunFacts, SampleRow, SplitFacts};
+use crate::samples::Samples;
+use crate::schedule::{self, Schedule};
+use crate::setup::{self, ModelSource};
+use crate::step::StepOptions;
+use crate::stop::StopSignal;
+use crate::trainer::{Finished, Parts, Plan, Trainer};
+use crate::{device, plan};
+
+/// How a run ended, when no error did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that was asked for is done.
+    Done,
+    /// A signal ended it after a step; the state is saved.
+    Signal(i32),
+}
+
+/// Text, tokenizer and examples.
+struct Data {
+    tokenizer: Arc<LmTokenizer>,
+    config: DataConfig,
+    padding: Padding,
+    train: Train,
+    validation: ExampleStore,
+}
+
+/// The training examples, as far as they are there before training.
+enum Train {
+    None,
+    Stored(ExampleStore),
+    Streamed,
+}
+
+/// Does what the arguments ask for.
+pub fn run(args: &Arguments) -> Result<Ended> {
+    let training = &args.training;
+    let device = device::open(&args.beyond.device)?;
+    let source = wants_model(args).then(|| setup::model_source(args)).transpose()?;
+    let trains = training.do_train && !args.beyond.plan;
+    let output = if trains || training.do_eval { Some(OutputDir::open(args, trains)?) } else { None };
+
+    let (data, source, vocab_in_checkpoint) = prepare_data(args, source)?;
+    show_examples(args, &data)?;
+    let Some(source) = source else { return Ok(Ended::Done) };
+    if args.beyond.plan {
+        plan::print(args, &source, &data.train_facts(args)?, vocab_in_checkpoint, &device)?;
+        return Ok(Ended::Done);
+    }
+    let Some(output) = output else { return Ok(Ended::Done) };
+
+    let mut results = Results::default();
+    let mut session = Session::new(args, &source, vocab_in_checkpoint, data, output, device)?;
+    if training.do_train {
+        if let Some(signal) = session.train(&mut results)? {
+            return Ok(Ended::Signal(signal));
+        }
+    }
+    if training.do_eval {
+        session.evaluate(&mut results)?;
+    }
+    session.finish(&results)?;
+    Ok(Ended::Done)
+}
+
+fn wants_model(args: &Arguments) -> bool {
+    args.training.do_train || args.training.do_eval || args.beyond.plan || args.beyond.train_tokenizer.is_some()
+        || args.model.model_name_or_path.is_some()
+}
+
+/// Tokenizer and examples, and the configuration fitted to the tokenizer.
+fn prepare_data(args: &Arguments, mut source: Option<ModelSource>) -> Result<(Data, Option<ModelSource>, usize)> {
+    let files = setup::data_config(args, 512);
+    let tokenizer = setup::tokenizer(args, source.as_ref(), &files)?;
+    let vocab = match &mut source {
+        Some(source) => setup::fit_vocabulary(source, &tokenizer, args)?,
+        None => 0,
+    };
+    let length = setup::sequence_length(args, &tokenizer, source.as_ref().map(|source| &source.config))?;
+    let config = setup::data_config(args, length);
+    let padding = setup::padding(args, &tokenizer, length);
+    // What a collator refuses, such as a tokenizer without a mask token, is better known before the text is tokenized.
+    setup::collator(args, &tokenizer, padding, Split::Train)?;
+    let tokenizer = Arc::new(tokenizer);
+    let streams = args.data.streaming && args.training.do_train;
+    let (train, validation) = if streams {
+        let (_, validation) = prepare_stream(&config, &tokenizer, StreamPosition::default())?;
+        (Train::Streamed, validation)
+    } else {
+        let data = prepare(&config, &tokenizer)?;
+        (data.train.map_or(Train::None, Train::Stored), data.validation)
+    };
+    Ok((Data { tokenizer, config, padding, train, validation }, source, vocab))
+}
+
+/// `--dump_examples` and `--preview`.
+fn show_examples(args: &Arguments, data: &Data) -> Result<()> {
+    let splits = || {
+        let train = match &data.train {
+            Train::Stored(store) => Some(("train", store)),
+            Train::None | Train::Streamed => None,
+        };
+        train.into_iter().chain([("validation", &data.validation)])
+    };
+    if let Some(path) = &args.beyond.dump_examples {
+        let file = File::create(path).with_context(|| format!("--dump_examples {}", path.display()))?;
+        let mut writer = BufWriter::new(file);
+        for (split, store) in splits() {
+            dump_examples(&mut writer, split, store, &data.padding)?;
+        }
+        tracing::info!("examples written to {}", path.display());
+    }
+    if let Some(count) = args.beyond.preview {
+        let (name, store) = splits().next().unwrap_or(("validation", &data.validation));
+        let store = store.take(count);
+        let split = if name == "train" { Split::Train } else { Split::Eval };
+        let collator = setup::collator(args, &data.tokenizer, data.padding, split)?;
+        for index in 0..store.len() {
+            let Some(example) = store.get(index) else { break };
+            let batch = collator.collate(&[(index as u64, example)], 0)?;
+            write!(io::stdout(), "{name} {}", preview(&batch, &data.tokenizer))?;
+        }
+    }
+    Ok(())
+}
+
+impl Data {
+    fn train_facts(&self, args: &Arguments) -> Result<plan::TrainFacts> {
+        Ok(match &self.train {
+            Train::Stored(store) => {
+                let collator = setup::collator(args, &self.tokenizer, self.padding, Split::Train)?;
+                let loader = Loader::new(store.clone(), collator, setup::train_options(args))?;
+                plan::TrainFacts { loader: Some(loader), length: self.config.length }
+            }
+            Train::None | Train::Streamed => plan::TrainFacts { loader: None, length: self.config.length },
+        })
+    }
+
+    fn split_facts(&self, split: &str, store: &ExampleStore, loader: Option<&Loader>) -> SplitFacts {
+        SplitFacts {
+            split: split.to_owned(),
+            examples: store.len() as u64,
+            tokens: store.total_tokens(),
+            padding_share: loader.map(|loader| loader.padding_share(&self.padding)),
+            truncated_share: Some(store.statistics().truncated_share()),
+        }
+    }
+}
+
+/// `train_results.json`, `eval_results.json` and `all_results.json`.
+#[derive(Default)]
+struct Results {
+    all: Map<String, Value>,
+}
+
+impl Results {
+    /// Prints the metrics of a split as Python's `log_metrics` and writes them as its `save_metrics`.
+    fn save(&mut self, folder: &Path, split: &str, metrics: &LogRecord) -> Result<()> {
+        writeln!(io::stdout(), "{}", console::metrics_table(split, metrics))?;
+        let Value::Object(metrics) = serde_json::to_value(metrics)? else { return Ok(()) };
+        write_json(&folder.join(format!("{split}_results.json")), metrics.clone())?;
+        self.all.extend(metrics);
+        write_json(&folder.join("all_results.json"), self.all.clone())
+    }
+}
+
+/// Sorted keys, four spaces, as Python writes its results.
+fn write_json(path: &Path, mut object: Map<String, Value>) -> Result<()> {
+    object.sort_keys();
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    serde::Serialize::serialize(&object, &mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
+    text.push(b'\n');
+    std::fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// Training and evaluation with everything they share.
+struct Session<'a> {
+    args: &'a Arguments,
+    output: OutputDir,
+    device: Device,
+    data: Data,
+    files: ModelFiles,
+    model: AutoModel,
+    /// The checkpoint to go on from.
+    saved: Option<Saved>,
+    state: TrainerState,
+    callbacks: Callbacks,
+}
+
+impl<'a> Session<'a> {
+    fn new(
+        args: &'a Arguments,
+        source: &ModelSource,
+        vocab_in_checkpoint: usize,
+        data: Data,
+        mut output: OutputDir,
+        device: Device,
+    ) -> Result<Self> {
+        let dtype = setup::dtype(args, source)?;
+        let training_device = device.clone().autodiff();
+        let saved = output.take_checkpoint();
+        let model = match &saved {
+            None => setup::model(args, source, vocab_in_checkpoint, dtype, &training_device)?,
+            Some(saved) => {
+                tracing::info!("resuming from {} (step {})", saved.folder.display(), saved.state.global_step);
+                let config = &source.config;
+                let loaded = load::load(&saved.folder, config, config.vocab_size(), args.training.seed, &training_device)
+                    .with_context(|| format!("resuming from {}", saved.folder.display()))?;
+                loaded.model
+            }
+        };
+        let files = ModelFiles {
+            config: source.config.clone(),
+            generation_config: crate::generation::generation_config(source)?,
+            tokenizer: Arc::clone(&data.tokenizer),
+            arguments: serde_json::to_string_pretty(&args.to_json())? + "\n",
+            dtype,
+        };
+        let callbacks = Callbacks::default();
+        let state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
+        Ok(Self { args, output, device, data, files, model, saved, state, callbacks })
+    }
+
+    fn eval_collator(&self) -> Result<Arc<dyn Collator>> {
+        setup::collator(self.args, &self.data.tokenizer, self.data.padding, Split::Eval)
+    }
+
+    fn evaluation(&self) -> Result<Evaluation> {
+        Ok(Evaluation {
+            loader: setup::eval_loader(self.args, self.data.validation.clone(), self.eval_collator()?)?,
+            task: self.args.task,
+            loss_only: self.args.training.prediction_loss_only,
+            device: self.device.clone(),
+        })
+    }
+
+    /// The training examples from where the run stands, and what identifies them.
+    fn train_data(&self) -> Result<(TrainData, String)> {
+        let collator = setup::collator(self.args, &self.data.tokenizer, self.data.padding, Split::Train)?;
+        let options = setup::train_options(self.args);
+        Ok(match &self.data.train {
+            Train::Stored(store) => {
+                let key = format!("{} {}", store.key(), store.len());
+                (TrainData::Stored(Loader::new(store.clone(), collator, options)?), key)
+            }
+            Train::Streamed => {
+                let position = self.saved.as_ref().and_then(|saved| saved.run_state.stream_position.clone());
+                let (stream, _): (ExampleStream, _) =
+                    prepare_stream(&self.data.config, &self.data.tokenizer, position.unwrap_or_default())?;
+                let key = format!(
+                    "stream {} {} {:?} {} {}",
+                    self.data.tokenizer.fingerprint(),
+                    self.data.config.length,
+                    self.data.config.train_files,
+                    self.data.config.line_by_line,
+                    self.data.config.group_batch_size
+                );
+                let data = TrainData::Streamed {
+                    stream: Some(stream),
+                    collator,
+                    batch_size: options.batch_size,
+                    drop_last: options.drop_last,
+                };
+                (data, key)
+            }
+            Train::None => anyhow::bail!("--do_train needs a --train_file"),
+        })
+    }
+
+    /// Trains; the signal that ended it, if one did.
+    fn train(&mut self, results: &mut Results) -> Result<Option<i32>> {
+        let args = self.args;
+        let (data, data_key) = self.train_data()?;
+        let plan = training_plan(args, &data, data_key)?;
+        let report = self.add_callbacks(&plan, &data)?;
+        let mut trainer = self.trainer(&plan)?;
+        if let Some(saved) = &self.saved {
+            check_unchanged(args, &plan, saved)?;
+            trainer.resume(saved)?;
+        }
+        self.check_disk(&plan, &trainer)?;
+        let samples = match args.task {
+            Task::Clm => None,
+            Task::Mlm | Task::Plm => Some(Samples::new(&self.evaluation()?.loader, args.task)?),
+        };
+        if let Some(samples) = &samples {
+            let before = samples.fill_in(&trainer.model.valid(), &self.data.tokenizer, &self.device)?;
+            let prompts = samples.prompts(&self.data.tokenizer);
+            let rows = prompts.into_iter().zip(before).map(|(prompt, before)| SampleRow { prompt, before, after: None });
+            lock(&report).samples = rows.collect();
+        }
+        self.announce(&plan, &trainer)?;
+
+        let first_step = trainer.state.global_step;
+        let Finished { model, state, mut callbacks, metrics, signal } = trainer.train(data, &StopSignal::listen()?)?;
+        (self.model, self.state) = (model, state);
+        if let Some(signal) = signal {
+            let folder = checkpoint::folder_of(self.output.path(), self.state.global_step);
+            tracing::warn!(
+                "{} received: stopped after step {} and saved {}; the same command goes on from there",
+                crate::stop::name(signal),
+                self.state.global_step,
+                folder.display()
+            );
+            return Ok(Some(signal));
+        }
+        if let Some(samples) = &samples {
+            let after = samples.fill_in(&self.model.valid(), &self.data.tokenizer, &self.device)?;
+            for (row, after) in lock(&report).samples.iter_mut().zip(after) {
+                row.after = Some(after);
+            }
+        }
+        callbacks.on_train_end(&self.state, &Outcome::Finished);
+        self.callbacks = callbacks;
+        self.files.write(self.output.path(), &lm_models::params::snapshot(&self.model))?;
+        self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
+        if self.state.global_step == first_step {
+            tracing::info!("nothing left to train: the checkpoint is at step {first_step} already");
+        }
+        let mut metrics = metrics;
+        if let Train::Stored(store) = &self.data.train {
+            metrics.set("train_samples", store.len() as u64);
+        }
+        self.add_epoch(&mut metrics);
+        results.save(self.output.path(), "train", &metrics)?;
+        Ok(None)
+    }
+
+    fn add_epoch(&self, metrics: &mut LogRecord) {
+        if let Some(epoch) = self.state.epoch {
+            metrics.set("epoch", epoch);
+        }
+    }
+
+    fn evaluate(&mut self, results: &mut Results) -> Result<()> {
+        tracing::info!("evaluating on {} examples", self.data.validation.len());
+        let evaluation = self.evaluation()?;
+        if !self.args.training.do_train {
+            self.callbacks.add(Console::new(self.args.training.disable_tqdm.unwrap_or(false)));
+        }
+        let mut metrics = evaluation.run(&self.model.valid(), &mut self.callbacks)?;
+        if self.args.training.do_train {
+            let record = self.state.log(metrics.clone());
+            self.callbacks.on_log(&self.state, &record);
+            self.callbacks.on_evaluate(&self.state, &record);
+            self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
+        }
+        metrics.set("eval_samples", self.data.validation.len() as u64);
+        self.add_epoch(&mut metrics);
+        results.save(self.output.path(), "eval", &metrics)
+    }
+
+    fn trainer(&mut self, plan: &Plan) -> Result<Trainer> {
+        let training = &self.args.training;
+        let kind = OptimizerKind::from_name(&plan.optimizer)?;
+        let hyper = Hyperparameters {
+            adam_beta1: training.adam_beta1,
+            adam_beta2: training.adam_beta2,
+            adam_epsilon: training.adam_epsilon,
+            weight_decay: training.weight_decay,
+        };
+        let warmup = schedule::warmup_steps(training.warmup_steps, training.warmup_ratio, plan.max_steps);
+        let kwargs = training.lr_scheduler_kwargs.as_ref().map(|kwargs| kwargs.0.clone()).unwrap_or_default();
+        let schedule = Schedule::new(training.lr_scheduler_type, training.learning_rate, warmup, plan.max_steps, &kwargs)?;
+        for name in schedule.unused_kwargs() {
+            tracing::warn!("--lr_scheduler_kwargs: {} has no use for `{name}`, as in Python", schedule.kind());
+        }
+        if schedule.follows_metric() && plan.evaluation.0 == crate::args::IntervalStrategy::No {
+            anyhow::bail!("--lr_scheduler_type reduce_lr_on_plateau needs evaluations: give --eval_strategy steps or epoch");
+        }
+        let state = TrainerState {
+            max_steps: plan.max_steps,
+            num_train_epochs: plan.lengths.steps_per_epoch().map_or(1, |steps| plan.max_steps.div_ceil(steps)),
+            logging_steps: plan.logging.1,
+            eval_steps: plan.evaluation.1,
+            save_steps: plan.saving.1,
+            train_batch_size: Some(training.per_device_train_batch_size as u64),
+            epoch: Some(0.0),
+            ..TrainerState::default()
+        };
+        let parts = Parts {
+            model: self.model.clone(),
+            optimizer: Optimizer::new(kind, hyper),
+            optimizer_kind: kind,
+            schedule,
+            evaluation: (plan.evaluation.0 != crate::args::IntervalStrategy::No || plan.eval_on_start)
+                .then(|| self.evaluation())
+                .transpose()?,
+            callbacks: std::mem::take(&mut self.callbacks),
+            writer: Writer::new(self.output.path(), self.files.clone(), training.checkpoint_limit()),
+            output_dir: self.output.path().to_owned(),
+            device: self.device.clone().autodiff(),
+            early_stopping: self
+                .args
+                .beyond
+                .early_stopping_patience
+                .map(|patience| EarlyStopping::new(patience, self.args.beyond.early_stopping_threshold)),
+            state,
+        };
+        Ok(Trainer::new(parts, plan.clone()))
+    }
+
+    fn add_callbacks(&mut self, plan: &Plan, data: &TrainData) -> Result<Arc<Mutex<RunFacts>>> {
+        let (args, folder) = (self.args, self.output.path());
+        self.callbacks.add(Console::new(args.training.disable_tqdm.unwrap_or(false)));
+        self.callbacks.add(LogFile::new(folder));
+        if args.training.writes_tensorboard() {
+            let logging_dir = args.training.logging_dir.clone().unwrap_or_else(|| default_logging_dir(folder));
+            let texts = vec![
+                ("args".to_owned(), self.files.arguments.clone()),
+                ("model_config".to_owned(), self.files.config.to_json()),
+            ];
+            self.callbacks.add(TensorBoard::new(logging_dir, texts));
+        }
+        let report = Report::new(folder, self.run_facts(plan, data)?);
+        let facts = report.facts();
+        self.callbacks.add(report);
+        Ok(facts)
+    }
+
+    fn run_facts(&self, plan: &Plan, data: &TrainData) -> Result<RunFacts> {
+        let parameters: usize = lm_models::params::list(&self.model).iter().map(|info| info.len()).sum();
+        let family = self.files.config.family();
+        let mut splits = Vec::new();
+        if let (Train::Stored(store), TrainData::Stored(loader)) = (&self.data.train, data) {
+            splits.push(self.data.split_facts("train", store, Some(loader)));
+        }
+        let validation = self.evaluation()?.loader;
+        splits.push(self.data.split_facts("validation", &self.data.validation, Some(&validation)));
+        let defaults = Arguments::defaults(self.args.task).to_json();
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let arguments = self.args.to_json().as_object().cloned().unwrap_or_default();
+        Ok(RunFacts {
+            title: self.output.path().display().to_string(),
+            task: format!("{} model", family.task.noun()),
+            command: std::env::args().collect::<Vec<_>>().join(" "),
+            model: vec![
+                ("architecture".into(), family.class.into()),
+                ("parameters".into(), parameters.to_string()),
+                ("started from".into(), self.args.model.model_name_or_path.clone().unwrap_or_else(|| "scratch".into())),
+                ("device".into(), self.args.beyond.device.clone()),
+                ("dtype".into(), self.files.dtype.name().into()),
+                ("steps".into(), plan.max_steps.to_string()),
+            ],
+            arguments: arguments
+                .iter()
+                .map(|(name, value)| Argument {
+                    name: name.clone(),
+                    value: text(value),
+                    default: defaults.get(name).map(text).unwrap_or_default(),
+                })
+                .collect(),
+            data: splits,
+            samples: Vec::new(),
+            mask_token: self.data.tokenizer.special().mask.and_then(|id| self.data.tokenizer.token(id)),
+        })
+    }
+
+    fn check_disk(&self, plan: &Plan, trainer: &Trainer) -> Result<()> {
+        let left = plan.max_steps.saturating_sub(trainer.state.global_step);
+        let per = |steps: u64| if steps == 0 { 0 } else { left.div_ceil(steps) };
+        let saves = match plan.saving.0 {
+            SaveStrategy::No => 0,
+            SaveStrategy::Steps => per(plan.saving.1).max(1),
+            SaveStrategy::Epoch => per(plan.lengths.steps_per_epoch().unwrap_or(plan.max_steps)),
+            SaveStrategy::Best => per(plan.evaluation.1),
+        };
+        let limit = self.args.training.checkpoint_limit().map(|limit| limit as u64);
+        let disk = CheckpointPlan {
+            size: trainer.checkpoint_size(),
+            saves,
+            limit: limit.map(|limit| limit + u64::from(plan.load_best_model_at_end)),
+            existing: checkpoint::list(self.output.path())?.len() as u64,
+        };
+        match disk.check(self.output.path()) {
+            Err(error) if plan.ignore_disk_check => tracing::warn!("{error}"),
+            result => result?,
+        }
+        Ok(())
+    }
+
+    /// What Python prints when training starts.
+    fn announce(&self, plan: &Plan, trainer: &Trainer) -> Result<()> {
+        let training = &self.args.training;
+        let parameters = trainer.checkpoint_size().parameters;
+        let examples = match &self.data.train {
+            Train::Stored(store) => store.len().to_string(),
+            Train::None | Train::Streamed => "streamed".to_owned(),
+        };
+        tracing::info!(
+            "training {} ({parameters} parameters) on {}: {examples} examples, {} per batch, {} batches per step, {} steps, {} epochs",
+            self.files.config.family().class,
+            self.args.beyond.device,
+            training.per_device_train_batch_size,
+            training.gradient_accumulation_steps,
+            plan.max_steps,
+            trainer.state.num_train_epochs
+        );
+        Ok(())
+    }
+
+    /// The files that describe the whole, and where to look next.
+    fn finish(&self, _results: &Results) -> Result<()> {
+        if !self.args.training.do_train {
+            return Ok(());
+        }
+        let folder = self.output.path();
+        let card = self.model_card().to_markdown(&self.state.log_history);
+        let path = folder.join("README.md");
+        std::fs::write(&path, card).with_context(|| format!("{}: cannot be written", path.display()))?;
+        let class = self.files.config.family().class;
+        writeln!(
+            io::stdout(),
+            "\nSaved to {folder}\n  look at it:       {folder}/report.html\n  use it in Python: {class}.from_pretrained(\"{folder}\")\n  train it further: {} --model_name_or_path {folder} --train_file YOUR.txt --do_train --do_eval --output_dir results/next",
+            self.args.task.binary(),
+            folder = folder.display()
+        )?;
+        Ok(())
+    }
+
+    fn model_card(&self) -> ModelCard {
+        let training = &self.args.training;
+        let name = self.output.path().file_name().map(|name| name.to_string_lossy().into_owned());
+        ModelCard {
+            model_name: name.unwrap_or_else(|| "model".into()),
+            finetuned_from: self.args.model.model_name_or_path.clone(),
+            task: match self.args.task {
+                Task::Mlm => "fill-mask".into(),
+                Task::Clm | Task::Plm => "text-generation".into(),
+            },
+            dataset: None,
+            dataset_config: None,
+            hyperparameters: CardHyperparameters {
+                learning_rate: training.learning_rate,
+                train_batch_size: training.per_device_train_batch_size as u64,
+                eval_batch_size: training.per_device_eval_batch_size as u64,
+                seed: training.seed,
+                gradient_accumulation_steps: training.gradient_accumulation_steps as u64,
+                optim: training.optim.to_string(),
+                optim_args: training.optim_args.clone(),
+                adam_beta1: training.adam_beta1,
+                adam_beta2: training.adam_beta2,
+                adam_epsilon: training.adam_epsilon,
+                lr_scheduler_type: training.lr_scheduler_type.to_string(),
+                warmup_ratio: training.warmup_ratio,
+                warmup_steps: training.warmup_steps,
+                max_steps: training.fixed_steps(),
+                num_train_epochs: training.num_train_epochs,
+                mixed_precision: false,
+                label_smoothing_factor: training.label_smoothing_factor,
+            },
+            framework_versions: vec![
+                (self.args.task.binary().to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+                ("Burn".to_owned(), "0.22.1".to_owned()),
+            ],
+        }
+    }
+}
+
+/// The facts are plain values that no panic leaves half-written.
+fn lock(facts: &Mutex<RunFacts>) -> std::sync::MutexGuard<'_, RunFacts> {
+    facts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Steps and epochs as Python's `set_initial_training_values` counts them, and when things happen.
+pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Result<Plan> {
+    let training = &args.training;
+    let lengths = Lengths {
+        batches_per_epoch: data.batches_per_epoch(),
+        accumulate: training.gradient_accumulation_steps as u64,
+    };
+    let max_steps = match (training.fixed_steps(), lengths.steps_per_epoch()) {
+        (Some(steps), _) => steps,
+        (None, Some(per_epoch)) => (training.num_train_epochs * per_epoch as f64).ceil() as u64,
+        (None, None) => anyhow::bail!("--streaming needs --max_steps: a stream has no length that epochs could be counted in"),
+    };
+    ensure!(max_steps > 0, "--num_train_epochs {} makes no step", training.num_train_epochs);
+    let steps = |steps: Steps| steps_of(steps.0, max_steps);
+    let fingerprint = Fingerprint {
+        data: data_key,
+        per_device_train_batch_size: training.per_device_train_batch_size,
+        gradient_accumulation_steps: training.gradient_accumulation_steps,
+        data_seed: training.order_seed(),
+        seed: training.seed,
+        order: format!("{}/{}", training.group_by_length, training.dataloader_drop_last),
+    };
+    let metric = training.metric_for_best_model.as_ref().map(|name| {
+        let name = if name.starts_with("eval_") || name == LogRecord::PERPLEXITY { name.clone() } else { format!("eval_{name}") };
+        (name, training.greater_is_better.unwrap_or(false))
+    });
+    let optimizer = if training.optim == OptimizerNames::AdamwTorchFused { OptimizerNames::AdamwTorch } else { training.optim };
+    Ok(Plan {
+        task: args.task,
+        max_steps,
+        lengths,
+        logging: (training.logging_strategy, steps(training.logging_steps)),
+        log_first_step: training.logging_first_step,
+        evaluation: (training.eval_strategy, steps(training.eval_steps.unwrap_or(training.logging_steps))),
+        eval_delay: training.eval_delay.0,
+        eval_on_start: training.eval_on_start,
+        saving: (training.save_strategy, steps(training.save_steps)),
+        save_only_model: training.save_only_model,
+        load_best_model_at_end: training.load_best_model_at_end,
+        best: metric,
+        prefetch: training.dataloader_prefetch_factor.unwrap_or(2) * training.dataloader_num_workers.max(1),
+        count_tokens: training.include_num_input_tokens_seen,
+        step: StepOptions {
+            learning_rate: 0.0,
+            max_grad_norm: training.max_grad_norm,
+            label_smoothing: training.label_smoothing_factor,
+            neftune_noise_alpha: training.neftune_noise_alpha,
+            seed: training.seed,
+            first_micro_batch: 0,
+        },
+        fingerprint,
+        optimizer: optimizer.to_string(),
+        ignore_disk_check: args.beyond.ignore_disk_check,
+    })
+}
+
+/// A resumed run must be the unbroken one, or be told that it need not be.
+fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
+    let run = &saved.run_state;
+    let folder = saved.folder.display();
+    ensure!(
+        run.optimizer == plan.optimizer,
+        "{folder} was trained with --optim {}, not {}: its moments are of no use to another optimizer",
+        run.optimizer,
+        plan.optimizer
+    );
+    if let Some(difference) = plan.fingerprint.difference(&run.fingerprint) {
+        ensure!(
+            args.beyond.allow_changes_on_resume,
+            "{folder} can't be continued as the same run: {difference}; give the old values, go on regardless with --allow_changes_on_resume, or start anew with --overwrite_output_dir"
+        );
+        tracing::warn!("resuming although {difference}: the run is not what it would have been unbroken");
+    }
+    if run.schedule.base_lr != args.training.learning_rate {
+        tracing::warn!(
+            "--learning_rate {} has no effect on a resumed run, as in Python: the checkpoint's {} goes on",
+            args.training.learning_rate,
+            run.schedule.base_lr
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! From arguments to a tokenizer, a configuration, a model and data sets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail, ensure};
+use burn::tensor::Device;
+use lm_data::collate::{ClmCollator, Collator, MlmCollator, MlmOptions, PadTo, Padding, PlmCollator, PlmOptions, Split};
+use lm_data::tokenizer::{LmTokenizer, TrainKind};
+use lm_data::{DataConfig, Loader, LoaderOptions, Order};
+use lm_models::hub::{self, Files, HubOptions};
+use lm_models::weights::FloatDtype;
+use lm_models::{AutoModel, ModelConfig, Task, load};
+
+use crate::args::{Arguments, Dtype};
+
+/// Python's cap on a length that nobody asked for.
+const DEFAULT_LENGTH: usize = 1024;
+
+fn hub_options(args: &Arguments) -> HubOptions {
+    HubOptions {
+        revision: Some(args.model.model_revision.clone()),
+        token: args.model.token.clone(),
+        cache_dir: args.model.cache_dir.clone(),
+    }
+}
+
+/// A model's configuration, and where its weights and its tokenizer are.
+pub struct ModelSource {
+    /// config.json, or an architecture's defaults with the overrides.
+    pub config: ModelConfig,
+    /// The checkpoint; none for a new model.
+    pub weights: Option<PathBuf>,
+}
+
+/// Finds the configuration that the arguments name (`--config_name`, `--model_name_or_path` or `--model_type`).
+pub fn model_source(args: &Arguments) -> Result<ModelSource> {
+    let model = &args.model;
+    let resolve = |name: &str, files| hub::resolve(name, files, &hub_options(args));
+    let weights = match &model.model_name_or_path {
+        Some(name) => Some(resolve(name, Files::Model).context("--model_name_or_path")?),
+        None => None,
+    };
+    let mut config = match (&model.config_name, &weights, &model.model_type) {
+        (Some(name), _, _) => {
+            let path = Path::new(name);
+            let path = if path.is_file() { path.to_owned() } else { resolve(name, Files::Config).context("--config_name")? };
+            ModelConfig::from_path(&path)?
+        }
+        (None, Some(folder), _) => ModelConfig::from_path(folder)?,
+        (None, None, Some(model_type)) => ModelConfig::from_model_type(model_type).context("--model_type")?,
+        (None, None, None) if args.task == Task::Plm => ModelConfig::from_model_type("xlnet")?,
+        (None, None, None) => bail!("no model: give --model_name_or_path, --config_name or --model_type"),
+    };
+    config.expect_task(args.task)?;
+    if let Some(overrides) = &model.config_overrides {
+        config.apply_overrides(overrides)?;
+    }
+    Ok(ModelSource { config, weights })
+}
+
+/// Loads the tokenizer that the arguments name, or trains one on the training text.
+pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, data: &DataConfig) -> Result<LmTokenizer> {
+    if let Some(size) = args.beyond.train_tokenizer {
+        let model_type = source.map_or("bert", |source| source.config.model_type());
+        let kind = TrainKind::for_model_type(model_type)
+            .with_context(|| format!("--train_tokenizer: no kind of tokenizer is known for `{model_type}`; give --tokenizer_name"))?;
+        tracing::info!("training a tokenizer with {size} entries on {}", data.train_files.join(", "));
+        let limit = source.and_then(|source| source.config.max_positions()).or(data.length.into());
+        let lines = data.train_rows()?;
+        return Ok(LmTokenizer::train::<anyhow::Error>(kind, size, limit, lines.map(|line| Ok(line?)))?);
+    }
+    let (flag, name) = match (&args.model.tokenizer_name, &args.model.model_name_or_path) {
+        (Some(name), _) => ("--tokenizer_name", name),
+        (None, Some(name)) => ("--model_name_or_path", name),
+        (None, None) => bail!("no tokenizer: give --tokenizer_name or --train_tokenizer"),
+    };
+    let folder = hub::resolve(name, Files::Tokenizer, &hub_options(args)).context(flag)?;
+    LmTokenizer::from_folder(&folder).context(flag)
+}
+
+/// Makes configuration and tokenizer fit: a larger vocabulary enlarges the embeddings, a new model with a new tokenizer
+/// takes that tokenizer's size and special tokens. Returns the rows that the checkpoint's embeddings have.
+pub fn fit_vocabulary(source: &mut ModelSource, tokenizer: &LmTokenizer, args: &Arguments) -> Result<usize> {
+    let config = &mut source.config;
+    let rows = config.vocab_size();
+    if args.beyond.train_tokenizer.is_some() {
+        config.set("vocab_size", tokenizer.len());
+        let special = tokenizer.special();
+        // A tokenizer without one of them, as GPT-2's without padding, leaves the model without it too.
+        for (key, id) in [("pad_token_id", special.pad), ("bos_token_id", special.bos), ("eos_token_id", special.eos)] {
+            if config.get(key).is_some_and(|value| !value.is_null()) {
+                config.set(key, id);
+            }
+        }
+        return Ok(tokenizer.len());
+    }
+    if tokenizer.len() > rows {
+        tracing::info!("the tokenizer has {} entries, the model {rows}: the embeddings are enlarged", tokenizer.len());
+        config.set("vocab_size", tokenizer.len());
+    }
+    ensure!(
+        (tokenizer.max_id() as usize) < config.vocab_size(),
+        "the tokenizer has ids up to {} but only {} entries, and the model {} embeddings: the tokenizer does not belong to this model, or its files have holes; give the right --tokenizer_name",
+        tokenizer.max_id(),
+        tokenizer.len(),
+        config.vocab_size()
+    );
+    Ok(rows)
+}
+
+/// The length of an example: what the command line asks for, within what tokenizer and model can do (the rules of the
+/// scripts for `--max_seq_length` and `--block_size`).
+pub fn sequence_length(args: &Arguments, tokenizer: &LmTokenizer, config: Option<&ModelConfig>) -> Result<usize> {
+    let flag = if args.task == Task::Clm { "--block_size" } else { "--max_seq_length" };
+    let positions = config.and_then(ModelConfig::max_positions);
+    let limit = tokenizer.model_max_length();
+    let length = match args.data.sequence_length(args.task) {
+        Some(asked) => {
+            let explicit = args.task != Task::Plm || asked != 512;
+            if asked > limit {
+                tracing::warn!("{flag} {asked} is longer than the tokenizer allows ({limit}): using {limit}");
+            }
+            let length = asked.min(limit);
+            if let Some(positions) = positions.filter(|&positions| length > positions) {
+                ensure!(!explicit, "{flag} {asked}: the model has {positions} positions; give at most {flag} {positions}");
+            }
+            length
+        }
+        None => {
+            if limit > DEFAULT_LENGTH {
+                tracing::warn!(
+                    "the tokenizer allows {} tokens: using {DEFAULT_LENGTH}, which {flag} can change",
+                    if limit > usize::MAX / 2 { "any number of".to_owned() } else { limit.to_string() }
+                );
+            }
+            let length = limit.min(DEFAULT_LENGTH);
+            if let Some(positions) = positions.filter(|&positions| length > positions) {
+                tracing::warn!("the model has {positions} positions: using {flag} {positions}");
+            }
+            length
+        }
+    };
+    let length = positions.map_or(length, |positions| length.min(positions));
+    let special = tokenizer.num_special_tokens_to_add();
+    ensure!(
+        length > special,
+        "{flag} {length}: the tokenizer adds {special} special tokens to every text, which leaves no room for any; give at least {}",
+        special + 1
+    );
+    Ok(length)
+}
+
+/// What decides the examples. `length` may be filled in when the tokenizer is known.
+pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
+    let data = &args.data;
+    let files = |files: &Option<crate::args::Files>| files.as_ref().map(|files| files.0.clone()).unwrap_or_default();
+    DataConfig {
+        train_files: files(&data.train_file),
+        validation_files: files(&data.validation_file),
+        text_column: args.beyond.text_column.clone(),
+        validation_split_percentage: data.validation_split_percentage.unwrap_or(5) as u32,
+        length,
+        line_by_line: data.line_by_line,
+        keep_linebreaks: args.task == Task::Clm && data.keep_linebreaks,
+        group_batch_size: args.beyond.group_batch_size,
+        max_train_samples: data.max_train_samples,
+        max_eval_samples: data.max_eval_samples,
+        workers: data.preprocessing_num_workers,
+        cache_dir: args.beyond.data_cache_dir.clone().unwrap_or_else(|| default_cache_dir(&args.training.output_dir)),
+        overwrite_cache: data.overwrite_cache,
+    }
+}
+
+/// `$XDG_CACHE_HOME/run_lm/examples`, by default under `~/.cache`.
+fn default_cache_dir(output_dir: &Path) -> PathBuf {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    base.map_or_else(|| output_dir.join("cache"), |base| base.join("run_lm").join("examples"))
+}
+
+/// How batches of a task are padded.
+pub fn padding(args: &Arguments, tokenizer: &LmTokenizer, length: usize) -> Padding {
+    let to = if args.data.line_by_line && args.data.pad_to_max_length { PadTo::Length(length) } else { PadTo::Longest };
+    Padding::new(tokenizer, to)
+}
+
+/// The collator of a task.
+pub fn collator(args: &Arguments, tokenizer: &LmTokenizer, padding: Padding, split: Split) -> Result<Arc<dyn Collator>> {
+    let (data, seed) = (&args.data, args.training.seed);
+    Ok(match args.task {
+        Task::Mlm => {
+            let options =
+                MlmOptions { mlm_probability: data.mlm_probability, whole_word_mask: args.beyond.whole_word_mask };
+            Arc::new(MlmCollator::new(tokenizer, options, padding, seed, split)?)
+        }
+        Task::Clm => Arc::new(ClmCollator::new(padding)),
+        Task::Plm => {
+            let options =
+                PlmOptions { plm_probability: data.plm_probability, max_span_length: data.max_span_length };
+            Arc::new(PlmCollator::new(tokenizer, options, padding, seed, split)?)
+        }
+    })
+}
+
+/// The order in which training walks its examples.
+pub fn train_options(args: &Arguments) -> LoaderOptions {
+    let training = &args.training;
+    LoaderOptions {
+        batch_size: training.per_device_train_batch_size,
+        order: if training.group_by_length { Order::GroupedByLength } else { Order::Shuffled },
+        drop_last: training.dataloader_drop_last,
+        seed: training.order_seed(),
+    }
+}
+
+/// The validation set, in order.
+pub fn eval_loader(args: &Arguments, store: lm_data::example::ExampleStore, collator: Arc<dyn Collator>) -> Result<Loader> {
+    let options = LoaderOptions {
+        batch_size: args.training.per_device_eval_batch_size,
+        order: Order::Sequential,
+        drop_last: args.training.dataloader_drop_last,
+        seed: args.training.seed,
+    };
+    Ok(Loader::new(store, collator, options)?)
+}
+
+/// A model's type on disk, and the rounding its weights take when they are loaded (`--dtype`).
+pub fn dtype(args: &Arguments, source: &ModelSource) -> Result<FloatDtype> {
+    let named = |name: &str| {
+        FloatDtype::from_name(name).with_context(|| format!("config.json: dtype `{name}` is not supported; give --dtype float32"))
+    };
+    match args.model.dtype {
+        None | Some(Dtype::Float32) => Ok(FloatDtype::F32),
+        Some(Dtype::Bfloat16) => Ok(FloatDtype::BF16),
+        Some(Dtype::Float16) => Ok(FloatDtype::F16),
+        Some(Dtype::Auto) => {
+            source.config.get("dtype").and_then(|dtype| dtype.as_str()).map_or(Ok(FloatDtype::F32), named)
+        }
+    }
+}
+
+/// The model: from its checkpoint, with a word on what was missing there, or new.
+pub fn model(
+    args: &Arguments,
+    source: &ModelSource,
+    vocab_in_checkpoint: usize,
+    dtype: FloatDtype,
+    device: &Device,
+) -> Result<AutoModel> {
+    let seed = args.training.seed;
+    let model = match &source.weights {
+        None => AutoModel::from_config(&source.config, seed, device)?,
+        Some(folder) => {
+            let loaded = load::load(folder, &source.config, vocab_in_checkpoint, seed, device)?;
+            let name = args.model.model_name_or_path.as_deref().unwrap_or_default();
+            let messages =
+                [loaded.report.renamed_message(), loaded.report.unexpected_message(name), loaded.report.missing_message(name)];
+            messages.into_iter().flatten().for_each(|message| tracing::warn!("{message}"));
+            loaded.model
+        }
+    };
+    Ok(load::round_to(model, dtype))
+}

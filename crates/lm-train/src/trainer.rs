@@ -1,0 +1,469 @@
+//! The training loop: load, step, log, evaluate, save, the detail one call away.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use burn::module::Module;
+use burn::tensor::Device;
+use lm_data::Batch;
+use lm_models::{AutoModel, Task, load, params};
+
+use crate::args::{IntervalStrategy, SaveStrategy, TokenCount};
+use crate::batches::{Batches, Lengths, TrainData, to_inputs};
+use crate::callbacks::{Callbacks, EarlyStopping, LogRecord, Outcome, StepInfo, TrainerState, speed_metrics};
+use crate::checkpoint::{self, Fingerprint, Pending, RUN_STATE_VERSION, RunState, Saved, Writer};
+use crate::disk::{self, CheckpointSize};
+use crate::evaluate::Evaluation;
+use crate::memory;
+use crate::optimizer::{Optimizer, OptimizerKind};
+use crate::schedule::Schedule;
+use crate::step::{StepOptions, StepOutcome, step};
+use crate::stop::{self, StopSignal};
+
+/// When things happen, in optimizer steps, and what is counted.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What is predicted.
+    pub task: Task,
+    /// Steps of the whole run.
+    pub max_steps: u64,
+    /// How batches make steps and epochs.
+    pub lengths: Lengths,
+    /// `--logging_strategy` and `--logging_steps`
+    pub logging: (IntervalStrategy, u64),
+    /// `--logging_first_step`
+    pub log_first_step: bool,
+    /// `--eval_strategy` and `--eval_steps`
+    pub evaluation: (IntervalStrategy, u64),
+    /// `--eval_delay`: steps or epochs, as the strategy counts.
+    pub eval_delay: f64,
+    /// `--eval_on_start`
+    pub eval_on_start: bool,
+    /// `--save_strategy` and `--save_steps`
+    pub saving: (SaveStrategy, u64),
+    /// `--save_only_model`
+    pub save_only_model: bool,
+    /// `--load_best_model_at_end`
+    pub load_best_model_at_end: bool,
+    /// `--metric_for_best_model`, with its `eval_`, and `--greater_is_better`.
+    pub best: Option<(String, bool)>,
+    /// Batches made ahead.
+    pub prefetch: usize,
+    /// `--include_num_input_tokens_seen`
+    pub count_tokens: TokenCount,
+    /// Arithmetic of a step; rate and position are filled in for each.
+    pub step: StepOptions,
+    /// What must not change on resume.
+    pub fingerprint: Fingerprint,
+    /// `--optim`
+    pub optimizer: String,
+    /// `--ignore_disk_check`
+    pub ignore_disk_check: bool,
+}
+
+/// What is due after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Due {
+    log: bool,
+    evaluate: bool,
+    save: bool,
+}
+
+/// A run in progress.
+pub struct Trainer {
+    /// The model, with autodiff.
+    pub model: AutoModel,
+    /// How far the run is.
+    pub state: TrainerState,
+    /// Who is told.
+    pub callbacks: Callbacks,
+    /// The validation set, if evaluation is asked for during training.
+    pub evaluation: Option<Evaluation>,
+    plan: Plan,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    writer: Writer,
+    output_dir: PathBuf,
+    device: Device,
+    early_stopping: Option<EarlyStopping>,
+    flops_per_token: f64,
+    checkpoint_size: CheckpointSize,
+    total_loss: f64,
+    since_log: SinceLog,
+    stop_early: bool,
+}
+
+/// What a log record is made of. Loss and steps survive a resume; the rest is about this process.
+#[derive(Default)]
+struct SinceLog {
+    loss: f64,
+    steps: u64,
+    grad_norm: f64,
+    learning_rate: f64,
+    timed_steps: u64,
+    seconds: f64,
+    tokens: u64,
+    real_tokens: u64,
+}
+
+/// How a run went.
+pub struct Finished {
+    /// The model, the best one with `--load_best_model_at_end`.
+    pub model: AutoModel,
+    /// History and position.
+    pub state: TrainerState,
+    /// Who was told, to be told how the run ended.
+    pub callbacks: Callbacks,
+    /// Python's metrics of training.
+    pub metrics: LogRecord,
+    /// The signal that ended it, if one did.
+    pub signal: Option<i32>,
+}
+
+/// What a trainer is made of, besides its plan.
+pub struct Parts {
+    /// The model, with autodiff.
+    pub model: AutoModel,
+    /// The optimizer.
+    pub optimizer: Optimizer,
+    /// `--optim`
+    pub optimizer_kind: OptimizerKind,
+    /// The learning rate.
+    pub schedule: Schedule,
+    /// The validation set.
+    pub evaluation: Option<Evaluation>,
+    /// Who is told.
+    pub callbacks: Callbacks,
+    /// Who writes checkpoints.
+    pub writer: Writer,
+    /// `--output_dir`
+    pub output_dir: PathBuf,
+    /// Where to compute; with autodiff.
+    pub device: Device,
+    /// `--early_stopping_patience`
+    pub early_stopping: Option<EarlyStopping>,
+    /// A state with the run's constants filled in.
+    pub state: TrainerState,
+}
+
+impl Trainer {
+    /// A trainer before its first step.
+    pub fn new(parts: Parts, plan: Plan) -> Self {
+        let parameters = params::list(&parts.model);
+        let count = parameters.iter().map(|info| info.len() as u64).sum::<u64>();
+        let computed: usize = parameters.iter().filter(|info| !info.in_embedding).map(|info| info.len()).sum();
+        let state_bytes: u64 = parameters.iter().map(|info| parts.optimizer_kind.state_bytes(&info.shape)).sum();
+        let checkpoint_size = CheckpointSize {
+            parameters: count,
+            weight_bytes: parts.writer.files().dtype.bytes(),
+            optimizer_bytes: if plan.save_only_model { 0 } else { state_bytes.div_ceil(count.max(1)) },
+        };
+        Self {
+            model: parts.model,
+            state: parts.state,
+            callbacks: parts.callbacks,
+            evaluation: parts.evaluation,
+            optimizer: parts.optimizer,
+            schedule: parts.schedule,
+            writer: parts.writer,
+            output_dir: parts.output_dir,
+            device: parts.device,
+            early_stopping: parts.early_stopping,
+            // Python's estimate: forward and backward take six operations per parameter and token.
+            flops_per_token: 6.0 * computed as f64,
+            checkpoint_size,
+            total_loss: 0.0,
+            since_log: SinceLog::default(),
+            stop_early: false,
+            plan,
+        }
+    }
+
+    /// What one checkpoint takes on disk.
+    pub fn checkpoint_size(&self) -> CheckpointSize {
+        self.checkpoint_size
+    }
+
+    /// Goes on where a checkpoint stopped; the model has been loaded from it already.
+    pub fn resume(&mut self, saved: &Saved) -> Result<()> {
+        let run = &saved.run_state;
+        let history = TrainerState { max_steps: self.plan.max_steps, ..saved.state.clone() };
+        let fresh = std::mem::replace(&mut self.state, history);
+        self.state.num_train_epochs = fresh.num_train_epochs;
+        (self.state.logging_steps, self.state.eval_steps, self.state.save_steps) =
+            (fresh.logging_steps, fresh.eval_steps, fresh.save_steps);
+        self.schedule.resume(run.schedule.clone())?;
+        let parameters = params::list(&self.model);
+        self.optimizer.load(&parameters, &run.optimizer_steps, &saved.optimizer()?, &self.device.clone().inner())?;
+        self.total_loss = run.total_loss;
+        (self.since_log.loss, self.since_log.steps) = run.loss_since_log;
+        if let Some(stopping) = &mut self.early_stopping {
+            stopping.restore(&self.state.stateful_callbacks);
+        }
+        Ok(())
+    }
+
+    /// Trains to the last step, or until a signal, early stopping or an error ends it.
+    pub fn train(mut self, mut data: TrainData, stop: &StopSignal) -> Result<Finished> {
+        let begin = Instant::now();
+        let first_step = self.state.global_step;
+        self.callbacks.on_train_begin(&self.state);
+        let result = self.run(&mut data, stop);
+        let outcome = match &result {
+            Ok(None) => Outcome::Finished,
+            Ok(Some(signal)) => Outcome::Stopped(stop::name(*signal).to_owned()),
+            Err(error) => Outcome::Failed(format!("{error:#}")),
+        };
+        if outcome != Outcome::Finished {
+            self.callbacks.on_train_end(&self.state, &outcome);
+        }
+        let signal = result?;
+        if signal.is_none() && self.plan.load_best_model_at_end {
+            self.load_best()?;
+        }
+        let metrics = self.training_metrics(begin.elapsed(), first_step);
+        if signal.is_none() {
+            let record = self.state.log(metrics.clone());
+            self.callbacks.on_log(&self.state, &record);
+        }
+        Ok(Finished { model: self.model, state: self.state, callbacks: self.callbacks, metrics, signal })
+    }
+
+    /// The loop; the signal that ended it, if one did.
+    fn run(&mut self, data: &mut TrainData, stop: &StopSignal) -> Result<Option<i32>> {
+        if self.plan.eval_on_start && self.state.global_step == 0 {
+            self.evaluate()?;
+        }
+        let first_batch = self.plan.lengths.batches_before(self.state.global_step);
+        let mut batches = data.batches_from(first_batch, self.plan.prefetch)?;
+        while self.state.global_step < self.plan.max_steps && !self.stop_early {
+            let Some(micro_batches) = self.next_micro_batches(&mut batches)? else {
+                bail!("the stream ended after {} of {} steps", self.state.global_step, self.plan.max_steps);
+            };
+            self.step(&micro_batches)?;
+            let mut due = self.due();
+            if due.log {
+                self.log();
+            }
+            if due.evaluate {
+                let is_best = self.evaluate()?;
+                due.save |= self.plan.saving.0 == SaveStrategy::Best && is_best;
+            }
+            let signal = stop.received();
+            if due.save || signal.is_some() {
+                self.save(&batches)?;
+            }
+            if signal.is_some() {
+                self.finish_save()?;
+                return Ok(signal);
+            }
+        }
+        self.finish_save()?;
+        Ok(None)
+    }
+
+    fn next_micro_batches(&mut self, batches: &mut Batches) -> Result<Option<Vec<Batch>>> {
+        (0..self.plan.lengths.batches_of(self.state.global_step)).map(|_| batches.next().transpose()).collect::<Result<_, _>>().context("reading the training data")
+    }
+
+    /// One optimizer step.
+    fn step(&mut self, micro_batches: &[Batch]) -> Result<()> {
+        let begin = Instant::now();
+        let index = self.state.global_step;
+        let options = StepOptions {
+            learning_rate: self.schedule.rate(index),
+            first_micro_batch: self.plan.lengths.batches_before(index),
+            ..self.plan.step
+        };
+        let inputs: Vec<_> = micro_batches
+            .iter()
+            .map(|batch| to_inputs(batch, self.plan.task, &self.device))
+            .collect::<Result<_, _>>()?;
+        let (model, outcome) = step(self.model.clone(), &mut self.optimizer, &inputs, &options);
+        let StepOutcome { loss, grad_norm } = outcome;
+        if !(loss.is_finite() && grad_norm.is_finite()) {
+            self.finish_save()?;
+            let kept = checkpoint::list(&self.output_dir)?;
+            let kept = kept.last().map_or("no checkpoint was saved yet".to_owned(), |(_, folder)| {
+                format!("the last checkpoint is {}", folder.display())
+            });
+            bail!(
+                "step {}: loss {loss}, gradient norm {grad_norm}: training has diverged and stops here; {kept}; \
+                 try a lower --learning_rate (it was {:e}), more --warmup_steps or a smaller --max_grad_norm",
+                index + 1,
+                options.learning_rate
+            );
+        }
+        self.model = model;
+        let tokens: u64 = micro_batches.iter().map(|batch| batch.input_ids.len() as u64).sum();
+        let real_tokens: u64 =
+            micro_batches.iter().flat_map(|batch| &batch.attention_mask).map(|&mask| u64::from(mask)).sum();
+        self.state.global_step += 1;
+        self.state.epoch = Some(self.plan.lengths.epoch(self.state.global_step, self.plan.max_steps));
+        self.state.total_flos += self.flops_per_token * tokens as f64;
+        self.state.num_input_tokens_seen += match self.plan.count_tokens {
+            TokenCount::No => 0,
+            TokenCount::All => tokens,
+            TokenCount::NonPadding => real_tokens,
+        };
+        self.total_loss += loss;
+        let since = &mut self.since_log;
+        since.loss += loss;
+        since.steps += 1;
+        (since.grad_norm, since.learning_rate) = (grad_norm, options.learning_rate);
+        since.timed_steps += 1;
+        since.seconds += begin.elapsed().as_secs_f64();
+        since.tokens += tokens;
+        since.real_tokens += real_tokens;
+        let info = StepInfo { loss: Some(loss), learning_rate: options.learning_rate, tokens: real_tokens };
+        self.callbacks.on_step_end(&self.state, &info);
+        Ok(())
+    }
+
+    /// Python's `DefaultFlowCallback`.
+    fn due(&self) -> Due {
+        let step = self.state.global_step;
+        let last = step >= self.plan.max_steps;
+        let epoch_ends = self.plan.lengths.steps_per_epoch().map_or(last, |steps| step.is_multiple_of(steps)) || last;
+        let every = |steps: u64| steps > 0 && step.is_multiple_of(steps);
+        let (logging, logging_steps) = self.plan.logging;
+        let (evaluation, eval_steps) = self.plan.evaluation;
+        let (saving, save_steps) = self.plan.saving;
+        Due {
+            log: match logging {
+                IntervalStrategy::No => false,
+                IntervalStrategy::Steps => every(logging_steps),
+                IntervalStrategy::Epoch => epoch_ends,
+            } || (step == 1 && self.plan.log_first_step),
+            evaluate: match evaluation {
+                IntervalStrategy::No => false,
+                IntervalStrategy::Steps => every(eval_steps) && self.plan.eval_delay <= step as f64,
+                IntervalStrategy::Epoch => epoch_ends && self.plan.eval_delay <= self.state.epoch.unwrap_or(0.0),
+            },
+            save: match saving {
+                SaveStrategy::No | SaveStrategy::Best => false,
+                SaveStrategy::Steps => every(save_steps) || last,
+                SaveStrategy::Epoch => epoch_ends,
+            },
+        }
+    }
+
+    fn log(&mut self) {
+        let since = std::mem::take(&mut self.since_log);
+        let mut record = LogRecord::new()
+            .with("loss", since.loss / since.steps.max(1) as f64)
+            .with("grad_norm", since.grad_norm)
+            .with("learning_rate", since.learning_rate);
+        if since.seconds > 0.0 {
+            record.set(LogRecord::TOKENS_PER_SECOND, since.real_tokens as f64 / since.seconds);
+            record.set("step_seconds", since.seconds / since.timed_steps as f64);
+            record.set("tokens", since.tokens as f64 / since.timed_steps as f64);
+            record.set("real_tokens", since.real_tokens as f64 / since.timed_steps as f64);
+        }
+        if let Some(bytes) = memory::resident() {
+            record.set(LogRecord::MEMORY, bytes);
+        }
+        if self.plan.count_tokens != TokenCount::No {
+            record.set("num_input_tokens_seen", self.state.num_input_tokens_seen);
+        }
+        let record = self.state.log(record);
+        self.callbacks.on_log(&self.state, &record);
+    }
+
+    /// Evaluates, and draws the consequences; whether the metric is the best so far.
+    fn evaluate(&mut self) -> Result<bool> {
+        let Some(evaluation) = &self.evaluation else { return Ok(false) };
+        let metrics = evaluation.run(&self.model.valid(), &mut self.callbacks)?;
+        let record = self.state.log(metrics);
+        self.callbacks.on_log(&self.state, &record);
+        self.callbacks.on_evaluate(&self.state, &record);
+        let Some((name, greater_is_better)) = &self.plan.best else { return Ok(false) };
+        let metric = record.get(name).with_context(|| {
+            let known: Vec<&str> = record.iter().map(|(name, _)| name).filter(|name| name.starts_with("eval_")).collect();
+            format!("--metric_for_best_model: an evaluation has no `{name}`, only {}", known.join(", "))
+        })?;
+        self.schedule.observe(metric);
+        if let Some(stopping) = &mut self.early_stopping {
+            self.stop_early = stopping.should_stop(metric, self.state.best_metric, *greater_is_better);
+            if self.stop_early {
+                tracing::info!("early stopping after step {}: {name} no longer improves", self.state.global_step);
+            }
+        }
+        Ok(self.state.update_best(metric, *greater_is_better))
+    }
+
+    /// Hands a checkpoint to the thread that writes it.
+    fn save(&mut self, batches: &Batches) -> Result<()> {
+        self.finish_save()?;
+        if !self.plan.ignore_disk_check {
+            disk::check_one(self.checkpoint_size, &self.output_dir)?;
+        }
+        let step = self.state.global_step;
+        if let Some(best_step) = self.state.best_global_step {
+            let folder = checkpoint::folder_of(&self.output_dir, best_step);
+            if best_step == step || folder.exists() {
+                self.state.best_model_checkpoint = Some(folder.display().to_string());
+            }
+        }
+        if let Some(stopping) = &self.early_stopping {
+            stopping.save(&mut self.state.stateful_callbacks);
+        }
+        let due = self.due();
+        self.state.set_control(step >= self.plan.max_steps || self.stop_early, due.evaluate, due.log);
+        let parameters = params::list(&self.model);
+        let run_state = RunState {
+            version: RUN_STATE_VERSION,
+            fingerprint: self.plan.fingerprint.clone(),
+            schedule: self.schedule.state(step),
+            optimizer: self.plan.optimizer.clone(),
+            optimizer_steps: self.optimizer.steps(),
+            batches: self.plan.lengths.batches_before(step),
+            stream_position: batches.stream_position.clone(),
+            total_loss: self.total_loss,
+            loss_since_log: (self.since_log.loss, self.since_log.steps),
+        };
+        let pending = Pending {
+            step,
+            parameters: params::snapshot(&self.model),
+            optimizer: (!self.plan.save_only_model).then(|| self.optimizer.state(&parameters)),
+            state: self.state.clone(),
+            run_state: (!self.plan.save_only_model).then_some(run_state),
+        };
+        let best = self.state.best_model_checkpoint.as_ref().map(PathBuf::from);
+        self.writer.start(pending, best)?;
+        Ok(())
+    }
+
+    /// Waits for the save that is under way and tells of it.
+    fn finish_save(&mut self) -> Result<()> {
+        if let Some(folder) = self.writer.finish()? {
+            self.callbacks.on_save(&self.state, &folder);
+        }
+        Ok(())
+    }
+
+    fn load_best(&mut self) -> Result<()> {
+        let Some(folder) = self.state.best_model_checkpoint.as_ref().map(PathBuf::from) else {
+            tracing::warn!("--load_best_model_at_end: no evaluation found a best model; the last one is kept");
+            return Ok(());
+        };
+        let config = &self.writer.files().config;
+        let loaded = load::load(&folder, config, config.vocab_size(), self.plan.step.seed, &self.device)
+            .with_context(|| format!("loading the best model from {}", folder.display()))?;
+        tracing::info!("loaded the best model from {} (step {})", folder.display(), self.state.best_global_step.unwrap_or(0));
+        self.model = loaded.model;
+        Ok(())
+    }
+
+    /// Python's `train_metrics`.
+    fn training_metrics(&self, elapsed: Duration, first_step: u64) -> LogRecord {
+        let steps = self.state.global_step;
+        let batch_size = self.plan.fingerprint.per_device_train_batch_size as u64;
+        let samples = self.plan.lengths.batches_before(steps).saturating_sub(self.plan.lengths.batches_before(first_step)) * batch_size;
+        let mut metrics = speed_metrics("train", elapsed.as_secs_f64(), Some(samples), Some(steps - first_step));
+        metrics.set("total_flos", self.state.total_flos);
+        metrics.set("train_loss", self.total_loss / (steps as f64).max(0.001));
+        metrics
+    }
+}
