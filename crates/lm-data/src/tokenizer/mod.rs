@@ -5,6 +5,7 @@ mod error;
 mod legacy;
 mod load;
 mod save;
+mod segments;
 mod sentencepiece;
 mod settings;
 mod special;
@@ -21,6 +22,7 @@ pub use error::TokenizerError;
 pub use train::TrainKind;
 
 use load::Loaded;
+use segments::Segments;
 use settings::Settings;
 use special::SpecialToken;
 
@@ -69,6 +71,7 @@ pub struct SpecialTokens {
 #[derive(Clone)]
 pub struct LmTokenizer {
     backend: Tokenizer,
+    segments: Segments,
     settings: Settings,
     sentencepiece: Option<Vec<u8>>,
     special: SpecialTokens,
@@ -126,7 +129,8 @@ impl LmTokenizer {
         // What decides about ids but is not part of tokenizer.json.
         hash.update([truncates_left(&settings).into(), backend.get_encode_special_tokens().into()]);
         let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { backend, settings, sentencepiece, special, prefix, suffix, word_starts, fingerprint })
+        let segments = Segments::new(&backend);
+        Ok(Self { backend, segments, settings, sentencepiece, special, prefix, suffix, word_starts, fingerprint })
     }
 
     /// Encodes texts in parallel, with special tokens around each. With `truncate_to`, a sequence has at most so
@@ -149,13 +153,12 @@ impl LmTokenizer {
 
     /// Encodes one text; `room` is the largest number of tokens of the text itself.
     fn encode_one(&self, text: &str, room: usize) -> Result<Encoded, TokenizerError> {
-        let encoding = self.backend.encode_fast(text, false).map_err(|error| TokenizerError::Encode {
+        let ids = self.segments.encode(&self.backend, text).map_err(|error| TokenizerError::Encode {
             text: text.chars().take(40).collect(),
             message: error.to_string(),
         })?;
-        let ids = encoding.get_ids();
         let kept = if ids.len() <= room {
-            ids
+            &ids[..]
         } else if truncates_left(&self.settings) {
             &ids[ids.len() - room..]
         } else {
@@ -328,10 +331,10 @@ fn special_ids(backend: &Tokenizer, settings: &Settings) -> SpecialTokens {
     let role = |name: &str| settings.special.role(name).and_then(|token| id(token).or(unk));
     let mut all_special_ids: Vec<u32> = Vec::new();
     for token in settings.special.all() {
-        if let Some(id) = id(token).or(unk) {
-            if !all_special_ids.contains(&id) {
-                all_special_ids.push(id);
-            }
+        if let Some(id) = id(token).or(unk)
+            && !all_special_ids.contains(&id)
+        {
+            all_special_ids.push(id);
         }
     }
     SpecialTokens {
