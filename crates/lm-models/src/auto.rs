@@ -22,6 +22,9 @@ pub enum Task {
 }
 
 impl Task {
+    /// All three.
+    pub const ALL: &[Self] = &[Self::Mlm, Self::Clm, Self::Plm];
+
     /// The program that trains it.
     pub fn binary(self) -> &'static str {
         match self {

@@ -8,8 +8,8 @@ use tracing::Level;
 
 use crate::args::{self, Arguments, LogLevel, Parsed};
 use crate::callbacks::console::MessageWriter;
-use crate::run::{Ended, run};
 use crate::device;
+use crate::run::{Ended, run};
 
 /// The program for `task`: reads the command line, runs, and tells how it went. 0 when all is done, 1 for a failed run, 2
 /// for bad arguments, 130 and 143 after SIGINT and SIGTERM.

@@ -41,7 +41,10 @@ impl Evaluation {
             }
             callbacks.on_prediction_step(done as u64 + 1, batches);
         }
-        anyhow::ensure!(predicted > 0, "the validation set has no token to predict: give more text, or a higher --mlm_probability");
+        anyhow::ensure!(
+            predicted > 0,
+            "the validation set has no token to predict: give more text, or a higher --mlm_probability"
+        );
         let loss = loss / examples as f64;
         let mut metrics = LogRecord::new().with("eval_loss", loss);
         if !self.loss_only {

@@ -27,23 +27,29 @@ impl OutputDir {
         fs::create_dir_all(&path).with_context(|| format!("--output_dir {show}: cannot be created; choose another"))?;
         let lock = OutputLock::acquire(&path)?;
         if let Some(owner) = lock.previous_owner() {
-            tracing::warn!("--output_dir {show}: the run before ({owner}) did not end by itself; its lock is taken over");
+            tracing::warn!(
+                "--output_dir {show}: the run before ({owner}) did not end by itself; its lock is taken over"
+            );
         }
         checkpoint::remove_unfinished(&path)?;
         let mut checkpoint = None;
         if trains {
             checkpoint = match &args.training.resume_from_checkpoint {
-                Some(Resume::Folder(folder)) => {
-                    Some(Saved::read(folder).with_context(|| format!("--resume_from_checkpoint {}", folder.display()))?)
-                }
+                Some(Resume::Folder(folder)) => Some(
+                    Saved::read(folder).with_context(|| format!("--resume_from_checkpoint {}", folder.display()))?,
+                ),
                 Some(Resume::Newest) => match checkpoint::newest(&path)? {
-                    None => bail!("--resume_from_checkpoint: no checkpoint in {show}; name one, or leave the flag out to start anew"),
+                    None => bail!(
+                        "--resume_from_checkpoint: no checkpoint in {show}; name one, or leave the flag out to start anew"
+                    ),
                     found => found,
                 },
                 None if args.training.overwrite_output_dir => {
                     let removed = checkpoint::remove_all(&path)?;
                     if removed > 0 {
-                        tracing::warn!("--overwrite_output_dir: removed {removed} checkpoint(s) of an earlier run from {show}");
+                        tracing::warn!(
+                            "--overwrite_output_dir: removed {removed} checkpoint(s) of an earlier run from {show}"
+                        );
                     }
                     None
                 }
@@ -74,7 +80,11 @@ fn only_our_traces(path: &Path) -> Result<bool> {
     for entry in fs::read_dir(path).with_context(|| format!("--output_dir {}: cannot be read", path.display()))? {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
-        let ours = name == LOG_FILE_NAME || name == REPORT_NAME || name == "runs" || name.ends_with(".tmp") || name.starts_with(".run.lock");
+        let ours = name == LOG_FILE_NAME
+            || name == REPORT_NAME
+            || name == "runs"
+            || name.ends_with(".tmp")
+            || name.starts_with(".run.lock");
         if !ours {
             return Ok(false);
         }

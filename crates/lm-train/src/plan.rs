@@ -29,7 +29,13 @@ pub struct TrainFacts {
 const TIMED_STEPS: u64 = 3;
 
 /// Prints parameters, memory, steps, tokens, checkpoints, disk and an estimate of the time.
-pub fn print(args: &Arguments, source: &ModelSource, data: &TrainFacts, vocab_in_checkpoint: usize, device: &Device) -> Result<()> {
+pub fn print(
+    args: &Arguments,
+    source: &ModelSource,
+    data: &TrainFacts,
+    vocab_in_checkpoint: usize,
+    device: &Device,
+) -> Result<()> {
     let training = &args.training;
     let device = device.clone().autodiff();
     let mut model = setup::model(args, source, vocab_in_checkpoint, setup::dtype(args, source)?, &device)?;
@@ -103,7 +109,12 @@ pub fn print(args: &Arguments, source: &ModelSource, data: &TrainFacts, vocab_in
     }
     let timed = &seconds[usize::from(seconds.len() > 1)..];
     let mean = timed.iter().sum::<f64>() / timed.len().max(1) as f64;
-    writeln!(out, "time         about {} ({mean:.2} s per step, {} steps timed)", duration(mean * plan.max_steps as f64), timed.len())?;
+    writeln!(
+        out,
+        "time         about {} ({mean:.2} s per step, {} steps timed)",
+        duration(mean * plan.max_steps as f64),
+        timed.len()
+    )?;
     if let Some(peak) = memory::peak() {
         writeln!(out, "peak memory  {} in these steps", human_size(peak))?;
     }

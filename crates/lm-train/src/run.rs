@@ -93,7 +93,10 @@ pub fn run(args: &Arguments) -> Result<Ended> {
 }
 
 fn wants_model(args: &Arguments) -> bool {
-    args.training.do_train || args.training.do_eval || args.beyond.plan || args.beyond.train_tokenizer.is_some()
+    args.training.do_train
+        || args.training.do_eval
+        || args.beyond.plan
+        || args.beyond.train_tokenizer.is_some()
         || args.model.model_name_or_path.is_some()
 }
 
@@ -234,8 +237,9 @@ impl<'a> Session<'a> {
             Some(saved) => {
                 tracing::info!("resuming from {} (step {})", saved.folder.display(), saved.state.global_step);
                 let config = &source.config;
-                let loaded = load::load(&saved.folder, config, config.vocab_size(), args.training.seed, &training_device)
-                    .with_context(|| format!("resuming from {}", saved.folder.display()))?;
+                let loaded =
+                    load::load(&saved.folder, config, config.vocab_size(), args.training.seed, &training_device)
+                        .with_context(|| format!("resuming from {}", saved.folder.display()))?;
                 loaded.model
             }
         };
@@ -316,7 +320,8 @@ impl<'a> Session<'a> {
         if let Some(samples) = &samples {
             let before = samples.fill_in(&trainer.model.valid(), &self.data.tokenizer, &self.device)?;
             let prompts = samples.prompts(&self.data.tokenizer);
-            let rows = prompts.into_iter().zip(before).map(|(prompt, before)| SampleRow { prompt, before, after: None });
+            let rows =
+                prompts.into_iter().zip(before).map(|(prompt, before)| SampleRow { prompt, before, after: None });
             lock(&report).samples = rows.collect();
         }
         self.announce(&plan, &trainer)?;
@@ -391,12 +396,15 @@ impl<'a> Session<'a> {
         };
         let warmup = schedule::warmup_steps(training.warmup_steps, training.warmup_ratio, plan.max_steps);
         let kwargs = training.lr_scheduler_kwargs.as_ref().map(|kwargs| kwargs.0.clone()).unwrap_or_default();
-        let schedule = Schedule::new(training.lr_scheduler_type, training.learning_rate, warmup, plan.max_steps, &kwargs)?;
+        let schedule =
+            Schedule::new(training.lr_scheduler_type, training.learning_rate, warmup, plan.max_steps, &kwargs)?;
         for name in schedule.unused_kwargs() {
             tracing::warn!("--lr_scheduler_kwargs: {} has no use for `{name}`, as in Python", schedule.kind());
         }
         if schedule.follows_metric() && plan.evaluation.0 == crate::args::IntervalStrategy::No {
-            anyhow::bail!("--lr_scheduler_type reduce_lr_on_plateau needs evaluations: give --eval_strategy steps or epoch");
+            anyhow::bail!(
+                "--lr_scheduler_type reduce_lr_on_plateau needs evaluations: give --eval_strategy steps or epoch"
+            );
         }
         let state = TrainerState {
             max_steps: plan.max_steps,
@@ -602,7 +610,9 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
     let max_steps = match (training.fixed_steps(), lengths.steps_per_epoch()) {
         (Some(steps), _) => steps,
         (None, Some(per_epoch)) => (training.num_train_epochs * per_epoch as f64).ceil() as u64,
-        (None, None) => anyhow::bail!("--streaming needs --max_steps: a stream has no length that epochs could be counted in"),
+        (None, None) => {
+            anyhow::bail!("--streaming needs --max_steps: a stream has no length that epochs could be counted in")
+        }
     };
     ensure!(max_steps > 0, "--num_train_epochs {} makes no step", training.num_train_epochs);
     let steps = |steps: Steps| steps_of(steps.0, max_steps);
@@ -615,10 +625,15 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
         order: format!("{}/{}", training.group_by_length, training.dataloader_drop_last),
     };
     let metric = training.metric_for_best_model.as_ref().map(|name| {
-        let name = if name.starts_with("eval_") || name == LogRecord::PERPLEXITY { name.clone() } else { format!("eval_{name}") };
+        let name = if name.starts_with("eval_") || name == LogRecord::PERPLEXITY {
+            name.clone()
+        } else {
+            format!("eval_{name}")
+        };
         (name, training.greater_is_better.unwrap_or(false))
     });
-    let optimizer = if training.optim == OptimizerNames::AdamwTorchFused { OptimizerNames::AdamwTorch } else { training.optim };
+    let optimizer =
+        if training.optim == OptimizerNames::AdamwTorchFused { OptimizerNames::AdamwTorch } else { training.optim };
     Ok(Plan {
         task: args.task,
         max_steps,

@@ -37,9 +37,7 @@ impl Samples {
     /// The texts with a mask in place of each token to predict.
     pub fn prompts(&self, tokenizer: &LmTokenizer) -> Vec<String> {
         let mask = tokenizer.special().mask;
-        self.texts(tokenizer, |batch| {
-            predicted(batch).filter_map(|place| Some((place, mask? as i32))).collect()
-        })
+        self.texts(tokenizer, |batch| predicted(batch).filter_map(|place| Some((place, mask? as i32))).collect())
     }
 
     /// The texts with the likeliest token in place of each mask.
@@ -61,7 +59,8 @@ impl Samples {
             for (place, id) in replace(batch) {
                 ids[place] = id;
             }
-            let ends = [tokenizer.special().cls, tokenizer.special().sep, tokenizer.special().bos, tokenizer.special().eos];
+            let ends =
+                [tokenizer.special().cls, tokenizer.special().sep, tokenizer.special().bos, tokenizer.special().eos];
             let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).filter(|id| !ends.contains(&Some(*id))).collect();
             tokenizer.decode(&ids).trim().to_owned()
         };
@@ -95,5 +94,6 @@ fn shortened(batch: &Batch, row: usize) -> Option<Batch> {
         perm_mask,
         example_ids: vec![batch.example_ids.get(row).copied().unwrap_or_default()],
     };
-    predicted(&short).next().is_some().then_some(short)
+    let any = predicted(&short).next().is_some();
+    any.then_some(short)
 }

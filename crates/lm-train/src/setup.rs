@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use burn::tensor::Device;
-use lm_data::collate::{ClmCollator, Collator, MlmCollator, MlmOptions, PadTo, Padding, PlmCollator, PlmOptions, Split};
+use lm_data::collate::{
+    ClmCollator, Collator, MlmCollator, MlmOptions, PadTo, Padding, PlmCollator, PlmOptions, Split,
+};
 use lm_data::tokenizer::{LmTokenizer, TrainKind};
 use lm_data::{DataConfig, Loader, LoaderOptions, Order};
 use lm_models::hub::{self, Files, HubOptions};
@@ -44,7 +46,8 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
     let mut config = match (&model.config_name, &weights, &model.model_type) {
         (Some(name), _, _) => {
             let path = Path::new(name);
-            let path = if path.is_file() { path.to_owned() } else { resolve(name, Files::Config).context("--config_name")? };
+            let path =
+                if path.is_file() { path.to_owned() } else { resolve(name, Files::Config).context("--config_name")? };
             ModelConfig::from_path(&path)?
         }
         (None, Some(folder), _) => ModelConfig::from_path(folder)?,
@@ -63,8 +66,9 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
 pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, data: &DataConfig) -> Result<LmTokenizer> {
     if let Some(size) = args.beyond.train_tokenizer {
         let model_type = source.map_or("bert", |source| source.config.model_type());
-        let kind = TrainKind::for_model_type(model_type)
-            .with_context(|| format!("--train_tokenizer: no kind of tokenizer is known for `{model_type}`; give --tokenizer_name"))?;
+        let kind = TrainKind::for_model_type(model_type).with_context(|| {
+            format!("--train_tokenizer: no kind of tokenizer is known for `{model_type}`; give --tokenizer_name")
+        })?;
         tracing::info!("training a tokenizer with {size} entries on {}", data.train_files.join(", "));
         let limit = source.and_then(|source| source.config.max_positions()).or(data.length.into());
         let lines = data.train_rows()?;
@@ -123,7 +127,10 @@ pub fn sequence_length(args: &Arguments, tokenizer: &LmTokenizer, config: Option
             }
             let length = asked.min(limit);
             if let Some(positions) = positions.filter(|&positions| length > positions) {
-                ensure!(!explicit, "{flag} {asked}: the model has {positions} positions; give at most {flag} {positions}");
+                ensure!(
+                    !explicit,
+                    "{flag} {asked}: the model has {positions} positions; give at most {flag} {positions}"
+                );
             }
             length
         }
@@ -186,7 +193,12 @@ pub fn padding(args: &Arguments, tokenizer: &LmTokenizer, length: usize) -> Padd
 }
 
 /// The collator of a task.
-pub fn collator(args: &Arguments, tokenizer: &LmTokenizer, padding: Padding, split: Split) -> Result<Arc<dyn Collator>> {
+pub fn collator(
+    args: &Arguments,
+    tokenizer: &LmTokenizer,
+    padding: Padding,
+    split: Split,
+) -> Result<Arc<dyn Collator>> {
     let (data, seed) = (&args.data, args.training.seed);
     Ok(match args.task {
         Task::Mlm => {
@@ -196,8 +208,7 @@ pub fn collator(args: &Arguments, tokenizer: &LmTokenizer, padding: Padding, spl
         }
         Task::Clm => Arc::new(ClmCollator::new(padding)),
         Task::Plm => {
-            let options =
-                PlmOptions { plm_probability: data.plm_probability, max_span_length: data.max_span_length };
+            let options = PlmOptions { plm_probability: data.plm_probability, max_span_length: data.max_span_length };
             Arc::new(PlmCollator::new(tokenizer, options, padding, seed, split)?)
         }
     })
@@ -215,7 +226,11 @@ pub fn train_options(args: &Arguments) -> LoaderOptions {
 }
 
 /// The validation set, in order.
-pub fn eval_loader(args: &Arguments, store: lm_data::example::ExampleStore, collator: Arc<dyn Collator>) -> Result<Loader> {
+pub fn eval_loader(
+    args: &Arguments,
+    store: lm_data::example::ExampleStore,
+    collator: Arc<dyn Collator>,
+) -> Result<Loader> {
     let options = LoaderOptions {
         batch_size: args.training.per_device_eval_batch_size,
         order: Order::Sequential,
@@ -228,7 +243,8 @@ pub fn eval_loader(args: &Arguments, store: lm_data::example::ExampleStore, coll
 /// A model's type on disk, and the rounding its weights take when they are loaded (`--dtype`).
 pub fn dtype(args: &Arguments, source: &ModelSource) -> Result<FloatDtype> {
     let named = |name: &str| {
-        FloatDtype::from_name(name).with_context(|| format!("config.json: dtype `{name}` is not supported; give --dtype float32"))
+        FloatDtype::from_name(name)
+            .with_context(|| format!("config.json: dtype `{name}` is not supported; give --dtype float32"))
     };
     match args.model.dtype {
         None | Some(Dtype::Float32) => Ok(FloatDtype::F32),
@@ -254,8 +270,11 @@ pub fn model(
         Some(folder) => {
             let loaded = load::load(folder, &source.config, vocab_in_checkpoint, seed, device)?;
             let name = args.model.model_name_or_path.as_deref().unwrap_or_default();
-            let messages =
-                [loaded.report.renamed_message(), loaded.report.unexpected_message(name), loaded.report.missing_message(name)];
+            let messages = [
+                loaded.report.renamed_message(),
+                loaded.report.unexpected_message(name),
+                loaded.report.missing_message(name),
+            ];
             messages.into_iter().flatten().for_each(|message| tracing::warn!("{message}"));
             loaded.model
         }

@@ -264,7 +264,10 @@ impl Trainer {
     }
 
     fn next_micro_batches(&mut self, batches: &mut Batches) -> Result<Option<Vec<Batch>>> {
-        (0..self.plan.lengths.batches_of(self.state.global_step)).map(|_| batches.next().transpose()).collect::<Result<_, _>>().context("reading the training data")
+        (0..self.plan.lengths.batches_of(self.state.global_step))
+            .map(|_| batches.next().transpose())
+            .collect::<Result<_, _>>()
+            .context("reading the training data")
     }
 
     /// One optimizer step.
@@ -380,7 +383,8 @@ impl Trainer {
         self.callbacks.on_evaluate(&self.state, &record);
         let Some((name, greater_is_better)) = &self.plan.best else { return Ok(false) };
         let metric = record.get(name).with_context(|| {
-            let known: Vec<&str> = record.iter().map(|(name, _)| name).filter(|name| name.starts_with("eval_")).collect();
+            let known: Vec<&str> =
+                record.iter().map(|(name, _)| name).filter(|name| name.starts_with("eval_")).collect();
             format!("--metric_for_best_model: an evaluation has no `{name}`, only {}", known.join(", "))
         })?;
         self.schedule.observe(metric);
@@ -451,7 +455,11 @@ impl Trainer {
         let config = &self.writer.files().config;
         let loaded = load::load(&folder, config, config.vocab_size(), self.plan.step.seed, &self.device)
             .with_context(|| format!("loading the best model from {}", folder.display()))?;
-        tracing::info!("loaded the best model from {} (step {})", folder.display(), self.state.best_global_step.unwrap_or(0));
+        tracing::info!(
+            "loaded the best model from {} (step {})",
+            folder.display(),
+            self.state.best_global_step.unwrap_or(0)
+        );
         self.model = loaded.model;
         Ok(())
     }
@@ -460,7 +468,9 @@ impl Trainer {
     fn training_metrics(&self, elapsed: Duration, first_step: u64) -> LogRecord {
         let steps = self.state.global_step;
         let batch_size = self.plan.fingerprint.per_device_train_batch_size as u64;
-        let samples = self.plan.lengths.batches_before(steps).saturating_sub(self.plan.lengths.batches_before(first_step)) * batch_size;
+        let samples =
+            self.plan.lengths.batches_before(steps).saturating_sub(self.plan.lengths.batches_before(first_step))
+                * batch_size;
         let mut metrics = speed_metrics("train", elapsed.as_secs_f64(), Some(samples), Some(steps - first_step));
         metrics.set("total_flos", self.state.total_flos);
         metrics.set("train_loss", self.total_loss / (steps as f64).max(0.001));

@@ -5,33 +5,10 @@
 
 use serde_json::Value as Json;
 
+use lm_models::Task;
+
 use super::Arguments;
 use super::value::Arity;
-
-/// Which of the three programs runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// `run_mlm`: masked language modelling.
-    Mlm,
-    /// `run_clm`: causal language modelling.
-    Clm,
-    /// `run_plm`: permutation language modelling.
-    Plm,
-}
-
-impl Task {
-    /// All three.
-    pub const ALL: &[Self] = &[Self::Mlm, Self::Clm, Self::Plm];
-
-    /// The name of the program.
-    pub fn program(self) -> &'static str {
-        match self {
-            Self::Mlm => "run_mlm",
-            Self::Clm => "run_clm",
-            Self::Plm => "run_plm",
-        }
-    }
-}
 
 /// The heading under which `--help` lists an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

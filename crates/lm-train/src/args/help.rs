@@ -48,7 +48,7 @@ pub(super) fn short(task: Task) -> String {
             entry(&mut text, flag, &defaults);
         }
     }
-    text.push_str(&format!("\n{} --help lists all arguments.\n", task.program()));
+    text.push_str(&format!("\n{} --help lists all arguments.\n", task.binary()));
     text
 }
 
@@ -85,7 +85,7 @@ pub(super) fn long(task: Task) -> String {
 }
 
 fn heading(task: Task) -> String {
-    let program = task.program();
+    let program = task.binary();
     let (what, model, length) = match task {
         Task::Mlm => (
             "masked language modelling: BERT, RoBERTa, DistilBERT and their like",
@@ -212,7 +212,7 @@ pub(super) fn markdown() -> String {
             let programs = if flag.tasks.len() == Task::ALL.len() {
                 String::new()
             } else {
-                let names: Vec<_> = flag.tasks.iter().map(|task| task.program()).collect();
+                let names: Vec<_> = flag.tasks.iter().map(|task| task.binary()).collect();
                 format!(" ({})", names.join(", "))
             };
             let choices = match flag.choices() {
@@ -242,7 +242,7 @@ fn defaults_of(flag: &Flag) -> String {
     match values.as_slice() {
         [(_, first), rest @ ..] if rest.iter().all(|(_, value)| value == first) => first.clone(),
         differing => {
-            differing.iter().map(|(task, value)| format!("{}: {value}", task.program())).collect::<Vec<_>>().join(", ")
+            differing.iter().map(|(task, value)| format!("{}: {value}", task.binary())).collect::<Vec<_>>().join(", ")
         }
     }
 }

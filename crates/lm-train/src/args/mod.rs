@@ -27,7 +27,8 @@ use serde_json::{Map, Value as Json};
 
 pub use beyond::BeyondArguments;
 pub use data::DataTrainingArguments;
-pub use flag::{Flag, Group, Status, Task, flags};
+pub use flag::{Flag, Group, Status, flags};
+pub use lm_models::Task;
 pub use model::ModelArguments;
 pub use parse::{ArgsError, Parsed, parse};
 pub use training::TrainingArguments;

@@ -149,7 +149,7 @@ pub fn parse(task: Task, words: impl IntoIterator<Item = OsString>) -> Result<Pa
             "-h" => return Ok(Parsed::Help(help::short(task))),
             "--help" => return Ok(Parsed::Help(help::long(task))),
             "-V" | "--version" => {
-                return Ok(Parsed::Version(format!("{} {}", task.program(), env!("CARGO_PKG_VERSION"))));
+                return Ok(Parsed::Version(format!("{} {}", task.binary(), env!("CARGO_PKG_VERSION"))));
             }
             "--" => break,
             _ => {}
@@ -298,7 +298,7 @@ fn find(task: Task, defaults: &Arguments, written: &str) -> Result<(&'static Fla
     }
     let nearest = nearest(task, &name);
     let hint = match nearest.as_slice() {
-        [] => format!("; {} --help lists them all", task.program()),
+        [] => format!("; {} --help lists them all", task.binary()),
         names => format!("; did you mean --{}?", names.join(" or --")),
     };
     Err(ArgsError::UnknownFlag { flag: written.into(), hint })
@@ -328,8 +328,8 @@ fn nearest(task: Task, name: &str) -> Vec<&'static str> {
 }
 
 fn other_program(task: Task, flag: &Flag, origin: Origin) -> ArgsError {
-    let programs: Vec<_> = flag.tasks.iter().map(|task| task.program()).collect();
-    ArgsError::OtherProgram { origin, programs: programs.join(" and "), program: task.program() }
+    let programs: Vec<_> = flag.tasks.iter().map(|task| task.binary()).collect();
+    ArgsError::OtherProgram { origin, programs: programs.join(" and "), program: task.binary() }
 }
 
 fn read_file(file: &str, args: &mut Arguments, given: &mut Given) -> Result<(), ArgsError> {

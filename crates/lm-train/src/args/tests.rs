@@ -36,7 +36,7 @@ fn reference() -> Json {
 }
 
 fn program(task: Task) -> &'static str {
-    task.program()
+    task.binary()
 }
 
 /// What Python's name of a type is called here.
@@ -453,7 +453,7 @@ fn help_is_readable_on_80_columns() {
             assert!(text.contains(&format!("--{}", flag.name)), "{}", flag.name);
         }
         let Ok(Parsed::Version(text)) = parse_words(*task, &["--version"]) else { panic!() };
-        assert!(text.starts_with(task.program()));
+        assert!(text.starts_with(task.binary()));
     }
 }
 

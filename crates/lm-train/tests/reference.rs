@@ -1,0 +1,339 @@
+//! Our numbers against Python's: logits, loss, every gradient and a short training run of every model folder there is.
+//!
+//! Folders are those of lm-models' fixtures, of `../shared/reference/models` where that exists, and of
+//! `LM_REFERENCE_DIRS` (colon-separated; each a model folder or a folder of them), as `make_reference.py` writes them.
+//! Prints a line per folder with the largest deviations, as shares of what is allowed in brackets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::{Device, Tensor};
+use lm_models::inputs::{HostBatch, Objective, Padding};
+use lm_models::params::{self, ParameterInfo, Visit};
+use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load, ops};
+use lm_train::gradients::GradientSum;
+use lm_train::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
+use lm_train::schedule::Schedule;
+use lm_train::step::{StepOptions, step};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// Largest absolute deviation of a logit.
+const LOGITS: f64 = 1e-4;
+/// Largest absolute deviation of the loss.
+const LOSS: f64 = 1e-5;
+/// Largest deviation of a gradient, relative to its norm.
+const GRADIENT: f64 = 1e-3;
+/// Norms below this count as this.
+const GRADIENT_FLOOR: f64 = 1e-6;
+/// Largest absolute deviation of a training step's loss.
+const STEP_LOSS: f64 = 2e-4;
+/// Largest relative deviation of a training step's gradient norm.
+const STEP_NORM: f64 = 1e-3;
+/// Largest deviation of a parameter after training, relative to its norm.
+const AFTER: f64 = 1e-3;
+
+fn main() -> ExitCode {
+    let (mut checked, mut failed) = (0, 0);
+    for folder in folders() {
+        let name = folder.display();
+        match check(&folder) {
+            Ok(Some(deviations)) => {
+                let excess = deviations.iter().any(|d| !(d.value <= d.limit));
+                let columns: Vec<String> = deviations.iter().map(Deviation::to_string).collect();
+                println!("{} {name}: {}", if excess { "FAILED" } else { "ok    " }, columns.join("  "));
+                checked += 1;
+                failed += usize::from(excess);
+            }
+            Ok(None) => println!("not supported yet: {name}"),
+            Err(error) => {
+                println!("FAILED {name}: {error:#}");
+                checked += 1;
+                failed += 1;
+            }
+        }
+    }
+    println!("\n{} passed, {failed} failed", checked - failed);
+    if checked > 0 && failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A figure and what it may be.
+struct Deviation {
+    what: &'static str,
+    /// Where it was found.
+    place: String,
+    value: f64,
+    limit: f64,
+}
+
+impl std::fmt::Display for Deviation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:.1e} ({:.0}%", self.what, self.value, 100.0 * self.value / self.limit)?;
+        if self.value <= self.limit { write!(f, ")") } else { write!(f, " at {})", self.place) }
+    }
+}
+
+impl Deviation {
+    fn new(what: &'static str, limit: f64) -> Self {
+        Self { what, place: String::new(), value: 0.0, limit }
+    }
+
+    /// Takes the larger one; what is no number is larger than everything.
+    fn see(&mut self, value: f64, place: &str) {
+        if !(value <= self.value) && !self.value.is_nan() {
+            (self.value, self.place) = (value, place.to_owned());
+        }
+    }
+}
+
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut roots = vec![root.join("crates/lm-models/tests/fixtures/models"), root.join("../shared/reference/models")];
+    if let Some(more) = std::env::var_os("LM_REFERENCE_DIRS") {
+        roots.extend(std::env::split_paths(&more).filter(|path| !path.as_os_str().is_empty()));
+    }
+    let mut found = Vec::new();
+    for root in roots {
+        if root.join("expected.json").is_file() {
+            found.push(root);
+            continue;
+        }
+        let Ok(entries) = std::fs::read_dir(&root) else { continue };
+        let mut children: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        children.retain(|path| path.join("expected.json").is_file());
+        children.sort();
+        found.extend(children);
+    }
+    found.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect()
+}
+
+/// The arrays of expected.safetensors.
+struct Expected<'a>(SafeTensors<'a>);
+
+impl Expected<'_> {
+    fn floats(&self, name: &str) -> Result<Vec<f32>> {
+        let view = self.0.tensor(name).with_context(|| name.to_owned())?;
+        Ok(view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    }
+
+    /// The micro-batch with this index of the arrays under `prefix`.
+    fn batch(&self, prefix: &str, index: usize) -> Result<OwnedBatch> {
+        let ids = self.0.tensor(&format!("{prefix}input_ids"))?;
+        let [.., batch, seq] = *ids.shape() else { anyhow::bail!("input_ids has no two dimensions") };
+        let part = |name: &str, size: usize| -> Option<Vec<u8>> {
+            let view = self.0.tensor(&format!("{prefix}{name}")).ok()?;
+            Some(view.data().chunks_exact(size).nth(index)?.to_vec())
+        };
+        let ints = |name: &str| -> Option<Vec<i32>> {
+            let bytes = part(name, 8 * batch * seq)?;
+            Some(bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b) as i32).collect())
+        };
+        let perm_mask = part("perm_mask", 4 * batch * seq * seq);
+        Ok(OwnedBatch {
+            batch,
+            seq,
+            input_ids: ints("input_ids").context("input_ids")?,
+            attention_mask: ints("attention_mask").unwrap_or_else(|| vec![1; batch * seq]),
+            labels: ints("labels").context("labels")?,
+            perm_mask: perm_mask
+                .map(|bytes| bytes.as_chunks().0.iter().map(|b| u8::from(f32::from_le_bytes(*b) != 0.0)).collect()),
+        })
+    }
+}
+
+struct OwnedBatch {
+    batch: usize,
+    seq: usize,
+    input_ids: Vec<i32>,
+    attention_mask: Vec<i32>,
+    labels: Vec<i32>,
+    perm_mask: Option<Vec<u8>>,
+}
+
+impl OwnedBatch {
+    fn inputs(&self, objective: Objective, padding: Padding, device: &Device) -> Result<ModelInputs> {
+        let attention_mask: Vec<u8> = self.attention_mask.iter().map(|&mask| mask as u8).collect();
+        let host = HostBatch {
+            batch: self.batch,
+            seq: self.seq,
+            input_ids: &self.input_ids,
+            attention_mask: &attention_mask,
+            labels: &self.labels,
+            perm_mask: self.perm_mask.as_deref(),
+        };
+        Ok(ModelInputs::new(host, objective, padding, device)?)
+    }
+}
+
+/// All deviations of a folder; none if its architecture is not one of ours.
+fn check(folder: &Path) -> Result<Option<Vec<Deviation>>> {
+    let facts: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("expected.json"))?)?;
+    let model_type = facts["model_type"].as_str().context("model_type")?;
+    if lm_models::auto::family(model_type).is_err() {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(folder.join("expected.safetensors"))?;
+    let expected = Expected(SafeTensors::deserialize(&bytes)?);
+    let config = ModelConfig::from_path(folder)?;
+    let task = config.family().task;
+    let device = Device::flex().autodiff();
+    let loaded = load::load(folder, &config, config.vocab_size(), 0, &device)?;
+    ensure!(loaded.report.missing.is_empty() && loaded.report.unexpected.is_empty(), "{:?}", loaded.report);
+    let model = loaded.model;
+
+    let batch = expected.batch("", 0)?;
+    let (objective, padding) = match task {
+        Task::Mlm => (Objective::Masked, Padding::Drop),
+        Task::Clm => (Objective::Causal, Padding::Drop),
+        Task::Plm => (Objective::Masked, Padding::See),
+    };
+    let mut deviations = Vec::new();
+    deviations.push(logits(&model, &batch, &expected, &device)?);
+    let (loss, gradients) = loss_and_gradients(&model, &batch.inputs(objective, padding, &device)?);
+    let mut deviation = Deviation::new("loss", LOSS);
+    deviation.see((loss - facts["loss"].as_f64().context("loss")?).abs(), "training");
+    // Padding that stays in place changes nothing.
+    let (masked, _) = loss_and_gradients(&model, &batch.inputs(objective, Padding::Mask, &device)?);
+    deviation.see((masked - facts["loss"].as_f64().context("loss")?).abs(), "padding kept");
+    deviations.push(deviation);
+    deviations.push(compare_gradients(&model, gradients, &expected)?);
+    deviations.extend(training(model, &facts["train"], &expected, (objective, padding), &device)?);
+    Ok(Some(deviations))
+}
+
+/// Every position's logits, those of padding included.
+fn logits(model: &AutoModel, batch: &OwnedBatch, expected: &Expected, device: &Device) -> Result<Deviation> {
+    let everywhere = OwnedBatch {
+        labels: vec![0; batch.labels.len()],
+        input_ids: batch.input_ids.clone(),
+        attention_mask: batch.attention_mask.clone(),
+        perm_mask: batch.perm_mask.clone(),
+        ..*batch
+    };
+    let inputs = everywhere.inputs(Objective::Masked, Padding::Mask, device)?;
+    let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval()));
+    let (ours, theirs) = (logits.into_data(), expected.floats("logits")?);
+    ensure!(ours.num_elements() == theirs.len(), "{} logits, expected {}", ours.num_elements(), theirs.len());
+    let mut deviation = Deviation::new("logits", LOGITS);
+    for (index, (ours, theirs)) in ours.iter::<f64>().zip(theirs).enumerate() {
+        deviation.see((ours - f64::from(theirs)).abs(), &format!("value {index}"));
+    }
+    Ok(deviation)
+}
+
+fn loss_and_gradients(model: &AutoModel, inputs: &ModelInputs) -> (f64, GradientSum) {
+    let rows = model.forward(inputs, &Mode::train(0, 0, None));
+    let count = inputs.host_predicted.len() as f64;
+    let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0);
+    let mut gradients = GradientSum::default();
+    gradients.add(model, (loss.carrier / count).backward());
+    (loss.value.into_data().iter::<f64>().sum::<f64>() / count, gradients)
+}
+
+fn compare_gradients(model: &AutoModel, gradients: GradientSum, expected: &Expected) -> Result<Deviation> {
+    let mut deviation = Deviation::new("gradients", GRADIENT);
+    let mut names = 0;
+    for (info, gradient) in params::list(model).into_iter().zip(gradients.into_inner()) {
+        let name = format!("grad.{}", info.name);
+        let ours: Vec<f32> = gradient.map(|g| g.into_data().iter().collect()).unwrap_or_default();
+        // A parameter that the loss does not touch has no gradient in torch.
+        let theirs = if expected.0.tensor(&name).is_ok() { expected.floats(&name)? } else { vec![0.0; ours.len()] };
+        names += usize::from(expected.0.tensor(&name).is_ok());
+        let ours = if ours.is_empty() { vec![0.0; theirs.len()] } else { ours };
+        deviation.see(relative(&ours, &theirs, GRADIENT_FLOOR), &info.name);
+    }
+    let known = expected.0.names().into_iter().filter(|name| name.starts_with("grad.")).count();
+    ensure!(names == known, "{known} gradients expected, {names} of them belong to parameters of ours");
+    Ok(deviation)
+}
+
+/// ‖ours − theirs‖ / ‖theirs‖; different lengths are no number.
+fn relative(ours: &[f32], theirs: &[f32], floor: f64) -> f64 {
+    if ours.len() != theirs.len() {
+        return f64::NAN;
+    }
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut ours.iter().zip(theirs).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    difference / norm(&mut theirs.iter().map(|v| f64::from(*v))).max(floor)
+}
+
+/// The short training run, by the optimizer, the schedule and the step that real runs use.
+fn training(
+    mut model: AutoModel,
+    facts: &Value,
+    expected: &Expected,
+    (objective, padding): (Objective, Padding),
+    device: &Device,
+) -> Result<Vec<Deviation>> {
+    let hyper = |name: &str| facts["hyper"][name].as_f64().with_context(|| format!("train.hyper.{name}"));
+    let list = |name: &str| -> Result<Vec<f64>> {
+        let values = facts[name].as_array().with_context(|| format!("train.{name}"))?;
+        values.iter().map(|value| value.as_f64().with_context(|| format!("train.{name}"))).collect()
+    };
+    let without_decay: Vec<String> = params::list(&model).into_iter().filter(|i| !i.decays()).map(|i| i.name).collect();
+    let mut ours = without_decay;
+    ours.sort();
+    let theirs: Vec<String> = serde_json::from_value(facts["parameters_without_decay"].clone())?;
+    ensure!(ours == theirs, "parameters without decay: ours {ours:?}, theirs {theirs:?}");
+
+    let (steps, accumulate) = (hyper("steps")? as u64, hyper("accumulate")? as usize);
+    let kind = facts["hyper"]["lr_scheduler_type"].as_str().context("lr_scheduler_type")?;
+    let kind = kind.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let rate = hyper("learning_rate")?;
+    let schedule = Schedule::new(kind, rate, hyper("warmup_steps")? as u64, steps, &serde_json::Map::new())?;
+    let mut optimizer = Optimizer::new(
+        OptimizerKind::AdamW,
+        Hyperparameters {
+            adam_beta1: hyper("adam_beta1")?,
+            adam_beta2: hyper("adam_beta2")?,
+            adam_epsilon: hyper("adam_epsilon")?,
+            weight_decay: hyper("weight_decay")?,
+        },
+    );
+    let (losses, norms, rates) = (list("losses")?, list("grad_norms")?, list("learning_rates")?);
+    let mut loss = Deviation::new("step losses", STEP_LOSS);
+    let mut norm = Deviation::new("step norms", STEP_NORM);
+    for index in 0..steps {
+        let options = StepOptions {
+            learning_rate: schedule.rate(index),
+            max_grad_norm: hyper("max_grad_norm")?,
+            label_smoothing: 0.0,
+            neftune_noise_alpha: None,
+            seed: 0,
+            first_micro_batch: index * accumulate as u64,
+        };
+        let place = format!("step {}", index + 1);
+        let theirs = rates[index as usize];
+        ensure!(
+            (options.learning_rate - theirs).abs() <= 1e-9 * theirs.abs(),
+            "{place}: learning rate {}, expected {theirs}",
+            options.learning_rate
+        );
+        let batches = (0..accumulate)
+            .map(|i| expected.batch("train.", index as usize * accumulate + i)?.inputs(objective, padding, device));
+        let (stepped, outcome) = step(model, &mut optimizer, &batches.collect::<Result<Vec<_>>>()?, &options);
+        model = stepped;
+        loss.see((outcome.loss - losses[index as usize]).abs(), &place);
+        let theirs = norms[index as usize];
+        norm.see((outcome.grad_norm - theirs).abs() / theirs.max(GRADIENT_FLOOR), &place);
+    }
+
+    struct Collect(BTreeMap<String, Vec<f32>>);
+    impl Visit for Collect {
+        fn visit<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) {
+            self.0.insert(info.name, tensor.into_data().iter().collect());
+        }
+    }
+    let mut collect = Collect(BTreeMap::new());
+    params::visit(&model, &mut collect);
+    let mut after = Deviation::new("trained weights", AFTER);
+    for name in expected.0.names() {
+        if let Some(parameter) = name.strip_prefix("after.") {
+            let ours = collect.0.get(parameter).with_context(|| format!("no parameter {parameter}"))?;
+            after.see(relative(ours, &expected.floats(name)?, GRADIENT_FLOOR), parameter);
+        }
+    }
+    Ok(vec![loss, norm, after])
+}
