@@ -47,6 +47,11 @@ pub enum DataError {
         /// A further way out, or nothing.
         hint: &'static str,
     },
+    /// Evaluation without a single example.
+    #[error(
+        "the rows held out for validation make no example: give --validation_file, or a larger --validation_split_percentage"
+    )]
+    NothingHeldOut,
     /// Too few examples for a single batch.
     #[error(
         "{examples} examples make no batch of {batch_size}: lower the batch size or leave out --dataloader_drop_last"

@@ -66,6 +66,9 @@ impl Loader {
         if options.batch_size == 0 {
             return Err(DataError::Option { name: "per_device_batch_size", reason: "must be at least 1".into() });
         }
+        if loader.store.is_empty() {
+            return Err(DataError::NothingHeldOut);
+        }
         if loader.batches_per_epoch() == 0 {
             return Err(DataError::NoBatch { examples: loader.store.len(), batch_size: options.batch_size });
         }

@@ -68,7 +68,7 @@ impl Default for DataConfig {
 pub struct Datasets {
     /// The training split, if there are training files.
     pub train: Option<ExampleStore>,
-    /// The validation split.
+    /// The validation split. Empty only if so few rows were held out that they make no example.
     pub validation: ExampleStore,
 }
 
@@ -77,6 +77,8 @@ struct SplitRows {
     name: &'static str,
     files: TextFiles,
     rows: Range<u64>,
+    /// Held out of the training files; may be empty, since not every run evaluates.
+    held_out: bool,
 }
 
 /// Tokenizes both splits, or finds them tokenized.
@@ -141,8 +143,14 @@ impl DataConfig {
         if self.length == 0 {
             return Err(DataError::Option { name: "max_seq_length", reason: "must be at least 1".into() });
         }
+        for (name, most) in [("max_train_samples", self.max_train_samples), ("max_eval_samples", self.max_eval_samples)]
+        {
+            if most == Some(0) {
+                return Err(DataError::Option { name, reason: "must be at least 1".into() });
+            }
+        }
         let resolve = |names: &[String]| TextFiles::resolve(names, self.text_column.clone(), self.keep_linebreaks);
-        let whole = |name, files| SplitRows { name, files, rows: 0..u64::MAX };
+        let whole = |name, files| SplitRows { name, files, rows: 0..u64::MAX, held_out: false };
         let train = if self.train_files.is_empty() { None } else { Some(resolve(&self.train_files)?) };
         if !self.validation_files.is_empty() {
             let validation = whole("validation", resolve(&self.validation_files)?);
@@ -155,8 +163,8 @@ impl DataConfig {
             return Err(DataError::Option { name: "validation_split_percentage", reason });
         }
         let boundary = percent_of(percent, files.count_rows()?);
-        let validation = SplitRows { name: "validation", files: files.clone(), rows: 0..boundary };
-        Ok((Some(SplitRows { name: "train", files, rows: boundary..u64::MAX }), validation))
+        let validation = SplitRows { name: "validation", files: files.clone(), rows: 0..boundary, held_out: true };
+        Ok((Some(SplitRows { name: "train", files, rows: boundary..u64::MAX, held_out: false }), validation))
     }
 }
 
@@ -207,8 +215,11 @@ fn tokenized(
 }
 
 fn checked(store: ExampleStore, split: &SplitRows, cut: &Cut) -> Result<ExampleStore, DataError> {
-    if store.is_empty() {
+    if store.is_empty() && !split.held_out {
         return Err(DataError::no_example(&split.files, cut, store.statistics().dropped));
+    }
+    if store.is_empty() {
+        tracing::warn!("the {} rows held out for validation make no example", store.statistics().rows);
     }
     Ok(store)
 }
@@ -311,6 +322,17 @@ mod tests {
         assert!(statistics.padding_share(12) > 0.0 && statistics.truncated_share() < 1.0);
     }
 
+    /// One long row is enough to train on, as in Python; only evaluation has nothing to work with.
+    #[test]
+    fn nothing_may_be_held_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("one.txt");
+        std::fs::write(&text, "a b c ".repeat(100)).unwrap();
+        let config = DataConfig { train_files: vec![text.display().to_string()], ..config(folder.path()) };
+        let datasets = prepare(&config, &tokenizer("roberta-small")).unwrap();
+        assert!(!datasets.train.unwrap().is_empty() && datasets.validation.is_empty());
+    }
+
     #[test]
     fn errors_say_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
@@ -340,7 +362,7 @@ mod tests {
             "few.txt: N tokens make no block of NN: use a smaller --max_seq_length or --block_size"
         );
         assert!(fails(&|c| c.validation_files = file("one.txt", "a b\n")).contains("one.txt"));
-        assert!(fails(&|c| c.train_files = file("one.txt", "a b\n")).contains("one.txt"), "nothing to hold out");
+        assert!(fails(&|c| c.max_eval_samples = Some(0)).contains("--max_eval_samples"));
         let cache = file("not-a-folder", "x").remove(0);
         assert!(fails(&|c| c.cache_dir = PathBuf::from(&cache)).contains("--cache_dir"));
         assert!(fails(&|c| c.train_files = file("bad.txt", "ok\n\u{0}\n")).contains("bad.txt"));

@@ -8,7 +8,7 @@
 //! A store is written under a temporary name, flushed and renamed; opening one checks the whole of it. Numbers are in
 //! the byte order of the machine: a file from a machine of the other order does not match and is built again.
 
-use std::fs::File;
+use std::fs::{DirEntry, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -225,6 +225,22 @@ impl ExampleStore {
     }
 }
 
+/// Ending of a store that is being written.
+const UNFINISHED: &str = ".part";
+
+/// Removes what killed processes have left: unfinished stores that nobody has written to for a day.
+fn remove_abandoned(folder: &Path) {
+    let old = |file: &DirEntry| {
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|time| time.elapsed().ok());
+        file.file_name().to_string_lossy().ends_with(UNFINISHED) && age.is_some_and(|age| age.as_secs() > 24 * 3600)
+    };
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(old) {
+        // A file that cannot be removed is in nobody's way.
+        let _ = std::fs::remove_file(file.path());
+    }
+}
+
 /// Writes a store example by example in constant memory; nothing has the final name before [`StoreWriter::finish`].
 pub(super) struct StoreWriter {
     path: PathBuf,
@@ -241,8 +257,9 @@ impl StoreWriter {
         let failed = |source| StoreError::Io { path: path.into(), action: "create", source };
         let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
         std::fs::create_dir_all(&folder).map_err(failed)?;
+        remove_abandoned(&folder);
         let mut file =
-            tempfile::Builder::new().prefix("tokens-").suffix(".part").tempfile_in(&folder).map_err(failed)?;
+            tempfile::Builder::new().prefix("tokens-").suffix(UNFINISHED).tempfile_in(&folder).map_err(failed)?;
         let ends = tempfile::tempfile_in(&folder).map_err(failed)?;
         file.write_all(&[0; HEADER]).map_err(failed)?;
         Ok(Self {
@@ -363,6 +380,17 @@ mod tests {
         let store = ExampleStore::open(&path, &KEY).unwrap();
         assert_eq!(store.get(2999).unwrap().ids, examples[2999]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn unfinished_stores_go_when_they_are_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("tokens-old.part"), folder.path().join("tokens-new.part"));
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
+        File::create(&old).unwrap().set_modified(long_ago).unwrap();
+        File::create(&new).unwrap();
+        written(&folder.path().join("store"), &[]);
+        assert!(!old.exists() && new.exists());
     }
 
     #[test]
