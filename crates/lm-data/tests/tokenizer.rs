@@ -100,30 +100,30 @@ fn check_all(root: &Path) {
     }
 }
 
-/// Folders in which only this one layout is to be read, with what Python makes of it.
-fn check_folders(root: &Path) {
-    let expected = read_json(&root.join("expected.json"));
-    let mut failed = Vec::new();
-    for (name, expected) in expected.as_object().unwrap() {
-        let folder = root.join(name);
-        let outcome = std::panic::catch_unwind(|| check(&folder, expected, &shared().join("data")));
-        if outcome.is_err() {
-            failed.push(name);
-        }
-    }
-    assert!(failed.is_empty(), "unlike Python: {failed:?}");
-}
-
-/// For comparing with Python at length: folders made by `scripts/tokenizer_cases.py`, which then checks what is saved here.
+/// Variations of the small tokenizers, made by `scripts/tokenizer_variants.py`: old and new layouts under other options.
 #[test]
-fn tokenizers_named_by_the_environment_equal_python() {
-    if let Some(root) = std::env::var_os("LM_TOKENIZER_CASES") {
-        let root = Path::new(&root);
-        check_folders(root);
-        for name in read_json(&root.join("expected.json")).as_object().unwrap().keys() {
-            let tokenizer = LmTokenizer::from_folder(&root.join(name)).unwrap();
-            tokenizer.save(&root.join("saved-here").join(name)).unwrap();
+fn varied_tokenizers_equal_python() {
+    let variants = read_json(&fixtures().join("variants.json"));
+    for (name, variant) in variants.as_object().unwrap() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        let left_out = variant["left_out"].as_array().unwrap();
+        for (file, bytes) in contents(&fixtures().join(variant["base"].as_str().unwrap())) {
+            if !left_out.contains(&Value::from(file.as_str())) {
+                fs::write(folder.join(file), bytes).unwrap();
+            }
         }
+        for (file, content) in variant["files"].as_object().unwrap() {
+            fs::write(folder.join(file), content.to_string()).unwrap();
+        }
+        check(&folder, variant, &shared().join("data"));
+        if variant["survives_saving"] == false {
+            continue;
+        }
+        let saved = root.path().join(format!("{name} saved"));
+        LmTokenizer::from_folder(&folder).unwrap().save(&saved).unwrap();
+        check(&saved, variant, &shared().join("data"));
     }
 }
 
@@ -190,9 +190,6 @@ fn training_is_repeatable_and_survives_saving() {
         let words = lines.iter().flat_map(|line| line.split_whitespace()).count();
         let ids: usize = loaded.encode_batch(&lines, None).unwrap().iter().map(|e| e.ids.len()).sum();
         assert!(ids < words * 4, "{name}: {ids} tokens for {words} words");
-        if let Some(folder) = std::env::var_os("LM_TRAINED_TOKENIZERS") {
-            tokenizer.save(&Path::new(&folder).join(name)).unwrap();
-        }
     }
 }
 
@@ -223,4 +220,113 @@ fn training_refuses_what_cannot_work() {
             assert!(!error.contains('\n'), "{error}");
         }
     }
+}
+
+/// The error of loading a copy of a fixture that `damage` has changed; one line that names what the tests expect.
+fn damaged(name: &str, damage: impl FnOnce(&Path)) -> String {
+    let copy = tempfile::tempdir().unwrap();
+    for (file, bytes) in contents(&fixtures().join(name)) {
+        fs::write(copy.path().join(file), bytes).unwrap();
+    }
+    damage(copy.path());
+    let error = LmTokenizer::from_folder(copy.path()).unwrap_err().to_string();
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+fn remove(folder: &Path, names: &[&str]) {
+    for name in names {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+}
+
+fn edit(path: &Path, change: impl FnOnce(String) -> String) {
+    fs::write(path, change(fs::read_to_string(path).unwrap())).unwrap();
+}
+
+#[test]
+fn damaged_folders_are_refused_with_a_reason() {
+    let vocab_files = ["tokenizer.json", "vocab.txt"];
+    let error = damaged("bert-cased-small", |dir| remove(dir, &vocab_files));
+    assert!(error.contains("no tokenizer found; looked for tokenizer.json, vocab.txt, vocab.json with merges.txt"));
+
+    let error = damaged("bert-cased-small", |dir| edit(&dir.join("tokenizer.json"), |text| text[..5000].to_owned()));
+    assert!(error.contains("tokenizer.json: not a tokenizer: EOF"), "{error}");
+    let error = damaged("bert-cased-small", |dir| fs::write(dir.join("tokenizer.json"), "{}").unwrap());
+    assert!(error.contains("tokenizer.json: not a tokenizer: "), "{error}");
+    let error = damaged("bert-cased-small", |dir| fs::write(dir.join("tokenizer_config.json"), "[1]").unwrap());
+    assert!(error.contains("tokenizer_config.json: not a JSON object"), "{error}");
+    let error = damaged("bert-cased-small", |dir| {
+        edit(&dir.join("tokenizer_config.json"), |text| text.replace("\"[MASK]\"", "7"));
+    });
+    assert!(error.contains("tokenizer_config.json: "), "{error}");
+    let error = damaged("bert-cased-small", |dir| {
+        edit(&dir.join("tokenizer.json"), |text| text.replacen("\"the\": ", "\"the\": 9999", 1));
+    });
+    assert!(error.contains("the vocabulary is damaged"), "{error}");
+    let error = damaged("bert-cased-small", |dir| {
+        remove(dir, &["tokenizer.json"]);
+        fs::write(dir.join("vocab.txt"), b"[PAD]\n[UNK]\nb\xff\n").unwrap();
+    });
+    assert!(error.contains("vocab.txt: line 3 is not valid UTF-8"), "{error}");
+    let error = damaged("bert-cased-small", |dir| {
+        remove(dir, &["tokenizer.json"]);
+        fs::write(dir.join("vocab.txt"), "").unwrap();
+    });
+    assert!(error.contains("vocab.txt: the vocabulary is empty"), "{error}");
+
+    let error = damaged("roberta-small", |dir| remove(dir, &["tokenizer.json", "merges.txt"]));
+    assert!(error.contains("merges.txt: the file is missing"), "{error}");
+    let error = damaged("roberta-small", |dir| {
+        remove(dir, &["tokenizer.json"]);
+        edit(&dir.join("merges.txt"), |text| text.replacen("\n", "\nabc\n", 1));
+    });
+    assert!(error.contains("merges.txt: line 2 is not two tokens"), "{error}");
+    let error = damaged("roberta-small", |dir| {
+        remove(dir, &["tokenizer.json"]);
+        edit(&dir.join("merges.txt"), |text| text.replacen("\n", "\nx ☃\n", 1));
+    });
+    assert!(error.contains("do vocab.json and merges.txt belong together?"), "{error}");
+    let error = damaged("roberta-small", |dir| {
+        remove(dir, &["tokenizer.json"]);
+        edit(&dir.join("vocab.json"), |text| text.replacen(":0", ":-1", 1));
+    });
+    assert!(error.contains("vocab.json: not a vocabulary"), "{error}");
+
+    let error = damaged("xlnet-small", |dir| {
+        remove(dir, &["tokenizer.json"]);
+        fs::write(dir.join("spiece.model"), "version https://git-lfs.github.com/spec/v1\n").unwrap();
+    });
+    assert!(error.contains("spiece.model: not a sentencepiece model"), "{error}");
+    let error = damaged("xlnet-small", |dir| {
+        remove(dir, &["tokenizer.json", "tokenizer_config.json"]);
+    });
+    assert!(error.contains("known classes: BertTokenizer"), "{error}");
+    let error = damaged("xlnet-small", |dir| {
+        remove(dir, &["tokenizer.json"]);
+        edit(&dir.join("tokenizer_config.json"), |text| text.replace("XLNetTokenizer", "T5Tokenizer"));
+    });
+    assert!(error.contains("the old files of tokenizer_class \"T5Tokenizer\" are not supported"), "{error}");
+}
+
+#[test]
+fn truncation_leaves_room_or_is_refused() {
+    let tokenizer = LmTokenizer::from_folder(&fixtures().join("xlnet-small")).unwrap();
+    let error = tokenizer.encode_batch(&["a text"], Some(2)).unwrap_err().to_string();
+    assert_eq!(error, "sequences of 2 tokens have no room for text beside 2 special tokens; use a longer sequence");
+    let whole = &tokenizer.encode_batch(&["one two three four"], None).unwrap()[0];
+    let cut = &tokenizer.encode_batch(&["one two three four"], Some(3)).unwrap()[0];
+    assert_eq!(cut.ids, [whole.ids[0], 4, 3]);
+    assert_eq!(cut.special_tokens_mask, [0, 1, 1]);
+}
+
+#[test]
+fn an_unknown_word_without_an_unknown_token_is_an_error_not_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("vocab.txt"), "[PAD]\n[CLS]\n[SEP]\n[MASK]\nword\n").unwrap();
+    fs::write(folder.path().join("config.json"), r#"{"model_type": "bert"}"#).unwrap();
+    let tokenizer = LmTokenizer::from_folder(folder.path()).unwrap();
+    assert_eq!(tokenizer.encode_batch(&["word"], None).unwrap()[0].ids, [1, 4, 2]);
+    let error = tokenizer.encode_batch(&["other"], None).unwrap_err().to_string();
+    assert!(error.starts_with("cannot tokenize \"other\": "), "{error}");
 }

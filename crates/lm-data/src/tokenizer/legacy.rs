@@ -24,10 +24,11 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::roberta::RobertaProcessing;
 use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, SplitDelimiterBehavior, Tokenizer};
 
+use super::check::check_charsmap;
 use super::class::Kind;
 use super::error::TokenizerError;
 use super::load::template;
-use super::sentencepiece::{ModelProto, check_charsmap};
+use super::sentencepiece::ModelProto;
 use super::settings::{Settings, read_bytes, read_text};
 
 /// The pattern with which Qwen2 splits text before byte-level BPE.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokenizers::processors::template::{SpecialToken as TemplateToken, Template, TemplateProcessing};
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
+use super::check::{check_added_tokens, check_json};
 use super::class::{CLASSES, Kind};
 use super::error::TokenizerError;
 use super::legacy::{self, Legacy};
@@ -31,6 +32,7 @@ pub(super) fn from_folder(dir: &Path) -> Result<Loaded, TokenizerError> {
             )
         };
         let value: Value = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
+        check_json(&value).map_err(|message| damaged(&message))?;
         let mut settings = settings::read(dir, Some(&value))?;
         let mut backend: Tokenizer = text.parse().map_err(|error| damaged(&error))?;
         // Stored truncation and padding must not act on training texts. Removing truncation cannot fail: only setting it can.
@@ -105,6 +107,7 @@ fn finish(
         Kind::BosEos { bos, .. } => apply_bos_eos(&mut backend, &settings, bos, path)?,
         _ => {}
     }
+    check_added_tokens(&backend).map_err(|message| TokenizerError::invalid(path, message))?;
     Ok(Loaded { backend, settings, sentencepiece })
 }
 

@@ -1,5 +1,6 @@
 //! Tokenizers: any Hugging Face tokenizer folder, read and written as Python's `transformers` 4.57 does.
 
+mod check;
 mod class;
 mod error;
 mod legacy;

@@ -137,45 +137,6 @@ impl ModelProto {
     }
 }
 
-/// Checks that a compiled normalisation table stays within its own bounds for every text. The library that walks it
-/// trusts it, so a damaged one would end the program.
-pub(super) fn check_charsmap(bytes: &[u8]) -> Result<(), String> {
-    let short = || "normalisation table is cut short".to_owned();
-    let (size, rest) = bytes.split_first_chunk::<4>().ok_or_else(short)?;
-    let size = u32::from_le_bytes(*size) as usize / 4 * 4;
-    let (units, text) = rest.split_at_checked(size).ok_or_else(short)?;
-    let text = std::str::from_utf8(text).map_err(|_| "normalisation table holds no valid text".to_owned())?;
-    let units: Vec<usize> =
-        units.chunks_exact(4).map(|unit| u32::from_le_bytes([unit[0], unit[1], unit[2], unit[3]]) as usize).collect();
-    // A unit of the double array: bit 8 says that a value follows, the upper bits where its children are.
-    let offset = |unit: usize| (unit >> 10) << ((unit & (1 << 9)) >> 6);
-    let damaged = || Err("normalisation table points outside itself".to_owned());
-    if units.is_empty() {
-        return damaged();
-    }
-    let mut reached = vec![false; units.len()];
-    let mut pending = vec![offset(units[0])];
-    while let Some(base) = pending.pop() {
-        for byte in 1..=255 {
-            let Some(unit) = units.get(base ^ byte) else {
-                return damaged();
-            };
-            if unit & ((1 << 31) | 0xFF) != byte || std::mem::replace(&mut reached[base ^ byte], true) {
-                continue;
-            }
-            let children = (base ^ byte) ^ offset(*unit);
-            if unit >> 8 & 1 == 1 {
-                let value = units.get(children).map(|leaf| leaf & ((1 << 31) - 1));
-                if !value.is_some_and(|start| text.is_char_boundary(start)) {
-                    return damaged();
-                }
-            }
-            pending.push(children);
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,16 +171,5 @@ mod tests {
         assert!(ModelProto::parse(&model(&[("a", 0.0), ("a", 0.0)]).encode_to_vec(), path).is_err());
         assert!(ModelProto::parse(&model(&[("", 0.0)]).encode_to_vec(), path).is_err());
         assert!(ModelProto::parse(&model(&[("a", f32::NAN)]).encode_to_vec(), path).is_err());
-    }
-
-    #[test]
-    fn damaged_normalisation_tables_are_refused() {
-        assert!(check_charsmap(&[]).is_err());
-        assert!(check_charsmap(&[8, 0, 0, 0, 1]).is_err());
-        // One unit cannot hold the children of the root.
-        assert!(check_charsmap(&[4, 0, 0, 0, 0, 4, 0, 0]).is_err());
-        let mut empty_root = vec![0, 4, 0, 0];
-        empty_root.extend([0; 1024]);
-        assert!(check_charsmap(&empty_root[..1028]).is_ok());
     }
 }
