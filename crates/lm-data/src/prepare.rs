@@ -77,6 +77,8 @@ struct SplitRows {
     name: &'static str,
     files: TextFiles,
     rows: Range<u64>,
+    /// Of the files' contents.
+    digest: [u8; 32],
     /// Held out of the training files; may be empty, since not every run evaluates.
     held_out: bool,
 }
@@ -150,11 +152,13 @@ impl DataConfig {
             }
         }
         let resolve = |names: &[String]| TextFiles::resolve(names, self.text_column.clone(), self.keep_linebreaks);
-        let whole = |name, files| SplitRows { name, files, rows: 0..u64::MAX, held_out: false };
+        let whole = |name, files: TextFiles| -> Result<SplitRows, DataError> {
+            Ok(SplitRows { name, digest: files.digest()?, files, rows: 0..u64::MAX, held_out: false })
+        };
         let train = if self.train_files.is_empty() { None } else { Some(resolve(&self.train_files)?) };
         if !self.validation_files.is_empty() {
-            let validation = whole("validation", resolve(&self.validation_files)?);
-            return Ok((train.map(|files| whole("train", files)), validation));
+            let validation = whole("validation", resolve(&self.validation_files)?)?;
+            return Ok((train.map(|files| whole("train", files)).transpose()?, validation));
         }
         let files = train.ok_or(DataError::NoFile)?;
         let percent = self.validation_split_percentage;
@@ -163,8 +167,15 @@ impl DataConfig {
             return Err(DataError::Option { name: "validation_split_percentage", reason });
         }
         let boundary = percent_of(percent, files.count_rows()?);
-        let validation = SplitRows { name: "validation", files: files.clone(), rows: 0..boundary, held_out: true };
-        Ok((Some(SplitRows { name: "train", files, rows: boundary..u64::MAX, held_out: false }), validation))
+        let train = SplitRows { rows: boundary..u64::MAX, ..whole("train", files)? };
+        let validation = SplitRows {
+            name: "validation",
+            files: train.files.clone(),
+            rows: 0..boundary,
+            digest: train.digest,
+            held_out: true,
+        };
+        Ok((Some(train), validation))
     }
 }
 
@@ -187,7 +198,7 @@ fn tokenized(
     let cut = config.cut();
     let key: [u8; 32] = {
         let mut key = Sha256::new();
-        key.update(split.files.digest()?);
+        key.update(split.digest);
         key.update(tokenizer.fingerprint());
         key.update(format!("{:?} {cut:?}", split.rows));
         key.finalize().into()

@@ -66,17 +66,16 @@ impl Reader {
     /// The next record that is no blank line; false at the end.
     fn next_record(&mut self) -> Result<bool, SourceError> {
         loop {
-            let line = self.position().1;
             let more = self.input.read_byte_record(&mut self.record).map_err(|error| match error.into_kind() {
                 csv::ErrorKind::Io(source) => failed(&self.path, source),
-                kind => self.broken(line, format!("{kind:?}")),
+                kind => self.broken(format!("{kind:?}")),
             })?;
             let last = self.record.iter().next_back().unwrap_or_default();
             if !more || (self.record.len() == 1 && last == &END[1..]) {
                 return Ok(false);
             }
             if last.ends_with(&END[1..]) {
-                return Err(self.broken(line, "a quote is opened in this record and never closed".into()));
+                return Err(self.broken("a quote is opened in this record and never closed".into()));
             }
             if self.record.len() > 1 || !last.trim_ascii().is_empty() || self.columns == 1 && last.is_empty() {
                 return Ok(true);
@@ -84,8 +83,27 @@ impl Reader {
         }
     }
 
-    fn broken(&self, line: u64, reason: String) -> SourceError {
-        SourceError::Row { path: self.path.clone(), line, reason }
+    fn broken(&self, reason: String) -> SourceError {
+        SourceError::Row { path: self.path.clone(), line: self.line(), reason }
+    }
+
+    /// The line on which the record starts, for messages: the reader's count lies before the blank lines it skipped.
+    fn line(&self) -> u64 {
+        let (byte, line) = self.record.position().map_or((0, 1), |at| (at.byte(), at.line()));
+        let blank = || -> std::io::Result<usize> {
+            let mut file = File::open(&self.path)?;
+            file.seek(SeekFrom::Start(self.origin.0 + byte))?;
+            let mut lines = 0;
+            for byte in BufReader::new(file).bytes() {
+                match byte? {
+                    b'\n' => lines += 1,
+                    b'\r' => {}
+                    _ => break,
+                }
+            }
+            Ok(lines)
+        };
+        self.origin.1 + line - 1 + blank().unwrap_or(0) as u64
     }
 }
 
@@ -94,16 +112,19 @@ impl RowReader for Reader {
         if !self.next_record()? {
             return Ok(false);
         }
-        let line = self.record.position().map_or(1, csv::Position::line) + self.origin.1 - 1;
         let fields = self.record.len();
         if fields > self.columns {
-            return Err(self.broken(line, format!("{fields} fields, but the header names {}", self.columns)));
+            return Err(self.broken(format!("{fields} fields, but the header names {}", self.columns)));
         }
         let Some(field) = self.record.get(self.column) else {
-            let reason = format!("only {fields} of {} fields: column `{}` is missing", self.columns, self.column_name);
-            return Err(self.broken(line, reason));
+            let columns = self.columns;
+            let reason = format!("only {fields} of {columns} fields: column `{}` is missing", self.column_name);
+            return Err(self.broken(reason));
         };
-        push_utf8(text, field, &self.path, line)?;
+        match std::str::from_utf8(field) {
+            Ok(field) => text.push_str(field),
+            Err(_) => push_utf8(text, field, &self.path, self.line())?,
+        }
         Ok(true)
     }
 
