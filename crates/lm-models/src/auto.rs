@@ -5,10 +5,11 @@ use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
 use crate::config::{ConfigError, ModelConfig};
+use crate::generate::CausalModel;
 use crate::inputs::{Mode, ModelInputs};
 use crate::ops::Decoder;
 use crate::params::{Initial, ParameterInfo};
-use crate::{bert, distilbert, params, roberta};
+use crate::{bert, distilbert, gpt, gpt2, params, roberta};
 
 /// What an architecture is trained for, one binary each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +96,15 @@ pub static FAMILIES: &[Family] = &[
         build: distilbert::build,
         ..MLM
     },
+    Family {
+        model_type: "openai-gpt",
+        class: "OpenAIGPTLMHeadModel",
+        ties: gpt::TIES,
+        defaults: gpt::defaults,
+        build: gpt::build,
+        ..CAUSAL
+    },
+    Family { model_type: "gpt2", class: "GPT2LMHeadModel", ties: gpt2::TIES, ..CAUSAL },
 ];
 
 /// What masked language models have in common.
@@ -123,6 +133,21 @@ const ROBERTA: Family = Family {
     ..MLM
 };
 
+/// GPT's and GPT-2's common names.
+const CAUSAL: Family = Family {
+    model_type: "",
+    task: Task::Clm,
+    class: "",
+    base_model_prefix: "transformer",
+    ties: &[],
+    buffers: gpt2::BUFFERS,
+    ignore_unexpected: &[],
+    defaults: gpt2::defaults,
+    aliases: gpt2::ALIASES,
+    max_positions: |config| config.size("n_positions"),
+    build: gpt2::build,
+};
+
 /// What every architecture does.
 pub trait LanguageModel {
     /// Rust field names that differ from the names in the files.
@@ -147,6 +172,10 @@ pub enum AutoModel {
     Roberta(roberta::RobertaForMaskedLM),
     /// DistilBERT
     DistilBert(distilbert::DistilBertForMaskedLM),
+    /// GPT
+    OpenAIGPT(gpt::OpenAIGPTLMHeadModel),
+    /// GPT-2
+    GPT2(gpt2::GPT2LMHeadModel),
 }
 
 /// Calls the same method on whichever architecture it is.
@@ -156,6 +185,8 @@ macro_rules! each {
             AutoModel::Bert($model) => $call,
             AutoModel::Roberta($model) => $call,
             AutoModel::DistilBert($model) => $call,
+            AutoModel::OpenAIGPT($model) => $call,
+            AutoModel::GPT2($model) => $call,
         }
     };
 }
@@ -174,6 +205,15 @@ impl AutoModel {
     /// See [`LanguageModel::decoder`].
     pub fn decoder(&self) -> Decoder {
         each!(self, model => model.decoder())
+    }
+
+    /// The model as one that can continue a text, if it is.
+    pub fn causal(&self) -> Option<&dyn CausalModel> {
+        match self {
+            Self::OpenAIGPT(model) => Some(model),
+            Self::GPT2(model) => Some(model),
+            Self::Bert(_) | Self::Roberta(_) | Self::DistilBert(_) => None,
+        }
     }
 
     pub(crate) fn initial_value(&self, parameter: &ParameterInfo) -> Initial {

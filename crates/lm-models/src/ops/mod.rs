@@ -11,7 +11,7 @@ mod dropout;
 use burn::tensor::{Int, Tensor};
 
 pub use activation::Activation;
-pub use attention::{Attention, attention};
+pub use attention::{Attention, attention, attention_to_past};
 pub use cross_entropy::{Decoder, Loss, Predictions, cross_entropy, predictions};
 pub use dropout::dropout;
 
