@@ -9,7 +9,7 @@ use crate::generate::CausalModel;
 use crate::inputs::{Mode, ModelInputs};
 use crate::ops::Decoder;
 use crate::params::{Initial, ParameterInfo};
-use crate::{bert, distilbert, gpt, gpt2, params, roberta};
+use crate::{bert, distilbert, gpt, gpt2, params, roberta, xlnet};
 
 /// What an architecture is trained for, one binary each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -65,6 +65,8 @@ pub struct Family {
     pub ignore_unexpected: &'static [&'static str],
     /// The fields of Python's default configuration.
     pub defaults: fn() -> Value,
+    /// A field that Python computes from others and writes into config.json.
+    pub derived: fn(&ModelConfig) -> Option<(&'static str, Value)>,
     /// Python's `attribute_map`: other names for fields.
     pub aliases: &'static [(&'static str, &'static str)],
     /// The most tokens a sequence may have; none for no limit.
@@ -105,6 +107,20 @@ pub static FAMILIES: &[Family] = &[
         ..CAUSAL
     },
     Family { model_type: "gpt2", class: "GPT2LMHeadModel", ties: gpt2::TIES, ..CAUSAL },
+    Family {
+        model_type: "xlnet",
+        task: Task::Plm,
+        class: "XLNetLMHeadModel",
+        base_model_prefix: "transformer",
+        ties: xlnet::TIES,
+        buffers: &[],
+        ignore_unexpected: &[],
+        defaults: xlnet::defaults,
+        derived: xlnet::derived,
+        aliases: xlnet::ALIASES,
+        max_positions: |_| None,
+        build: xlnet::build,
+    },
 ];
 
 /// What masked language models have in common.
@@ -117,6 +133,7 @@ const MLM: Family = Family {
     buffers: &["*.embeddings.position_ids", "embeddings.position_ids"],
     ignore_unexpected: &[],
     defaults: bert::defaults,
+    derived: |_| None,
     aliases: &[],
     max_positions: |config| config.size("max_position_embeddings"),
     build: bert::build,
@@ -143,6 +160,7 @@ const CAUSAL: Family = Family {
     buffers: gpt2::BUFFERS,
     ignore_unexpected: &[],
     defaults: gpt2::defaults,
+    derived: |_| None,
     aliases: gpt2::ALIASES,
     max_positions: |config| config.size("n_positions"),
     build: gpt2::build,
@@ -176,6 +194,8 @@ pub enum AutoModel {
     OpenAIGPT(gpt::OpenAIGPTLMHeadModel),
     /// GPT-2
     GPT2(gpt2::GPT2LMHeadModel),
+    /// XLNet
+    XLNet(xlnet::XLNetLMHeadModel),
 }
 
 /// Calls the same method on whichever architecture it is.
@@ -187,6 +207,7 @@ macro_rules! each {
             AutoModel::DistilBert($model) => $call,
             AutoModel::OpenAIGPT($model) => $call,
             AutoModel::GPT2($model) => $call,
+            AutoModel::XLNet($model) => $call,
         }
     };
 }
@@ -212,7 +233,7 @@ impl AutoModel {
         match self {
             Self::OpenAIGPT(model) => Some(model),
             Self::GPT2(model) => Some(model),
-            Self::Bert(_) | Self::Roberta(_) | Self::DistilBert(_) => None,
+            Self::Bert(_) | Self::Roberta(_) | Self::DistilBert(_) | Self::XLNet(_) => None,
         }
     }
 

@@ -25,6 +25,7 @@ pub mod ops;
 pub mod params;
 pub mod roberta;
 pub mod weights;
+pub mod xlnet;
 
 pub use auto::{AutoModel, Task};
 pub use config::{ConfigError, ModelConfig};

@@ -175,3 +175,9 @@ fn openai_gpt() -> Outcome {
 fn gpt2() -> Outcome {
     check(&folder("gpt2"))
 }
+
+/// Where every row is predicted the query stream is the full one of Python; the loss looks at a part of them.
+#[test]
+fn xlnet() -> Outcome {
+    check(&folder("xlnet"))
+}

@@ -28,7 +28,6 @@ pub fn attention(
     options: Attention,
     mode: &Mode,
 ) -> Tensor<2> {
-    let [_, width] = q.dims();
     let heads = options.heads;
     let scores = split(q, sequences, heads).matmul(split(k, sequences, heads).transpose()) * options.scale;
     let scores = match mask(sequences, options.causal, &scores) {
@@ -36,12 +35,7 @@ pub fn attention(
         None => scores,
     };
     let weights = dropout(softmax(scores, 3), options.dropout, mode);
-    let context = weights.matmul(split(v, sequences, heads)).swap_dims(1, 2);
-    let context = context.reshape([sequences.batch * sequences.seq, width]);
-    match &sequences.packing {
-        Some((_, place_of_row)) => context.select(0, place_of_row.clone()),
-        None => context,
-    }
+    merge(weights.matmul(split(v, sequences, heads)), sequences)
 }
 
 /// [`attention`] of the last rows of a single sequence to all of it, each row seeing those before it and itself: `q` is
@@ -67,6 +61,16 @@ pub(super) fn split(x: Tensor<2>, sequences: &Sequences, heads: usize) -> Tensor
         None => x,
     };
     x.reshape([sequences.batch, sequences.seq, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// [batch, heads, seq, head_dim] → [rows, heads · head_dim]
+pub(super) fn merge(x: Tensor<4>, sequences: &Sequences) -> Tensor<2> {
+    let [batch, heads, seq, dim] = x.dims();
+    let x = x.swap_dims(1, 2).reshape([batch * seq, heads * dim]);
+    match &sequences.packing {
+        Some((_, place_of_row)) => x.select(0, place_of_row.clone()),
+        None => x,
+    }
 }
 
 /// True where a query may not see a key, in the shape of the scores [batch, heads, seq, seq].
