@@ -168,3 +168,137 @@ fn choose(logits: &[f32], sampling: &Sampling, stream: &mut Stream) -> u32 {
     // Rounding, or logits that are no numbers.
     most_likely
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+    use crate::inputs::{HostBatch, Objective, Padding};
+    use crate::{Mode, ModelConfig, ModelInputs};
+
+    const POSITIONS: usize = 24;
+    const GREEDY: Sampling = Sampling {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        max_new_tokens: 12,
+        seed: 1,
+        prompt_index: 0,
+        evaluation: 0,
+    };
+
+    fn model(model_type: &str) -> Result<AutoModel, Box<dyn Error>> {
+        let mut config = ModelConfig::from_model_type(model_type)?;
+        config.apply_overrides(&format!(
+            "vocab_size=50,n_positions={POSITIONS},n_embd=16,n_layer=3,n_head=2,initializer_range=0.3"
+        ))?;
+        Ok(AutoModel::from_config(&config, 7, &Device::flex())?)
+    }
+
+    /// The most likely next token by a forward pass over everything.
+    fn next_without_cache(model: &AutoModel, ids: &[u32]) -> Result<u32, Box<dyn Error>> {
+        let input_ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
+        let mut labels = vec![-100; ids.len()];
+        labels[ids.len() - 1] = 0;
+        let host = HostBatch {
+            batch: 1,
+            seq: ids.len(),
+            input_ids: &input_ids,
+            attention_mask: &vec![1; ids.len()],
+            labels: &labels,
+            perm_mask: None,
+        };
+        let inputs = ModelInputs::new(host, Objective::Masked, Padding::Drop, &Device::flex())?;
+        let logits: Vec<f32> =
+            model.decoder().logits(model.forward(&inputs, &Mode::eval())).into_data().iter().collect();
+        Ok(choose(&logits, &GREEDY, &mut Stream::new(0, Purpose::Sample, 0, 0)))
+    }
+
+    #[test]
+    fn kept_keys_and_values_change_nothing() -> Result<(), Box<dyn Error>> {
+        for model_type in ["gpt2", "openai-gpt"] {
+            let model = model(model_type)?;
+            for prompt in [vec![3], vec![1, 2, 3, 4, 5]] {
+                let mut expected = prompt.clone();
+                for _ in 0..GREEDY.max_new_tokens {
+                    expected.push(next_without_cache(&model, &expected)?);
+                }
+                assert_eq!(generate(&model, &prompt, &GREEDY, None)?, expected[prompt.len()..], "{model_type}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sampling_is_a_function_of_its_arguments() -> Result<(), Box<dyn Error>> {
+        let model = model("gpt2")?;
+        let prompt = [1, 2, 3];
+        let free = Sampling { temperature: 1.0, ..GREEDY };
+        let text = generate(&model, &prompt, &free, None)?;
+        assert_eq!(generate(&model, &prompt, &free, None)?, text);
+        for other in
+            [Sampling { seed: 2, ..free }, Sampling { prompt_index: 1, ..free }, Sampling { evaluation: 1, ..free }]
+        {
+            assert_ne!(generate(&model, &prompt, &other, None)?, text);
+        }
+        let greedy = generate(&model, &prompt, &GREEDY, None)?;
+        for narrow in [Sampling { top_k: 1, ..free }, Sampling { top_p: 1e-6, ..free }] {
+            assert_eq!(generate(&model, &prompt, &narrow, None)?, greedy);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn where_a_continuation_ends() -> Result<(), Box<dyn Error>> {
+        let model = model("gpt2")?;
+        let prompt = [1, 2, 3];
+        let greedy = generate(&model, &prompt, &GREEDY, None)?;
+        assert_eq!(greedy.len(), GREEDY.max_new_tokens);
+        let end = greedy.iter().position(|&id| id == greedy[4]).unwrap_or(4);
+        assert_eq!(generate(&model, &prompt, &GREEDY, Some(greedy[4]))?, greedy[..end]);
+        let long = Sampling { max_new_tokens: 1000, ..GREEDY };
+        assert_eq!(generate(&model, &prompt, &long, None)?.len(), POSITIONS - prompt.len());
+        assert_eq!(generate(&model, &[], &GREEDY, None), Err(GenerateError::EmptyPrompt));
+        let full = GenerateError::TooLong { tokens: POSITIONS, max_positions: POSITIONS };
+        assert_eq!(generate(&model, &[0; POSITIONS], &GREEDY, None), Err(full));
+        let unknown = GenerateError::UnknownToken { token: 50, vocab_size: 50 };
+        assert_eq!(generate(&model, &[1, 50], &GREEDY, None), Err(unknown));
+        let mut bert = ModelConfig::from_model_type("bert")?;
+        bert.apply_overrides("vocab_size=50,hidden_size=8,num_hidden_layers=1,num_attention_heads=2")?;
+        let bert = AutoModel::from_config(&bert, 0, &Device::flex())?;
+        assert_eq!(generate(&bert, &prompt, &GREEDY, None), Err(GenerateError::NotCausal));
+        Ok(())
+    }
+
+    #[test]
+    fn tokens_come_as_often_as_they_are_likely() {
+        // Probabilities 0.5, 0.3, 0.15, 0.05, in another order.
+        let logits = [0.15f32, 0.5, 0.05, 0.3].map(f32::ln);
+        let shares = |sampling: Sampling| {
+            let mut stream = Stream::new(3, Purpose::Sample, 0, 0);
+            let mut counts = [0f64; 4];
+            (0..20_000).for_each(|_| counts[choose(&logits, &sampling, &mut stream) as usize] += 1.0 / 20_000.0);
+            counts
+        };
+        let free = Sampling { temperature: 1.0, ..GREEDY };
+        let squares = [0.0225, 0.25, 0.0025, 0.09].map(|square| square / 0.365);
+        let cases = [
+            (free, [0.15, 0.5, 0.05, 0.3]),
+            (Sampling { temperature: 0.5, ..free }, squares),
+            (Sampling { top_k: 2, ..free }, [0.0, 0.625, 0.0, 0.375]),
+            // 0.5 + 0.3 do not reach 0.9; the third does.
+            (Sampling { top_p: 0.9, ..free }, [0.15 / 0.95, 0.5 / 0.95, 0.0, 0.3 / 0.95]),
+            (Sampling { top_p: 0.4, ..free }, [0.0, 1.0, 0.0, 0.0]),
+            // Of the two that top-k leaves, the first is 0.625 of the mass.
+            (Sampling { top_k: 2, top_p: 0.6, ..free }, [0.0, 1.0, 0.0, 0.0]),
+        ];
+        for (sampling, expected) in cases {
+            let found = shares(sampling);
+            for (a, b) in found.iter().zip(expected) {
+                assert!((a - b).abs() < 0.015, "{sampling:?}: {found:?}, expected {expected:?}");
+            }
+        }
+        assert_eq!(choose(&[f32::NAN; 3], &free, &mut Stream::new(0, Purpose::Sample, 0, 0)), 0);
+    }
+}
