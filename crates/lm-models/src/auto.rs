@@ -5,10 +5,11 @@ use burn::tensor::{Device, Tensor};
 use serde_json::Value;
 
 use crate::config::{ConfigError, ModelConfig};
+use crate::generate::CausalModel;
 use crate::inputs::{Mode, ModelInputs};
 use crate::ops::Decoder;
 use crate::params::{Initial, ParameterInfo};
-use crate::{bert, distilbert, params, roberta};
+use crate::{bert, distilbert, gpt, gpt2, params, roberta, xlnet};
 
 /// What an architecture is trained for, one binary each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -64,6 +65,8 @@ pub struct Family {
     pub ignore_unexpected: &'static [&'static str],
     /// The fields of Python's default configuration.
     pub defaults: fn() -> Value,
+    /// A field that Python computes from others and writes into config.json.
+    pub derived: fn(&ModelConfig) -> Option<(&'static str, Value)>,
     /// Python's `attribute_map`: other names for fields.
     pub aliases: &'static [(&'static str, &'static str)],
     /// The most tokens a sequence may have; none for no limit.
@@ -95,6 +98,29 @@ pub static FAMILIES: &[Family] = &[
         build: distilbert::build,
         ..MLM
     },
+    Family {
+        model_type: "openai-gpt",
+        class: "OpenAIGPTLMHeadModel",
+        ties: gpt::TIES,
+        defaults: gpt::defaults,
+        build: gpt::build,
+        ..CAUSAL
+    },
+    Family { model_type: "gpt2", class: "GPT2LMHeadModel", ties: gpt2::TIES, ..CAUSAL },
+    Family {
+        model_type: "xlnet",
+        task: Task::Plm,
+        class: "XLNetLMHeadModel",
+        base_model_prefix: "transformer",
+        ties: xlnet::TIES,
+        buffers: &[],
+        ignore_unexpected: &[],
+        defaults: xlnet::defaults,
+        derived: xlnet::derived,
+        aliases: xlnet::ALIASES,
+        max_positions: |_| None,
+        build: xlnet::build,
+    },
 ];
 
 /// What masked language models have in common.
@@ -107,6 +133,7 @@ const MLM: Family = Family {
     buffers: &["*.embeddings.position_ids", "embeddings.position_ids"],
     ignore_unexpected: &[],
     defaults: bert::defaults,
+    derived: |_| None,
     aliases: &[],
     max_positions: |config| config.size("max_position_embeddings"),
     build: bert::build,
@@ -121,6 +148,22 @@ const ROBERTA: Family = Family {
     max_positions: roberta::max_positions,
     build: roberta::build,
     ..MLM
+};
+
+/// GPT's and GPT-2's common names.
+const CAUSAL: Family = Family {
+    model_type: "",
+    task: Task::Clm,
+    class: "",
+    base_model_prefix: "transformer",
+    ties: &[],
+    buffers: gpt2::BUFFERS,
+    ignore_unexpected: &[],
+    defaults: gpt2::defaults,
+    derived: |_| None,
+    aliases: gpt2::ALIASES,
+    max_positions: |config| config.size("n_positions"),
+    build: gpt2::build,
 };
 
 /// What every architecture does.
@@ -147,6 +190,12 @@ pub enum AutoModel {
     Roberta(roberta::RobertaForMaskedLM),
     /// DistilBERT
     DistilBert(distilbert::DistilBertForMaskedLM),
+    /// GPT
+    OpenAIGPT(gpt::OpenAIGPTLMHeadModel),
+    /// GPT-2
+    GPT2(gpt2::GPT2LMHeadModel),
+    /// XLNet
+    XLNet(xlnet::XLNetLMHeadModel),
 }
 
 /// Calls the same method on whichever architecture it is.
@@ -156,6 +205,9 @@ macro_rules! each {
             AutoModel::Bert($model) => $call,
             AutoModel::Roberta($model) => $call,
             AutoModel::DistilBert($model) => $call,
+            AutoModel::OpenAIGPT($model) => $call,
+            AutoModel::GPT2($model) => $call,
+            AutoModel::XLNet($model) => $call,
         }
     };
 }
@@ -174,6 +226,15 @@ impl AutoModel {
     /// See [`LanguageModel::decoder`].
     pub fn decoder(&self) -> Decoder {
         each!(self, model => model.decoder())
+    }
+
+    /// The model as one that can continue a text, if it is.
+    pub fn causal(&self) -> Option<&dyn CausalModel> {
+        match self {
+            Self::OpenAIGPT(model) => Some(model),
+            Self::GPT2(model) => Some(model),
+            Self::Bert(_) | Self::Roberta(_) | Self::DistilBert(_) | Self::XLNet(_) => None,
+        }
     }
 
     pub(crate) fn initial_value(&self, parameter: &ParameterInfo) -> Initial {

@@ -281,6 +281,9 @@ impl ModelConfig {
         let mut fields = self.fields.clone();
         fields.insert("architectures".into(), vec![self.family.class].into());
         fields.insert("transformers_version".into(), TRANSFORMERS_VERSION.into());
+        if let Some((name, value)) = (self.family.derived)(self) {
+            fields.insert(name.into(), value);
+        }
         // Where it was loaded from is no part of a model.
         fields.remove("_name_or_path");
         fields.sort_keys();

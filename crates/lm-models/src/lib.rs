@@ -13,6 +13,10 @@ pub mod auto;
 pub mod bert;
 pub mod config;
 pub mod distilbert;
+pub mod generate;
+pub mod generation_config;
+pub mod gpt;
+pub mod gpt2;
 pub mod hub;
 pub mod inputs;
 pub mod layers;
@@ -21,6 +25,7 @@ pub mod ops;
 pub mod params;
 pub mod roberta;
 pub mod weights;
+pub mod xlnet;
 
 pub use auto::{AutoModel, Task};
 pub use config::{ConfigError, ModelConfig};

@@ -28,7 +28,6 @@ pub fn attention(
     options: Attention,
     mode: &Mode,
 ) -> Tensor<2> {
-    let [_, width] = q.dims();
     let heads = options.heads;
     let scores = split(q, sequences, heads).matmul(split(k, sequences, heads).transpose()) * options.scale;
     let scores = match mask(sequences, options.causal, &scores) {
@@ -36,22 +35,42 @@ pub fn attention(
         None => scores,
     };
     let weights = dropout(softmax(scores, 3), options.dropout, mode);
-    let context = weights.matmul(split(v, sequences, heads)).swap_dims(1, 2);
-    let context = context.reshape([sequences.batch * sequences.seq, width]);
-    match &sequences.packing {
-        Some((_, place_of_row)) => context.select(0, place_of_row.clone()),
-        None => context,
-    }
+    merge(weights.matmul(split(v, sequences, heads)), sequences)
+}
+
+/// [`attention`] of the last rows of a single sequence to all of it, each row seeing those before it and itself: `q` is
+/// [new, heads · head_dim], `k` and `v` [all, heads · head_dim]. Nothing is dropped.
+pub fn attention_to_past(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, options: Attention) -> Tensor<2> {
+    let ([new, width], [all, _]) = (q.dims(), k.dims());
+    let split = |x: Tensor<2>| {
+        let [rows, _] = x.dims();
+        x.reshape([1, rows, options.heads, width / options.heads]).swap_dims(1, 2)
+    };
+    let scores = split(q).matmul(split(k).transpose()) * options.scale;
+    let shape = scores.dims();
+    let future = Tensor::<2, Bool>::tril_mask([new, all], (all - new) as i64, &scores.device());
+    let scores = scores.mask_fill(future.reshape([1, 1, new, all]).expand(shape), f32::MIN);
+    softmax(scores, 3).matmul(split(v)).swap_dims(1, 2).reshape([new, width])
 }
 
 /// [rows, heads · head_dim] → [batch, heads, seq, head_dim]
-fn split(x: Tensor<2>, sequences: &Sequences, heads: usize) -> Tensor<4> {
+pub(super) fn split(x: Tensor<2>, sequences: &Sequences, heads: usize) -> Tensor<4> {
     let [_, width] = x.dims();
     let x = match &sequences.packing {
         Some((row_of_place, _)) => x.select(0, row_of_place.clone()),
         None => x,
     };
     x.reshape([sequences.batch, sequences.seq, heads, width / heads]).swap_dims(1, 2)
+}
+
+/// [batch, heads, seq, head_dim] → [rows, heads · head_dim]
+pub(super) fn merge(x: Tensor<4>, sequences: &Sequences) -> Tensor<2> {
+    let [batch, heads, seq, dim] = x.dims();
+    let x = x.swap_dims(1, 2).reshape([batch * seq, heads * dim]);
+    match &sequences.packing {
+        Some((_, place_of_row)) => x.select(0, place_of_row.clone()),
+        None => x,
+    }
 }
 
 /// True where a query may not see a key, in the shape of the scores [batch, heads, seq, seq].

@@ -7,13 +7,15 @@ mod activation;
 mod attention;
 mod cross_entropy;
 mod dropout;
+mod relative_attention;
 
 use burn::tensor::{Int, Tensor};
 
 pub use activation::Activation;
-pub use attention::{Attention, attention};
+pub use attention::{Attention, attention, attention_to_past};
 pub use cross_entropy::{Decoder, Loss, Predictions, cross_entropy, predictions};
 pub use dropout::dropout;
+pub use relative_attention::{RelativeKeys, RelativeQueries, relative_attention};
 
 /// `x Wᵀ + b` for a weight stored [out, in]; [rows, in] → [rows, out].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {

@@ -1,0 +1,73 @@
+//! generation_config.json, which Python writes beside every model that can generate.
+
+use serde_json::{Map, Value, json};
+
+use crate::auto::Task;
+use crate::config::{ModelConfig, TRANSFORMERS_VERSION};
+
+/// The fields of Python's `GenerationConfig` that a config.json may have too, with their defaults; those that are null
+/// by default are null here.
+fn defaults() -> Value {
+    json!({
+        "bos_token_id": null, "eos_token_id": null, "pad_token_id": null, "decoder_start_token_id": null,
+        "use_cache": true, "max_length": 20, "min_length": 0, "do_sample": false, "early_stopping": false,
+        "num_beams": 1, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "typical_p": 1.0, "repetition_penalty": 1.0,
+        "length_penalty": 1.0, "no_repeat_ngram_size": 0, "encoder_no_repeat_ngram_size": 0, "bad_words_ids": null,
+        "num_return_sequences": 1, "output_scores": false, "output_attentions": false, "output_hidden_states": false,
+        "return_dict_in_generate": false, "forced_bos_token_id": null, "forced_eos_token_id": null,
+        "remove_invalid_values": false, "exponential_decay_length_penalty": null, "suppress_tokens": null,
+        "begin_suppress_tokens": null, "num_beam_groups": 1, "diversity_penalty": 0.0,
+    })
+}
+
+/// The text of generation_config.json as Python's `save_pretrained` writes it: none for models that can't generate.
+/// `loaded` is the text of the file that the model came with, which is kept; without it, or when it is no JSON object,
+/// the fields come from the model's configuration (`GenerationConfig.from_model_config`).
+pub fn generation_config(config: &ModelConfig, loaded: Option<&str>) -> Option<String> {
+    if config.family().task == Task::Mlm {
+        return None;
+    }
+    let defaults = defaults();
+    let loaded: Option<Map<String, Value>> = loaded.and_then(|text| serde_json::from_str(text).ok());
+    let mut fields = loaded.unwrap_or_else(|| {
+        let known = defaults.as_object().into_iter().flat_map(Map::keys);
+        let given = known.filter_map(|key| Some((key.clone(), config.get(key)?.clone())));
+        given.chain([("_from_model_config".to_owned(), true.into())]).collect()
+    });
+    fields.retain(|key, value| !value.is_null() && defaults.get(key) != Some(value));
+    fields.insert("transformers_version".into(), TRANSFORMERS_VERSION.into());
+    fields.sort_keys();
+    let mut text = serde_json::to_string_pretty(&fields).unwrap_or_default();
+    text.push('\n');
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigError;
+
+    #[test]
+    fn what_python_writes() -> Result<(), ConfigError> {
+        let written = |config: &ModelConfig, loaded| {
+            generation_config(config, loaded).and_then(|text| serde_json::from_str::<Value>(&text).ok())
+        };
+        let gpt2 = ModelConfig::from_model_type("gpt2")?;
+        let expected = json!({
+            "_from_model_config": true, "bos_token_id": 50256, "eos_token_id": 50256,
+            "transformers_version": TRANSFORMERS_VERSION,
+        });
+        assert_eq!(written(&gpt2, None), Some(expected.clone()));
+        assert_eq!(written(&gpt2, Some("no json")), Some(expected));
+        let mut gpt = ModelConfig::from_model_type("openai-gpt")?;
+        gpt.set("use_cache", false);
+        let expected =
+            json!({"_from_model_config": true, "transformers_version": TRANSFORMERS_VERSION, "use_cache": false});
+        assert_eq!(written(&gpt, None), Some(expected));
+        let loaded = r#"{"bos_token_id": 1, "do_sample": true, "top_k": 50, "transformers_version": "4.1.0"}"#;
+        let expected = json!({"bos_token_id": 1, "do_sample": true, "transformers_version": TRANSFORMERS_VERSION});
+        assert_eq!(written(&gpt2, Some(loaded)), Some(expected));
+        assert_eq!(generation_config(&ModelConfig::from_model_type("bert")?, None), None);
+        Ok(())
+    }
+}

@@ -1,0 +1,275 @@
+//! GPT-2 (Radford et al., 2019) with its language-model head: `GPT2LMHeadModel`.
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::auto::{AutoModel, LanguageModel};
+use crate::config::{ConfigError, ModelConfig};
+use crate::generate::{Cache, CausalModel};
+use crate::inputs::{Mode, ModelInputs, Sequences};
+use crate::layers::{Conv1D, Embedding, LayerNorm};
+use crate::ops::{self, Activation, Attention, Decoder};
+use crate::params::{Initial, ParameterInfo};
+
+/// The fields of config.json that the computation depends on.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)] // Python documents them: transformers.GPT2Config
+pub struct GPT2Config {
+    pub vocab_size: usize,
+    pub n_positions: usize,
+    pub n_embd: usize,
+    pub n_layer: usize,
+    pub n_head: usize,
+    pub n_inner: Option<usize>,
+    pub activation_function: Activation,
+    pub resid_pdrop: f64,
+    pub embd_pdrop: f64,
+    pub attn_pdrop: f64,
+    pub layer_norm_epsilon: f64,
+    pub initializer_range: f64,
+    #[serde(default = "yes")]
+    pub tie_word_embeddings: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `transformers.GPT2Config()`
+pub fn defaults() -> Value {
+    json!({
+        "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": null,
+        "activation_function": "gelu_new", "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1,
+        "layer_norm_epsilon": 1e-5, "initializer_range": 0.02, "summary_type": "cls_index", "summary_use_proj": true,
+        "summary_activation": null, "summary_proj_to_labels": true, "summary_first_dropout": 0.1,
+        "scale_attn_weights": true, "use_cache": true, "bos_token_id": 50256, "eos_token_id": 50256,
+        "scale_attn_by_inverse_layer_idx": false, "reorder_and_upcast_attn": false,
+    })
+}
+
+/// Python's `attribute_map`, GPT's as well.
+pub const ALIASES: &[(&str, &str)] = &[
+    ("hidden_size", "n_embd"),
+    ("max_position_embeddings", "n_positions"),
+    ("num_attention_heads", "n_head"),
+    ("num_hidden_layers", "n_layer"),
+];
+
+/// `_tied_weights_keys`
+pub const TIES: &[(&str, &str)] = &[("lm_head.weight", "transformer.wte.weight")];
+
+/// The causal mask, which old checkpoints hold; GPT's as well.
+pub const BUFFERS: &[&str] =
+    &["transformer.h.*.attn.bias", "transformer.h.*.attn.masked_bias", "h.*.attn.bias", "h.*.attn.masked_bias"];
+
+impl GPT2Config {
+    fn new(config: &ModelConfig) -> Result<Self, ConfigError> {
+        config.require("add_cross_attention", &[false.into()], "; only models without cross-attention are")?;
+        // Attention by PyTorch's scaled_dot_product_attention, Python's default, never looks at these two.
+        for (field, usual) in [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false)] {
+            if config.get(field).and_then(Value::as_bool).is_some_and(|value| value != usual) {
+                tracing::warn!(
+                    "config of `gpt2`: `{field}` = {} has no effect, as in Python with its default attention",
+                    !usual
+                );
+            }
+        }
+        let parsed: Self = config.parse()?;
+        config.expect_divisible("n_embd", parsed.n_embd, "n_head", parsed.n_head)?;
+        Ok(parsed)
+    }
+}
+
+/// Whose keys and values the rows of a forward pass attend to.
+#[derive(Debug)]
+pub(crate) enum Context<'a> {
+    /// Each row to those before it in its own sequence.
+    Batch(&'a Sequences),
+    /// The rows continue the one sequence whose keys and values are kept here.
+    Cache(&'a mut Cache),
+}
+
+/// Masked self-attention with its residual; GPT's as well.
+#[derive(Module, Debug)]
+pub(crate) struct CausalAttention {
+    c_attn: Conv1D,
+    c_proj: Conv1D,
+    #[module(skip)]
+    options: Attention,
+    #[module(skip)]
+    dropout: f64,
+    #[module(skip)]
+    layer: usize,
+}
+
+impl CausalAttention {
+    pub(crate) fn new(size: usize, heads: usize, dropouts: (f64, f64), layer: usize, device: &Device) -> Self {
+        let (attention_dropout, dropout) = dropouts;
+        let options =
+            Attention { heads, scale: 1.0 / ((size / heads) as f64).sqrt(), causal: true, dropout: attention_dropout };
+        Self {
+            c_attn: Conv1D::new(size, 3 * size, device),
+            c_proj: Conv1D::new(size, size, device),
+            options,
+            dropout,
+            layer,
+        }
+    }
+
+    /// `residual + dropout(attention(x))`, all [rows, hidden].
+    pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
+        let projected = self.c_attn.forward(x);
+        let size = projected.dims()[1] / 3;
+        let part = |i| projected.clone().narrow(1, i * size, size);
+        let (query, key, value) = (part(0), part(1), part(2));
+        let attended = match context {
+            Context::Batch(sequences) => ops::attention(query, key, value, sequences, self.options, mode),
+            Context::Cache(cache) => {
+                let (keys, values) = cache.append(self.layer, key, value);
+                ops::attention_to_past(query, keys, values, self.options)
+            }
+        };
+        ops::dropout_add(self.c_proj.forward(attended), residual, self.dropout, mode)
+    }
+}
+
+/// The feed-forward half of a layer with its residual; GPT's as well.
+#[derive(Module, Debug)]
+pub(crate) struct Mlp {
+    c_fc: Conv1D,
+    c_proj: Conv1D,
+    #[module(skip)]
+    activation: Activation,
+    #[module(skip)]
+    dropout: f64,
+}
+
+impl Mlp {
+    pub(crate) fn new(size: usize, inner: usize, activation: Activation, dropout: f64, device: &Device) -> Self {
+        Self { c_fc: Conv1D::new(size, inner, device), c_proj: Conv1D::new(inner, size, device), activation, dropout }
+    }
+
+    /// `residual + dropout(mlp(x))`, all [rows, hidden].
+    pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        let wide = self.activation.forward(self.c_fc.forward(x));
+        ops::dropout_add(self.c_proj.forward(wide), residual, self.dropout, mode)
+    }
+}
+
+#[derive(Module, Debug)]
+struct GPT2Block {
+    ln_1: LayerNorm,
+    attn: CausalAttention,
+    ln_2: LayerNorm,
+    mlp: Mlp,
+}
+
+impl GPT2Block {
+    fn new(config: &GPT2Config, layer: usize, device: &Device) -> Self {
+        let size = config.n_embd;
+        let inner = config.n_inner.unwrap_or(4 * size);
+        let dropouts = (config.attn_pdrop, config.resid_pdrop);
+        Self {
+            ln_1: LayerNorm::new(size, config.layer_norm_epsilon, device),
+            attn: CausalAttention::new(size, config.n_head, dropouts, layer, device),
+            ln_2: LayerNorm::new(size, config.layer_norm_epsilon, device),
+            mlp: Mlp::new(size, inner, config.activation_function, config.resid_pdrop, device),
+        }
+    }
+
+    fn forward(&self, x: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
+        let attended = self.attn.forward(self.ln_1.forward(x.clone()), x, context, mode);
+        self.mlp.forward(self.ln_2.forward(attended.clone()), attended, mode)
+    }
+}
+
+#[derive(Module, Debug)]
+struct GPT2Model {
+    wte: Embedding,
+    wpe: Embedding,
+    h: Vec<GPT2Block>,
+    ln_f: LayerNorm,
+    #[module(skip)]
+    dropout: f64,
+}
+
+impl GPT2Model {
+    /// The embedded tokens [rows, hidden] and their positions [rows] → [rows, hidden], before the last norm.
+    fn forward(&self, words: Tensor<2>, positions: Tensor<1, Int>, context: &mut Context, mode: &Mode) -> Tensor<2> {
+        let x = ops::dropout(words + self.wpe.forward(positions), self.dropout, mode);
+        self.h.iter().fold(x, |x, block| block.forward(x, context, mode))
+    }
+}
+
+/// `transformers.GPT2LMHeadModel`
+#[derive(Module, Debug)]
+pub struct GPT2LMHeadModel {
+    transformer: GPT2Model,
+    /// The decoder's weights when they are not the word embeddings.
+    lm_head: Option<Embedding>,
+    #[module(skip)]
+    config: GPT2Config,
+}
+
+/// Builds the model, its parameters still empty.
+pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+    let config = GPT2Config::new(config)?;
+    Ok(AutoModel::GPT2(GPT2LMHeadModel {
+        transformer: GPT2Model {
+            wte: Embedding::new(config.vocab_size, config.n_embd, device),
+            wpe: Embedding::new(config.n_positions, config.n_embd, device),
+            h: (0..config.n_layer).map(|layer| GPT2Block::new(&config, layer, device)).collect(),
+            ln_f: LayerNorm::new(config.n_embd, config.layer_norm_epsilon, device),
+            dropout: config.embd_pdrop,
+        },
+        lm_head: (!config.tie_word_embeddings).then(|| Embedding::new(config.vocab_size, config.n_embd, device)),
+        config,
+    }))
+}
+
+impl LanguageModel for GPT2LMHeadModel {
+    const RENAMES: &'static [(&'static str, &'static str)] = &[];
+
+    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
+        let words = self.transformer.wte.forward_tokens(inputs, None, mode);
+        let x = self.transformer.forward(words, inputs.positions(), &mut Context::Batch(&inputs.sequences), mode);
+        self.transformer.ln_f.forward(x.select(0, inputs.predicted.clone()))
+    }
+
+    fn decoder(&self) -> Decoder {
+        Decoder { weight: self.lm_head.as_ref().unwrap_or(&self.transformer.wte).weight.val(), bias: None }
+    }
+
+    /// As `GPT2PreTrainedModel._init_weights`: projections onto the residual stream start smaller, there being two a
+    /// layer.
+    fn initial_value(&self, parameter: &ParameterInfo) -> Initial {
+        let std = self.config.initializer_range;
+        if parameter.name.ends_with("bias") {
+            Initial::Zeros
+        } else if parameter.in_layer_norm {
+            Initial::Ones
+        } else if parameter.name.ends_with("c_proj.weight") {
+            Initial::Normal(std / (2.0 * self.config.n_layer as f64).sqrt())
+        } else {
+            Initial::Normal(std)
+        }
+    }
+}
+
+impl CausalModel for GPT2LMHeadModel {
+    fn max_positions(&self) -> usize {
+        self.config.n_positions
+    }
+
+    fn device(&self) -> Device {
+        self.transformer.wte.weight.val().device()
+    }
+
+    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache) -> Tensor<2> {
+        let words = self.transformer.wte.forward(ids);
+        let x = self.transformer.forward(words, positions, &mut Context::Cache(cache), &Mode::eval());
+        self.transformer.ln_f.forward(x.clone().narrow(0, x.dims()[0] - 1, 1))
+    }
+}
