@@ -100,7 +100,7 @@ impl BertEmbeddings {
     /// [rows] → [rows, hidden]
     pub fn forward(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
         let words = self.word_embeddings.forward_tokens(inputs, self.padding_idx, mode);
-        let segment = self.token_type_embeddings.weight.val().slice([0..1]);
+        let segment = self.token_type_embeddings.weight.val().narrow(0, 0, 1);
         let hidden_states = words + segment + self.position_embeddings.forward(positions);
         ops::dropout(self.layer_norm.forward(hidden_states), self.dropout, mode)
     }

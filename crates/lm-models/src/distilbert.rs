@@ -70,7 +70,7 @@ struct MultiHeadSelfAttention {
 }
 
 #[derive(Module, Debug)]
-struct FFN {
+struct FeedForward {
     lin1: Linear,
     lin2: Linear,
 }
@@ -79,7 +79,7 @@ struct FFN {
 struct TransformerBlock {
     attention: MultiHeadSelfAttention,
     sa_layer_norm: LayerNorm,
-    ffn: FFN,
+    ffn: FeedForward,
     output_layer_norm: LayerNorm,
 }
 
@@ -89,7 +89,7 @@ impl TransformerBlock {
         Self {
             attention: MultiHeadSelfAttention { q_lin: linear(), k_lin: linear(), v_lin: linear(), out_lin: linear() },
             sa_layer_norm: LayerNorm::new(config.dim, LAYER_NORM_EPS, device),
-            ffn: FFN {
+            ffn: FeedForward {
                 lin1: Linear::new(config.dim, config.hidden_dim, device),
                 lin2: Linear::new(config.hidden_dim, config.dim, device),
             },

@@ -96,7 +96,7 @@ impl XLNetConfig {
             Some(given) if given != d_head => {
                 format!("`d_head` ({given}) must be d_model / n_head ({d_head}); leave it out to have it computed")
             }
-            _ if parsed.d_model % 2 != 0 => format!("`d_model` ({}) must be even", parsed.d_model),
+            _ if !parsed.d_model.is_multiple_of(2) => format!("`d_model` ({}) must be even", parsed.d_model),
             _ => return Ok(parsed),
         };
         Err(ConfigError::Value { model_type: config.model_type().into(), reason })
