@@ -214,26 +214,6 @@ impl ModelConfig {
         (self.family.max_positions)(self)
     }
 
-    /// The text of generation_config.json as Python's `save_pretrained` writes it for a model that generates; none for a
-    /// masked language model.
-    pub fn generation_config(&self) -> Option<String> {
-        if self.family.task == Task::Mlm {
-            return None;
-        }
-        let mut fields = Map::from_iter([("_from_model_config".to_owned(), true.into())]);
-        for key in ["bos_token_id", "eos_token_id", "pad_token_id"] {
-            if let Some(id) = self.get(key).filter(|id| !id.is_null()) {
-                fields.insert(key.into(), id.clone());
-            }
-        }
-        if self.get("use_cache") == Some(&Value::Bool(false)) {
-            fields.insert("use_cache".into(), false.into());
-        }
-        fields.insert("transformers_version".into(), TRANSFORMERS_VERSION.into());
-        fields.sort_keys();
-        serde_json::to_string_pretty(&fields).ok().map(|text| text + "\n")
-    }
-
     /// Applies `"hidden_size=128,num_hidden_layers=2"`: only fields that exist, each value read as the type that the
     /// field has (Python's `PretrainedConfig.update_from_string`).
     pub fn apply_overrides(&mut self, overrides: &str) -> Result<(), ConfigError> {

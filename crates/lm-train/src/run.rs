@@ -33,7 +33,7 @@ use crate::schedule::{self, Schedule};
 use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
-use crate::trainer::{Finished, Parts, Plan, Trainer};
+use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
 use crate::{device, plan};
 
 /// How a run ended, when no error did.
@@ -85,10 +85,14 @@ pub fn run(args: &Arguments) -> Result<Ended> {
             return Ok(Ended::Signal(signal));
         }
     }
-    if training.do_eval {
-        session.evaluate(&mut results)?;
-    }
-    session.finish(&results)?;
+    let finished = session.finish(&mut results);
+    let outcome = match &finished {
+        Ok(()) => Outcome::Finished,
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    };
+    session.callbacks.on_train_end(&session.state, &outcome);
+    finished?;
+    session.say_what_next()?;
     Ok(Ended::Done)
 }
 
@@ -313,21 +317,19 @@ impl<'a> Session<'a> {
             trainer.resume(saved)?;
         }
         self.check_disk(&plan, &trainer)?;
-        let samples = match args.task {
-            Task::Clm => None,
-            Task::Mlm | Task::Plm => Some(Samples::new(&self.evaluation()?.loader, args.task)?),
-        };
-        if let Some(samples) = &samples {
-            let before = samples.fill_in(&trainer.model.valid(), &self.data.tokenizer, &self.device)?;
-            let prompts = samples.prompts(&self.data.tokenizer);
-            let rows =
-                prompts.into_iter().zip(before).map(|(prompt, before)| SampleRow { prompt, before, after: None });
-            lock(&report).samples = rows.collect();
+        let samples = Arc::new(Samples::new(args, &self.data.tokenizer, &self.evaluation()?.loader)?);
+        let before = samples.texts(&trainer.model.valid(), &self.data.tokenizer, &self.device, 0)?;
+        let prompts = samples.prompts(&self.data.tokenizer);
+        let rows = prompts.into_iter().zip(before).map(|(prompt, before)| SampleRow { prompt, before, after: None });
+        lock(&report).samples = rows.collect();
+        if args.beyond.sample_prompts.is_some() {
+            let (samples, tokenizer) = (Arc::clone(&samples), Arc::clone(&self.data.tokenizer));
+            trainer.sampler = Some(Sampler { samples, tokenizer });
         }
         self.announce(&plan, &trainer)?;
 
         let first_step = trainer.state.global_step;
-        let Finished { model, state, mut callbacks, metrics, signal } = trainer.train(data, &StopSignal::listen()?)?;
+        let Finished { model, state, callbacks, metrics, signal } = trainer.train(data, &StopSignal::listen()?)?;
         (self.model, self.state) = (model, state);
         if let Some(signal) = signal {
             let folder = checkpoint::folder_of(self.output.path(), self.state.global_step);
@@ -339,13 +341,10 @@ impl<'a> Session<'a> {
             );
             return Ok(Some(signal));
         }
-        if let Some(samples) = &samples {
-            let after = samples.fill_in(&self.model.valid(), &self.data.tokenizer, &self.device)?;
-            for (row, after) in lock(&report).samples.iter_mut().zip(after) {
-                row.after = Some(after);
-            }
+        let after = samples.texts(&self.model.valid(), &self.data.tokenizer, &self.device, self.state.global_step)?;
+        for (row, after) in lock(&report).samples.iter_mut().zip(after) {
+            row.after = Some(after);
         }
-        callbacks.on_train_end(&self.state, &Outcome::Finished);
         self.callbacks = callbacks;
         self.files.write(self.output.path(), &lm_models::params::snapshot(&self.model))?;
         self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
@@ -537,15 +536,26 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// The files that describe the whole, and where to look next.
-    fn finish(&self, _results: &Results) -> Result<()> {
+    /// The last evaluation, and the file that describes the whole.
+    fn finish(&mut self, results: &mut Results) -> Result<()> {
+        if self.args.training.do_eval {
+            self.evaluate(results)?;
+        }
         if !self.args.training.do_train {
             return Ok(());
         }
         let folder = self.output.path();
         let card = self.model_card().to_markdown(&self.state.log_history);
         let path = folder.join("README.md");
-        std::fs::write(&path, card).with_context(|| format!("{}: cannot be written", path.display()))?;
+        std::fs::write(&path, card).with_context(|| format!("{}: cannot be written", path.display()))
+    }
+
+    /// Where the results are, and what can be done with them.
+    fn say_what_next(&self) -> Result<()> {
+        if !self.args.training.do_train {
+            return Ok(());
+        }
+        let folder = self.output.path();
         let class = self.files.config.family().class;
         writeln!(
             io::stdout(),

@@ -1,71 +1,159 @@
-//! A few texts that the model fills in or continues, before and after training, for the report.
+//! A few texts that the model fills in or continues, before and after training, for the log and the report.
 
-use anyhow::Result;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{Batch, IGNORE, Loader};
+use lm_models::generate::{Sampling, generate};
 use lm_models::{AutoModel, Mode, Task};
 
+use crate::args::Arguments;
 use crate::batches::to_inputs;
 
-/// Texts shown.
+/// Texts taken from the validation set.
 const COUNT: usize = 6;
 /// Tokens of a text shown at most: a table's row, not a page.
 const LONGEST: usize = 48;
+/// Tokens of a text's beginning that is continued.
+const BEGINNING: usize = 16;
 
 /// The texts, with what is to be predicted in them.
-pub struct Samples {
-    batches: Vec<Batch>,
-    task: Task,
+pub enum Samples {
+    /// Texts with masks to fill in.
+    Masked {
+        /// One sequence each, without padding.
+        batches: Vec<Batch>,
+        /// What is predicted.
+        task: Task,
+    },
+    /// Beginnings to continue.
+    Prompts {
+        /// Token ids of each.
+        prompts: Vec<Vec<u32>>,
+        /// How tokens are drawn; the number of the prompt is filled in for each.
+        sampling: Sampling,
+    },
 }
 
 impl Samples {
-    /// Takes them from the beginning of the validation set.
-    pub fn new(loader: &Loader, task: Task) -> Result<Self> {
-        let mut batches = Vec::new();
-        for index in 0..loader.batches_per_epoch().min(COUNT as u64) {
-            let batch = loader.batch(0, index)?;
-            batches.extend((0..batch.batch_size).filter_map(|row| shortened(&batch, row)));
-            if batches.len() >= COUNT {
-                break;
-            }
+    /// The prompts of `--sample_prompts`, else texts from the beginning of the validation set.
+    pub fn new(args: &Arguments, tokenizer: &LmTokenizer, loader: &Loader) -> Result<Self> {
+        if args.task != Task::Clm {
+            return Ok(Self::Masked { batches: sequences(loader)?, task: args.task });
         }
-        batches.truncate(COUNT);
-        Ok(Self { batches, task })
-    }
-
-    /// The texts with a mask in place of each token to predict.
-    pub fn prompts(&self, tokenizer: &LmTokenizer) -> Vec<String> {
-        let mask = tokenizer.special().mask;
-        self.texts(tokenizer, |batch| predicted(batch).filter_map(|place| Some((place, mask? as i32))).collect())
-    }
-
-    /// The texts with the likeliest token in place of each mask.
-    pub fn fill_in(&self, model: &AutoModel, tokenizer: &LmTokenizer, device: &Device) -> Result<Vec<String>> {
-        let mut all = Vec::new();
-        for batch in &self.batches {
-            let inputs = to_inputs(batch, self.task, device)?;
-            let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval()));
-            let likeliest = logits.argmax(1).into_data();
-            all.push(predicted(batch).zip(likeliest.iter::<i32>()).collect::<Vec<_>>());
-        }
-        let mut all = all.into_iter();
-        Ok(self.texts(tokenizer, |_| all.next().unwrap_or_default()))
-    }
-
-    fn texts(&self, tokenizer: &LmTokenizer, mut replace: impl FnMut(&Batch) -> Vec<(usize, i32)>) -> Vec<String> {
-        let text = |batch: &Batch| {
-            let mut ids = batch.input_ids.clone();
-            for (place, id) in replace(batch) {
-                ids[place] = id;
+        let beyond = &args.beyond;
+        let prompts = match &beyond.sample_prompts {
+            Some(path) => read_prompts(path, tokenizer)?,
+            None => {
+                let beginning =
+                    |batch: Batch| batch.input_ids.iter().take(BEGINNING).map(|&id| id as u32).collect::<Vec<_>>();
+                sequences(loader)?.into_iter().map(beginning).collect()
             }
-            let ends =
-                [tokenizer.special().cls, tokenizer.special().sep, tokenizer.special().bos, tokenizer.special().eos];
-            let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).filter(|id| !ends.contains(&Some(*id))).collect();
-            tokenizer.decode(&ids).trim().to_owned()
         };
-        self.batches.iter().map(text).collect()
+        let sampling = Sampling {
+            temperature: beyond.temperature as f32,
+            top_k: beyond.top_k,
+            top_p: beyond.top_p as f32,
+            max_new_tokens: beyond.max_new_tokens,
+            seed: args.training.seed,
+            prompt_index: 0,
+            evaluation: 0,
+        };
+        Ok(Self::Prompts { prompts, sampling })
     }
+
+    /// What the model is given, as text.
+    pub fn prompts(&self, tokenizer: &LmTokenizer) -> Vec<String> {
+        match self {
+            Self::Masked { batches, .. } => {
+                let mask = tokenizer.special().mask;
+                let masked = |batch: &Batch| {
+                    filled(batch, tokenizer, predicted(batch).filter_map(|place| Some((place, mask? as i32))))
+                };
+                batches.iter().map(masked).collect()
+            }
+            Self::Prompts { prompts, .. } => prompts.iter().map(|ids| tokenizer.decode(ids)).collect(),
+        }
+    }
+
+    /// The whole texts as the model makes them: the likeliest token in place of each mask, or the continuation drawn for
+    /// this `evaluation`, a number that only has to differ between evaluations. `model` is without autodiff.
+    pub fn texts(
+        &self,
+        model: &AutoModel,
+        tokenizer: &LmTokenizer,
+        device: &Device,
+        evaluation: u64,
+    ) -> Result<Vec<String>> {
+        match self {
+            Self::Masked { batches, task } => {
+                let fill_in = |batch: &Batch| {
+                    let inputs = to_inputs(batch, *task, device)?;
+                    let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval()));
+                    let likeliest = logits.argmax(1).into_data();
+                    Ok(filled(batch, tokenizer, predicted(batch).zip(likeliest.iter::<i32>())))
+                };
+                batches.iter().map(fill_in).collect()
+            }
+            Self::Prompts { prompts, sampling } => {
+                let continued = |(index, ids): (usize, &Vec<u32>)| {
+                    let sampling = Sampling { prompt_index: index as u64, evaluation, ..*sampling };
+                    let added = generate(model, ids, &sampling, tokenizer.special().eos)
+                        .with_context(|| format!("--sample_prompts: prompt {}", index + 1))?;
+                    Ok(tokenizer.decode(&[ids.as_slice(), &added].concat()))
+                };
+                prompts.iter().enumerate().map(continued).collect()
+            }
+        }
+    }
+}
+
+/// One prompt per line; blank lines are passed over.
+fn read_prompts(path: &Path, tokenizer: &LmTokenizer) -> Result<Vec<Vec<u32>>> {
+    let show = format!("--sample_prompts {}", path.display());
+    let text = fs::read_to_string(path).with_context(|| show.clone())?;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    ensure!(!lines.is_empty(), "{show}: no prompt in it; write one per line");
+    let encoded = tokenizer.encode_batch(&lines, None).with_context(|| show.clone())?;
+    // What the tokenizer would add at the end, such as a separator, would end the text.
+    let bare = encoded.into_iter().map(|encoded| {
+        let tokens = encoded.ids.into_iter().zip(encoded.special_tokens_mask);
+        let mut tokens: Vec<(u32, u8)> = tokens.collect();
+        while tokens.last().is_some_and(|(_, added)| *added == 1) {
+            tokens.pop();
+        }
+        tokens.into_iter().map(|(id, _)| id).collect()
+    });
+    Ok(bare.filter(|ids: &Vec<u32>| !ids.is_empty()).collect())
+}
+
+/// Sequences from the beginning of the validation set, one per batch.
+fn sequences(loader: &Loader) -> Result<Vec<Batch>> {
+    let mut sequences = Vec::new();
+    for index in 0..loader.batches_per_epoch().min(COUNT as u64) {
+        let batch = loader.batch(0, index)?;
+        sequences.extend((0..batch.batch_size).filter_map(|row| shortened(&batch, row)));
+        if sequences.len() >= COUNT {
+            break;
+        }
+    }
+    sequences.truncate(COUNT);
+    Ok(sequences)
+}
+
+/// The text of a sequence with some of its tokens replaced, without the tokens that only frame it.
+fn filled(batch: &Batch, tokenizer: &LmTokenizer, replace: impl Iterator<Item = (usize, i32)>) -> String {
+    let mut ids = batch.input_ids.clone();
+    for (place, id) in replace {
+        ids[place] = id;
+    }
+    let special = tokenizer.special();
+    let frame = [special.cls, special.sep, special.bos, special.eos];
+    let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).filter(|id| !frame.contains(&Some(*id))).collect();
+    tokenizer.decode(&ids).trim().to_owned()
 }
 
 /// Places with a label.

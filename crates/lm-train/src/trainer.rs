@@ -1,12 +1,14 @@
 //! The training loop: load, step, log, evaluate, save, the detail one call away.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::Device;
 use lm_data::Batch;
+use lm_data::tokenizer::LmTokenizer;
 use lm_models::{AutoModel, Task, load, params};
 
 use crate::args::{IntervalStrategy, SaveStrategy, TokenCount};
@@ -17,6 +19,7 @@ use crate::disk::{self, CheckpointSize};
 use crate::evaluate::Evaluation;
 use crate::memory;
 use crate::optimizer::{Optimizer, OptimizerKind};
+use crate::samples::Samples;
 use crate::schedule::Schedule;
 use crate::step::{StepOptions, StepOutcome, step};
 use crate::stop::{self, StopSignal};
@@ -80,6 +83,8 @@ pub struct Trainer {
     pub callbacks: Callbacks,
     /// The validation set, if evaluation is asked for during training.
     pub evaluation: Option<Evaluation>,
+    /// What the model continues at every evaluation (`--sample_prompts`).
+    pub sampler: Option<Sampler>,
     plan: Plan,
     optimizer: Optimizer,
     schedule: Schedule,
@@ -105,6 +110,14 @@ struct SinceLog {
     seconds: f64,
     tokens: u64,
     real_tokens: u64,
+}
+
+/// Prompts, and the tokenizer that makes text of their continuations.
+pub struct Sampler {
+    /// The prompts.
+    pub samples: Arc<Samples>,
+    /// The model's.
+    pub tokenizer: Arc<LmTokenizer>,
 }
 
 /// How a run went.
@@ -164,6 +177,7 @@ impl Trainer {
             state: parts.state,
             callbacks: parts.callbacks,
             evaluation: parts.evaluation,
+            sampler: None,
             optimizer: parts.optimizer,
             schedule: parts.schedule,
             writer: parts.writer,
@@ -377,7 +391,16 @@ impl Trainer {
     /// Evaluates, and draws the consequences; whether the metric is the best so far.
     fn evaluate(&mut self) -> Result<bool> {
         let Some(evaluation) = &self.evaluation else { return Ok(false) };
-        let metrics = evaluation.run(&self.model.valid(), &mut self.callbacks)?;
+        let model = self.model.valid();
+        let metrics = evaluation.run(&model, &mut self.callbacks)?;
+        if let Some(Sampler { samples, tokenizer }) = &self.sampler {
+            let texts = samples.texts(&model, tokenizer, &evaluation.device, self.state.global_step)?;
+            let numbered = texts.into_iter().enumerate();
+            let record =
+                numbered.fold(LogRecord::new(), |record, (i, text)| record.with(&format!("sample_{}", i + 1), text));
+            let record = self.state.log(record);
+            self.callbacks.on_log(&self.state, &record);
+        }
         let record = self.state.log(metrics);
         self.callbacks.on_log(&self.state, &record);
         self.callbacks.on_evaluate(&self.state, &record);

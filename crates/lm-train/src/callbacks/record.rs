@@ -38,6 +38,12 @@ impl From<u64> for LogValue {
     }
 }
 
+impl From<String> for LogValue {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
 impl Serialize for LogValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

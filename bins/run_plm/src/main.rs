@@ -1,0 +1,11 @@
+//! `run_plm`: train or fine-tune a permutation language model (XLNet) on your own text.
+
+use std::process::ExitCode;
+
+// Keeps freed memory in the process: training frees and takes the same sizes over and over.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    lm_train::cli::main(lm_train::Task::Plm)
+}
