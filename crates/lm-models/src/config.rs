@@ -162,8 +162,20 @@ impl ModelConfig {
 
     /// The typed configuration of an architecture.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        serde_json::from_value(Value::Object(self.fields.clone()))
-            .map_err(|e| ConfigError::Value { model_type: self.model_type().into(), reason: e.to_string() })
+        let read = |fields| serde_json::from_value::<T>(Value::Object(fields));
+        read(self.fields.clone()).map_err(|error| {
+            // serde does not say where: at fault is the field whose default can be read instead.
+            let defaults = (self.family.defaults)();
+            let at_fault = self.fields.iter().find(|(key, _)| {
+                let mut fields = self.fields.clone();
+                defaults.get(key).is_some_and(|default| {
+                    fields.insert((*key).clone(), default.clone());
+                    read(fields).is_ok()
+                })
+            });
+            let place = at_fault.map(|(key, value)| format!("`{key}` = {value}: ")).unwrap_or_default();
+            ConfigError::Value { model_type: self.model_type().into(), reason: format!("{place}{error}") }
+        })
     }
 
     /// Fails with [`ConfigError::Unsupported`] unless the field is missing, null or one of `supported`.
