@@ -26,7 +26,11 @@ if __name__ == "__main__":
     model, loading = TASKS[args.task].from_pretrained(args.folder, output_loading_info=True)
     model.eval()
     with torch.no_grad():
-        python = model(input_ids=tensors["input_ids"].long(), attention_mask=tensors["attention_mask"].long()).logits
+        inputs = {name: tensors[name].long() for name in ("input_ids", "attention_mask")}
+        if args.task == "plm":  # ours are those of the query stream, which sees every position
+            batch, seq = inputs["input_ids"].shape
+            inputs["target_mapping"] = torch.eye(seq).expand(batch, seq, seq)
+        python = model(**inputs).logits
     seen = tensors["attention_mask"].bool()
     difference = (python - tensors["logits"]).abs()[seen].max().item()
     print(f"{args.folder} in Python: tokenizer and model load, missing {loading['missing_keys']}, "
