@@ -375,7 +375,7 @@ mod tests {
         assert!(fails(&|c| c.validation_files = file("one.txt", "a b\n")).contains("one.txt"));
         assert!(fails(&|c| c.max_eval_samples = Some(0)).contains("--max_eval_samples"));
         let cache = file("not-a-folder", "x").remove(0);
-        assert!(fails(&|c| c.cache_dir = PathBuf::from(&cache)).contains("--cache_dir"));
+        assert!(fails(&|c| c.cache_dir = PathBuf::from(&cache)).contains("--data_cache_dir"));
         assert!(fails(&|c| c.train_files = file("bad.txt", "ok\n\u{0}\n")).contains("bad.txt"));
     }
 }

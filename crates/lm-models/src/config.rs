@@ -21,9 +21,9 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// config.json is no JSON object.
+    /// config.json is no JSON object, or not of a model known here.
     #[error("{}: {reason}", path.display())]
-    Parse {
+    Invalid {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -106,12 +106,13 @@ impl ModelConfig {
         let file = if path.is_file() { path.to_owned() } else { path.join("config.json") };
         let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read { path: file.clone(), source })?;
         let value: Value = serde_json::from_str(&text)
-            .map_err(|e| ConfigError::Parse { path: file.clone(), reason: format!("no valid JSON: {e}") })?;
+            .map_err(|e| ConfigError::Invalid { path: file.clone(), reason: format!("no valid JSON: {e}") })?;
         let Value::Object(fields) = value else {
-            return Err(ConfigError::Parse { path: file, reason: "a JSON object was expected".into() });
+            return Err(ConfigError::Invalid { path: file, reason: "a JSON object was expected".into() });
         };
         match fields.get("model_type") {
-            Some(Value::String(model_type)) => Self::new(&model_type.clone(), fields),
+            Some(Value::String(model_type)) => Self::new(&model_type.clone(), fields)
+                .map_err(|e| ConfigError::Invalid { path: file, reason: e.to_string() }),
             _ => Err(ConfigError::NoModelType { path: file }),
         }
     }
@@ -162,6 +163,12 @@ impl ModelConfig {
 
     /// The typed configuration of an architecture.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        for (name, value) in self.fields.iter().filter(|(name, _)| name.contains("drop")) {
+            if value.as_f64().is_some_and(|probability| !(0.0..=1.0).contains(&probability)) {
+                let reason = format!("`{name}` = {value} is no probability, which lies in 0 to 1");
+                return Err(ConfigError::Value { model_type: self.model_type().into(), reason });
+            }
+        }
         let read = |fields| serde_json::from_value::<T>(Value::Object(fields));
         read(self.fields.clone()).map_err(|error| {
             // serde does not say where: at fault is the field whose default can be read instead.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use lm_models::Task;
 use tracing::Level;
 
-use crate::args::{self, Arguments, LogLevel, Parsed};
+use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed};
 use crate::callbacks::console::MessageWriter;
 use crate::device;
 use crate::run::{Ended, run};
@@ -25,7 +25,7 @@ pub fn main(task: Task) -> ExitCode {
     match run(&args) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Signal(signal)) => ExitCode::from(128 + signal as u8),
-        Err(error) => fail(task, &format!("{error:#}"), 1),
+        Err(error) => fail(task, &one_line(&error), if error.is::<ArgsError>() { 2 } else { 1 }),
     }
 }
 
@@ -36,6 +36,15 @@ fn print(text: &str) -> ExitCode {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// The error and its causes; a cause that the message already tells is left out.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| match line.is_empty() {
+        true => cause,
+        false if line.contains(&cause) => line,
+        false => format!("{line}: {cause}"),
+    })
 }
 
 fn fail(task: Task, message: &str, code: u8) -> ExitCode {

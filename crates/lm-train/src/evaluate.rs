@@ -46,13 +46,18 @@ impl Evaluation {
             "the validation set has no token to predict: give more text, or a higher --mlm_probability"
         );
         let loss = loss / examples as f64;
+        anyhow::ensure!(
+            loss.is_finite(),
+            "the validation loss is {loss}: the model's weights are no longer usable numbers; go back to an earlier \
+             checkpoint, and train it with a lower --learning_rate"
+        );
         let mut metrics = LogRecord::new().with("eval_loss", loss);
         if !self.loss_only {
             metrics.set("eval_accuracy", correct as f64 / predicted as f64);
         }
         metrics.set(LogRecord::PERPLEXITY, loss.exp());
         let samples = self.loader.store().len() as u64;
-        metrics.extend(speed_metrics("eval", begin.elapsed().as_secs_f64(), Some(samples), Some(batches)));
+        metrics.extend(speed_metrics("eval", begin.elapsed().as_secs_f64(), Some(samples), Some(batches), None));
         Ok(metrics)
     }
 }

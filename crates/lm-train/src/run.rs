@@ -15,7 +15,7 @@ use lm_data::{DataConfig, ExampleStream, Loader, StreamPosition, dump_examples, 
 use lm_models::{AutoModel, Task, load};
 use serde_json::{Map, Value};
 
-use crate::args::{Arguments, OptimizerNames, SaveStrategy, Steps};
+use crate::args::{ArgsError, Arguments, OptimizerNames, SaveStrategy, Steps};
 use crate::batches::{Lengths, TrainData};
 use crate::callbacks::{
     Callbacks, Console, EarlyStopping, LogFile, LogRecord, Outcome, TRAINER_STATE_NAME, TensorBoard, TrainerState,
@@ -64,7 +64,7 @@ enum Train {
 /// Does what the arguments ask for.
 pub fn run(args: &Arguments) -> Result<Ended> {
     let training = &args.training;
-    let device = device::open(&args.beyond.device)?;
+    let device = device::open(&args.beyond.device).map_err(|error| ArgsError::Rule(error.to_string()))?;
     let source = wants_model(args).then(|| setup::model_source(args)).transpose()?;
     let trains = training.do_train && !args.beyond.plan;
     let output = if trains || training.do_eval { Some(OutputDir::open(args, trains)?) } else { None };
@@ -659,6 +659,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
         best: metric,
         prefetch: training.dataloader_prefetch_factor.unwrap_or(2) * training.dataloader_num_workers.max(1),
         count_tokens: training.include_num_input_tokens_seen,
+        tokens_per_second: training.include_tokens_per_second,
         step: StepOptions {
             learning_rate: 0.0,
             max_grad_norm: training.max_grad_norm,

@@ -14,7 +14,7 @@ use lm_models::hub::{self, Files, HubOptions};
 use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, load};
 
-use crate::args::{Arguments, Dtype};
+use crate::args::{ArgsError, Arguments, Dtype};
 
 /// Python's cap on a length that nobody asked for.
 const DEFAULT_LENGTH: usize = 1024;
@@ -51,13 +51,14 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
             ModelConfig::from_path(&path)?
         }
         (None, Some(folder), _) => ModelConfig::from_path(folder)?,
-        (None, None, Some(model_type)) => ModelConfig::from_model_type(model_type).context("--model_type")?,
+        (None, None, Some(model_type)) => ModelConfig::from_model_type(model_type)
+            .map_err(|error| ArgsError::Rule(format!("--model_type: {error}")))?,
         (None, None, None) if args.task == Task::Plm => ModelConfig::from_model_type("xlnet")?,
         (None, None, None) => bail!("no model: give --model_name_or_path, --config_name or --model_type"),
     };
     config.expect_task(args.task)?;
     if let Some(overrides) = &model.config_overrides {
-        config.apply_overrides(overrides)?;
+        config.apply_overrides(overrides).map_err(|error| ArgsError::Rule(error.to_string()))?;
     }
     Ok(ModelSource { config, weights })
 }
@@ -69,10 +70,12 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, data: &DataConf
         let kind = TrainKind::for_model_type(model_type).with_context(|| {
             format!("--train_tokenizer: no kind of tokenizer is known for `{model_type}`; give --tokenizer_name")
         })?;
-        tracing::info!("training a tokenizer with {size} entries on {}", data.train_files.join(", "));
+        let files = data.train_files.join(", ");
+        tracing::info!("training a tokenizer with {size} entries on {files}");
         let limit = source.and_then(|source| source.config.max_positions()).or(data.length.into());
         let lines = data.train_rows()?;
-        return Ok(LmTokenizer::train::<anyhow::Error>(kind, size, limit, lines.map(|line| Ok(line?)))?);
+        return LmTokenizer::train::<anyhow::Error>(kind, size, limit, lines.map(|line| Ok(line?)))
+            .with_context(|| format!("--train_tokenizer {size} on {files}"));
     }
     let (flag, name) = match (&args.model.tokenizer_name, &args.model.model_name_or_path) {
         (Some(name), _) => ("--tokenizer_name", name),

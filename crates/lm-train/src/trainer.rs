@@ -55,6 +55,8 @@ pub struct Plan {
     pub prefetch: usize,
     /// `--include_num_input_tokens_seen`
     pub count_tokens: TokenCount,
+    /// `--include_tokens_per_second`
+    pub tokens_per_second: bool,
     /// Arithmetic of a step; rate and position are filled in for each.
     pub step: StepOptions,
     /// What must not change on resume.
@@ -95,6 +97,8 @@ pub struct Trainer {
     flops_per_token: f64,
     checkpoint_size: CheckpointSize,
     total_loss: f64,
+    /// Tokens of this process, padding included.
+    tokens: u64,
     since_log: SinceLog,
     stop_early: bool,
 }
@@ -188,6 +192,7 @@ impl Trainer {
             flops_per_token: 6.0 * computed as f64,
             checkpoint_size,
             total_loss: 0.0,
+            tokens: 0,
             since_log: SinceLog::default(),
             stop_early: false,
             plan,
@@ -325,6 +330,7 @@ impl Trainer {
             TokenCount::NonPadding => real_tokens,
         };
         self.total_loss += loss;
+        self.tokens += tokens;
         let since = &mut self.since_log;
         since.loss += loss;
         since.steps += 1;
@@ -392,7 +398,9 @@ impl Trainer {
     fn evaluate(&mut self) -> Result<bool> {
         let Some(evaluation) = &self.evaluation else { return Ok(false) };
         let model = self.model.valid();
-        let metrics = evaluation.run(&model, &mut self.callbacks)?;
+        let metrics = evaluation
+            .run(&model, &mut self.callbacks)
+            .with_context(|| format!("evaluating after step {}", self.state.global_step))?;
         if let Some(Sampler { samples, tokenizer }) = &self.sampler {
             let texts = samples.texts(&model, tokenizer, &evaluation.device, self.state.global_step)?;
             let numbered = texts.into_iter().enumerate();
@@ -494,7 +502,9 @@ impl Trainer {
         let samples =
             self.plan.lengths.batches_before(steps).saturating_sub(self.plan.lengths.batches_before(first_step))
                 * batch_size;
-        let mut metrics = speed_metrics("train", elapsed.as_secs_f64(), Some(samples), Some(steps - first_step));
+        let tokens = self.plan.tokens_per_second.then_some(self.tokens);
+        let mut metrics =
+            speed_metrics("train", elapsed.as_secs_f64(), Some(samples), Some(steps - first_step), tokens);
         metrics.set("total_flos", self.state.total_flos);
         metrics.set("train_loss", self.total_loss / (steps as f64).max(0.001));
         metrics

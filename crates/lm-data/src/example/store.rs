@@ -80,7 +80,7 @@ pub enum StoreError {
         reason: &'static str,
     },
     /// The operating system refuses.
-    #[error("{path}: cannot {action} the store of tokenized examples: {source}; --cache_dir names another folder")]
+    #[error("{path}: cannot {action} the store of tokenized examples: {source}; --data_cache_dir names another folder")]
     Io {
         /// The file or folder.
         path: PathBuf,

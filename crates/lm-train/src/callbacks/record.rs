@@ -160,9 +160,15 @@ pub fn round(value: f64, digits: usize) -> f64 {
 }
 
 /// Python's `speed_metrics`: `{split}_runtime` in seconds, and what was done per second where a count is given.
-pub fn speed_metrics(split: &str, seconds: f64, samples: Option<u64>, steps: Option<u64>) -> LogRecord {
+pub fn speed_metrics(
+    split: &str,
+    seconds: f64,
+    samples: Option<u64>,
+    steps: Option<u64>,
+    tokens: Option<u64>,
+) -> LogRecord {
     let mut metrics = LogRecord::new().with(&format!("{split}_runtime"), round(seconds, 4));
-    for (unit, count) in [("samples", samples), ("steps", steps)] {
+    for (unit, count) in [("samples", samples), ("steps", steps), ("tokens", tokens)] {
         if let Some(count) = count.filter(|_| seconds > 0.0) {
             metrics.set(&format!("{split}_{unit}_per_second"), round(count as f64 / seconds, 3));
         }
@@ -202,9 +208,9 @@ mod tests {
 
     #[test]
     fn speed_is_per_second() {
-        let metrics = speed_metrics("eval", 2.5, Some(100), Some(10));
+        let metrics = speed_metrics("eval", 2.5, Some(100), Some(10), None);
         let text = serde_json::to_string(&metrics).expect("JSON");
         assert_eq!(text, r#"{"eval_runtime":2.5,"eval_samples_per_second":40.0,"eval_steps_per_second":4.0}"#);
-        assert_eq!(speed_metrics("train", 0.0, Some(1), None).iter().count(), 1);
+        assert_eq!(speed_metrics("train", 0.0, Some(1), None, None).iter().count(), 1);
     }
 }
