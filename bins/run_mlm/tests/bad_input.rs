@@ -1,0 +1,434 @@
+//! What a user can get wrong, tried on the program: one line says what, where and what to do; exit code 2 for bad
+//! arguments, 1 for a run that failed. Never a panic.
+
+mod common;
+
+use std::fs;
+
+use common::{Run, Scratch, tensors, vocabulary, write_tensors};
+use serde_json::{Value, json};
+
+/// Trains the model `bert` on `train.txt` for a step, with further words.
+fn train(scratch: &Scratch, words: &str) -> Run {
+    scratch.run(&format!(
+        "--model_name_or_path bert --train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32 \
+         --do_train --max_steps 1 --output_dir out {words}"
+    ))
+}
+
+/// Evaluates the model `bert` on a file.
+fn evaluate(scratch: &Scratch, file: &str, words: &str) -> Run {
+    scratch.run(&format!(
+        "--model_name_or_path bert --validation_file {file} --line_by_line --max_seq_length 32 --do_eval --output_dir out \
+         {words}"
+    ))
+}
+
+#[test]
+fn files_that_are_not_there() {
+    let scratch = Scratch::prepared();
+    evaluate(&scratch, "absent.txt", "").fails(1, &["absent.txt"]);
+    evaluate(&scratch, "absent*.txt", "").fails(1, &["absent*.txt"]);
+    train(&scratch, "--train_file absent.txt").fails(1, &["absent.txt"]);
+    scratch.run("absent.json").fails(2, &["absent.json"]);
+    scratch.run("--model_name_or_path ./absent --train_file train.txt --do_train").fails(1, &["./absent"]);
+    train(&scratch, "--tokenizer_name ./absent").fails(1, &["--tokenizer_name", "./absent"]);
+    train(&scratch, "--resume_from_checkpoint absent").fails(1, &["--resume_from_checkpoint", "absent"]);
+}
+
+#[test]
+fn files_without_text() {
+    let scratch = Scratch::prepared();
+    for (name, content) in [("empty.txt", ""), ("blank.txt", " \n\t\n\n"), ("empty.csv", ""), ("empty.jsonl", "\n")] {
+        scratch.write(name, content);
+        evaluate(&scratch, name, "").fails(1, &[name]);
+    }
+    evaluate(&scratch, "blank.txt", "").fails(1, &["blank.txt", "no usable line"]);
+    train(&scratch, "--validation_file blank.txt").fails(1, &["blank.txt", "no usable line"]);
+    train(&scratch, "--train_file blank.txt").fails(1, &["blank.txt", "no usable line"]);
+    scratch.write("few.txt", "a b\n");
+    scratch
+        .run("--model_name_or_path bert --validation_file few.txt --max_seq_length 32 --do_eval --output_dir out")
+        .fails(1, &["few.txt", "no block of 32", "--max_seq_length"]);
+}
+
+#[test]
+fn files_that_are_none() {
+    let scratch = Scratch::prepared();
+    fs::create_dir(scratch.path("folder")).expect("a folder");
+    fs::create_dir(scratch.path("folder.txt")).expect("a folder");
+    evaluate(&scratch, "folder", "").fails(2, &["--validation_file folder", "is a folder"]);
+    evaluate(&scratch, "folder.txt", "").fails(2, &["--validation_file folder.txt", "is a folder"]);
+    evaluate(&scratch, "bert/vocab.doc", "").fails(2, &["bert/vocab.doc", "txt"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn files_and_folders_without_permission() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let mut scratch = Scratch::prepared();
+    symlink("loop.txt", scratch.path("loop.txt")).expect("a link");
+    evaluate(&scratch, "loop.txt", "").fails(1, &["loop.txt"]);
+
+    let mode = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("permissions");
+    };
+    mode(&scratch.write("secret.txt", "text\n"), 0o000);
+    mode(scratch.write("sealed/out/kept.txt", "text\n").parent().expect("a folder"), 0o555);
+    mode(&scratch.path("sealed"), 0o555);
+    // Root may do everything, so it runs the program as somebody else.
+    if fs::read(scratch.path("secret.txt")).is_ok() {
+        mode(&scratch.path(""), 0o777);
+        if !scratch.become_nobody() {
+            eprintln!("not tested: the program can't be started as another user");
+            return;
+        }
+    }
+    evaluate(&scratch, "secret.txt", "--output_dir evaluated").fails(1, &["secret.txt", "ermission denied"]);
+    train(&scratch, "--output_dir sealed/new").fails(1, &["--output_dir sealed/new", "ermission denied"]);
+    train(&scratch, "--output_dir sealed/out").fails(1, &["sealed/out", "ermission denied"]);
+    train(&scratch, "--output_dir sealed/out --overwrite_output_dir").fails(1, &["sealed/out", "ermission denied"]);
+}
+
+#[test]
+fn text_that_is_no_utf_8() {
+    let scratch = Scratch::prepared();
+    scratch.write("latin.txt", b"fine\nalso fine\ncaf\xe9\n");
+    evaluate(&scratch, "latin.txt", "").fails(1, &["latin.txt:3:", "UTF-8"]);
+    scratch.write("latin.csv", b"text\nfine\ncaf\xe9\n");
+    evaluate(&scratch, "latin.csv", "").fails(1, &["latin.csv:3:", "UTF-8"]);
+    scratch.write("latin.jsonl", b"{\"text\": \"fine\"}\n{\"text\": \"caf\xe9\"}\n");
+    evaluate(&scratch, "latin.jsonl", "").fails(1, &["latin.jsonl:2:", "UTF-8"]);
+    scratch.write("arguments.json", b"{\"output_dir\": \"caf\xe9\"}");
+    scratch.run("arguments.json").fails(2, &["arguments.json", "UTF-8"]);
+}
+
+#[test]
+fn tables_without_the_column_or_with_broken_rows() {
+    let scratch = Scratch::prepared();
+    scratch.write("rows.csv", "id,body\n1,some text\n2,more text\n");
+    evaluate(&scratch, "rows.csv", "--text_column text").fails(1, &["rows.csv", "`text`", "id, body"]);
+    scratch.write("long.csv", "text,id\nfine,1\nnot, fine,2\n");
+    evaluate(&scratch, "long.csv", "").fails(1, &["long.csv:3:", "3 fields"]);
+    scratch.write("short.csv", "id,text\n1,fine\n2\n");
+    evaluate(&scratch, "short.csv", "").fails(1, &["short.csv:3:", "`text`"]);
+    scratch.write("open.csv", "text\nfine\n\"not closed\nmore\n");
+    evaluate(&scratch, "open.csv", "").fails(1, &["open.csv:3:", "quote"]);
+}
+
+#[test]
+fn json_that_is_no_object_per_line() {
+    let scratch = Scratch::prepared();
+    for (name, content, place) in [
+        ("strings.jsonl", "{\"text\": \"a\"}\n\"b\"\n", 2),
+        ("numbers.json", "1\n2\n", 1),
+        ("cut.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\n", 2),
+        ("words.json", "just words\n", 1),
+        ("typed.jsonl", "{\"text\": \"a\"}\n{\"text\": 5}\n", 2),
+        ("lacking.jsonl", "{\"text\": \"a\"}\n{\"body\": \"b\"}\n", 2),
+    ] {
+        scratch.write(name, content);
+        evaluate(&scratch, name, "").fails(1, &[&format!("{name}:{place}:")]);
+    }
+    scratch.write("bodies.jsonl", "{\"body\": \"a\"}\n");
+    evaluate(&scratch, "bodies.jsonl", "--text_column text").fails(1, &["bodies.jsonl", "text", "body"]);
+}
+
+#[test]
+fn sequences_too_long_or_too_short() {
+    let scratch = Scratch::prepared();
+    evaluate(&scratch, "valid.txt", "--max_seq_length 100").fails(1, &["--max_seq_length 100", "66 positions"]);
+    for length in ["1", "2"] {
+        evaluate(&scratch, "valid.txt", &format!("--max_seq_length {length}"))
+            .fails(1, &[&format!("--max_seq_length {length}"), "2 special tokens", "at least 3"]);
+    }
+    evaluate(&scratch, "valid.txt", "--max_seq_length 0").fails(2, &["--max_seq_length 0", "at least 1"]);
+    evaluate(&scratch, "valid.txt", "--max_seq_length 3 --mlm_probability 1").done();
+}
+
+#[test]
+fn a_tokenizer_that_does_not_fit_the_model() {
+    let scratch = Scratch::prepared();
+    let mut vocabulary: serde_json::Map<String, Value> =
+        vocabulary(100).into_iter().enumerate().map(|(id, token)| (token, json!(id))).collect();
+    // Fewer entries than the model has embeddings, but one of them beyond.
+    vocabulary["unseen99"] = json!(5000);
+    let tokenizer = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": {"type": "BertPreTokenizer"}, "decoder": null,
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100, "vocab": vocabulary},
+    });
+    scratch.write("holes/tokenizer.json", tokenizer.to_string());
+    let named = json!({"tokenizer_class": "BertTokenizerFast", "mask_token": "[MASK]", "pad_token": "[PAD]",
+        "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"});
+    scratch.write("holes/tokenizer_config.json", named.to_string());
+    evaluate(&scratch, "valid.txt", "--tokenizer_name holes").fails(1, &["5000", "200", "--tokenizer_name"]);
+
+    let mut nameless = tokenizer;
+    nameless["model"]["vocab"]["unseen99"] = json!(99);
+    scratch.write("nameless/tokenizer.json", nameless.to_string());
+    scratch.write("nameless/tokenizer_config.json", json!({"tokenizer_class": "PreTrainedTokenizerFast"}).to_string());
+    evaluate(&scratch, "valid.txt", "--tokenizer_name nameless").fails(1, &["mask"]);
+
+    scratch.write("damaged/tokenizer.json", "{\"model\": ");
+    evaluate(&scratch, "valid.txt", "--tokenizer_name damaged").fails(1, &["damaged/tokenizer.json"]);
+    scratch.write("nothing/README.md", "no tokenizer");
+    evaluate(&scratch, "valid.txt", "--tokenizer_name nothing").fails(1, &["--tokenizer_name", "nothing"]);
+}
+
+/// Evaluates with other bytes in model.safetensors.
+fn with_weights(bytes: &[u8], parts: &[&str]) {
+    let scratch = Scratch::prepared();
+    scratch.write("bert/model.safetensors", bytes);
+    evaluate(&scratch, "valid.txt", "").fails(1, &[&["model.safetensors"], parts].concat());
+}
+
+fn weights() -> Vec<u8> {
+    fs::read(common::fixture("models/bert/model.safetensors")).expect("the fixture")
+}
+
+#[test]
+fn truncated_weights() {
+    let bytes = weights();
+    with_weights(&[], &[]);
+    with_weights(&bytes[..5], &[]);
+    with_weights(&bytes[..200], &[]);
+    with_weights(&bytes[..bytes.len() - 4], &[]);
+    with_weights(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 145976\n", &[]);
+}
+
+#[test]
+fn lying_weights() {
+    let bytes = weights();
+    // A header said to be longer than all memory.
+    with_weights(&[&u64::MAX.to_le_bytes(), &bytes[8..]].concat(), &[]);
+    // A header that is no JSON.
+    with_weights(&[&bytes[..8], &vec![b'x'; bytes.len() - 8][..]].concat(), &[]);
+    let length = u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).expect("JSON");
+    let lie = |change: &dyn Fn(&mut Value)| {
+        let mut header = header.clone();
+        change(&mut header["bert.embeddings.word_embeddings.weight"]);
+        let header = header.to_string().into_bytes();
+        [&(header.len() as u64).to_le_bytes()[..], &header, &bytes[8 + length..]].concat()
+    };
+    with_weights(&lie(&|tensor| tensor["shape"] = json!([2000, 32])), &[]);
+    with_weights(&lie(&|tensor| tensor["shape"] = json!([u64::MAX, u64::MAX])), &[]);
+    with_weights(&lie(&|tensor| tensor["data_offsets"] = json!([0, 1u64 << 40])), &[]);
+    with_weights(&lie(&|tensor| tensor["data_offsets"] = json!([10, 4])), &[]);
+    with_weights(&lie(&|tensor| tensor["dtype"] = json!("F7")), &[]);
+}
+
+#[test]
+fn weights_of_another_shape() {
+    let scratch = Scratch::prepared();
+    let path = scratch.path("bert/model.safetensors");
+    let mut all = tensors(&path);
+    let bias = all.get_mut("bert.encoder.layer.0.attention.self.query.bias").expect("in the fixture");
+    (bias.1, bias.2) = (vec![31], vec![0; 4 * 31]);
+    write_tensors(&path, &all);
+    evaluate(&scratch, "valid.txt", "").fails(1, &["bert.encoder.layer.0.attention.self.query.bias", "31", "32"]);
+}
+
+#[test]
+fn folders_without_weights() {
+    let scratch = Scratch::prepared();
+    fs::remove_file(scratch.path("bert/model.safetensors")).expect("it was there");
+    evaluate(&scratch, "valid.txt", "").fails(1, &["bert", "model.safetensors"]);
+    scratch.write("bert/model.safetensors.index.json", "{\"weight_map\": {\"a\": \"../../elsewhere.safetensors\"}}");
+    evaluate(&scratch, "valid.txt", "").fails(1, &["elsewhere.safetensors"]);
+    scratch.write("bert/model.safetensors.index.json", "[]");
+    evaluate(&scratch, "valid.txt", "").fails(1, &["model.safetensors.index.json"]);
+}
+
+/// A pickle that would run a program: it is read, never executed.
+#[test]
+fn weights_that_are_a_program() {
+    let scratch = Scratch::prepared();
+    fs::remove_file(scratch.path("bert/model.safetensors")).expect("it was there");
+    for program in ["program.bin", "program_at_root.bin"] {
+        scratch.write("bert/pytorch_model.bin", fs::read(common::fixture("weights").join(program)).expect("a fixture"));
+        evaluate(&scratch, "valid.txt", "").fails(1, &["pytorch_model.bin"]);
+    }
+}
+
+#[test]
+fn configurations_of_unknown_models() {
+    let scratch = Scratch::prepared();
+    let config = scratch.json("bert/config.json");
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut config = config.clone();
+        change(&mut config);
+        scratch.write("bert/config.json", config.to_string());
+        evaluate(&scratch, "valid.txt", "")
+    };
+    changed(&|config| config["model_type"] = json!("brt"))
+        .fails(1, &["config.json", "`brt`", "`bert`", "roberta", "distilbert"]);
+    changed(&|config| config["model_type"] = json!("t5"))
+        .fails(1, &["config.json", "`t5`", "bert", "roberta", "distilbert"]);
+    changed(&|config| *config = json!({"hidden_size": 32})).fails(1, &["config.json", "model_type", "bert"]);
+    changed(&|config| *config = json!([])).fails(1, &["config.json", "object"]);
+    changed(&|config| config["hidden_size"] = json!("wide")).fails(1, &["hidden_size"]);
+    changed(&|config| config["hidden_size"] = json!(0)).fails(1, &["hidden_size"]);
+    changed(&|config| config["num_attention_heads"] = json!(0)).fails(1, &["num_attention_heads"]);
+    changed(&|config| config["num_attention_heads"] = json!(5)).fails(1, &["num_attention_heads"]);
+    changed(&|config| config["hidden_act"] = json!("sine")).fails(1, &["hidden_act", "sine"]);
+    changed(&|config| config["hidden_dropout_prob"] = json!(2.0)).fails(1, &["hidden_dropout_prob"]);
+    changed(&|config| config["max_position_embeddings"] = json!(-1)).fails(1, &["max_position_embeddings"]);
+    scratch.write("bert/config.json", "{\"model_type\": ");
+    evaluate(&scratch, "valid.txt", "").fails(1, &["config.json"]);
+    fs::remove_file(scratch.path("bert/config.json")).expect("it was there");
+    evaluate(&scratch, "valid.txt", "").fails(1, &["config.json"]);
+}
+
+#[test]
+fn models_of_another_program() {
+    let scratch = Scratch::prepared();
+    scratch.write("gpt2/config.json", json!({"model_type": "gpt2", "vocab_size": 200}).to_string());
+    scratch.write("gpt2/model.safetensors", weights());
+    scratch
+        .run("--model_name_or_path gpt2 --tokenizer_name bert --validation_file valid.txt --do_eval")
+        .fails(1, &["gpt2", "run_clm", "bert"]);
+    scratch
+        .run("--model_type gpt2 --tokenizer_name bert --validation_file valid.txt --do_eval")
+        .fails(1, &["gpt2", "run_clm", "bert"]);
+    scratch
+        .run("--model_type brt --tokenizer_name bert --validation_file valid.txt --do_eval")
+        .fails(2, &["--model_type", "`brt`", "`bert`"]);
+}
+
+#[test]
+fn output_folders_that_hold_something() {
+    let scratch = Scratch::prepared();
+    let kept = scratch.write("out/thesis.txt", "years of work\n");
+    train(&scratch, "").fails(1, &["--output_dir out", "not empty", "--overwrite_output_dir"]);
+    assert_eq!(scratch.list("out"), ["thesis.txt"]);
+    train(&scratch, "--overwrite_output_dir").done();
+    assert_eq!(fs::read_to_string(kept).expect("it is kept"), "years of work\n");
+}
+
+#[test]
+fn output_folders_that_cannot_be_written() {
+    let scratch = Scratch::prepared();
+    train(&scratch, "--output_dir train.txt/out").fails(1, &["--output_dir train.txt/out"]);
+    train(&scratch, "--output_dir train.txt").fails(1, &["--output_dir train.txt"]);
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        train(&scratch, "--output_dir /proc/out").fails(1, &["--output_dir /proc/out"]);
+        train(&scratch, "--output_dir /proc").fails(1, &["/proc"]);
+        fs::create_dir(scratch.path("sealed")).expect("a folder");
+        fs::set_permissions(scratch.path("sealed"), fs::Permissions::from_mode(0o555)).expect("permissions");
+        // Root may write there all the same.
+        if fs::write(scratch.path("sealed/probe"), "").is_err() {
+            train(&scratch, "--output_dir sealed").fails(1, &["sealed", "ermission denied"]);
+        }
+    }
+    train(&scratch, "--data_cache_dir train.txt/cache").fails(1, &["train.txt/cache", "--data_cache_dir"]);
+    train(&scratch, "--dump_examples absent/examples.jsonl").fails(1, &["--dump_examples absent/examples.jsonl"]);
+}
+
+#[test]
+fn numbers_out_of_range() {
+    let scratch = Scratch::prepared();
+    for (words, parts) in [
+        ("--max_steps 0", "--max_steps 0: must be at least 1"),
+        ("--max_steps -7", "--max_steps -7"),
+        ("--per_device_train_batch_size 0", "--per_device_train_batch_size 0: must be at least 1"),
+        ("--per_device_eval_batch_size 0", "--per_device_eval_batch_size 0: must be at least 1"),
+        ("--per_device_train_batch_size -1", "--per_device_train_batch_size"),
+        ("--gradient_accumulation_steps 0", "--gradient_accumulation_steps 0"),
+        ("--max_steps -1 --num_train_epochs 0", "--num_train_epochs 0"),
+        ("--learning_rate -1", "--learning_rate -1"),
+        ("--learning_rate nan", "--learning_rate"),
+        ("--mlm_probability 1.5", "--mlm_probability"),
+        ("--warmup_ratio 2", "--warmup_ratio"),
+        ("--preprocessing_num_workers 0", "--preprocessing_num_workers 0"),
+        ("--max_train_samples 0", "--max_train_samples 0"),
+        ("--max_steps many", "--max_steps"),
+        ("--max_steps 1e40", "--max_steps"),
+        ("--seed -1", "--seed"),
+    ] {
+        train(&scratch, words).fails(2, &[parts]);
+    }
+    assert!(!scratch.path("out").exists(), "nothing was begun");
+}
+
+#[test]
+fn arguments_that_contradict_each_other() {
+    let scratch = Scratch::prepared();
+    train(&scratch, "--config_overrides hidden_size=64").fails(2, &["--config_overrides", "--model_name_or_path"]);
+    train(&scratch, "--train_tokenizer 100").fails(2, &["--train_tokenizer", "--model_name_or_path"]);
+    train(&scratch, "--load_best_model_at_end").fails(2, &["--load_best_model_at_end", "--eval_strategy"]);
+    train(&scratch, "--use_cpu --device wgpu").fails(2, &["--use_cpu", "--device wgpu"]);
+    scratch.run("--train_file train.txt --do_train").fails(2, &["--tokenizer_name", "--model_name_or_path"]);
+    scratch.run("--model_name_or_path bert --do_train").fails(2, &["--train_file"]);
+    scratch.run("--model_name_or_path bert --train_file train.txt").fails(2, &["--do_train", "--do_eval"]);
+    scratch.run("--model_name_or_path bert --validation_file valid.txt --do_train").fails(2, &["--train_file"]);
+}
+
+#[test]
+fn arguments_that_do_not_exist() {
+    let scratch = Scratch::prepared();
+    train(&scratch, "--learning_rte 1").fails(2, &["--learning_rte", "--learning_rate"]);
+    train(&scratch, "--block_size 8").fails(2, &["--block_size", "run_clm"]);
+    train(&scratch, "--device gpu7").fails(2, &["--device gpu7", "--device list"]);
+    train(&scratch, "--output_dir").fails(2, &["--output_dir"]);
+    train(&scratch, "--optim adamwow").fails(2, &["--optim", "adamw_torch"]);
+    train(&scratch, "--fp16").fails(2, &["--fp16", "float32"]);
+    scratch.write("arguments.json", "{\"train_fil\": \"train.txt\"}");
+    scratch.run("arguments.json").fails(2, &["arguments.json", "train_fil", "train_file"]);
+    scratch.write("arguments.json", "{\"train_file\": ");
+    scratch.run("arguments.json").fails(2, &["arguments.json"]);
+    let scratch_model = "--model_type bert --tokenizer_name bert --train_file train.txt --line_by_line \
+                         --do_train --output_dir out";
+    scratch
+        .run(&format!("{scratch_model} --config_overrides hidden_sise=32"))
+        .fails(2, &["hidden_sise", "hidden_size"]);
+    scratch.run(&format!("{scratch_model} --config_overrides hidden_size")).fails(2, &["hidden_size", "key=value"]);
+    scratch.run(&format!("{scratch_model} --config_overrides hidden_size=0")).fails(1, &["hidden_size"]);
+    scratch
+        .run(&format!("{scratch_model} --config_overrides num_attention_heads=7"))
+        .fails(1, &["num_attention_heads"]);
+}
+
+#[test]
+fn training_that_diverges_stops_and_keeps_its_checkpoint() {
+    let scratch = Scratch::prepared();
+    train(&scratch, "--max_steps 20 --save_steps 1 --learning_rate 1e30 --max_grad_norm 0")
+        .fails(1, &["step 2", "loss", "diverged", "out/checkpoint-1", "--learning_rate"]);
+    assert!(scratch.path("out/checkpoint-1/model.safetensors").is_file());
+    assert!(!scratch.path("out/model.safetensors").exists(), "no result");
+    let report = scratch.read("out/report.html");
+    assert!(report.contains("diverged"), "the report says how it ended");
+
+    let nan = Scratch::prepared();
+    train(&nan, "--learning_rate 1e30 --max_grad_norm 0 --max_steps 9 --save_strategy no")
+        .fails(1, &["step 2", "no checkpoint was saved"]);
+}
+
+#[test]
+fn weights_that_are_no_numbers() {
+    let scratch = Scratch::prepared();
+    let path = scratch.path("bert/model.safetensors");
+    let mut all = tensors(&path);
+    all.get_mut("bert.embeddings.word_embeddings.weight").expect("in the fixture").2.fill(0xff);
+    write_tensors(&path, &all);
+    train(&scratch, "").fails(1, &["step 1", "NaN"]);
+    evaluate(&scratch, "valid.txt", "--output_dir elsewhere").fails(1, &["NaN"]);
+}
+
+#[test]
+fn a_tokenizer_that_cannot_be_trained() {
+    let scratch = Scratch::prepared();
+    let words = "--model_type bert --config_overrides hidden_size=32,num_hidden_layers=1,num_attention_heads=2 --do_train \
+                 --max_steps 1 --output_dir out";
+    scratch.run(&format!("{words} --train_file train.txt --train_tokenizer 3")).fails(1, &["tokenizer"]);
+    scratch.run(&format!("{words} --train_file train.txt --train_tokenizer 0")).fails(2, &["--train_tokenizer 0"]);
+    scratch.write("blank.txt", "\n \n");
+    scratch
+        .run(&format!("{words} --train_file blank.txt --validation_file valid.txt --train_tokenizer 100"))
+        .fails(1, &["blank.txt"]);
+}

@@ -1,0 +1,470 @@
+//! Whole runs of the program, small ones: what it writes, prints, reads back and keeps the same.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use common::{Scratch, Tensors, fixture, sample, tensors, write_tensors};
+use safetensors::Dtype;
+use serde_json::{Value, json};
+
+/// Arguments of a tiny model from scratch, with the tokenizer in `tokenizer`.
+const TINY: &str = "--model_type bert --tokenizer_name tokenizer --config_overrides \
+                    vocab_size=200,hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32,max_position_embeddings=64";
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+/// The `input_ids` of the lines of a dump that belong to a split.
+fn ids(scratch: &Scratch, file: &str, split: &str) -> Vec<Vec<u64>> {
+    let lines = scratch.json_lines(file).into_iter().filter(|line| line["split"] == split);
+    lines.map(|line| serde_json::from_value(line["input_ids"].clone()).expect("numbers")).collect()
+}
+
+/// Trains a tokenizer and a model on the samples; every file of the output folder is there and says what Python's says.
+#[test]
+fn from_a_text_to_a_folder() {
+    let scratch = Scratch::new();
+    let run = scratch.run(&format!(
+        "--model_type bert --config_overrides \
+         hidden_size=32,num_hidden_layers=1,num_attention_heads=2,intermediate_size=64,max_position_embeddings=64 \
+         --train_tokenizer 300 --train_file {} --validation_file {} --line_by_line --max_seq_length 48 --max_train_samples 64 \
+         --max_eval_samples 16 --do_train --do_eval --max_steps 6 --learning_rate 0.01 --logging_steps 2 --eval_strategy steps \
+         --eval_steps 3 --save_steps 3 --include_tokens_per_second --output_dir out",
+        sample("train.txt"),
+        sample("valid.txt")
+    ));
+    let run = run.done();
+    assert!(run.stdout.contains("***** train metrics *****") && run.stdout.contains("***** eval metrics *****"));
+    assert!(run.stdout.contains("Saved to out"), "{}", run.stdout);
+
+    let files: BTreeSet<String> = scratch.list("out").into_iter().collect();
+    for file in [
+        "README.md",
+        "all_results.json",
+        "checkpoint-3",
+        "checkpoint-6",
+        "config.json",
+        "eval_results.json",
+        "log.jsonl",
+        "model.safetensors",
+        "report.html",
+        "runs",
+        "special_tokens_map.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "train_results.json",
+        "trainer_state.json",
+        "training_args.json",
+        "vocab.txt",
+    ] {
+        assert!(files.contains(file), "{file} is missing in {files:?}");
+    }
+    let train = [
+        "epoch",
+        "total_flos",
+        "train_loss",
+        "train_runtime",
+        "train_samples",
+        "train_samples_per_second",
+        "train_steps_per_second",
+        "train_tokens_per_second",
+    ];
+    let eval = [
+        "epoch",
+        "eval_accuracy",
+        "eval_loss",
+        "eval_runtime",
+        "eval_samples",
+        "eval_samples_per_second",
+        "eval_steps_per_second",
+        "perplexity",
+    ];
+    assert_eq!(keys(&scratch.json("out/train_results.json")), train);
+    assert_eq!(keys(&scratch.json("out/eval_results.json")), eval);
+    let all: BTreeSet<&str> = train.into_iter().chain(eval).collect();
+    assert_eq!(keys(&scratch.json("out/all_results.json")), all.into_iter().collect::<Vec<_>>());
+    assert_eq!(scratch.json("out/train_results.json")["train_samples"], 64);
+    assert_eq!(scratch.json("out/eval_results.json")["eval_samples"], 16);
+
+    let state = scratch.json("out/trainer_state.json");
+    assert_eq!((&state["global_step"], &state["max_steps"]), (&json!(6), &json!(6)));
+    let history = state["log_history"].as_array().expect("a list");
+    let steps = |key: &str| -> Vec<u64> {
+        history.iter().filter(|record| record.get(key).is_some()).filter_map(|record| record["step"].as_u64()).collect()
+    };
+    assert_eq!(steps("loss"), [2, 4, 6]);
+    assert_eq!(steps("eval_loss"), [3, 6, 6]);
+    assert_eq!(steps("train_loss"), [6]);
+    for file in ["config.json", "model.safetensors", "optimizer.safetensors", "trainer_state.json", "tokenizer.json"] {
+        assert!(scratch.path("out/checkpoint-6").join(file).is_file(), "{file}");
+    }
+
+    let config = scratch.json("out/config.json");
+    assert_eq!(config["architectures"], json!(["BertForMaskedLM"]));
+    assert_eq!(config["hidden_size"], 32);
+    let embedding = &tensors(&scratch.path("out/model.safetensors"))["bert.embeddings.word_embeddings.weight"];
+    assert_eq!(json!(embedding.1), json!([config["vocab_size"], 32]));
+    assert_eq!(scratch.json("out/training_args.json")["learning_rate"], 0.01);
+    let card = scratch.read("out/README.md");
+    assert!(card.starts_with("---\n") && card.contains("learning_rate: 0.01"), "{card}");
+    assert!(scratch.read("out/report.html").contains("</html>"));
+    assert!(scratch.json_lines("out/log.jsonl").len() >= 6);
+}
+
+#[test]
+fn examples_are_dumped_without_training() {
+    let scratch = Scratch::prepared();
+    let words =
+        "--tokenizer_name bert --train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 20";
+    let run = scratch.run(&format!("{words} --dump_examples dump.jsonl")).done();
+    assert_eq!(run.stdout, "");
+    assert_eq!((ids(&scratch, "dump.jsonl", "train").len(), ids(&scratch, "dump.jsonl", "validation").len()), (12, 4));
+    for example in ids(&scratch, "dump.jsonl", "train") {
+        assert_eq!((example.len(), example[0], example[19]), (20, 2, 3), "[CLS] … [SEP]");
+    }
+    assert!(!scratch.path("trainer_output").exists() && !scratch.path("out").exists());
+
+    let run = scratch.run(&format!("{words} --preview 2")).done();
+    assert!(
+        run.stdout.contains("example 0:") && run.stdout.contains("example 1:") && !run.stdout.contains("example 2:")
+    );
+    assert!(run.stdout.contains("[CLS]") && run.stdout.contains('{'), "{}", run.stdout);
+
+    scratch
+        .run(&format!(
+            "{words} --model_name_or_path bert --dump_examples both.jsonl --do_train --max_steps 1 --output_dir out"
+        ))
+        .done();
+    assert!(scratch.path("both.jsonl").is_file() && scratch.path("out/model.safetensors").is_file());
+}
+
+#[test]
+fn a_file_of_arguments_and_flags_that_override_it() {
+    let scratch = Scratch::prepared();
+    let arguments = json!({
+        "model_name_or_path": "bert", "train_file": "train.txt", "validation_file": "valid.txt", "line_by_line": true,
+        "max_seq_length": 16, "do_train": true, "max_steps": 5, "learning_rate": 1e-3, "output_dir": "from_file",
+    });
+    scratch.write("arguments.json", arguments.to_string());
+    scratch.run("arguments.json --max_steps=2 --output-dir from_flag").done();
+    assert!(!scratch.path("from_file").exists());
+    assert_eq!(scratch.json("from_flag/trainer_state.json")["global_step"], 2);
+    assert_eq!(scratch.json("from_flag/training_args.json")["learning_rate"], 1e-3);
+}
+
+#[test]
+fn the_same_texts_from_every_kind_of_file() {
+    let scratch = Scratch::new();
+    scratch.tokenizer("tokenizer", 200);
+    let texts = ["first, with a comma", "second \"quoted\"", "third"];
+    scratch.write("all.txt", texts.join("\n"));
+    let csv: String = texts.iter().map(|text| format!("7,\"{}\"\n", text.replace('"', "\"\""))).collect();
+    scratch.write("all.csv", format!("id,text\n{csv}"));
+    let rows: Vec<String> = texts.iter().map(|text| json!({"id": 7, "text": text}).to_string()).collect();
+    scratch.write("all.jsonl", rows.join("\n"));
+    scratch.write("all.json", rows.join("\n"));
+    scratch.write("other.csv", csv.replace("7,", "8,").replacen("8,", "id,body\n8,", 1));
+    for (at, text) in texts.iter().enumerate() {
+        scratch.write(&format!("parts/{at}.txt"), text);
+    }
+    let dump = |files: &[&str]| {
+        let words = [
+            "--tokenizer_name",
+            "tokenizer",
+            "--line_by_line",
+            "--max_seq_length",
+            "32",
+            "--dump_examples",
+            "dump.jsonl",
+        ];
+        scratch.run_with(&[&words[..], &["--validation_file"], files].concat()).done();
+        ids(&scratch, "dump.jsonl", "validation")
+    };
+    let expected = dump(&["all.txt"]);
+    assert_eq!(expected.len(), 3);
+    for files in [
+        &["all.csv"][..],
+        &["all.jsonl"],
+        &["all.json"],
+        &["parts/*.txt"],
+        &["parts/0.txt", "parts/1.txt", "parts/2.txt"],
+        &["other.csv", "--text_column", "body"],
+    ] {
+        assert_eq!(dump(files), expected, "{files:?}");
+    }
+}
+
+#[test]
+fn options_of_the_examples() {
+    let scratch = Scratch::prepared();
+    let words = "--tokenizer_name bert --train_file train.txt --validation_file valid.txt --dump_examples dump.jsonl";
+    scratch.write("train.txt", "a short one\nthis one is rather a bit longer than the first\n".repeat(6));
+    let lengths = |more: &str| -> Vec<usize> {
+        scratch.run(&format!("{words} {more}")).done();
+        ids(&scratch, "dump.jsonl", "train").iter().map(Vec::len).collect()
+    };
+    let lines = lengths("--line_by_line --max_seq_length 60");
+    assert!(lines.len() == 12 && lines[0] < lines[1] && lines[1] < 60, "{lines:?}");
+    assert_eq!(lengths("--line_by_line --max_seq_length 60 --pad_to_max_length"), [60; 12]);
+    assert_eq!(lengths("--line_by_line --max_seq_length 60 --max_train_samples 5"), lines[..5]);
+    let blocks = lengths("--max_seq_length 60");
+    assert!(blocks.len() > 4 && blocks.iter().all(|&length| length == 60), "{blocks:?}");
+    let held_out = |percent: &str| {
+        let words = "--tokenizer_name bert --train_file train.txt --line_by_line --max_seq_length 60 --dump_examples dump.jsonl";
+        scratch.run(&format!("{words} --validation_split_percentage {percent}")).done();
+        ids(&scratch, "dump.jsonl", "validation").len()
+    };
+    assert_eq!((held_out("25"), held_out("50")), (3, 6));
+}
+
+/// Of a word that is spelt in pieces, either all pieces are predicted or none.
+#[test]
+fn whole_words_are_masked() {
+    let scratch = Scratch::prepared();
+    let words = "--tokenizer_name bert --validation_file valid.txt --line_by_line --max_seq_length 60 --mlm_probability 0.3 --preview 4";
+    let pieces = |more: &str| {
+        let run = scratch.run(&format!("{words} {more}")).done();
+        assert!(run.stdout.contains("predicted"), "{}", run.stdout);
+        run.stdout
+    };
+    let single = pieces("");
+    let whole = pieces("--whole_word_mask");
+    assert_ne!(single, whole);
+    // The words of the text are spelt character by character: where one piece of a word is marked, its neighbours are.
+    let broken = |text: &str| {
+        text.lines().filter(|line| line.starts_with('[')).any(|line| {
+            let parts: Vec<&str> = line.split('{').collect();
+            parts.len() > 1
+                && parts[1..].iter().any(|part| part.split_once('}').is_some_and(|(_, rest)| rest.starts_with(" ##")))
+        })
+    };
+    assert!(broken(&single), "{single}");
+    assert!(!broken(&whole), "{whole}");
+}
+
+#[test]
+fn training_goes_on_from_a_saved_folder() {
+    let scratch = Scratch::prepared();
+    let words = "--train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32 --do_train --do_eval --max_steps 2";
+    scratch.run(&format!("{words} --model_name_or_path bert --output_dir first")).done();
+    let run = scratch.run(&format!("{words} --model_name_or_path first --output_dir second")).done();
+    assert!(!run.stderr.contains("initialized") && !run.stderr.contains("not used"), "{}", run.stderr);
+    let card = scratch.read("second/README.md");
+    assert!(card.contains("base_model: first"), "{card}");
+    for file in ["vocab.txt", "tokenizer.json", "tokenizer_config.json", "config.json"] {
+        assert_eq!(scratch.read(&format!("first/{file}")), scratch.read(&format!("second/{file}")), "{file}");
+    }
+}
+
+/// Evaluates a model folder on `valid.txt` and returns the loss.
+fn loss(scratch: &Scratch, model: &str) -> f64 {
+    let output = format!("evaluated_{model}");
+    scratch
+        .run(&format!(
+            "--model_name_or_path {model} --validation_file valid.txt --line_by_line --max_seq_length 32 --do_eval \
+             --output_dir {output}"
+        ))
+        .done();
+    let results = scratch.json(&format!("{output}/eval_results.json"));
+    assert_eq!(results, scratch.json(&format!("{output}/all_results.json")));
+    assert!(!scratch.path(&output).join("model.safetensors").exists(), "evaluation saves no model");
+    results["eval_loss"].as_f64().expect("a number")
+}
+
+#[test]
+fn weights_in_other_files() {
+    let scratch = Scratch::prepared();
+    let whole = tensors(&scratch.path("bert/model.safetensors"));
+    scratch.bert("sharded");
+    fs::remove_file(scratch.path("sharded/model.safetensors")).expect("it was there");
+    let mut map = serde_json::Map::new();
+    for (at, name) in ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"].into_iter().enumerate() {
+        let part: Tensors =
+            whole.clone().into_iter().enumerate().filter(|(i, _)| i % 2 == at).map(|(_, t)| t).collect();
+        map.extend(part.keys().map(|tensor| (tensor.clone(), json!(name))));
+        write_tensors(&scratch.path("sharded").join(name), &part);
+    }
+    let index = json!({"metadata": {"total_size": 0}, "weight_map": map});
+    scratch.write("sharded/model.safetensors.index.json", index.to_string());
+    assert_eq!(loss(&scratch, "bert"), loss(&scratch, "sharded"));
+
+    // pytorch_model.bin: saved again as safetensors, with a step that moves nothing, it is the same model.
+    scratch.tokenizer("bin", 120);
+    let bin = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/bin");
+    for file in ["config.json", "pytorch_model.bin"] {
+        fs::copy(bin.join(file), scratch.path("bin").join(file)).expect("the fixture");
+    }
+    let run = scratch
+        .run(
+            "--model_name_or_path bin --train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32 \
+             --do_train --max_steps 1 --learning_rate 0 --output_dir saved",
+        )
+        .done();
+    assert!(!run.stderr.contains("initialized") && !run.stderr.contains("not used"), "{}", run.stderr);
+    assert!(scratch.path("saved/model.safetensors").is_file());
+    assert_eq!(loss(&scratch, "bin"), loss(&scratch, "saved"));
+}
+
+#[test]
+fn a_checkpoint_without_the_head() {
+    let scratch = Scratch::prepared();
+    let path = scratch.path("bert/model.safetensors");
+    let mut all = tensors(&path);
+    all.retain(|name, _| !name.starts_with("cls."));
+    all.insert("bert.pooler.dense.bias".into(), (Dtype::F32, vec![32], vec![0; 128]));
+    write_tensors(&path, &all);
+    let run = scratch
+        .run("--model_name_or_path bert --train_file train.txt --line_by_line --max_seq_length 32 --do_train --max_steps 1 --output_dir out")
+        .done();
+    assert!(
+        run.stderr.contains("Some weights of BertForMaskedLM were not initialized from the model checkpoint at bert and are newly initialized: ['cls.predictions.bias'"),
+        "{}", run.stderr
+    );
+    assert!(run.stderr.contains("Some weights of the model checkpoint at bert were not used when initializing BertForMaskedLM: ['bert.pooler.dense.bias'"), "{}", run.stderr);
+    let saved = tensors(&scratch.path("out/model.safetensors"));
+    assert!(
+        saved.contains_key("cls.predictions.transform.dense.weight") && !saved.contains_key("bert.pooler.dense.bias")
+    );
+}
+
+#[test]
+fn a_tokenizer_with_more_entries_than_the_model() {
+    let scratch = Scratch::prepared();
+    scratch.tokenizer("larger", 210);
+    scratch
+        .run(
+            "--model_name_or_path bert --tokenizer_name larger --train_file train.txt --line_by_line --max_seq_length 32 \
+             --do_train --max_steps 1 --learning_rate 0 --output_dir out",
+        )
+        .done();
+    assert_eq!(scratch.json("out/config.json")["vocab_size"], 210);
+    let (before, after) =
+        (tensors(&fixture("models/bert/model.safetensors")), tensors(&scratch.path("out/model.safetensors")));
+    let (_, shape, values) = &after["bert.embeddings.word_embeddings.weight"];
+    assert_eq!(shape, &[210, 32]);
+    assert_eq!(values[..200 * 32 * 4], before["bert.embeddings.word_embeddings.weight"].2);
+    assert_eq!(after["cls.predictions.bias"].1, [210]);
+}
+
+#[test]
+fn weights_in_sixteen_bits() {
+    let scratch = Scratch::prepared();
+    scratch
+        .run(
+            "--model_name_or_path bert --train_file train.txt --line_by_line --max_seq_length 32 --do_train --max_steps 1 \
+             --dtype bfloat16 --output_dir out",
+        )
+        .done();
+    assert!(tensors(&scratch.path("out/model.safetensors")).values().all(|(dtype, ..)| *dtype == Dtype::BF16));
+    assert_eq!(scratch.json("out/config.json")["dtype"], "bfloat16");
+    assert!(loss(&scratch, "out").is_finite());
+}
+
+/// Two runs with the same arguments write the same bytes, however many threads tokenize and build batches.
+#[test]
+fn equal_runs_are_equal() {
+    let scratch = Scratch::new();
+    scratch.tokenizer("tokenizer", 200);
+    let run = |output: &str, more: &str| {
+        scratch
+            .run(&format!(
+                "{TINY} --train_file {} --line_by_line --max_seq_length 32 --max_train_samples 60 --do_train --max_steps 4 \
+                 --overwrite_cache --output_dir {output} {more}",
+                sample("valid.txt")
+            ))
+            .done();
+        fs::read(scratch.path(output).join("model.safetensors")).expect("a model")
+    };
+    let first = run("first", "--preprocessing_num_workers 1");
+    assert!(first == run("second", "--preprocessing_num_workers 2 --dataloader_num_workers 2"));
+    assert!(first != run("third", "--seed 43"));
+}
+
+#[test]
+fn a_plan_trains_nothing() {
+    let scratch = Scratch::prepared();
+    let run = scratch
+        .run(
+            "--model_name_or_path bert --train_file train.txt --line_by_line --max_seq_length 32 --do_train --num_train_epochs 2 \
+             --per_device_train_batch_size 4 --output_dir out --plan",
+        )
+        .done();
+    for line in [
+        "model        BertForMaskedLM",
+        "memory ",
+        "data         11 examples",
+        "steps        6 of 4",
+        "checkpoints  1 of",
+        "disk ",
+        "time ",
+    ] {
+        assert!(run.stdout.contains(line), "`{line}` is missing in:\n{}", run.stdout);
+    }
+    assert!(!scratch.path("out").exists());
+}
+
+#[test]
+fn tokenized_text_is_used_again() {
+    let scratch = Scratch::prepared();
+    let words =
+        "--tokenizer_name bert --train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32";
+    let stores = || {
+        let names = scratch.list("cache/run_lm/examples").into_iter().filter(|name| name.ends_with(".bin"));
+        names
+            .map(|name| {
+                let path = scratch.path("cache/run_lm/examples").join(&name);
+                (name, fs::metadata(path).and_then(|file| file.modified()).expect("a time"))
+            })
+            .collect::<Vec<_>>()
+    };
+    let dump = |more: &str| {
+        let run = scratch.run(&format!("{words} --dump_examples dump.jsonl {more}")).done();
+        (scratch.read("dump.jsonl"), run.stderr)
+    };
+    let (first, _) = dump("");
+    let before = stores();
+    assert_eq!(before.len(), 2);
+    let (second, said) = dump("");
+    assert!(first == second && stores() == before && said.contains("examples from"), "{said}");
+
+    // A damaged store is told of and made again, another text gets one of its own.
+    let damaged = scratch.path("cache/run_lm/examples").join(&before[0].0);
+    let bytes = fs::read(&damaged).expect("a store");
+    fs::write(&damaged, &bytes[..bytes.len() - 1]).expect("a shorter store");
+    let (third, said) = dump("");
+    assert!(first == third && said.contains("built again"), "{said}");
+    let (fourth, said) = dump("--overwrite_cache");
+    assert!(first == fourth && !said.contains("examples from"), "{said}");
+    scratch.text("train.txt", 13);
+    assert_ne!(dump("").0, first);
+    assert_eq!(stores().len(), 3);
+}
+
+#[test]
+fn every_architecture_from_scratch() {
+    let scratch = Scratch::new();
+    scratch.text("train.txt", 12);
+    scratch.text("valid.txt", 4);
+    for (model_type, overrides) in [
+        ("bert", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"),
+        ("roberta", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"),
+        ("xlm-roberta", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"),
+        ("camembert", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"),
+        ("distilbert", "dim=16,n_layers=1,n_heads=2,hidden_dim=32"),
+    ] {
+        scratch
+            .run(&format!(
+                "--model_type {model_type} --config_overrides {overrides},max_position_embeddings=40 --train_tokenizer 300 \
+                 --train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32 --do_train --do_eval \
+                 --max_steps 2 --per_device_train_batch_size 2 --gradient_accumulation_steps 2 --label_smoothing_factor 0.1 \
+                 --output_dir {model_type}"
+            ))
+            .done();
+        assert_eq!(scratch.json(&format!("{model_type}/config.json"))["model_type"], model_type);
+        assert!(loss(&scratch, model_type).is_finite());
+    }
+}
