@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::batch::Batch;
@@ -65,6 +66,15 @@ impl ExampleStream {
         let cutter = Cutter::new(cut, position.carry, position.rows_in_group);
         let (epoch, examples) = (position.epoch, position.examples);
         Self { files, tokenizer, pool, cut, first_row, most, epoch, examples, cutter, ahead: VecDeque::new(), row }
+    }
+
+    /// What identifies the examples: the files, told by their sizes, beginnings and ends, and how rows become examples.
+    pub fn key(&self) -> Result<String, DataError> {
+        let mut key = Sha256::new();
+        key.update(self.files.quick_digest()?);
+        key.update(self.tokenizer.fingerprint());
+        key.update(format!("{:?} {:?} {}", self.cut, self.first_row, self.most));
+        Ok(key.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Where the stream stands.

@@ -92,6 +92,10 @@ impl TrainData {
     /// The batches from the one with this index on, counted from the start of the run. A stream stands where it was
     /// opened, and can be walked once. At most `ahead` batches wait.
     pub fn batches_from(&mut self, batch: u64, ahead: usize) -> std::io::Result<Batches> {
+        let stream_position = match self {
+            Self::Streamed { stream: Some(stream), .. } => Some(stream.position()),
+            _ => None,
+        };
         let items: Box<dyn Iterator<Item = Item> + Send> = match self {
             Self::Stored(loader) => {
                 Box::new(loader.batches_from(loader.position(batch)).map(|batch| Ok((batch?, None))))
@@ -105,7 +109,7 @@ impl TrainData {
                 None => Box::new(std::iter::empty()),
             },
         };
-        Ok(Batches { items: Prefetch::new(items, ahead)?, stream_position: None })
+        Ok(Batches { items: Prefetch::new(items, ahead)?, stream_position })
     }
 }
 

@@ -1,18 +1,19 @@
 //! `checkpoint-N/` folders: written beside their name, flushed and renamed, so that one with the name is whole.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use lm_data::StreamPosition;
 use lm_data::tokenizer::LmTokenizer;
-use lm_models::ModelConfig;
-use lm_models::load::save_pretrained;
+use burn::tensor::Device;
+use lm_models::load::{self, Loaded, save_pretrained};
+use lm_models::{AutoModel, ModelConfig};
 use lm_models::params::Snapshot;
-use lm_models::weights::FloatDtype;
-use safetensors::tensor::{Dtype, View};
+use lm_models::weights::{self, FloatDtype, NamedTensor};
 use serde::{Deserialize, Serialize};
 
 use crate::callbacks::{TRAINER_STATE_NAME, TrainerState};
@@ -26,8 +27,13 @@ pub const RUN_STATE_NAME: &str = "run_state.json";
 /// The arguments of the run.
 pub const ARGUMENTS_NAME: &str = "training_args.json";
 const PREFIX: &str = "checkpoint-";
-/// What a folder is called before it is whole; never taken for a checkpoint, removed at the next start.
+/// What a folder is called before it is whole or while it is removed; never taken for a checkpoint, removed at the next
+/// start.
 const UNFINISHED: &str = "tmp-checkpoint-";
+/// What a whole checkpoint is called for the moment in which a new one of the same step takes its name.
+const REPLACED: &str = "replaced-checkpoint-";
+/// What checkpoints are called that a run does not go on from although they are later: of another course, or damaged.
+const SET_ASIDE: &str = "set-aside-checkpoint-";
 
 /// Why a checkpoint can't be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +59,14 @@ pub enum CheckpointError {
     /// The model or the tokenizer can't be written.
     #[error("{0}; earlier checkpoints are untouched")]
     Write(String),
+    /// Checkpoints are there, none of them whole.
+    #[error("no checkpoint in {} is whole, the oldest: {reason}; to start anew there add --overwrite_output_dir", output_dir.display())]
+    NoneWhole {
+        /// `--output_dir`
+        output_dir: PathBuf,
+        /// What is wrong with the last one looked at.
+        reason: String,
+    },
     /// The thread that writes died.
     #[error("the thread that writes checkpoints ended unexpectedly; earlier checkpoints are untouched")]
     Thread,
@@ -129,14 +143,54 @@ pub struct RunState {
     pub optimizer: String,
     /// Steps of the optimizer on each parameter.
     pub optimizer_steps: Vec<u64>,
-    /// Batches consumed since the run began.
-    pub batches: u64,
     /// Place in the corpus, with `--streaming`.
     pub stream_position: Option<StreamPosition>,
     /// Sum of the losses of all steps.
     pub total_loss: f64,
-    /// Sum of the losses since the last log record, and their number.
-    pub loss_since_log: (f64, u64),
+    /// What the next log record is made of.
+    pub since_log: SinceLog,
+    /// Whether a signal came before the evaluation that is due after this step.
+    pub evaluation_due: bool,
+    /// The other files of the checkpoint.
+    pub files: BTreeMap<String, FileCheck>,
+}
+
+/// Sums over the steps since the last log record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SinceLog {
+    /// Steps.
+    pub steps: u64,
+    /// Their losses.
+    pub loss: f64,
+    /// Their tokens, padding included.
+    pub tokens: u64,
+    /// Their tokens without padding.
+    pub real_tokens: u64,
+}
+
+/// What tells a file of a checkpoint from a damaged one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCheck {
+    /// Its size.
+    pub bytes: u64,
+    /// Its CRC-32 (IEEE).
+    pub crc32: u32,
+}
+
+impl FileCheck {
+    fn of(mut file: fs::File) -> io::Result<Self> {
+        let (mut hasher, mut buffer) = (crc32fast::Hasher::new(), vec![0; 1 << 20]);
+        let mut bytes = 0;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(Self { bytes, crc32: hasher.finalize() }),
+                read => {
+                    bytes += read as u64;
+                    hasher.update(&buffer[..read]);
+                }
+            }
+        }
+    }
 }
 
 /// The version of `run_state.json` that this program writes.
@@ -153,14 +207,18 @@ pub struct ModelFiles {
     pub tokenizer: Arc<LmTokenizer>,
     /// training_args.json
     pub arguments: String,
-    /// The type of the weights on disk.
+    /// The type of the weights on disk; those of a checkpoint that can be resumed are float32, as trained.
     pub dtype: FloatDtype,
 }
 
 impl ModelFiles {
     /// Writes the model as Python's `save_pretrained` into an existing folder.
     pub fn write(&self, folder: &Path, parameters: &[Snapshot]) -> Result<(), CheckpointError> {
-        save_pretrained(folder, &self.config, self.generation_config.as_deref(), parameters, self.dtype)
+        self.write_as(self.dtype, folder, parameters)
+    }
+
+    fn write_as(&self, dtype: FloatDtype, folder: &Path, parameters: &[Snapshot]) -> Result<(), CheckpointError> {
+        save_pretrained(folder, &self.config, self.generation_config.as_deref(), parameters, dtype)
             .map_err(|e| CheckpointError::Write(e.to_string()))?;
         self.tokenizer.save(folder).map_err(|e| CheckpointError::Write(e.to_string()))?;
         write_file(&folder.join(ARGUMENTS_NAME), self.arguments.as_bytes())
@@ -201,6 +259,11 @@ impl Writer {
         &self.files
     }
 
+    /// Whether a save is under way that has ended by now, well or not.
+    pub fn is_done(&self) -> bool {
+        self.writing.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
     /// Waits for the save that is under way; its folder, if there was one.
     pub fn finish(&mut self) -> Result<Option<PathBuf>, CheckpointError> {
         match self.writing.take().map(JoinHandle::join) {
@@ -218,7 +281,7 @@ impl Writer {
         let work = move || {
             let folder = write(&output_dir, &files, &pending)?;
             if let Some(limit) = limit {
-                rotate(&output_dir, limit, best.as_deref())?;
+                rotate(&output_dir, limit, best.as_deref(), &folder)?;
             }
             Ok(folder)
         };
@@ -245,67 +308,64 @@ fn write(output_dir: &Path, files: &ModelFiles, pending: &Pending) -> Result<Pat
     let unfinished = output_dir.join(format!("{UNFINISHED}{}", pending.step));
     remove(&unfinished)?;
     fs::create_dir(&unfinished).map_err(CheckpointError::io("create the folder", &unfinished))?;
-    let written = write_into(&unfinished, files, pending);
     let folder = folder_of(output_dir, pending.step);
-    let renamed = written.and_then(|()| {
-        remove(&folder)?;
-        fs::rename(&unfinished, &folder).map_err(CheckpointError::io("rename the finished checkpoint", &folder))?;
-        sync_folder(output_dir)
-    });
-    if let Err(error) = renamed {
-        // On a full disk the unfinished folder would stand in the way of everything else.
-        remove(&unfinished)?;
+    let written = write_into(&unfinished, files, pending).and_then(|()| take_name(&unfinished, &folder));
+    if let Err(error) = written {
+        // On a full disk the unfinished folder would stand in the way of everything else; the error is what matters.
+        let _ = fs::remove_dir_all(&unfinished);
         return Err(error);
     }
     Ok(folder)
 }
 
+/// Gives a finished folder its name. At no moment is there neither the old checkpoint of that name nor the new one, but
+/// for [`recover`].
+fn take_name(unfinished: &Path, folder: &Path) -> Result<(), CheckpointError> {
+    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(CheckpointError::io("rename", from));
+    let output_dir = folder.parent().unwrap_or(Path::new("."));
+    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let replaced = output_dir.join(name.replacen(PREFIX, REPLACED, 1));
+    if folder.exists() {
+        rename(folder, &replaced)?;
+    }
+    rename(unfinished, folder)?;
+    sync_folder(output_dir)?;
+    remove(&replaced)
+}
+
 fn write_into(folder: &Path, files: &ModelFiles, pending: &Pending) -> Result<(), CheckpointError> {
-    files.write(folder, &pending.parameters)?;
+    // What training goes on from must not be rounded.
+    let dtype = if pending.run_state.is_some() { FloatDtype::F32 } else { files.dtype };
+    files.write_as(dtype, folder, &pending.parameters)?;
     if let Some(tensors) = &pending.optimizer {
-        let path = folder.join(OPTIMIZER_NAME);
-        let views = tensors.iter().map(|StateTensor { name, tensor }| {
-            let values: Vec<f32> = tensor.clone().into_data().iter::<f32>().collect();
-            let shape = [values.len()];
-            (name.clone(), FloatTensor(values, shape))
+        let tensors = tensors.iter().map(|StateTensor { name, tensor }| NamedTensor {
+            name: name.clone(),
+            shape: tensor.dims().to_vec(),
+            values: Box::new(move || Ok(tensor.clone().try_into_data()?.iter::<f32>().collect())),
         });
-        let bytes = safetensors::serialize(views, None).map_err(|e| CheckpointError::damaged(&path, e))?;
-        write_file(&path, &bytes)?;
+        weights::save_file(&folder.join(OPTIMIZER_NAME), tensors.collect(), FloatDtype::F32)
+            .map_err(|e| CheckpointError::Write(e.to_string()))?;
     }
     let state = folder.join(TRAINER_STATE_NAME);
     pending.state.save(&state).map_err(|e| CheckpointError::Write(e.to_string()))?;
+    let mut checks = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(CheckpointError::io("list", folder))? {
+        let entry = entry.map_err(CheckpointError::io("list", folder))?;
+        let path = entry.path();
+        // Opened for writing: not every system flushes what was opened for reading.
+        let file = fs::OpenOptions::new().read(true).write(true).open(&path);
+        let file = file.map_err(CheckpointError::io("open", &path))?;
+        file.sync_all().map_err(CheckpointError::io("flush", &path))?;
+        let check = FileCheck::of(file).map_err(CheckpointError::io("read", &path))?;
+        checks.insert(entry.file_name().to_string_lossy().into_owned(), check);
+    }
     if let Some(run_state) = &pending.run_state {
+        let run_state = RunState { files: checks, ..run_state.clone() };
         let path = folder.join(RUN_STATE_NAME);
-        let text = serde_json::to_string_pretty(run_state).map_err(|e| CheckpointError::damaged(&path, e))?;
+        let text = serde_json::to_string_pretty(&run_state).map_err(|e| CheckpointError::damaged(&path, e))?;
         write_file(&path, text.as_bytes())?;
     }
-    // Small files of the tokenizer and the configuration are flushed here, the large ones when they are written.
-    for entry in fs::read_dir(folder).map_err(CheckpointError::io("list", folder))? {
-        let path = entry.map_err(CheckpointError::io("list", folder))?.path();
-        let file = fs::File::open(&path).map_err(CheckpointError::io("open", &path))?;
-        file.sync_all().map_err(CheckpointError::io("flush", &path))?;
-    }
     sync_folder(folder)
-}
-
-struct FloatTensor(Vec<f32>, [usize; 1]);
-
-impl View for FloatTensor {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.1
-    }
-
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        self.0.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
-    }
-
-    fn data_len(&self) -> usize {
-        4 * self.0.len()
-    }
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
@@ -334,6 +394,16 @@ fn remove(folder: &Path) -> Result<(), CheckpointError> {
 
 /// The checkpoints of an output folder by rising step. A folder counts by its name: one with the name is whole.
 pub fn list(output_dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
+    let mut found: Vec<(u64, PathBuf)> = folders(output_dir, PREFIX)?
+        .into_iter()
+        .filter_map(|(rest, path)| Some((rest.parse().ok()?, path)))
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Folders whose name starts with `prefix`, each with the rest of its name.
+fn folders(output_dir: &Path, prefix: &str) -> Result<Vec<(String, PathBuf)>, CheckpointError> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(output_dir) {
         Ok(entries) => entries,
@@ -342,24 +412,44 @@ pub fn list(output_dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
     };
     for entry in entries {
         let entry = entry.map_err(CheckpointError::io("list", output_dir))?;
-        let step = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-        if let Some(step) = step.filter(|_| entry.path().is_dir()) {
-            found.push((step, entry.path()));
+        if let Some(rest) = entry.file_name().to_str().and_then(|name| name.strip_prefix(prefix))
+            && entry.path().is_dir()
+        {
+            found.push((rest.to_owned(), entry.path()));
         }
     }
-    found.sort_unstable();
     Ok(found)
 }
 
-/// Removes what a killed run left unfinished.
-pub fn remove_unfinished(output_dir: &Path) -> Result<(), CheckpointError> {
-    for entry in fs::read_dir(output_dir).map_err(CheckpointError::io("list", output_dir))? {
-        let entry = entry.map_err(CheckpointError::io("list", output_dir))?;
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(UNFINISHED)) {
-            remove(&entry.path())?;
+/// Brings an output folder in order after a run that was killed: removes what it left unfinished, and gives a checkpoint
+/// its name back that was about to be replaced.
+pub fn recover(output_dir: &Path) -> Result<(), CheckpointError> {
+    for (step, folder) in folders(output_dir, REPLACED)? {
+        let named = output_dir.join(format!("{PREFIX}{step}"));
+        if named.exists() {
+            remove(&folder)?;
+        } else {
+            fs::rename(&folder, &named).map_err(CheckpointError::io("rename", &folder))?;
         }
     }
-    Ok(())
+    folders(output_dir, UNFINISHED)?.iter().try_for_each(|(_, folder)| remove(folder))
+}
+
+/// Renames the checkpoints after `step`, which are no part of the run that goes on from there: left as they are they
+/// would count as its newest. The new names, oldest first.
+pub fn set_aside_after(output_dir: &Path, step: u64) -> Result<Vec<PathBuf>, CheckpointError> {
+    let later = list(output_dir)?.into_iter().filter(|(later, _)| *later > step);
+    later
+        .map(|(step, folder)| {
+            let name = |round: usize| match round {
+                0 => output_dir.join(format!("{SET_ASIDE}{step}")),
+                _ => output_dir.join(format!("{SET_ASIDE}{step}-{round}")),
+            };
+            let aside = (0..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
+            fs::rename(&folder, &aside).map_err(CheckpointError::io("rename", &folder))?;
+            Ok(aside)
+        })
+        .collect()
 }
 
 /// Removes all checkpoints, for `--overwrite_output_dir`; how many there were.
@@ -381,22 +471,12 @@ fn remove_whole(folder: &Path) -> Result<(), CheckpointError> {
 }
 
 /// Keeps the newest `limit` checkpoints, and `best` as one of them (Python's `_rotate_checkpoints`).
-fn rotate(output_dir: &Path, limit: usize, best: Option<&Path>) -> Result<(), CheckpointError> {
+fn rotate(output_dir: &Path, limit: usize, best: Option<&Path>, newest: &Path) -> Result<(), CheckpointError> {
     let checkpoints = list(output_dir)?;
-    let newest = checkpoints.last().map(|(_, folder)| folder.clone());
-    let mut excess = checkpoints.len().saturating_sub(limit.max(1));
+    let excess = checkpoints.len().saturating_sub(limit.max(1));
     // With a limit of 1 both the best and the newest stay, as in Python.
-    for (_, folder) in checkpoints {
-        if excess == 0 {
-            break;
-        }
-        if Some(folder.as_path()) == best || Some(&folder) == newest.as_ref() {
-            continue;
-        }
-        remove_whole(&folder)?;
-        excess -= 1;
-    }
-    Ok(())
+    let disposable = checkpoints.iter().filter(|(_, folder)| Some(folder.as_path()) != best && folder != newest);
+    disposable.take(excess).try_for_each(|(_, folder)| remove_whole(folder))
 }
 
 /// A checkpoint read back, but for the weights.
@@ -430,12 +510,26 @@ impl Saved {
             let reason = format!("version {}, this program reads {RUN_STATE_VERSION}", run_state.version);
             return Err(CheckpointError::damaged(&path, reason));
         }
+        for (name, written) in &run_state.files {
+            let path = folder.join(name);
+            let found = fs::File::open(&path).and_then(FileCheck::of);
+            let found = found.map_err(|e| CheckpointError::damaged(&path, e))?;
+            if found.bytes != written.bytes {
+                let reason = format!("{} bytes, but {} were written: the file is damaged", found.bytes, written.bytes);
+                return Err(CheckpointError::damaged(&path, reason));
+            }
+            if found != *written {
+                let reason = "its content is not what was written (another CRC-32): the file is damaged";
+                return Err(CheckpointError::damaged(&path, reason));
+            }
+        }
         let state = TrainerState::load(&folder.join(TRAINER_STATE_NAME));
         let state = state.map_err(|e| CheckpointError::damaged(folder, e))?;
-        let (path, optimizer) = read(OPTIMIZER_NAME)?;
-        safetensors::SafeTensors::deserialize(&optimizer).map_err(|e| CheckpointError::damaged(&path, e))?;
-        lm_models::weights::Checkpoint::open(folder).map_err(|e| CheckpointError::damaged(folder, e))?;
-        Ok(Self { folder: folder.to_owned(), state, run_state, optimizer })
+        let (_, optimizer) = read(OPTIMIZER_NAME)?;
+        let saved = Self { folder: folder.to_owned(), state, run_state, optimizer };
+        saved.optimizer()?;
+        weights::Checkpoint::open(folder).map_err(|e| CheckpointError::damaged(folder, e))?;
+        Ok(saved)
     }
 
     /// The optimizer's tensors.
@@ -445,17 +539,31 @@ impl Saved {
     }
 }
 
+/// The model of a checkpoint: unlike a pretrained one it must have every parameter.
+pub fn load_model(folder: &Path, config: &ModelConfig, device: &Device) -> Result<AutoModel, CheckpointError> {
+    let loaded = load::load(folder, config, config.vocab_size(), 0, device);
+    let Loaded { model, report } = loaded.map_err(|e| CheckpointError::damaged(folder, e))?;
+    match report.missing.first() {
+        None => Ok(model),
+        Some(name) => {
+            let reason = format!("there is no tensor {name}: this is a checkpoint of another model");
+            Err(CheckpointError::damaged(folder, reason))
+        }
+    }
+}
+
 /// The newest whole checkpoint of an output folder. A damaged one is reported and the one before it is taken.
 pub fn newest(output_dir: &Path) -> Result<Option<Saved>, CheckpointError> {
-    let mut damaged = None;
-    for (_, folder) in list(output_dir)?.into_iter().rev() {
+    let mut checkpoints = list(output_dir)?.into_iter().rev().peekable();
+    while let Some((_, folder)) = checkpoints.next() {
         match Saved::read(&folder) {
             Ok(saved) => return Ok(Some(saved)),
+            Err(error) if checkpoints.peek().is_some() => tracing::warn!("{error}; trying the checkpoint before it"),
             Err(error) => {
-                tracing::warn!("{error}: trying the checkpoint before it");
-                damaged = Some(error);
+                let (output_dir, reason) = (output_dir.to_owned(), error.to_string());
+                return Err(CheckpointError::NoneWhole { output_dir, reason });
             }
         }
     }
-    damaged.map_or(Ok(None), Err)
+    Ok(None)
 }

@@ -10,6 +10,7 @@ use lm_models::{AutoModel, Task};
 use crate::batches::to_inputs;
 use crate::callbacks::{Callbacks, LogRecord, speed_metrics};
 use crate::step;
+use crate::stop::StopSignal;
 
 /// A validation set and how it is walked.
 pub struct Evaluation {
@@ -26,11 +27,15 @@ pub struct Evaluation {
 impl Evaluation {
     /// Python's metrics for the split, and the perplexity. The loss is Python's too: the mean over examples of their
     /// batch's mean over predicted tokens. Batches without a predicted token, whose mean is no number, are left out.
-    pub fn run(&self, model: &AutoModel, callbacks: &mut Callbacks) -> Result<LogRecord> {
+    /// None if a signal came before the end.
+    pub fn run(&self, model: &AutoModel, callbacks: &mut Callbacks, stop: &StopSignal) -> Result<Option<LogRecord>> {
         let begin = Instant::now();
         let batches = self.loader.batches_per_epoch();
         let (mut loss, mut examples, mut correct, mut predicted) = (0.0, 0usize, 0, 0);
         for (done, batch) in Prefetch::new(self.loader.epoch(0), 2)?.enumerate() {
+            if stop.received().is_some() {
+                return Ok(None);
+            }
             let batch = batch?;
             let result = step::evaluate(model, &to_inputs(&batch, self.task, &self.device)?);
             if result.count > 0 {
@@ -58,6 +63,6 @@ impl Evaluation {
         metrics.set(LogRecord::PERPLEXITY, loss.exp());
         let samples = self.loader.store().len() as u64;
         metrics.extend(speed_metrics("eval", begin.elapsed().as_secs_f64(), Some(samples), Some(batches), None));
-        Ok(metrics)
+        Ok(Some(metrics))
     }
 }

@@ -31,7 +31,7 @@ impl OutputDir {
                 "--output_dir {show}: the run before ({owner}) did not end by itself; its lock is taken over"
             );
         }
-        checkpoint::remove_unfinished(&path)?;
+        checkpoint::recover(&path)?;
         let mut checkpoint = None;
         if trains {
             checkpoint = match &args.training.resume_from_checkpoint {
@@ -54,7 +54,7 @@ impl OutputDir {
                     None
                 }
                 None => match checkpoint::newest(&path)? {
-                    None if !only_our_traces(&path)? => bail!(
+                    None if !only_our_traces(args)? => bail!(
                         "--output_dir {show} exists and is not empty; choose another, or start anew there with --overwrite_output_dir"
                     ),
                     found => found,
@@ -76,13 +76,19 @@ impl OutputDir {
 }
 
 /// Whether the folder holds nothing but what a run leaves that was killed before its first checkpoint.
-fn only_our_traces(path: &Path) -> Result<bool> {
+fn only_our_traces(args: &Arguments) -> Result<bool> {
+    let path = &args.training.output_dir;
+    let folders = [&args.training.logging_dir, &args.beyond.data_cache_dir];
+    let given = |path: &Path| folders.into_iter().flatten().any(|folder| folder.starts_with(path));
     for entry in fs::read_dir(path).with_context(|| format!("--output_dir {}: cannot be read", path.display()))? {
-        let name = entry?.file_name();
+        let entry = entry?;
+        let name = entry.file_name();
         let name = name.to_string_lossy();
         let ours = name == LOG_FILE_NAME
             || name == REPORT_NAME
             || name == "runs"
+            || name == "cache"
+            || given(&entry.path())
             || name.ends_with(".tmp")
             || name.starts_with(".run.lock");
         if !ours {

@@ -12,7 +12,7 @@ use lm_data::collate::{Collator, Padding, Split};
 use lm_data::example::ExampleStore;
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{DataConfig, ExampleStream, Loader, StreamPosition, dump_examples, prepare, prepare_stream, preview};
-use lm_models::{AutoModel, Task, load};
+use lm_models::{AutoModel, Task};
 use serde_json::{Map, Value};
 
 use crate::args::{ArgsError, Arguments, OptimizerNames, SaveStrategy, Steps};
@@ -34,7 +34,7 @@ use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
 use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
-use crate::{device, plan};
+use crate::{device, plan, stop};
 
 /// How a run ended, when no error did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,11 +87,14 @@ pub fn run(args: &Arguments) -> Result<Ended> {
     }
     let finished = session.finish(&mut results);
     let outcome = match &finished {
-        Ok(()) => Outcome::Finished,
+        Ok(None) => Outcome::Finished,
+        Ok(Some(signal)) => Outcome::Stopped(stop::name(*signal).to_owned()),
         Err(error) => Outcome::Failed(format!("{error:#}")),
     };
     session.callbacks.on_train_end(&session.state, &outcome);
-    finished?;
+    if let Some(signal) = finished? {
+        return Ok(Ended::Signal(signal));
+    }
     session.say_what_next()?;
     Ok(Ended::Done)
 }
@@ -222,6 +225,7 @@ struct Session<'a> {
     saved: Option<Saved>,
     state: TrainerState,
     callbacks: Callbacks,
+    stop: StopSignal,
 }
 
 impl<'a> Session<'a> {
@@ -240,11 +244,7 @@ impl<'a> Session<'a> {
             None => setup::model(args, source, vocab_in_checkpoint, dtype, &training_device)?,
             Some(saved) => {
                 tracing::info!("resuming from {} (step {})", saved.folder.display(), saved.state.global_step);
-                let config = &source.config;
-                let loaded =
-                    load::load(&saved.folder, config, config.vocab_size(), args.training.seed, &training_device)
-                        .with_context(|| format!("resuming from {}", saved.folder.display()))?;
-                loaded.model
+                checkpoint::load_model(&saved.folder, &source.config, &training_device).context("resuming")?
             }
         };
         let files = ModelFiles {
@@ -256,7 +256,8 @@ impl<'a> Session<'a> {
         };
         let callbacks = Callbacks::default();
         let state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
-        Ok(Self { args, output, device, data, files, model, saved, state, callbacks })
+        let stop = StopSignal::default();
+        Ok(Self { args, output, device, data, files, model, saved, state, callbacks, stop })
     }
 
     fn eval_collator(&self) -> Result<Arc<dyn Collator>> {
@@ -285,14 +286,7 @@ impl<'a> Session<'a> {
                 let position = self.saved.as_ref().and_then(|saved| saved.run_state.stream_position.clone());
                 let (stream, _): (ExampleStream, _) =
                     prepare_stream(&self.data.config, &self.data.tokenizer, position.unwrap_or_default())?;
-                let key = format!(
-                    "stream {} {} {:?} {} {}",
-                    self.data.tokenizer.fingerprint(),
-                    self.data.config.length,
-                    self.data.config.train_files,
-                    self.data.config.line_by_line,
-                    self.data.config.group_batch_size
-                );
+                let key = stream.key()?;
                 let data = TrainData::Streamed {
                     stream: Some(stream),
                     collator,
@@ -312,9 +306,13 @@ impl<'a> Session<'a> {
         let plan = training_plan(args, &data, data_key)?;
         let report = self.add_callbacks(&plan, &data)?;
         let mut trainer = self.trainer(&plan)?;
-        if let Some(saved) = &self.saved {
-            check_unchanged(args, &plan, saved)?;
-            trainer.resume(saved)?;
+        if let Some(saved) = self.saved.take() {
+            check_unchanged(args, &plan, &saved)?;
+            trainer.resume(&saved)?;
+            for folder in checkpoint::set_aside_after(self.output.path(), saved.state.global_step)? {
+                let step = saved.state.global_step;
+                tracing::warn!("going on from step {step}: a later checkpoint is kept as {}", folder.display());
+            }
         }
         self.check_disk(&plan, &trainer)?;
         let samples = Arc::new(Samples::new(args, &self.data.tokenizer, &self.evaluation()?.loader)?);
@@ -329,15 +327,21 @@ impl<'a> Session<'a> {
         self.announce(&plan, &trainer)?;
 
         let first_step = trainer.state.global_step;
-        let Finished { model, state, callbacks, metrics, signal } = trainer.train(data, &StopSignal::listen()?)?;
+        self.stop = StopSignal::listen()?;
+        let Finished { model, state, callbacks, metrics, signal } = trainer.train(data, &self.stop)?;
         (self.model, self.state) = (model, state);
         if let Some(signal) = signal {
             let folder = checkpoint::folder_of(self.output.path(), self.state.global_step);
             tracing::warn!(
-                "{} received: stopped after step {} and saved {}; the same command goes on from there",
-                crate::stop::name(signal),
+                "{} received: stopped after step {} and saved {}; {}",
+                stop::name(signal),
                 self.state.global_step,
-                folder.display()
+                folder.display(),
+                if args.training.save_only_model {
+                    "without the optimizer (--save_only_model), so go on from it with --model_name_or_path"
+                } else {
+                    "the same command goes on from there"
+                }
             );
             return Ok(Some(signal));
         }
@@ -366,13 +370,17 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn evaluate(&mut self, results: &mut Results) -> Result<()> {
+    /// Evaluates; the signal that ended it, if one did.
+    fn evaluate(&mut self, results: &mut Results) -> Result<Option<i32>> {
         tracing::info!("evaluating on {} examples", self.data.validation.len());
         let evaluation = self.evaluation()?;
         if !self.args.training.do_train {
             self.callbacks.add(Console::new(self.args.training.disable_tqdm.unwrap_or(false)));
         }
-        let mut metrics = evaluation.run(&self.model.valid(), &mut self.callbacks)?;
+        let Some(mut metrics) = evaluation.run(&self.model.valid(), &mut self.callbacks, &self.stop)? else {
+            tracing::warn!("the trained model is saved; a signal ended its evaluation, which --do_eval alone makes");
+            return Ok(self.stop.received());
+        };
         if self.args.training.do_train {
             let record = self.state.log(metrics.clone());
             self.callbacks.on_log(&self.state, &record);
@@ -381,7 +389,8 @@ impl<'a> Session<'a> {
         }
         metrics.set("eval_samples", self.data.validation.len() as u64);
         self.add_epoch(&mut metrics);
-        results.save(self.output.path(), "eval", &metrics)
+        results.save(self.output.path(), "eval", &metrics)?;
+        Ok(None)
     }
 
     fn trainer(&mut self, plan: &Plan) -> Result<Trainer> {
@@ -506,7 +515,8 @@ impl<'a> Session<'a> {
         let disk = CheckpointPlan {
             size: trainer.checkpoint_size(),
             saves,
-            limit: limit.map(|limit| limit + u64::from(plan.load_best_model_at_end)),
+            // The best is one of them, but never the only one.
+            limit: limit.map(|limit| limit.max(1 + u64::from(plan.best.is_some()))),
             existing: checkpoint::list(self.output.path())?.len() as u64,
         };
         match disk.check(self.output.path()) {
@@ -537,17 +547,16 @@ impl<'a> Session<'a> {
     }
 
     /// The last evaluation, and the file that describes the whole.
-    fn finish(&mut self, results: &mut Results) -> Result<()> {
-        if self.args.training.do_eval {
-            self.evaluate(results)?;
-        }
+    fn finish(&mut self, results: &mut Results) -> Result<Option<i32>> {
+        let signal = if self.args.training.do_eval { self.evaluate(results)? } else { None };
         if !self.args.training.do_train {
-            return Ok(());
+            return Ok(signal);
         }
         let folder = self.output.path();
         let card = self.model_card().to_markdown(&self.state.log_history);
         let path = folder.join("README.md");
-        std::fs::write(&path, card).with_context(|| format!("{}: cannot be written", path.display()))
+        std::fs::write(&path, card).with_context(|| format!("{}: cannot be written", path.display()))?;
+        Ok(signal)
     }
 
     /// Where the results are, and what can be done with them.

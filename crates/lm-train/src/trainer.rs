@@ -9,12 +9,12 @@ use burn::module::Module;
 use burn::tensor::Device;
 use lm_data::Batch;
 use lm_data::tokenizer::LmTokenizer;
-use lm_models::{AutoModel, Task, load, params};
+use lm_models::{AutoModel, Task, params};
 
 use crate::args::{IntervalStrategy, SaveStrategy, TokenCount};
 use crate::batches::{Batches, Lengths, TrainData, to_inputs};
 use crate::callbacks::{Callbacks, EarlyStopping, LogRecord, Outcome, StepInfo, TrainerState, speed_metrics};
-use crate::checkpoint::{self, Fingerprint, Pending, RUN_STATE_VERSION, RunState, Saved, Writer};
+use crate::checkpoint::{self, Fingerprint, Pending, RUN_STATE_VERSION, RunState, Saved, SinceLog, Writer};
 use crate::disk::{self, CheckpointSize};
 use crate::evaluate::Evaluation;
 use crate::memory;
@@ -100,19 +100,20 @@ pub struct Trainer {
     /// Tokens of this process, padding included.
     tokens: u64,
     since_log: SinceLog,
+    latest: Latest,
     stop_early: bool,
+    /// An evaluation belongs to the last step that has not been made: a signal came before.
+    evaluation_due: bool,
 }
 
-/// What a log record is made of. Loss and steps survive a resume; the rest is about this process.
+/// What a log record says of this process and of the last step, so a resumed run has no need of it.
 #[derive(Default)]
-struct SinceLog {
-    loss: f64,
-    steps: u64,
+struct Latest {
     grad_norm: f64,
     learning_rate: f64,
-    timed_steps: u64,
+    /// Steps since the last record in this process, their seconds and tokens.
+    steps: u64,
     seconds: f64,
-    tokens: u64,
     real_tokens: u64,
 }
 
@@ -171,10 +172,12 @@ impl Trainer {
         let count = parameters.iter().map(|info| info.len() as u64).sum::<u64>();
         let computed: usize = parameters.iter().filter(|info| !info.in_embedding).map(|info| info.len()).sum();
         let state_bytes: u64 = parameters.iter().map(|info| parts.optimizer_kind.state_bytes(&info.shape)).sum();
+        let dtype_bytes = parts.writer.files().dtype.bytes();
         let checkpoint_size = CheckpointSize {
             parameters: count,
-            weight_bytes: parts.writer.files().dtype.bytes(),
-            optimizer_bytes: if plan.save_only_model { 0 } else { state_bytes.div_ceil(count.max(1)) },
+            weight_bytes: dtype_bytes,
+            // Checkpoints that can be resumed hold the weights as trained, in float32.
+            optimizer_bytes: if plan.save_only_model { 0 } else { state_bytes.div_ceil(count.max(1)) + 4 - dtype_bytes },
         };
         Self {
             model: parts.model,
@@ -194,7 +197,9 @@ impl Trainer {
             total_loss: 0.0,
             tokens: 0,
             since_log: SinceLog::default(),
+            latest: Latest::default(),
             stop_early: false,
+            evaluation_due: false,
             plan,
         }
     }
@@ -216,9 +221,15 @@ impl Trainer {
         let parameters = params::list(&self.model);
         self.optimizer.load(&parameters, &run.optimizer_steps, &saved.optimizer()?, &self.device.clone().inner())?;
         self.total_loss = run.total_loss;
-        (self.since_log.loss, self.since_log.steps) = run.loss_since_log;
+        self.since_log = run.since_log;
+        self.evaluation_due = run.evaluation_due && self.evaluation.is_some();
         if let Some(stopping) = &mut self.early_stopping {
-            stopping.restore(&self.state.stateful_callbacks);
+            self.stop_early = stopping.restore(&self.state.stateful_callbacks);
+        }
+        // The output folder may have been moved since.
+        let best = self.state.best_global_step.map(|step| checkpoint::folder_of(&self.output_dir, step));
+        if let Some(folder) = best.filter(|folder| folder.exists()) {
+            self.state.best_model_checkpoint = Some(folder.display().to_string());
         }
         Ok(())
     }
@@ -239,7 +250,7 @@ impl Trainer {
         }
         let signal = result?;
         if signal.is_none() && self.plan.load_best_model_at_end {
-            self.load_best()?;
+            self.load_best();
         }
         let metrics = self.training_metrics(begin.elapsed(), first_step);
         if signal.is_none() {
@@ -252,25 +263,34 @@ impl Trainer {
     /// The loop; the signal that ended it, if one did.
     fn run(&mut self, data: &mut TrainData, stop: &StopSignal) -> Result<Option<i32>> {
         if self.plan.eval_on_start && self.state.global_step == 0 {
-            self.evaluate()?;
+            self.evaluate(stop)?;
         }
         let first_batch = self.plan.lengths.batches_before(self.state.global_step);
         let mut batches = data.batches_from(first_batch, self.plan.prefetch)?;
-        while self.state.global_step < self.plan.max_steps && !self.stop_early {
-            let Some(micro_batches) = self.next_micro_batches(&mut batches)? else {
-                bail!("the stream ended after {} of {} steps", self.state.global_step, self.plan.max_steps);
-            };
-            self.step(&micro_batches)?;
-            let mut due = self.due();
-            if due.log {
-                self.log();
+        while self.evaluation_due || (self.state.global_step < self.plan.max_steps && !self.stop_early) {
+            if !self.evaluation_due {
+                let Some(micro_batches) = self.next_micro_batches(&mut batches)? else {
+                    bail!("the stream ended after {} of {} steps", self.state.global_step, self.plan.max_steps);
+                };
+                self.step(&micro_batches)?;
+                if self.due().log {
+                    self.log();
+                }
+                self.evaluation_due = self.due().evaluate;
             }
-            if due.evaluate {
-                let is_best = self.evaluate()?;
-                due.save |= self.plan.saving.0 == SaveStrategy::Best && is_best;
+            let mut save = self.due().save;
+            if self.evaluation_due
+                && let Some(metrics) = self.evaluate(stop)?
+            {
+                self.evaluation_due = false;
+                let is_best = self.judge(&metrics)?;
+                save |= self.plan.saving.0 == SaveStrategy::Best && is_best;
+            }
+            if self.writer.is_done() {
+                self.finish_save()?;
             }
             let signal = stop.received();
-            if due.save || signal.is_some() {
+            if save || signal.is_some() {
                 self.save(&batches)?;
             }
             if signal.is_some() {
@@ -332,13 +352,15 @@ impl Trainer {
         self.total_loss += loss;
         self.tokens += tokens;
         let since = &mut self.since_log;
-        since.loss += loss;
         since.steps += 1;
-        (since.grad_norm, since.learning_rate) = (grad_norm, options.learning_rate);
-        since.timed_steps += 1;
-        since.seconds += begin.elapsed().as_secs_f64();
+        since.loss += loss;
         since.tokens += tokens;
         since.real_tokens += real_tokens;
+        let latest = &mut self.latest;
+        (latest.grad_norm, latest.learning_rate) = (grad_norm, options.learning_rate);
+        latest.steps += 1;
+        latest.seconds += begin.elapsed().as_secs_f64();
+        latest.real_tokens += real_tokens;
         let info = StepInfo { loss: Some(loss), learning_rate: options.learning_rate, tokens: real_tokens };
         self.callbacks.on_step_end(&self.state, &info);
         Ok(())
@@ -374,15 +396,17 @@ impl Trainer {
 
     fn log(&mut self) {
         let since = std::mem::take(&mut self.since_log);
+        let latest = std::mem::take(&mut self.latest);
+        let steps = since.steps.max(1) as f64;
         let mut record = LogRecord::new()
-            .with("loss", since.loss / since.steps.max(1) as f64)
-            .with("grad_norm", since.grad_norm)
-            .with("learning_rate", since.learning_rate);
-        if since.seconds > 0.0 {
-            record.set(LogRecord::TOKENS_PER_SECOND, since.real_tokens as f64 / since.seconds);
-            record.set("step_seconds", since.seconds / since.timed_steps as f64);
-            record.set("tokens", since.tokens as f64 / since.timed_steps as f64);
-            record.set("real_tokens", since.real_tokens as f64 / since.timed_steps as f64);
+            .with("loss", since.loss / steps)
+            .with("grad_norm", latest.grad_norm)
+            .with("learning_rate", latest.learning_rate)
+            .with("tokens", since.tokens as f64 / steps)
+            .with("real_tokens", since.real_tokens as f64 / steps);
+        if latest.seconds > 0.0 {
+            record.set(LogRecord::TOKENS_PER_SECOND, latest.real_tokens as f64 / latest.seconds);
+            record.set("step_seconds", latest.seconds / latest.steps as f64);
         }
         if let Some(bytes) = memory::resident() {
             record.set(LogRecord::MEMORY, bytes);
@@ -394,13 +418,14 @@ impl Trainer {
         self.callbacks.on_log(&self.state, &record);
     }
 
-    /// Evaluates, and draws the consequences; whether the metric is the best so far.
-    fn evaluate(&mut self) -> Result<bool> {
-        let Some(evaluation) = &self.evaluation else { return Ok(false) };
+    /// Evaluates and logs; none if a signal came before the end.
+    fn evaluate(&mut self, stop: &StopSignal) -> Result<Option<LogRecord>> {
+        let Some(evaluation) = &self.evaluation else { return Ok(None) };
         let model = self.model.valid();
         let metrics = evaluation
-            .run(&model, &mut self.callbacks)
+            .run(&model, &mut self.callbacks, stop)
             .with_context(|| format!("evaluating after step {}", self.state.global_step))?;
+        let Some(metrics) = metrics else { return Ok(None) };
         if let Some(Sampler { samples, tokenizer }) = &self.sampler {
             let texts = samples.texts(&model, tokenizer, &evaluation.device, self.state.global_step)?;
             let numbered = texts.into_iter().enumerate();
@@ -412,6 +437,11 @@ impl Trainer {
         let record = self.state.log(metrics);
         self.callbacks.on_log(&self.state, &record);
         self.callbacks.on_evaluate(&self.state, &record);
+        Ok(Some(record))
+    }
+
+    /// Draws the consequences of an evaluation; whether its metric is the best so far.
+    fn judge(&mut self, record: &LogRecord) -> Result<bool> {
         let Some((name, greater_is_better)) = &self.plan.best else { return Ok(false) };
         let metric = record.get(name).with_context(|| {
             let known: Vec<&str> =
@@ -453,10 +483,11 @@ impl Trainer {
             schedule: self.schedule.state(step),
             optimizer: self.plan.optimizer.clone(),
             optimizer_steps: self.optimizer.steps(),
-            batches: self.plan.lengths.batches_before(step),
             stream_position: batches.stream_position.clone(),
             total_loss: self.total_loss,
-            loss_since_log: (self.since_log.loss, self.since_log.steps),
+            since_log: self.since_log,
+            evaluation_due: self.evaluation_due,
+            files: Default::default(),
         };
         let pending = Pending {
             step,
@@ -478,21 +509,20 @@ impl Trainer {
         Ok(())
     }
 
-    fn load_best(&mut self) -> Result<()> {
+    fn load_best(&mut self) {
         let Some(folder) = self.state.best_model_checkpoint.as_ref().map(PathBuf::from) else {
             tracing::warn!("--load_best_model_at_end: no evaluation found a best model; the last one is kept");
-            return Ok(());
+            return;
         };
-        let config = &self.writer.files().config;
-        let loaded = load::load(&folder, config, config.vocab_size(), self.plan.step.seed, &self.device)
-            .with_context(|| format!("loading the best model from {}", folder.display()))?;
-        tracing::info!(
-            "loaded the best model from {} (step {})",
-            folder.display(),
-            self.state.best_global_step.unwrap_or(0)
-        );
-        self.model = loaded.model;
-        Ok(())
+        // Rather the last model than none after all this training, as in Python.
+        match checkpoint::load_model(&folder, &self.writer.files().config, &self.device) {
+            Ok(model) => {
+                let step = self.state.best_global_step.unwrap_or(0);
+                tracing::info!("loaded the best model from {} (step {step})", folder.display());
+                self.model = model;
+            }
+            Err(error) => tracing::error!("--load_best_model_at_end: {error}; the last model is kept"),
+        }
     }
 
     /// Python's `train_metrics`.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub use checkpoint::{Checkpoint, TensorInfo};
 pub use names::{LoadReport, Mismatch, ModelNames, match_names};
 pub use safetensors::Dtype;
-pub use save::{BoxError, DEFAULT_MAX_SHARD_SIZE, FloatDtype, NamedTensor, SaveOptions, save};
+pub use save::{BoxError, DEFAULT_MAX_SHARD_SIZE, FloatDtype, NamedTensor, SaveOptions, save, save_file};
 
 /// What can go wrong with weight files. Every message is one line: file, tensor, reason, what to do.
 #[derive(Debug, thiserror::Error)]

@@ -38,11 +38,13 @@ impl EarlyStopping {
         stateful_callbacks.insert(Self::NAME.to_owned(), state);
     }
 
-    /// Takes the counter of a checkpoint; patience and threshold stay those of the command line.
-    pub fn restore(&mut self, stateful_callbacks: &Map<String, Value>) {
+    /// Takes the counter of a checkpoint; patience and threshold stay those of the command line. Whether training should
+    /// have stopped there.
+    pub fn restore(&mut self, stateful_callbacks: &Map<String, Value>) -> bool {
         let saved = stateful_callbacks.get(Self::NAME);
         let counter = saved.and_then(|state| state.pointer("/attributes/early_stopping_patience_counter"));
         self.counter = counter.and_then(Value::as_u64).unwrap_or(0);
+        self.counter >= self.patience
     }
 }
 
@@ -67,8 +69,11 @@ mod tests {
         let mut saved = Map::new();
         stopping.save(&mut saved);
         let mut resumed = EarlyStopping::new(2, 0.1);
-        resumed.restore(&saved);
+        assert!(!resumed.restore(&saved));
         assert_eq!(resumed, stopping);
         assert!(observe(&mut resumed, 2.2));
+        resumed.save(&mut saved);
+        assert!(EarlyStopping::new(2, 0.1).restore(&saved), "stopped there");
+        assert!(!EarlyStopping::new(3, 0.1).restore(&saved), "but not with more patience");
     }
 }

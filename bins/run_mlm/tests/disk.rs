@@ -1,0 +1,158 @@
+//! Too little disk: before training, before a save, and in the middle of one.
+#![cfg(target_os = "linux")]
+
+mod run;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use run::{Run, Scratch};
+
+/// A small file system in memory, until dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None, with a word on why, where this user may not mount.
+    fn mount(path: PathBuf, mebibytes: u64) -> Option<Self> {
+        fs::create_dir(&path).expect("a folder");
+        let size = format!("size={mebibytes}m");
+        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&path).output();
+        match output {
+            Ok(output) if output.status.success() => Some(Self(path)),
+            Ok(output) => {
+                println!("skipped: no mount here: {}", String::from_utf8_lossy(&output.stderr).trim());
+                None
+            }
+            Err(error) => {
+                println!("skipped: no mount here: {error}");
+                None
+            }
+        }
+    }
+
+    /// Fills the disk up to so many free KiB; the file that does it.
+    fn fill(&self, free: u64) -> PathBuf {
+        let output = Command::new("df").args(["--output=avail", "-k"]).arg(&self.0).output().expect("df");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let available: u64 = text.lines().last().and_then(|line| line.trim().parse().ok()).expect("a number");
+        let path = self.0.join("filler");
+        fs::write(&path, vec![1; ((available - free) * 1024) as usize]).expect("filled");
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // The folder around it goes anyway.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn too_little_before_training_names_both_numbers_and_the_flags() {
+    let scratch = Scratch::new();
+    // More checkpoints than any disk holds.
+    let flags = "--max_steps 1000000000 --save_steps 1 --logging_steps 1";
+    let run = scratch.run("out", flags);
+    let message = run.fails(1);
+    for part in ["this run needs", "PiB of disk", "are free", "--save_total_limit", "--save_steps", "--save_only_model", "--ignore_disk_check"] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+    assert!(scratch.checkpoints("out").is_empty());
+
+    let mut child = scratch.start("out", &format!("{flags} --ignore_disk_check"));
+    let began = Instant::now();
+    while scratch.checkpoints("out").is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it goes on regardless");
+        assert!(child.try_wait().expect("a status").is_none(), "it goes on regardless");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    let run: Run = child.wait_with_output().expect("an end").into();
+    assert!(run.stderr.contains("WARN") && run.stderr.contains("are free"), "{}", run.stderr);
+
+    // With the limit the same run needs little.
+    let mut child = scratch.start("limited", &format!("{flags} --save_total_limit 2"));
+    while scratch.checkpoints("limited").is_empty() {
+        assert!(child.try_wait().expect("a status").is_none(), "it fits");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("an end");
+}
+
+/// Starts a run into the small disk, fills it up to `free` KiB after the third checkpoint, and gives its end and the
+/// newest checkpoint left.
+fn filled_while_it_trains(scratch: &Scratch, disk: &SmallDisk, flags: &str, free: u64) -> (Run, u64, PathBuf) {
+    let mut child = scratch.start("disk/out", flags);
+    let began = Instant::now();
+    while scratch.checkpoints("disk/out").last().is_none_or(|&step| step < 3) {
+        assert!(began.elapsed() < Duration::from_secs(60), "checkpoints");
+        if child.try_wait().expect("a status").is_some() {
+            let run: Run = child.wait_with_output().expect("an end").into();
+            panic!("{}", run.stderr);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let filler = disk.fill(free);
+    let run: Run = child.wait_with_output().expect("an end").into();
+    let newest = *scratch.checkpoints("disk/out").last().expect("checkpoints");
+    (run, newest, filler)
+}
+
+const LONG: &str = "--max_steps 400 --save_steps 1 --save_total_limit 1";
+
+#[test]
+fn too_little_before_a_save() {
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(scratch.path("disk"), 90) else { return };
+    scratch.run("unbroken", LONG).ok();
+    let (run, newest, filler) = filled_while_it_trains(&scratch, &disk, LONG, 9000);
+    let message = run.fails(1);
+    assert!(message.contains("the next checkpoint needs") && message.contains("are free"), "{message}");
+    assert!(message.contains("the earlier checkpoints are intact"), "{message}");
+    fs::remove_file(filler).expect("room again");
+    let resumed = scratch.run("disk/out", LONG).ok();
+    assert!(resumed.stderr.contains(&format!("(step {newest})")), "{}", resumed.stderr);
+    scratch.assert_same("unbroken", "disk/out", "a run whose disk was full");
+}
+
+#[test]
+fn a_disk_that_fills_up_during_a_save() {
+    let scratch = Scratch::new();
+    let Some(disk) = SmallDisk::mount(scratch.path("disk"), 40) else { return };
+    scratch.run("unbroken", LONG).ok();
+    let flags = format!("{LONG} --ignore_disk_check");
+    let (run, newest, filler) = filled_while_it_trains(&scratch, &disk, &flags, 300);
+    let message = run.fails(1);
+    assert!(message.contains("No space left on device") && message.contains("untouched"), "{message}");
+    assert!(!scratch.names("disk/out").iter().any(|name| name.starts_with("tmp-")), "no half of a checkpoint stays");
+    fs::remove_file(filler).expect("room again");
+    let resumed = scratch.run("disk/out", LONG).ok();
+    assert!(resumed.stderr.contains(&format!("(step {newest})")), "{}", resumed.stderr);
+    scratch.assert_same("unbroken", "disk/out", "a run whose disk filled up");
+}
+
+/// The nearest thing to a full disk that works without rights: files may grow to a limit only.
+#[test]
+fn a_save_that_the_system_refuses() {
+    let scratch = Scratch::new();
+    scratch.run("unbroken", "--max_steps 6").ok();
+    scratch.copy_checkpoint("unbroken", "out", 3);
+    let size = |name: &str| fs::metadata(scratch.path(Path::new("unbroken/checkpoint-3").join(name).to_str().expect("a name"))).expect("a file").len();
+    // The weights fit, the moments, twice as large, do not.
+    let kibibytes = (size("model.safetensors") + size("optimizer.safetensors")) / 2 / 1024;
+    let program = scratch.command("out", "--max_steps 6");
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("trap '' XFSZ; ulimit -f {kibibytes}; exec \"$0\" \"$@\"")]);
+    command.arg(program.get_program()).args(program.get_args()).current_dir(scratch.path(""));
+    let run: Run = command.output().expect("started").into();
+    let message = run.fails(1);
+    assert!(message.contains("optimizer.safetensors") && message.contains("untouched"), "{message}");
+    assert_eq!(scratch.checkpoints("out"), [3]);
+    assert!(!scratch.names("out").iter().any(|name| name.starts_with("tmp-")));
+    scratch.run("out", "--max_steps 6").ok();
+    scratch.assert_same("unbroken", "out", "a run that could not save");
+}

@@ -1,0 +1,406 @@
+//! Checkpoints and resume: a run that goes on from a checkpoint equals the one that was never broken, bit for bit.
+
+mod run;
+
+use std::fs;
+
+use run::{Scratch, copy};
+use serde_json::{Value, json};
+
+/// Trains without a break, then once more from the checkpoint of each of these steps, with `other_flags`, which must not
+/// change anything.
+#[track_caller]
+fn resumes_exactly_with(flags: &str, other_flags: &str, steps: &[u64]) {
+    let scratch = Scratch::new();
+    scratch.run("unbroken", flags).ok();
+    for &step in steps {
+        let resumed = format!("resumed-{step}");
+        scratch.copy_checkpoint("unbroken", &resumed, step);
+        // The best checkpoint so far is still there, too.
+        let best = &scratch.json(&format!("unbroken/checkpoint-{step}/trainer_state.json"))["best_global_step"];
+        if let Some(best) = best.as_u64() {
+            scratch.copy_checkpoint("unbroken", &resumed, best);
+        }
+        let run = scratch.run(&resumed, &format!("{flags} {other_flags}")).ok();
+        assert!(run.stderr.contains(&format!("resuming from {resumed}/checkpoint-{step} (step {step})")), "{}", run.stderr);
+        scratch.assert_same("unbroken", &resumed, &format!("{flags} {other_flags}, resumed at step {step}"));
+        let last = *scratch.checkpoints("unbroken").last().expect("a checkpoint");
+        let optimizer = |folder: &str| scratch.bytes(&format!("{folder}/checkpoint-{last}/optimizer.safetensors"));
+        assert!(optimizer("unbroken") == optimizer(&resumed), "moments of {flags}");
+    }
+}
+
+#[track_caller]
+fn resumes_exactly(flags: &str, steps: &[u64]) {
+    resumes_exactly_with(flags, "", steps);
+}
+
+const DROPOUT: &str = "--config_name dropout.json";
+
+#[test]
+fn mid_epoch_at_its_end_and_across_epochs() {
+    // An epoch has 6 steps; 3 is between two log records.
+    resumes_exactly("", &[1, 3, 6, 12, 13, 14]);
+}
+
+#[test]
+fn by_epochs() {
+    resumes_exactly("--max_steps -1 --num_train_epochs 2.5 --logging_strategy epoch --eval_strategy epoch", &[5, 6, 7]);
+}
+
+#[test]
+fn with_accumulation() {
+    // Batches of an epoch: 4 and 2.
+    resumes_exactly("--gradient_accumulation_steps 4 --max_steps 5", &[1, 2, 3]);
+}
+
+#[test]
+fn with_dropout_smoothing_and_noise() {
+    resumes_exactly(&format!("{DROPOUT} --label_smoothing_factor 0.1 --neftune_noise_alpha 5"), &[4, 7]);
+}
+
+#[test]
+fn with_any_number_of_workers() {
+    let workers = "--dataloader_num_workers 3 --dataloader_prefetch_factor 4 --preprocessing_num_workers 1 --overwrite_cache";
+    resumes_exactly_with(DROPOUT, workers, &[5]);
+}
+
+#[test]
+fn while_streaming() {
+    resumes_exactly("--streaming", &[1, 5, 6, 11]);
+    resumes_exactly("--streaming --gradient_accumulation_steps 2 --max_steps 7", &[2, 3]);
+}
+
+#[test]
+fn with_blocks_and_streaming() {
+    let scratch = Scratch::new();
+    let flags = "--line_by_line false --group_batch_size 7 --max_steps 8 --streaming";
+    scratch.run("unbroken", flags).ok();
+    scratch.copy_checkpoint("unbroken", "resumed", 3);
+    scratch.run("resumed", flags).ok();
+    scratch.assert_same("unbroken", "resumed", "blocks");
+}
+
+#[test]
+fn with_each_optimizer() {
+    for optimizer in ["adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop", "lion_32bit"] {
+        resumes_exactly(&format!("--optim {optimizer} --weight_decay 0.1 --max_steps 4"), &[2]);
+    }
+}
+
+#[test]
+fn with_schedules_that_follow_a_metric_or_the_number_of_steps() {
+    let plateau = r#"--lr_scheduler_type reduce_lr_on_plateau --lr_scheduler_kwargs {"patience":0,"factor":0.5,"threshold":0.5}"#;
+    resumes_exactly(&format!("{plateau} --eval_strategy steps --eval_steps 2"), &[3, 6, 9]);
+    resumes_exactly("--lr_scheduler_type cosine_with_restarts --warmup_steps 5", &[3, 8]);
+}
+
+#[test]
+fn with_the_best_model_and_early_stopping() {
+    // So great a rate makes the loss grow again.
+    let flags = "--eval_strategy steps --eval_steps 2 --save_steps 2 --load_best_model_at_end --early_stopping_patience 2 \
+                 --learning_rate 0.3 --max_steps 40 --save_total_limit 3 --do_eval";
+    let scratch = Scratch::new();
+    let run = scratch.run("unbroken", flags).ok();
+    assert!(run.stderr.contains("early stopping after step"), "{}", run.stderr);
+    assert!(run.stderr.contains("loaded the best model from unbroken/checkpoint-"), "{}", run.stderr);
+    let steps = scratch.checkpoints("unbroken");
+    let (best, last) = (steps[0], steps[steps.len() - 1]);
+    assert_eq!(steps.len(), 3);
+    for &step in &steps {
+        let resumed = format!("resumed-{step}");
+        scratch.copy_checkpoint("unbroken", &resumed, best);
+        scratch.copy_checkpoint("unbroken", &resumed, step);
+        let run = scratch.run(&resumed, flags).ok();
+        if step == last {
+            assert!(run.stderr.contains("nothing left to train"), "it had stopped there: {}", run.stderr);
+        }
+        scratch.assert_same("unbroken", &resumed, &format!("the best model, resumed at step {step}"));
+    }
+}
+
+#[test]
+fn with_lengths_grouped_and_short_batches_dropped() {
+    resumes_exactly("--group_by_length --dataloader_drop_last --per_device_eval_batch_size 5", &[3, 5, 8]);
+}
+
+#[test]
+fn with_weights_rounded_on_disk() {
+    resumes_exactly("--dtype bfloat16 --max_steps 5", &[3]);
+}
+
+#[test]
+fn more_steps_continue_the_schedule_as_in_python() {
+    let scratch = Scratch::new();
+    scratch.run("out", "--max_steps 4 --logging_steps 1").ok();
+    let run = scratch.run("out", "--max_steps 8 --logging_steps 1").ok();
+    assert!(run.stderr.contains("resuming from out/checkpoint-4"), "{}", run.stderr);
+    let history = scratch.history("out");
+    let rates: Vec<f64> = history.iter().filter_map(|record| record["learning_rate"].as_f64()).collect();
+    // LambdaLR keeps the rate of the checkpoint for one step and goes on with the new formula.
+    let expected = [8.0, 6.0, 4.0, 2.0, 0.0, 3.0, 2.0, 1.0].map(|eighths| eighths / 8.0 * 1e-3);
+    assert_eq!(rates.len(), 8);
+    assert!(rates.iter().zip(expected).all(|(rate, expected)| (rate - expected).abs() < 1e-12), "{rates:?}");
+
+    let epochs = |epochs| format!("--max_steps -1 --num_train_epochs {epochs} --overwrite_output_dir false");
+    scratch.run("epochs", &epochs("1")).ok();
+    scratch.run("epochs", &epochs("2")).ok();
+    assert_eq!(scratch.json("epochs/trainer_state.json")["global_step"], 12);
+    assert_eq!(scratch.json("epochs/trainer_state.json")["num_train_epochs"], 2);
+}
+
+#[test]
+fn a_finished_run_is_saved_again_and_nothing_else() {
+    let scratch = Scratch::new();
+    scratch.run("out", "--max_steps 4 --do_eval").ok();
+    copy(&scratch.path("out"), &scratch.path("first"));
+    fs::remove_file(scratch.path("out/model.safetensors")).expect("removed");
+    for steps in ["4", "2"] {
+        let run = scratch.run("out", &format!("--max_steps {steps} --do_eval")).ok();
+        assert!(run.stderr.contains("nothing left to train: the checkpoint is at step 4 already"), "{}", run.stderr);
+        assert!(scratch.bytes("out/model.safetensors") == scratch.bytes("first/model.safetensors"));
+        assert_eq!(scratch.json("out/trainer_state.json")["global_step"], 4);
+        assert_eq!(scratch.checkpoints("out"), [1, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn three_checkpoints_are_kept_unless_told_otherwise() {
+    let scratch = Scratch::new();
+    let limit = |limit: &str| {
+        let folder = format!("limit{limit}");
+        let flag = if limit.is_empty() { String::new() } else { format!("--save_total_limit {limit}") };
+        let mut command = scratch.command(&folder, &format!("--max_steps 5 {flag}"));
+        if limit.is_empty() {
+            // Without the flag that all other tests have.
+            let args: Vec<_> = command.get_args().map(|arg| arg.to_owned()).collect();
+            let at = args.iter().position(|arg| arg == "--save_total_limit").expect("the flag");
+            command = std::process::Command::new(command.get_program());
+            command.args(&args[..at]).args(&args[at + 2..]).current_dir(scratch.path(""));
+        }
+        let run = run::Run::from(command.output().expect("started")).ok();
+        (scratch.checkpoints(&folder), run.stderr)
+    };
+    let (kept, said) = limit("");
+    assert_eq!(kept, [3, 4, 5]);
+    assert!(said.contains("only the 3 newest checkpoints are kept: --save_total_limit N keeps N, 0 keeps all"), "{said}");
+    assert_eq!(limit("1").0, [5]);
+    assert_eq!(limit("2").0, [4, 5]);
+    assert_eq!(limit("0").0, [1, 2, 3, 4, 5]);
+    assert_eq!(limit("-1").0, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn the_best_checkpoint_is_never_deleted() {
+    let scratch = Scratch::new();
+    // The first evaluation stays the best: the rate is far too great.
+    let flags = "--eval_strategy steps --eval_steps 1 --metric_for_best_model loss --learning_rate 0.5 --max_steps 6";
+    for limit in [1, 2, 3] {
+        let folder = format!("out{limit}");
+        scratch.run(&folder, &format!("{flags} --save_total_limit {limit}")).ok();
+        let state = scratch.json(&format!("{folder}/trainer_state.json"));
+        let best = state["best_global_step"].as_u64().expect("a best step");
+        assert!(best < 4, "{best}");
+        let kept = scratch.checkpoints(&folder);
+        assert!(kept.contains(&best) && kept.contains(&6), "{kept:?}");
+        assert_eq!(kept.len(), limit.max(2));
+        assert_eq!(state["best_model_checkpoint"], format!("{folder}/checkpoint-{best}"));
+    }
+    let greater = scratch.run("greater", &format!("{flags} --greater_is_better --load_best_model_at_end")).ok();
+    let state = scratch.json("greater/trainer_state.json");
+    let losses: Vec<f64> = scratch.history("greater").iter().filter_map(|record| record["eval_loss"].as_f64()).collect();
+    let most = losses.iter().copied().fold(f64::MIN, f64::max);
+    assert_eq!(state["best_metric"].as_f64(), Some(most));
+    let best = state["best_global_step"].as_u64().expect("a best step");
+    assert!(greater.stderr.contains(&format!("loaded the best model from greater/checkpoint-{best}")), "{}", greater.stderr);
+    assert!(
+        scratch.bytes("greater/model.safetensors") == scratch.bytes(&format!("greater/checkpoint-{best}/model.safetensors"))
+    );
+}
+
+#[test]
+fn without_the_best_checkpoint_the_last_model_is_kept() {
+    let scratch = Scratch::new();
+    let flags = "--eval_strategy steps --eval_steps 1 --load_best_model_at_end --max_steps 3";
+    scratch.run("out", flags).ok();
+    let best = scratch.json("out/trainer_state.json")["best_global_step"].as_u64().expect("a best step");
+    fs::write(scratch.path(&format!("out/checkpoint-{best}/model.safetensors")), "torn").expect("written");
+    if best == 3 {
+        return;
+    }
+    let run = scratch.run("out", flags).ok();
+    assert!(run.stderr.contains("the last model is kept"), "{}", run.stderr);
+}
+
+#[test]
+fn only_the_model() {
+    let scratch = Scratch::new();
+    scratch.run("out", "--max_steps 2 --save_only_model").ok();
+    let names = scratch.names("out/checkpoint-2");
+    assert!(names.contains(&"model.safetensors".into()) && names.contains(&"trainer_state.json".into()), "{names:?}");
+    assert!(!names.contains(&"optimizer.safetensors".into()) && !names.contains(&"run_state.json".into()), "{names:?}");
+    let again = scratch.run("out", "--max_steps 4");
+    let message = again.fails(1);
+    assert!(message.contains("--save_only_model") && message.contains("--overwrite_output_dir"), "{message}");
+    scratch.run("next", "--model_name_or_path out/checkpoint-2 --max_steps 2").ok();
+}
+
+#[test]
+fn which_checkpoint_is_taken() {
+    let scratch = Scratch::new();
+    scratch.run("out", "--max_steps 5").ok();
+    let resumed = |folder: &str, flags: &str| {
+        let run = scratch.run(folder, flags).ok();
+        let line = run.stderr.lines().find(|line| line.contains("resuming from ")).map(str::to_owned);
+        line.unwrap_or_default().replace("INFO resuming from ", "").trim().to_owned()
+    };
+    assert_eq!(resumed("out", "--max_steps 6"), "out/checkpoint-5 (step 5)");
+    assert_eq!(resumed("out", "--max_steps 7 --resume_from_checkpoint"), "out/checkpoint-6 (step 6)");
+    assert_eq!(resumed("out", "--max_steps 8 --resume_from_checkpoint true"), "out/checkpoint-7 (step 7)");
+    assert_eq!(resumed("other", "--max_steps 8 --resume_from_checkpoint out/checkpoint-4"), "out/checkpoint-4 (step 4)");
+    assert_eq!(scratch.checkpoints("other"), [5, 6, 7, 8]);
+
+    // Later checkpoints belong to another course: kept, but never mistaken for this run's.
+    let run = scratch.run("out", "--max_steps 4 --resume_from_checkpoint out/checkpoint-3 --save_total_limit 2").ok();
+    assert!(run.stderr.contains("kept as out/set-aside-checkpoint-8"), "{}", run.stderr);
+    assert_eq!(scratch.checkpoints("out"), [3, 4]);
+    let aside = scratch.names("out").into_iter().filter(|name| name.starts_with("set-aside-")).count();
+    assert_eq!(aside, 5);
+
+    assert_eq!(resumed("out", "--max_steps 2 --overwrite_output_dir"), "");
+    assert_eq!(scratch.checkpoints("out"), [1, 2]);
+
+    let none = scratch.run("new", "--resume_from_checkpoint");
+    assert!(none.fails(1).contains("no checkpoint in new"), "{}", none.stderr);
+    let none = scratch.run("new", "--resume_from_checkpoint nowhere/checkpoint-7");
+    assert!(none.fails(1).contains("nowhere/checkpoint-7"), "{}", none.stderr);
+
+    fs::create_dir(scratch.path("mine")).expect("a folder");
+    fs::write(scratch.path("mine/thesis.txt"), "mine").expect("a file");
+    let full = scratch.run("mine", "");
+    assert!(full.fails(1).contains("not empty") && full.stderr.contains("--overwrite_output_dir"), "{}", full.stderr);
+    assert_eq!(scratch.names("mine"), ["thesis.txt"]);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_reported_and_the_one_before_taken() {
+    let scratch = Scratch::new();
+    scratch.run("whole", "--max_steps 4 --save_total_limit 2").ok();
+    let names = scratch.names("whole/checkpoint-4");
+    assert!(names.len() >= 8, "{names:?}");
+    let flags = "--max_steps 5 --save_total_limit 2";
+    copy(&scratch.path("whole"), &scratch.path("expected"));
+    scratch.run("expected", flags).ok();
+    for (index, name) in names.iter().enumerate() {
+        for damage in ["truncated", "deleted", "altered"] {
+            if damage == "altered" && name == "run_state.json" {
+                continue;
+            }
+            let folder = format!("{damage}{index}");
+            copy(&scratch.path("whole"), &scratch.path(&folder));
+            let path = scratch.path(&format!("{folder}/checkpoint-4/{name}"));
+            let mut bytes = fs::read(&path).expect("read");
+            match damage {
+                "deleted" => fs::remove_file(&path).expect("removed"),
+                "truncated" => fs::write(&path, &bytes[..bytes.len() / 2]).expect("cut"),
+                _ => {
+                    let last = bytes.len() - 3;
+                    bytes[last] ^= 1;
+                    fs::write(&path, &bytes).expect("written");
+                }
+            }
+            let run = scratch.run(&folder, flags).ok();
+            let report = run.stderr.lines().find(|line| line.contains("WARN")).unwrap_or_default();
+            assert!(
+                report.contains(&format!("{folder}/checkpoint-4/{name}")) && report.contains("the checkpoint before it"),
+                "{name} {damage}: {}",
+                run.stderr
+            );
+            assert!(run.stderr.contains(&format!("resuming from {folder}/checkpoint-3")), "{}", run.stderr);
+            assert!(run.stderr.contains(&format!("kept as {folder}/set-aside-checkpoint-4")), "{}", run.stderr);
+            // With 5 steps instead of 4 the schedule differs before and after step 4, so only the course is compared.
+            assert_eq!(scratch.json(&format!("{folder}/trainer_state.json"))["global_step"], 5);
+            assert_eq!(scratch.checkpoints(&folder), [4, 5]);
+        }
+    }
+    for step in [3, 4] {
+        fs::remove_file(scratch.path(&format!("whole/checkpoint-{step}/optimizer.safetensors"))).expect("removed");
+    }
+    let run = scratch.run("whole", flags);
+    let message = run.fails(1);
+    assert!(message.contains("no checkpoint in whole is whole") && message.contains("--overwrite_output_dir"), "{message}");
+    assert_eq!(scratch.checkpoints("whole"), [3, 4], "nothing is removed");
+}
+
+#[test]
+fn what_a_killed_save_leaves_is_brought_in_order() {
+    let scratch = Scratch::new();
+    scratch.run("out", "--max_steps 3").ok();
+    // Killed while it wrote step 4, while it removed step 1, and while a new folder took the name of step 3.
+    copy(&scratch.path("out/checkpoint-3"), &scratch.path("out/tmp-checkpoint-4"));
+    fs::rename(scratch.path("out/checkpoint-1"), scratch.path("out/tmp-checkpoint-old-checkpoint-1")).expect("renamed");
+    fs::rename(scratch.path("out/checkpoint-3"), scratch.path("out/replaced-checkpoint-3")).expect("renamed");
+    let run = scratch.run("out", "--max_steps 5").ok();
+    assert!(run.stderr.contains("resuming from out/checkpoint-3"), "{}", run.stderr);
+    assert_eq!(scratch.checkpoints("out"), [2, 3, 4, 5]);
+    assert!(!scratch.names("out").iter().any(|name| name.contains("tmp-") || name.contains("replaced-")));
+}
+
+#[test]
+fn other_data_or_batches_are_refused_unless_allowed() {
+    let scratch = Scratch::new();
+    scratch.run("out", "--max_steps 4").ok();
+    scratch.run("stream", "--max_steps 4 --streaming").ok();
+    let text = fs::read_to_string(scratch.path("train.txt")).expect("text");
+    fs::write(scratch.path("other.txt"), text.replace("cat", "dog")).expect("written");
+    fs::write(scratch.path("moved.txt"), &text).expect("written");
+    for (folder, flags, reason) in [
+        ("out", "--per_device_train_batch_size 2", "--per_device_train_batch_size is 2, was 4"),
+        ("out", "--gradient_accumulation_steps 2", "--gradient_accumulation_steps is 2, was 1"),
+        ("out", "--seed 1", "--seed is 1, was 42"),
+        ("out", "--data_seed 1", "--data_seed is 1, was 42"),
+        ("out", "--group_by_length", "--group_by_length"),
+        ("out", "--train_file other.txt", "the training examples differ"),
+        ("out", "--max_seq_length 16", "the training examples differ"),
+        ("out", "--max_train_samples 20", "the training examples differ"),
+        ("out", "--streaming", "the training examples differ"),
+        ("stream", "--streaming --train_file other.txt", "the training examples differ"),
+        ("stream", "--streaming --max_train_samples 20", "the training examples differ"),
+        ("stream", "--streaming --per_device_train_batch_size 2", "--per_device_train_batch_size is 2, was 4"),
+    ] {
+        let flags = format!("--max_steps 6 {flags}");
+        let run = scratch.run(folder, &flags);
+        let message = run.fails(1);
+        assert!(message.contains(reason) && message.contains("--allow_changes_on_resume"), "{flags}: {message}");
+        assert_eq!(scratch.checkpoints(folder), [1, 2, 3, 4]);
+        let copied = format!("{folder}-allowed");
+        scratch.copy_checkpoint(folder, &copied, 4);
+        let run = scratch.run(&copied, &format!("{flags} --allow_changes_on_resume")).ok();
+        assert!(run.stderr.contains(reason), "{}", run.stderr);
+        assert_eq!(scratch.json(&format!("{copied}/trainer_state.json"))["global_step"], 6);
+        fs::remove_dir_all(scratch.path(&copied)).expect("removed");
+    }
+    let run = scratch.run("out", "--optim sgd --max_steps 6");
+    assert!(run.fails(1).contains("--optim adamw_torch, not sgd"), "{}", run.stderr);
+    let run = scratch.run("out", "--lr_scheduler_type reduce_lr_on_plateau --eval_strategy steps --max_steps 6");
+    assert!(run.fails(1).contains("--lr_scheduler_type"), "{}", run.stderr);
+    // The same data elsewhere is no change.
+    scratch.run("out", "--train_file moved.txt --max_steps 6").ok();
+    scratch.run("stream", "--train_file moved.txt --max_steps 6 --streaming").ok();
+}
+
+#[test]
+fn the_checkpoint_of_another_model_is_refused() {
+    let scratch = Scratch::new();
+    scratch.run("out", "--max_steps 2").ok();
+    let mut config = scratch.json("config.json");
+    let mut with = |name: &str, changed: Value| {
+        config[name] = changed;
+        fs::write(scratch.path("changed.json"), config.to_string()).expect("written");
+        let run = scratch.run("out", "--max_steps 4 --config_name changed.json");
+        let message = run.fails(1).to_owned();
+        assert!(message.contains("out/checkpoint-2") && message.contains("bert."), "{name}: {message}");
+    };
+    with("num_hidden_layers", json!(3));
+    with("hidden_size", json!(64));
+}

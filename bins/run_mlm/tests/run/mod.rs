@@ -1,0 +1,168 @@
+//! Runs of the real binary on a tiny model, and what two runs are compared by.
+#![allow(dead_code, reason = "every test file uses its own part")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A folder that goes when the test ends, with a little text in it.
+pub struct Scratch(tempfile::TempDir);
+
+/// How a run ended and what it said.
+#[derive(Debug)]
+pub struct Run {
+    /// Exit code; none if a signal killed it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl From<Output> for Run {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+impl Run {
+    /// The run, if all was well.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// The last line that the run said, if it failed with this code and without a panic.
+    #[track_caller]
+    pub fn fails(&self, code: i32) -> &str {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self.stderr.lines().last().unwrap_or_default()
+    }
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        let scratch = Self(tempfile::tempdir().expect("a folder for the test"));
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates");
+        for (name, at) in [
+            ("config.json", "lm-models/tests/fixtures/models/bert/config.json"),
+            ("tokenizer", "lm-data/tests/fixtures/tokenizers/bert-cased-small"),
+        ] {
+            copy(&crates.join(at), &scratch.path(name));
+        }
+        let config = String::from_utf8(scratch.bytes("config.json")).expect("UTF-8");
+        fs::write(scratch.path("dropout.json"), config.replace("dropout_prob\": 0.0", "dropout_prob\": 0.1")).expect("a file");
+        let lines = |count: usize| -> String {
+            let line = |i: usize| format!("{}.\n", "the cat sat on a mat while 7 dogs ran by ".repeat(1 + i % 3).trim());
+            (0..count).map(|i| line(i).replace('7', &i.to_string())).collect()
+        };
+        // Six batches of 4 an epoch, the last one smaller.
+        fs::write(scratch.path("train.txt"), lines(21)).expect("a file");
+        fs::write(scratch.path("valid.txt"), lines(5)).expect("a file");
+        scratch
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The program, to train for 14 steps into the folder `output_dir` with `flags` besides; it works in this folder.
+    pub fn command(&self, output_dir: &str, flags: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_run_mlm"));
+        let common = "--config_name config.json --tokenizer_name tokenizer --train_file train.txt --validation_file valid.txt \
+                      --line_by_line --max_seq_length 32 --do_train --per_device_train_batch_size 4 --learning_rate 1e-3 \
+                      --max_steps 14 --save_steps 1 --save_total_limit 0 --logging_steps 2 --data_cache_dir cache";
+        command.args(common.split_whitespace()).args(["--output_dir", output_dir]).args(flags.split_whitespace());
+        command.current_dir(self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    pub fn run(&self, output_dir: &str, flags: &str) -> Run {
+        self.command(output_dir, flags).output().expect("the program starts").into()
+    }
+
+    /// Starts it; what it says can be read from the child.
+    pub fn start(&self, output_dir: &str, flags: &str) -> Child {
+        let mut command = self.command(output_dir, flags);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
+    }
+
+    /// Makes `to/checkpoint-STEP` a copy of that of `from`, as if a run into `to` had ended there.
+    pub fn copy_checkpoint(&self, from: &str, to: &str, step: u64) {
+        let name = format!("checkpoint-{step}");
+        copy(&self.path(from).join(&name), &self.path(to).join(&name));
+    }
+
+    /// The steps of the checkpoints in a folder.
+    pub fn checkpoints(&self, output_dir: &str) -> Vec<u64> {
+        let names = self.names(output_dir);
+        let mut steps: Vec<u64> =
+            names.iter().filter_map(|name| name.strip_prefix("checkpoint-")?.parse().ok()).collect();
+        steps.sort_unstable();
+        steps
+    }
+
+    /// The names in a folder, sorted.
+    pub fn names(&self, folder: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(folder)).into_iter().flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&self.bytes(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// The lines of log.jsonl without what depends on the clock and the machine.
+    pub fn log(&self, output_dir: &str) -> Vec<Value> {
+        let text = String::from_utf8(self.bytes(&format!("{output_dir}/log.jsonl"))).expect("UTF-8");
+        text.lines().map(|line| timeless(serde_json::from_str(line).expect("JSON"))).collect()
+    }
+
+    /// log_history of trainer_state.json, likewise.
+    pub fn history(&self, output_dir: &str) -> Vec<Value> {
+        let state = self.json(&format!("{output_dir}/trainer_state.json"));
+        state["log_history"].as_array().expect("a list").iter().cloned().map(timeless).collect()
+    }
+
+    /// Checks that two runs came to the same, bit for bit: final weights, history, log, and what `all_results.json` says.
+    #[track_caller]
+    pub fn assert_same(&self, a: &str, b: &str, what: &str) {
+        assert_eq!(self.history(a), self.history(b), "history of {what}");
+        assert_eq!(self.log(a), self.log(b), "log.jsonl of {what}");
+        let weights = |folder| self.bytes(&format!("{folder}/model.safetensors"));
+        assert!(weights(a) == weights(b), "weights of {what}");
+        let results = |folder| timeless(self.json(&format!("{folder}/all_results.json")));
+        assert_eq!(results(a), results(b), "results of {what}");
+    }
+}
+
+fn timeless(mut record: Value) -> Value {
+    let fields = record.as_object_mut().expect("an object");
+    fields.retain(|name, _| !["second", "runtime", "memory"].iter().any(|part| name.contains(part)));
+    record
+}
+
+/// Copies a file or a folder.
+pub fn copy(from: &Path, to: &Path) {
+    if from.is_file() {
+        fs::copy(from, to).expect("copied");
+        return;
+    }
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let entry = entry.expect("an entry");
+        copy(&entry.path(), &to.join(entry.file_name()));
+    }
+}
