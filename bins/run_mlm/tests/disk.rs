@@ -108,7 +108,7 @@ const LONG: &str = "--max_steps 400 --save_steps 1 --save_total_limit 1";
 fn too_little_before_a_save() {
     let scratch = Scratch::new();
     let Some(disk) = SmallDisk::mount(scratch.path("disk"), 90) else { return };
-    scratch.run("unbroken", LONG).ok();
+    scratch.run("unbroken", &format!("{LONG} --save_steps 1000")).ok();
     let (run, newest, filler) = filled_while_it_trains(&scratch, &disk, LONG, 9000);
     let message = run.fails(1);
     assert!(message.contains("the next checkpoint needs") && message.contains("are free"), "{message}");
@@ -123,7 +123,7 @@ fn too_little_before_a_save() {
 fn a_disk_that_fills_up_during_a_save() {
     let scratch = Scratch::new();
     let Some(disk) = SmallDisk::mount(scratch.path("disk"), 40) else { return };
-    scratch.run("unbroken", LONG).ok();
+    scratch.run("unbroken", &format!("{LONG} --save_steps 1000")).ok();
     let flags = format!("{LONG} --ignore_disk_check");
     let (run, newest, filler) = filled_while_it_trains(&scratch, &disk, &flags, 300);
     let message = run.fails(1);
