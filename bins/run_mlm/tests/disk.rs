@@ -57,7 +57,15 @@ fn too_little_before_training_names_both_numbers_and_the_flags() {
     let flags = "--max_steps 1000000000 --save_steps 1 --logging_steps 1";
     let run = scratch.run("out", flags);
     let message = run.fails(1);
-    for part in ["this run needs", "PiB of disk", "are free", "--save_total_limit", "--save_steps", "--save_only_model", "--ignore_disk_check"] {
+    for part in [
+        "this run needs",
+        "PiB of disk",
+        "are free",
+        "--save_total_limit",
+        "--save_steps",
+        "--save_only_model",
+        "--ignore_disk_check",
+    ] {
         assert!(message.contains(part), "{part} in {message}");
     }
     assert!(scratch.checkpoints("out").is_empty());
@@ -141,7 +149,11 @@ fn a_save_that_the_system_refuses() {
     let scratch = Scratch::new();
     scratch.run("unbroken", "--max_steps 6").ok();
     scratch.copy_checkpoint("unbroken", "out", 3);
-    let size = |name: &str| fs::metadata(scratch.path(Path::new("unbroken/checkpoint-3").join(name).to_str().expect("a name"))).expect("a file").len();
+    let size = |name: &str| {
+        fs::metadata(scratch.path(Path::new("unbroken/checkpoint-3").join(name).to_str().expect("a name")))
+            .expect("a file")
+            .len()
+    };
     // The weights fit, the moments, twice as large, do not.
     let kibibytes = (size("model.safetensors") + size("optimizer.safetensors")) / 2 / 1024;
     let program = scratch.command("out", "--max_steps 6");

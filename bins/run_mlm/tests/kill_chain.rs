@@ -68,12 +68,7 @@ fn chain(flags: &str, save_steps: u64, kills: usize, seed: u64) {
 #[test]
 #[ignore = "takes minutes"]
 fn fifty_kills_change_nothing() {
-    chain(
-        "--max_steps 600 --gradient_accumulation_steps 2 --config_name dropout.json",
-        1,
-        50,
-        42,
-    );
+    chain("--max_steps 600 --gradient_accumulation_steps 2 --config_name dropout.json", 1, 50, 42);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod run;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use run::{Scratch, copy};
 use serde_json::{Value, json};
@@ -22,7 +23,11 @@ fn resumes_exactly_with(flags: &str, other_flags: &str, steps: &[u64]) {
             scratch.copy_checkpoint("unbroken", &resumed, best);
         }
         let run = scratch.run(&resumed, &format!("{flags} {other_flags}")).ok();
-        assert!(run.stderr.contains(&format!("resuming from {resumed}/checkpoint-{step} (step {step})")), "{}", run.stderr);
+        assert!(
+            run.stderr.contains(&format!("resuming from {resumed}/checkpoint-{step} (step {step})")),
+            "{}",
+            run.stderr
+        );
         scratch.assert_same("unbroken", &resumed, &format!("{flags} {other_flags}, resumed at step {step}"));
         let last = *scratch.checkpoints("unbroken").last().expect("a checkpoint");
         let optimizer = |folder: &str| scratch.bytes(&format!("{folder}/checkpoint-{last}/optimizer.safetensors"));
@@ -61,7 +66,8 @@ fn with_dropout_smoothing_and_noise() {
 
 #[test]
 fn with_any_number_of_workers() {
-    let workers = "--dataloader_num_workers 3 --dataloader_prefetch_factor 4 --preprocessing_num_workers 1 --overwrite_cache";
+    let workers =
+        "--dataloader_num_workers 3 --dataloader_prefetch_factor 4 --preprocessing_num_workers 1 --overwrite_cache";
     resumes_exactly_with(DROPOUT, workers, &[5]);
 }
 
@@ -90,7 +96,8 @@ fn with_each_optimizer() {
 
 #[test]
 fn with_schedules_that_follow_a_metric_or_the_number_of_steps() {
-    let plateau = r#"--lr_scheduler_type reduce_lr_on_plateau --lr_scheduler_kwargs {"patience":0,"factor":0.5,"threshold":0.5}"#;
+    let plateau =
+        r#"--lr_scheduler_type reduce_lr_on_plateau --lr_scheduler_kwargs {"patience":0,"factor":0.5,"threshold":0.5}"#;
     resumes_exactly(&format!("{plateau} --eval_strategy steps --eval_steps 2"), &[3, 6, 9]);
     resumes_exactly("--lr_scheduler_type cosine_with_restarts --warmup_steps 5", &[3, 8]);
 }
@@ -135,6 +142,7 @@ fn more_steps_continue_the_schedule_as_in_python() {
     scratch.run("out", "--max_steps 4 --logging_steps 1").ok();
     let run = scratch.run("out", "--max_steps 8 --logging_steps 1").ok();
     assert!(run.stderr.contains("resuming from out/checkpoint-4"), "{}", run.stderr);
+    assert!(run.stderr.contains("other arguments than the checkpoint was made with: --max_steps 8 (was 4)\n"));
     let history = scratch.history("out");
     let rates: Vec<f64> = history.iter().filter_map(|record| record["learning_rate"].as_f64()).collect();
     // LambdaLR keeps the rate of the checkpoint for one step and goes on with the new formula.
@@ -183,7 +191,10 @@ fn three_checkpoints_are_kept_unless_told_otherwise() {
     };
     let (kept, said) = limit("");
     assert_eq!(kept, [3, 4, 5]);
-    assert!(said.contains("only the 3 newest checkpoints are kept: --save_total_limit N keeps N, 0 keeps all"), "{said}");
+    assert!(
+        said.contains("only the 3 newest checkpoints are kept: --save_total_limit N keeps N, 0 keeps all"),
+        "{said}"
+    );
     assert_eq!(limit("1").0, [5]);
     assert_eq!(limit("2").0, [4, 5]);
     assert_eq!(limit("0").0, [1, 2, 3, 4, 5]);
@@ -246,7 +257,10 @@ fn which_checkpoint_is_taken() {
     assert_eq!(resumed("out", "--max_steps 6"), "out/checkpoint-5 (step 5)");
     assert_eq!(resumed("out", "--max_steps 7 --resume_from_checkpoint"), "out/checkpoint-6 (step 6)");
     assert_eq!(resumed("out", "--max_steps 8 --resume_from_checkpoint true"), "out/checkpoint-7 (step 7)");
-    assert_eq!(resumed("other", "--max_steps 8 --resume_from_checkpoint out/checkpoint-4"), "out/checkpoint-4 (step 4)");
+    assert_eq!(
+        resumed("other", "--max_steps 8 --resume_from_checkpoint out/checkpoint-4"),
+        "out/checkpoint-4 (step 4)"
+    );
     assert_eq!(scratch.checkpoints("other"), [5, 6, 7, 8]);
 
     // Later checkpoints belong to another course: kept, but never mistaken for this run's.
@@ -301,7 +315,8 @@ fn a_damaged_checkpoint_is_reported_and_the_one_before_taken() {
             let run = scratch.run(&folder, flags).ok();
             let report = run.stderr.lines().find(|line| line.contains("WARN")).unwrap_or_default();
             assert!(
-                report.contains(&format!("{folder}/checkpoint-4/{name}")) && report.contains("the checkpoint before it"),
+                report.contains(&format!("{folder}/checkpoint-4/{name}"))
+                    && report.contains("the checkpoint before it"),
                 "{name} {damage}: {}",
                 run.stderr
             );
@@ -317,7 +332,10 @@ fn a_damaged_checkpoint_is_reported_and_the_one_before_taken() {
     }
     let run = scratch.run("whole", flags);
     let message = run.fails(1);
-    assert!(message.contains("no checkpoint in whole is whole") && message.contains("--overwrite_output_dir"), "{message}");
+    assert!(
+        message.contains("no checkpoint in whole is whole") && message.contains("--overwrite_output_dir"),
+        "{message}"
+    );
     assert_eq!(scratch.checkpoints("whole"), [3, 4], "nothing is removed");
 }
 
@@ -392,4 +410,95 @@ fn the_checkpoint_of_another_model_is_refused() {
     };
     with("num_hidden_layers", json!(3));
     with("hidden_size", json!(64));
+}
+
+/// From the start of the program to the end of its first step, the fastest of five.
+fn seconds_to_first_step(scratch: &Scratch, from: &str, flags: &str) -> f64 {
+    let once = |round: usize| {
+        let folder = format!("{from}-{round}");
+        copy(&scratch.path(from), &scratch.path(&folder));
+        let lines = || fs::read_to_string(scratch.path(&folder).join("log.jsonl")).unwrap_or_default().lines().count();
+        let before = scratch.json(&format!("{from}/history.json")).as_u64().expect("a number") as usize;
+        let began = Instant::now();
+        let mut child = scratch.start(&folder, flags);
+        while lines() <= before {
+            assert!(child.try_wait().expect("a status").is_none() || lines() > before, "{flags}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        run::Run::from(child.wait_with_output().expect("an end")).ok();
+        seconds
+    };
+    (0..5).map(once).fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+fn resuming_costs_the_same_at_any_step() {
+    const LATE: u64 = 1_000_000;
+    let scratch = Scratch::new();
+    for mode in ["", "--streaming"] {
+        let flags = format!("{mode} --save_steps 100 --logging_steps 1 --save_total_limit 0");
+        let early = format!("early{mode}");
+        scratch.run(&early, &format!("{flags} --max_steps 100")).ok();
+        let late = format!("late{mode}");
+        copy(&scratch.path(&format!("{early}/checkpoint-100")), &scratch.path(&format!("{late}/checkpoint-{LATE}")));
+        for name in scratch.names(&early).iter().filter(|name| !name.starts_with("checkpoint-")) {
+            let path = scratch.path(&format!("{early}/{name}"));
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
+        }
+        let edit = |name: &str, change: &dyn Fn(&mut Value)| {
+            let path = format!("{late}/checkpoint-{LATE}/{name}");
+            let mut value = scratch.json(&path);
+            change(&mut value);
+            fs::write(scratch.path(&path), value.to_string()).expect("written");
+        };
+        edit("run_state.json", &|state| {
+            state["files"].as_object_mut().expect("files").remove("trainer_state.json");
+            state["schedule"]["next_step"] = LATE.into();
+            for steps in state["optimizer_steps"].as_array_mut().expect("a list") {
+                *steps = LATE.into();
+            }
+            if !mode.is_empty() {
+                state["stream_position"]["epoch"] = (LATE / 6).into();
+            }
+        });
+        edit("trainer_state.json", &|state| {
+            state["global_step"] = LATE.into();
+            // As many records as the default --logging_steps 500 makes.
+            let record = state["log_history"][0].clone();
+            state["log_history"] = vec![record; LATE as usize / 500].into();
+        });
+        fs::write(scratch.path(&format!("{early}/history.json")), "100").expect("written");
+        fs::write(scratch.path(&format!("{late}/history.json")), (LATE / 500).to_string()).expect("written");
+        let at_100 = seconds_to_first_step(&scratch, &early, &format!("{flags} --max_steps 102"));
+        let at_million = seconds_to_first_step(&scratch, &late, &format!("{flags} --max_steps {}", LATE + 2));
+        println!("{mode} first step after start: {at_100:.3} s from step 100, {at_million:.3} s from step 1,000,000");
+        assert!(at_million < 1.5 * at_100 + 0.3, "{mode}: {at_100} s from step 100, {at_million} s from step {LATE}");
+    }
+}
+
+#[test]
+fn a_plan_trains_nothing() {
+    let scratch = Scratch::new();
+    let run = scratch.run("out", "--plan").ok();
+    for word in ["parameters", "memory", "steps", "tokens", "checkpoints", "disk"] {
+        assert!(run.stdout.to_lowercase().contains(word), "{word} in {}", run.stdout);
+    }
+    assert!(!scratch.path("out").exists());
+}
+
+#[test]
+fn a_group_of_lengths_needs_less_padding() {
+    let scratch = Scratch::new();
+    let text = fs::read_to_string(scratch.path("train.txt")).expect("text");
+    fs::write(scratch.path("train.txt"), text.repeat(4)).expect("written");
+    let padding = |flags: &str| -> f64 {
+        let folder = format!("out{flags}");
+        scratch.run(&folder, &format!("--logging_steps 1 --save_strategy no --max_steps 21 {flags}")).ok();
+        let history = scratch.history(&folder);
+        let sum = |name: &str| history.iter().filter_map(|record| record[name].as_f64()).sum::<f64>();
+        1.0 - sum("real_tokens") / sum("tokens")
+    };
+    let (shuffled, grouped) = (padding(""), padding("--group_by_length"));
+    assert!(grouped < 0.7 * shuffled, "{grouped} {shuffled}");
 }

@@ -42,7 +42,9 @@ fn the_step_is_finished_and_saved_and_the_same_command_goes_on() {
         let step = *scratch.checkpoints(signal).last().expect("a checkpoint");
         assert_eq!(
             run.fails(code).trim(),
-            format!("WARN {name} received: stopped after step {step} and saved {signal}/checkpoint-{step}; the same command goes on from there")
+            format!(
+                "WARN {name} received: stopped after step {step} and saved {signal}/checkpoint-{step}; the same command goes on from there"
+            )
         );
         assert!(!scratch.path(signal).join("model.safetensors").exists(), "not finished");
         scratch.run(signal, flags).ok();
@@ -96,7 +98,10 @@ fn two_runs_never_share_a_folder() {
     for flags in ["", "--overwrite_output_dir", "--do_train false --do_eval"] {
         let second = scratch.run("out", flags);
         let message = second.fails(1);
-        assert!(message.contains(&format!("--output_dir out: in use by another run (pid {} on ", first.id())), "{message}");
+        assert!(
+            message.contains(&format!("--output_dir out: in use by another run (pid {} on ", first.id())),
+            "{message}"
+        );
     }
     first.kill().expect("killed");
     first.wait().expect("an end");

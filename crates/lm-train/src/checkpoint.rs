@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use burn::tensor::Device;
 use lm_data::StreamPosition;
 use lm_data::tokenizer::LmTokenizer;
-use burn::tensor::Device;
 use lm_models::load::{self, Loaded, save_pretrained};
-use lm_models::{AutoModel, ModelConfig};
 use lm_models::params::Snapshot;
 use lm_models::weights::{self, FloatDtype, NamedTensor};
+use lm_models::{AutoModel, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::callbacks::{TRAINER_STATE_NAME, TrainerState};
@@ -394,10 +394,8 @@ fn remove(folder: &Path) -> Result<(), CheckpointError> {
 
 /// The checkpoints of an output folder by rising step. A folder counts by its name: one with the name is whole.
 pub fn list(output_dir: &Path) -> Result<Vec<(u64, PathBuf)>, CheckpointError> {
-    let mut found: Vec<(u64, PathBuf)> = folders(output_dir, PREFIX)?
-        .into_iter()
-        .filter_map(|(rest, path)| Some((rest.parse().ok()?, path)))
-        .collect();
+    let mut found: Vec<(u64, PathBuf)> =
+        folders(output_dir, PREFIX)?.into_iter().filter_map(|(rest, path)| Some((rest.parse().ok()?, path))).collect();
     found.sort_unstable();
     Ok(found)
 }

@@ -4,6 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lm_models::params::ParameterInfo;
+use lm_models::weights::FloatDtype;
+
+use crate::optimizer::OptimizerKind;
+
 /// Room that tokenizer files, configuration and trainer state take beside the tensors, generously.
 const SMALL_FILES: u64 = 16 << 20;
 
@@ -14,11 +19,22 @@ pub struct CheckpointSize {
     pub parameters: u64,
     /// Bytes of one weight: 4 for float32, 2 for float16 and bfloat16.
     pub weight_bytes: u64,
-    /// Bytes of optimizer state per parameter: 8 for AdamW's two float32 moments, 0 with `--save_only_model`.
+    /// Bytes per parameter that a checkpoint has beyond the final model: 8 for AdamW's two float32 moments, 0 with
+    /// `--save_only_model`.
     pub optimizer_bytes: u64,
 }
 
 impl CheckpointSize {
+    /// The size for a model with these parameters. Checkpoints that can be resumed hold the weights as trained, in
+    /// float32, and the optimizer's state.
+    pub fn new(parameters: &[ParameterInfo], optimizer: OptimizerKind, dtype: FloatDtype, only_model: bool) -> Self {
+        let count: u64 = parameters.iter().map(|info| info.len() as u64).sum();
+        let state: u64 = parameters.iter().map(|info| optimizer.state_bytes(&info.shape)).sum();
+        let float32 = FloatDtype::F32.bytes();
+        let beyond = if only_model { 0 } else { state.div_ceil(count.max(1)) + float32 - dtype.bytes() };
+        Self { parameters: count, weight_bytes: dtype.bytes(), optimizer_bytes: beyond }
+    }
+
     /// Bytes of one `checkpoint-N/` folder.
     pub fn checkpoint(self) -> u64 {
         self.parameters.saturating_mul(self.weight_bytes + self.optimizer_bytes).saturating_add(SMALL_FILES)

@@ -69,20 +69,11 @@ pub fn print(
         epochs,
         count((tokens as f64 * epochs) as u64)
     )?;
-    let saves = match plan.saving {
-        (crate::args::SaveStrategy::No, _) => 0,
-        (crate::args::SaveStrategy::Steps, steps) => plan.max_steps.div_ceil(steps.max(1)),
-        (crate::args::SaveStrategy::Epoch, _) => plan.max_steps.div_ceil(plan.lengths.steps_per_epoch().unwrap_or(1)),
-        (crate::args::SaveStrategy::Best, _) => plan.max_steps.div_ceil(plan.evaluation.1.max(1)),
-    };
+    let saves = plan.saves_after(0);
     let disk = CheckpointPlan {
-        size: CheckpointSize {
-            parameters: number,
-            weight_bytes: setup::dtype(args, source)?.bytes(),
-            optimizer_bytes: if training.save_only_model { 0 } else { optimizer_bytes.div_ceil(number.max(1)) },
-        },
+        size: CheckpointSize::new(&parameters, kind, setup::dtype(args, source)?, training.save_only_model),
         saves,
-        limit: training.checkpoint_limit().map(|limit| limit as u64),
+        limit: plan.checkpoints_kept(training.checkpoint_limit()),
         existing: 0,
     };
     writeln!(

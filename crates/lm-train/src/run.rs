@@ -15,7 +15,7 @@ use lm_data::{DataConfig, ExampleStream, Loader, StreamPosition, dump_examples, 
 use lm_models::{AutoModel, Task};
 use serde_json::{Map, Value};
 
-use crate::args::{ArgsError, Arguments, OptimizerNames, SaveStrategy, Steps};
+use crate::args::{ArgsError, Arguments, OptimizerNames, Steps};
 use crate::batches::{Lengths, TrainData};
 use crate::callbacks::{
     Callbacks, Console, EarlyStopping, LogFile, LogRecord, Outcome, TRAINER_STATE_NAME, TensorBoard, TrainerState,
@@ -79,13 +79,15 @@ pub fn run(args: &Arguments) -> Result<Ended> {
     let Some(output) = output else { return Ok(Ended::Done) };
 
     let mut results = Results::default();
-    let mut session = Session::new(args, &source, vocab_in_checkpoint, data, output, device)?;
+    let (mut session, mut model) = Session::new(args, &source, vocab_in_checkpoint, data, output, device)?;
     if training.do_train {
-        if let Some(signal) = session.train(&mut results)? {
+        let signal;
+        (model, signal) = session.train(model, &mut results)?;
+        if let Some(signal) = signal {
             return Ok(Ended::Signal(signal));
         }
     }
-    let finished = session.finish(&mut results);
+    let finished = session.finish(&model, &mut results);
     let outcome = match &finished {
         Ok(None) => Outcome::Finished,
         Ok(Some(signal)) => Outcome::Stopped(stop::name(*signal).to_owned()),
@@ -220,7 +222,6 @@ struct Session<'a> {
     device: Device,
     data: Data,
     files: ModelFiles,
-    model: AutoModel,
     /// The checkpoint to go on from.
     saved: Option<Saved>,
     state: TrainerState,
@@ -236,7 +237,7 @@ impl<'a> Session<'a> {
         data: Data,
         mut output: OutputDir,
         device: Device,
-    ) -> Result<Self> {
+    ) -> Result<(Self, AutoModel)> {
         let dtype = setup::dtype(args, source)?;
         let training_device = device.clone().autodiff();
         let saved = output.take_checkpoint();
@@ -257,7 +258,7 @@ impl<'a> Session<'a> {
         let callbacks = Callbacks::default();
         let state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
         let stop = StopSignal::default();
-        Ok(Self { args, output, device, data, files, model, saved, state, callbacks, stop })
+        Ok((Self { args, output, device, data, files, saved, state, callbacks, stop }, model))
     }
 
     fn eval_collator(&self) -> Result<Arc<dyn Collator>> {
@@ -299,13 +300,13 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Trains; the signal that ended it, if one did.
-    fn train(&mut self, results: &mut Results) -> Result<Option<i32>> {
+    /// Trains the model; the signal that ended it, if one did.
+    fn train(&mut self, model: AutoModel, results: &mut Results) -> Result<(AutoModel, Option<i32>)> {
         let args = self.args;
         let (data, data_key) = self.train_data()?;
         let plan = training_plan(args, &data, data_key)?;
-        let report = self.add_callbacks(&plan, &data)?;
-        let mut trainer = self.trainer(&plan)?;
+        let report = self.add_callbacks(&plan, &data, &model)?;
+        let mut trainer = self.trainer(model, &plan)?;
         if let Some(saved) = self.saved.take() {
             check_unchanged(args, &plan, &saved)?;
             trainer.resume(&saved)?;
@@ -329,7 +330,7 @@ impl<'a> Session<'a> {
         let first_step = trainer.state.global_step;
         self.stop = StopSignal::listen()?;
         let Finished { model, state, callbacks, metrics, signal } = trainer.train(data, &self.stop)?;
-        (self.model, self.state) = (model, state);
+        self.state = state;
         if let Some(signal) = signal {
             let folder = checkpoint::folder_of(self.output.path(), self.state.global_step);
             tracing::warn!(
@@ -343,15 +344,15 @@ impl<'a> Session<'a> {
                     "the same command goes on from there"
                 }
             );
-            return Ok(Some(signal));
+            return Ok((model, Some(signal)));
         }
-        let after = samples.texts(&self.model.valid(), &self.data.tokenizer, &self.device, self.state.global_step)?;
+        self.callbacks = callbacks;
+        self.files.write(self.output.path(), &lm_models::params::snapshot(&model))?;
+        self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
+        let after = samples.texts(&model.valid(), &self.data.tokenizer, &self.device, self.state.global_step)?;
         for (row, after) in lock(&report).samples.iter_mut().zip(after) {
             row.after = Some(after);
         }
-        self.callbacks = callbacks;
-        self.files.write(self.output.path(), &lm_models::params::snapshot(&self.model))?;
-        self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
         if self.state.global_step == first_step {
             tracing::info!("nothing left to train: the checkpoint is at step {first_step} already");
         }
@@ -361,7 +362,7 @@ impl<'a> Session<'a> {
         }
         self.add_epoch(&mut metrics);
         results.save(self.output.path(), "train", &metrics)?;
-        Ok(None)
+        Ok((model, None))
     }
 
     fn add_epoch(&self, metrics: &mut LogRecord) {
@@ -371,13 +372,13 @@ impl<'a> Session<'a> {
     }
 
     /// Evaluates; the signal that ended it, if one did.
-    fn evaluate(&mut self, results: &mut Results) -> Result<Option<i32>> {
+    fn evaluate(&mut self, model: &AutoModel, results: &mut Results) -> Result<Option<i32>> {
         tracing::info!("evaluating on {} examples", self.data.validation.len());
         let evaluation = self.evaluation()?;
         if !self.args.training.do_train {
             self.callbacks.add(Console::new(self.args.training.disable_tqdm.unwrap_or(false)));
         }
-        let Some(mut metrics) = evaluation.run(&self.model.valid(), &mut self.callbacks, &self.stop)? else {
+        let Some(mut metrics) = evaluation.run(&model.valid(), &mut self.callbacks, &self.stop)? else {
             tracing::warn!("the trained model is saved; a signal ended its evaluation, which --do_eval alone makes");
             return Ok(self.stop.received());
         };
@@ -393,7 +394,7 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    fn trainer(&mut self, plan: &Plan) -> Result<Trainer> {
+    fn trainer(&mut self, model: AutoModel, plan: &Plan) -> Result<Trainer> {
         let training = &self.args.training;
         let kind = OptimizerKind::from_name(&plan.optimizer)?;
         let hyper = Hyperparameters {
@@ -425,7 +426,7 @@ impl<'a> Session<'a> {
             ..TrainerState::default()
         };
         let parts = Parts {
-            model: self.model.clone(),
+            model,
             optimizer: Optimizer::new(kind, hyper),
             optimizer_kind: kind,
             schedule,
@@ -446,7 +447,7 @@ impl<'a> Session<'a> {
         Ok(Trainer::new(parts, plan.clone()))
     }
 
-    fn add_callbacks(&mut self, plan: &Plan, data: &TrainData) -> Result<Arc<Mutex<RunFacts>>> {
+    fn add_callbacks(&mut self, plan: &Plan, data: &TrainData, model: &AutoModel) -> Result<Arc<Mutex<RunFacts>>> {
         let (args, folder) = (self.args, self.output.path());
         self.callbacks.add(Console::new(args.training.disable_tqdm.unwrap_or(false)));
         self.callbacks.add(LogFile::new(folder));
@@ -458,14 +459,14 @@ impl<'a> Session<'a> {
             ];
             self.callbacks.add(TensorBoard::new(logging_dir, texts));
         }
-        let report = Report::new(folder, self.run_facts(plan, data)?);
+        let report = Report::new(folder, self.run_facts(plan, data, model)?);
         let facts = report.facts();
         self.callbacks.add(report);
         Ok(facts)
     }
 
-    fn run_facts(&self, plan: &Plan, data: &TrainData) -> Result<RunFacts> {
-        let parameters: usize = lm_models::params::list(&self.model).iter().map(|info| info.len()).sum();
+    fn run_facts(&self, plan: &Plan, data: &TrainData, model: &AutoModel) -> Result<RunFacts> {
+        let parameters: usize = lm_models::params::list(model).iter().map(|info| info.len()).sum();
         let family = self.files.config.family();
         let mut splits = Vec::new();
         if let (Train::Stored(store), TrainData::Stored(loader)) = (&self.data.train, data) {
@@ -503,20 +504,10 @@ impl<'a> Session<'a> {
     }
 
     fn check_disk(&self, plan: &Plan, trainer: &Trainer) -> Result<()> {
-        let left = plan.max_steps.saturating_sub(trainer.state.global_step);
-        let per = |steps: u64| if steps == 0 { 0 } else { left.div_ceil(steps) };
-        let saves = match plan.saving.0 {
-            SaveStrategy::No => 0,
-            SaveStrategy::Steps => per(plan.saving.1).max(1),
-            SaveStrategy::Epoch => per(plan.lengths.steps_per_epoch().unwrap_or(plan.max_steps)),
-            SaveStrategy::Best => per(plan.evaluation.1),
-        };
-        let limit = self.args.training.checkpoint_limit().map(|limit| limit as u64);
         let disk = CheckpointPlan {
             size: trainer.checkpoint_size(),
-            saves,
-            // The best is one of them, but never the only one.
-            limit: limit.map(|limit| limit.max(1 + u64::from(plan.best.is_some()))),
+            saves: plan.saves_after(trainer.state.global_step),
+            limit: plan.checkpoints_kept(self.args.training.checkpoint_limit()),
             existing: checkpoint::list(self.output.path())?.len() as u64,
         };
         match disk.check(self.output.path()) {
@@ -547,8 +538,8 @@ impl<'a> Session<'a> {
     }
 
     /// The last evaluation, and the file that describes the whole.
-    fn finish(&mut self, results: &mut Results) -> Result<Option<i32>> {
-        let signal = if self.args.training.do_eval { self.evaluate(results)? } else { None };
+    fn finish(&mut self, model: &AutoModel, results: &mut Results) -> Result<Option<i32>> {
+        let signal = if self.args.training.do_eval { self.evaluate(model, results)? } else { None };
         if !self.args.training.do_train {
             return Ok(signal);
         }
@@ -700,6 +691,10 @@ fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
         );
         tracing::warn!("resuming although {difference}: the run is not what it would have been unbroken");
     }
+    let changed = changed_arguments(args, saved);
+    if !changed.is_empty() {
+        tracing::info!("resuming with other arguments than the checkpoint was made with: {}", changed.join(", "));
+    }
     if run.schedule.base_lr != args.training.learning_rate {
         tracing::warn!(
             "--learning_rate {} has no effect on a resumed run, as in Python: the checkpoint's {} goes on",
@@ -708,4 +703,22 @@ fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Arguments whose values differ from those in the checkpoint, which may be meant, but should be seen.
+fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
+    let path = saved.folder.join(checkpoint::ARGUMENTS_NAME);
+    // The checkpoint has been found whole: a file that is no object is one written by hand, with nothing to compare.
+    let then: Map<String, Value> =
+        std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let now = args.to_json();
+    let about_folders = ["output_dir", "overwrite_output_dir", "resume_from_checkpoint", "logging_dir"];
+    now.as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !about_folders.contains(&name.as_str()))
+        .filter_map(|(name, value)| Some((name, value, then.get(name)?)))
+        .filter(|(_, value, then)| value != then)
+        .map(|(name, value, then)| format!("--{name} {value} (was {then})"))
+        .collect()
 }

@@ -67,6 +67,25 @@ pub struct Plan {
     pub ignore_disk_check: bool,
 }
 
+impl Plan {
+    /// Checkpoints that the run writes after `step`; at most, where that depends on a metric.
+    pub fn saves_after(&self, step: u64) -> u64 {
+        let left = self.max_steps.saturating_sub(step);
+        let every = |steps: u64| self.max_steps.div_ceil(steps.max(1)).saturating_sub(step / steps.max(1)).min(left);
+        match self.saving {
+            (SaveStrategy::No, _) => 0,
+            (SaveStrategy::Steps, steps) => every(steps),
+            (SaveStrategy::Epoch, _) => every(self.lengths.steps_per_epoch().unwrap_or(self.max_steps)),
+            (SaveStrategy::Best, _) => every(self.evaluation.1),
+        }
+    }
+
+    /// Checkpoints that `--save_total_limit` lets stay: the best is one of them, but never the only one.
+    pub fn checkpoints_kept(&self, limit: Option<usize>) -> Option<u64> {
+        limit.map(|limit| (limit as u64).max(1 + u64::from(self.best.is_some())))
+    }
+}
+
 /// What is due after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Due {
@@ -169,16 +188,9 @@ impl Trainer {
     /// A trainer before its first step.
     pub fn new(parts: Parts, plan: Plan) -> Self {
         let parameters = params::list(&parts.model);
-        let count = parameters.iter().map(|info| info.len() as u64).sum::<u64>();
         let computed: usize = parameters.iter().filter(|info| !info.in_embedding).map(|info| info.len()).sum();
-        let state_bytes: u64 = parameters.iter().map(|info| parts.optimizer_kind.state_bytes(&info.shape)).sum();
-        let dtype_bytes = parts.writer.files().dtype.bytes();
-        let checkpoint_size = CheckpointSize {
-            parameters: count,
-            weight_bytes: dtype_bytes,
-            // Checkpoints that can be resumed hold the weights as trained, in float32.
-            optimizer_bytes: if plan.save_only_model { 0 } else { state_bytes.div_ceil(count.max(1)) + 4 - dtype_bytes },
-        };
+        let dtype = parts.writer.files().dtype;
+        let checkpoint_size = CheckpointSize::new(&parameters, parts.optimizer_kind, dtype, plan.save_only_model);
         Self {
             model: parts.model,
             state: parts.state,

@@ -56,9 +56,11 @@ impl Scratch {
             copy(&crates.join(at), &scratch.path(name));
         }
         let config = String::from_utf8(scratch.bytes("config.json")).expect("UTF-8");
-        fs::write(scratch.path("dropout.json"), config.replace("dropout_prob\": 0.0", "dropout_prob\": 0.1")).expect("a file");
+        fs::write(scratch.path("dropout.json"), config.replace("dropout_prob\": 0.0", "dropout_prob\": 0.1"))
+            .expect("a file");
         let lines = |count: usize| -> String {
-            let line = |i: usize| format!("{}.\n", "the cat sat on a mat while 7 dogs ran by ".repeat(1 + i % 3).trim());
+            let line =
+                |i: usize| format!("{}.\n", "the cat sat on a mat while 7 dogs ran by ".repeat(1 + i % 3).trim());
             (0..count).map(|i| line(i).replace('7', &i.to_string())).collect()
         };
         // Six batches of 4 an epoch, the last one smaller.

@@ -215,7 +215,9 @@ impl TextFiles {
                 digest.update(&bytes);
                 Ok(())
             };
-            part(0).and_then(|()| part(file.bytes.saturating_sub(PART))).map_err(|source| failed(&file.path, source))?;
+            part(0)
+                .and_then(|()| part(file.bytes.saturating_sub(PART)))
+                .map_err(|source| failed(&file.path, source))?;
         }
         Ok(digest.finalize().into())
     }
