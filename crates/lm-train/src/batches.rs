@@ -115,7 +115,7 @@ impl TrainData {
 
 impl Batches {
     /// The next batch; none at the end of a stream that ends.
-    pub fn next(&mut self) -> Option<Result<Batch, DataError>> {
+    pub fn next_batch(&mut self) -> Option<Result<Batch, DataError>> {
         match self.items.next()? {
             Ok((batch, position)) => {
                 self.stream_position = position.or(self.stream_position.take());

@@ -316,7 +316,7 @@ impl Trainer {
 
     fn next_micro_batches(&mut self, batches: &mut Batches) -> Result<Option<Vec<Batch>>> {
         (0..self.plan.lengths.batches_of(self.state.global_step))
-            .map(|_| batches.next().transpose())
+            .map(|_| batches.next_batch().transpose())
             .collect::<Result<_, _>>()
             .context("reading the training data")
     }
