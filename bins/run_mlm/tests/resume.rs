@@ -32,6 +32,13 @@ fn resumes_exactly_with(flags: &str, other_flags: &str, steps: &[u64]) {
         let last = *scratch.checkpoints("unbroken").last().expect("a checkpoint");
         let optimizer = |folder: &str| scratch.bytes(&format!("{folder}/checkpoint-{last}/optimizer.safetensors"));
         assert!(optimizer("unbroken") == optimizer(&resumed), "moments of {flags}");
+        let run_state = |folder: &str| {
+            let mut state = scratch.json(&format!("{folder}/checkpoint-{last}/run_state.json"));
+            // trainer_state.json among them has seconds in it.
+            state["files"] = Value::Null;
+            state
+        };
+        assert_eq!(run_state("unbroken"), run_state(&resumed), "run_state.json of {flags}");
     }
 }
 

@@ -149,6 +149,8 @@ pub struct RunState {
     pub total_loss: f64,
     /// What the next log record is made of.
     pub since_log: SinceLog,
+    /// Prompts of the report, and what the model made of them before the run's first step.
+    pub samples: Vec<(String, String)>,
     /// Whether a signal came before the evaluation that is due after this step.
     pub evaluation_due: bool,
     /// The other files of the checkpoint.

@@ -307,6 +307,7 @@ impl<'a> Session<'a> {
         let plan = training_plan(args, &data, data_key)?;
         let report = self.add_callbacks(&plan, &data, &model)?;
         let mut trainer = self.trainer(model, &plan)?;
+        let mut first_samples = Vec::new();
         if let Some(saved) = self.saved.take() {
             check_unchanged(args, &plan, &saved)?;
             trainer.resume(&saved)?;
@@ -314,13 +315,19 @@ impl<'a> Session<'a> {
                 let step = saved.state.global_step;
                 tracing::warn!("going on from step {step}: a later checkpoint is kept as {}", folder.display());
             }
+            first_samples = saved.run_state.samples;
         }
         self.check_disk(&plan, &trainer)?;
         let samples = Arc::new(Samples::new(args, &self.data.tokenizer, &self.evaluation()?.loader)?);
-        let before = samples.texts(&trainer.model.valid(), &self.data.tokenizer, &self.device, 0)?;
         let prompts = samples.prompts(&self.data.tokenizer);
-        let rows = prompts.into_iter().zip(before).map(|(prompt, before)| SampleRow { prompt, before, after: None });
-        lock(&report).samples = rows.collect();
+        // "Before" is before the first step of all, not of this process.
+        if !first_samples.iter().map(|(prompt, _)| prompt).eq(&prompts) {
+            let texts = samples.texts(&trainer.model.valid(), &self.data.tokenizer, &self.device, 0)?;
+            first_samples = prompts.into_iter().zip(texts).collect();
+        }
+        let rows = first_samples.iter().cloned();
+        lock(&report).samples = rows.map(|(prompt, before)| SampleRow { prompt, before, after: None }).collect();
+        trainer.first_samples = first_samples;
         if args.beyond.sample_prompts.is_some() {
             let (samples, tokenizer) = (Arc::clone(&samples), Arc::clone(&self.data.tokenizer));
             trainer.sampler = Some(Sampler { samples, tokenizer });

@@ -106,6 +106,8 @@ pub struct Trainer {
     pub evaluation: Option<Evaluation>,
     /// What the model continues at every evaluation (`--sample_prompts`).
     pub sampler: Option<Sampler>,
+    /// Prompts of the report, and what the model made of them before the run's first step.
+    pub first_samples: Vec<(String, String)>,
     plan: Plan,
     optimizer: Optimizer,
     schedule: Schedule,
@@ -197,6 +199,7 @@ impl Trainer {
             callbacks: parts.callbacks,
             evaluation: parts.evaluation,
             sampler: None,
+            first_samples: Vec::new(),
             optimizer: parts.optimizer,
             schedule: parts.schedule,
             writer: parts.writer,
@@ -498,6 +501,7 @@ impl Trainer {
             stream_position: batches.stream_position.clone(),
             total_loss: self.total_loss,
             since_log: self.since_log,
+            samples: self.first_samples.clone(),
             evaluation_due: self.evaluation_due,
             files: Default::default(),
         };
