@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use run::{Run, Scratch};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
+const MODEL: &str =
+    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+
 /// A small file system in memory, until dropped.
 struct SmallDisk(PathBuf);
 

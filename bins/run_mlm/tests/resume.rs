@@ -5,47 +5,12 @@ mod run;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use run::{Scratch, copy};
+use run::{Scratch, copy, resumes_exactly, resumes_exactly_with};
 use serde_json::{Value, json};
 
-/// Trains without a break, then once more from the checkpoint of each of these steps, with `other_flags`, which must not
-/// change anything.
-#[track_caller]
-fn resumes_exactly_with(flags: &str, other_flags: &str, steps: &[u64]) {
-    let scratch = Scratch::new();
-    scratch.run("unbroken", flags).ok();
-    for &step in steps {
-        let resumed = format!("resumed-{step}");
-        scratch.copy_checkpoint("unbroken", &resumed, step);
-        // The best checkpoint so far is still there, too.
-        let best = &scratch.json(&format!("unbroken/checkpoint-{step}/trainer_state.json"))["best_global_step"];
-        if let Some(best) = best.as_u64() {
-            scratch.copy_checkpoint("unbroken", &resumed, best);
-        }
-        let run = scratch.run(&resumed, &format!("{flags} {other_flags}")).ok();
-        assert!(
-            run.stderr.contains(&format!("resuming from {resumed}/checkpoint-{step} (step {step})")),
-            "{}",
-            run.stderr
-        );
-        scratch.assert_same("unbroken", &resumed, &format!("{flags} {other_flags}, resumed at step {step}"));
-        let last = *scratch.checkpoints("unbroken").last().expect("a checkpoint");
-        let optimizer = |folder: &str| scratch.bytes(&format!("{folder}/checkpoint-{last}/optimizer.safetensors"));
-        assert!(optimizer("unbroken") == optimizer(&resumed), "moments of {flags}");
-        let run_state = |folder: &str| {
-            let mut state = scratch.json(&format!("{folder}/checkpoint-{last}/run_state.json"));
-            // trainer_state.json among them has seconds in it.
-            state["files"] = Value::Null;
-            state
-        };
-        assert_eq!(run_state("unbroken"), run_state(&resumed), "run_state.json of {flags}");
-    }
-}
-
-#[track_caller]
-fn resumes_exactly(flags: &str, steps: &[u64]) {
-    resumes_exactly_with(flags, "", steps);
-}
+const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
+const MODEL: &str =
+    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
 
 const DROPOUT: &str = "--config_name dropout.json";
 

@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 use run::{Run, Scratch};
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
+const MODEL: &str =
+    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+
 /// Waits until the condition holds while the child runs.
 #[track_caller]
 fn wait_until(child: &mut Child, what: &str, mut holds: impl FnMut() -> bool) {

@@ -39,7 +39,7 @@ const SET_ASIDE: &str = "set-aside-checkpoint-";
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The system refuses.
-    #[error("{}: cannot {action}: {source}; earlier checkpoints are untouched", path.display())]
+    #[error("{}: cannot {action}: {source}; earlier checkpoints are untouched: start again with the same command when that is solved", path.display())]
     Io {
         /// What was to be done.
         action: &'static str,
@@ -57,7 +57,7 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The model or the tokenizer can't be written.
-    #[error("{0}; earlier checkpoints are untouched")]
+    #[error("{0}; earlier checkpoints are untouched: start again with the same command when that is solved")]
     Write(String),
     /// Checkpoints are there, none of them whole.
     #[error("no checkpoint in {} is whole, the oldest: {reason}; to start anew there add --overwrite_output_dir", output_dir.display())]

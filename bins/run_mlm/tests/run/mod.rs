@@ -1,4 +1,5 @@
-//! Runs of the real binary on a tiny model, and what two runs are compared by.
+//! Runs of a real binary on a tiny model, and what two runs are compared by. Each test file says which binary, as
+//! `PROGRAM`, and which model and examples, as `MODEL`; TOKENIZERS there is a folder of tokenizers.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 use std::fs;
@@ -48,13 +49,7 @@ impl Run {
 impl Scratch {
     pub fn new() -> Self {
         let scratch = Self(tempfile::tempdir().expect("a folder for the test"));
-        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates");
-        for (name, at) in [
-            ("config.json", "lm-models/tests/fixtures/models/bert/config.json"),
-            ("tokenizer", "lm-data/tests/fixtures/tokenizers/bert-cased-small"),
-        ] {
-            copy(&crates.join(at), &scratch.path(name));
-        }
+        copy(Path::new(&fixtures("lm-models/tests/fixtures/models/bert/config.json")), &scratch.path("config.json"));
         let config = String::from_utf8(scratch.bytes("config.json")).expect("UTF-8");
         fs::write(scratch.path("dropout.json"), config.replace("dropout_prob\": 0.0", "dropout_prob\": 0.1"))
             .expect("a file");
@@ -75,11 +70,16 @@ impl Scratch {
 
     /// The program, to train for 14 steps into the folder `output_dir` with `flags` besides; it works in this folder.
     pub fn command(&self, output_dir: &str, flags: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_run_mlm"));
-        let common = "--config_name config.json --tokenizer_name tokenizer --train_file train.txt --validation_file valid.txt \
-                      --line_by_line --max_seq_length 32 --do_train --per_device_train_batch_size 4 --learning_rate 1e-3 \
-                      --max_steps 14 --save_steps 1 --save_total_limit 0 --logging_steps 2 --data_cache_dir cache";
-        command.args(common.split_whitespace()).args(["--output_dir", output_dir]).args(flags.split_whitespace());
+        let mut command = Command::new(crate::PROGRAM);
+        let model = crate::MODEL.replace("TOKENIZERS", &fixtures("lm-data/tests/fixtures/tokenizers"));
+        let common = "--train_file train.txt --validation_file valid.txt --do_train --per_device_train_batch_size 4 \
+                      --learning_rate 1e-3 --max_steps 14 --save_steps 1 --save_total_limit 0 --logging_steps 2 \
+                      --data_cache_dir cache";
+        command
+            .args(model.split_whitespace())
+            .args(common.split_whitespace())
+            .args(["--output_dir", output_dir])
+            .args(flags.split_whitespace());
         command.current_dir(self.0.path()).stdin(Stdio::null());
         command
     }
@@ -148,6 +148,50 @@ impl Scratch {
         let results = |folder| timeless(self.json(&format!("{folder}/all_results.json")));
         assert_eq!(results(a), results(b), "results of {what}");
     }
+}
+
+/// Trains without a break, then once more from the checkpoint of each of these steps, with `other_flags`, which must not
+/// change anything.
+#[track_caller]
+pub fn resumes_exactly_with(flags: &str, other_flags: &str, steps: &[u64]) {
+    let scratch = Scratch::new();
+    scratch.run("unbroken", flags).ok();
+    for &step in steps {
+        let resumed = format!("resumed-{step}");
+        scratch.copy_checkpoint("unbroken", &resumed, step);
+        // The best checkpoint so far is still there, too.
+        let best = &scratch.json(&format!("unbroken/checkpoint-{step}/trainer_state.json"))["best_global_step"];
+        if let Some(best) = best.as_u64() {
+            scratch.copy_checkpoint("unbroken", &resumed, best);
+        }
+        let run = scratch.run(&resumed, &format!("{flags} {other_flags}")).ok();
+        assert!(
+            run.stderr.contains(&format!("resuming from {resumed}/checkpoint-{step} (step {step})")),
+            "{}",
+            run.stderr
+        );
+        scratch.assert_same("unbroken", &resumed, &format!("{flags} {other_flags}, resumed at step {step}"));
+        let last = *scratch.checkpoints("unbroken").last().expect("a checkpoint");
+        let optimizer = |folder: &str| scratch.bytes(&format!("{folder}/checkpoint-{last}/optimizer.safetensors"));
+        assert!(optimizer("unbroken") == optimizer(&resumed), "moments of {flags}");
+        let run_state = |folder: &str| {
+            let mut state = scratch.json(&format!("{folder}/checkpoint-{last}/run_state.json"));
+            // trainer_state.json among them has seconds in it.
+            state["files"] = Value::Null;
+            state
+        };
+        assert_eq!(run_state("unbroken"), run_state(&resumed), "run_state.json of {flags}");
+    }
+}
+
+#[track_caller]
+pub fn resumes_exactly(flags: &str, steps: &[u64]) {
+    resumes_exactly_with(flags, "", steps);
+}
+
+/// A path below the folder of crates.
+fn fixtures(path: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates").join(path).display().to_string()
 }
 
 fn timeless(mut record: Value) -> Value {

@@ -1,0 +1,20 @@
+//! A run that goes on from a checkpoint equals the one that was never broken; more of it in the tests of run_mlm.
+
+#[path = "../../run_mlm/tests/run/mod.rs"]
+mod run;
+
+use run::resumes_exactly;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_run_clm");
+const MODEL: &str = "--model_type gpt2 --config_overrides n_embd=32,n_layer=2,n_head=4,n_positions=64 --tokenizer_name \
+     TOKENIZERS/roberta-small --block_size 32";
+
+#[test]
+fn mid_epoch_and_across_epochs_with_accumulation_and_dropout() {
+    resumes_exactly("--gradient_accumulation_steps 2 --max_steps 9 --eval_strategy steps --eval_steps 4", &[2, 5]);
+}
+
+#[test]
+fn while_streaming() {
+    resumes_exactly("--streaming --max_steps 8", &[3]);
+}
