@@ -8,6 +8,16 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+/// The program of the package whose test this is.
+const PROGRAM: &str = match [
+    option_env!("CARGO_BIN_EXE_run_mlm"),
+    option_env!("CARGO_BIN_EXE_run_clm"),
+    option_env!("CARGO_BIN_EXE_run_plm"),
+] {
+    [Some(path), ..] | [_, Some(path), _] | [.., Some(path)] => path,
+    [None, None, None] => panic!("a test of no program"),
+};
+
 /// A folder that goes when the test ends; the program runs in it and keeps its cache there.
 pub struct Scratch {
     folder: tempfile::TempDir,
@@ -134,7 +144,7 @@ impl Scratch {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_run_mlm"));
+        let mut command = Command::new(PROGRAM);
         command.current_dir(self.folder.path()).env("HF_HUB_OFFLINE", "1");
         command.env("XDG_CACHE_HOME", self.path("cache")).env("HF_HOME", self.path("hub"));
         #[cfg(unix)]
@@ -178,7 +188,8 @@ impl Run {
         let told = |line: &&str| !["INFO", "WARN"].iter().any(|level| line.trim_start().starts_with(level));
         let lines: Vec<&str> = self.stderr.lines().filter(told).collect();
         let [line] = lines[..] else { panic!("not one line but {}:\n{said}", lines.len()) };
-        assert!(line.starts_with("run_mlm: error: "), "{said}");
+        let name = Path::new(PROGRAM).file_stem().and_then(|name| name.to_str()).expect("a name");
+        assert!(line.starts_with(&format!("{name}: error: ")), "{said}");
         for part in parts {
             assert!(line.contains(part), "`{part}` is missing in: {line}");
         }

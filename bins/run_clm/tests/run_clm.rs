@@ -1,0 +1,110 @@
+//! `run_clm` as its users run it: whole runs, streaming, continuations, and what they can get wrong.
+
+#[path = "../../run_mlm/tests/common/mod.rs"]
+mod common;
+
+use common::{Run, Scratch, fixture, sample, tensors};
+
+/// A new GPT-2 of one layer with a tokenizer of its own, trained on the sample text.
+const NEW: &str = "--model_type gpt2 --train_tokenizer 300 --block_size 32 --seed 7 \
+                   --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=32";
+
+fn run(scratch: &Scratch, words: &str) -> Run {
+    let (train, valid) = (sample("train.txt"), sample("valid.txt"));
+    scratch.run(&format!("{NEW} --train_file {train} --validation_file {valid} --max_eval_samples 8 {words}"))
+}
+
+#[test]
+fn trains_evaluates_and_continues_prompts() {
+    let scratch = Scratch::new();
+    scratch.write("prompts.txt", "The clock on the tower\n\nOn Monday\n");
+    let words = "--do_train --do_eval --max_steps 4 --logging_steps 2 --eval_strategy steps --eval_steps 2 \
+                 --sample_prompts prompts.txt --max_new_tokens 5 --output_dir out";
+    let ran = run(&scratch, words).done();
+    assert!(ran.stdout.contains("perplexity"), "{}", ran.stdout);
+    let files = scratch.list("out");
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "report.html",
+        "all_results.json",
+    ] {
+        assert!(files.iter().any(|file| file == name), "{name} is missing in {files:?}");
+    }
+    let results = scratch.json("out/all_results.json");
+    for name in ["eval_loss", "eval_accuracy", "perplexity", "train_loss", "train_samples"] {
+        assert!(results[name].is_number(), "{name} in {results}");
+    }
+    let log = scratch.json_lines("out/log.jsonl");
+    let samples: Vec<&str> = log.iter().filter_map(|record| record["sample_1"].as_str()).collect();
+    assert_eq!(samples.len(), 2, "one continuation per evaluation: {log:?}");
+    assert!(samples.iter().all(|text| text.starts_with("The clock on the tower")), "{samples:?}");
+    assert!(scratch.read("out/report.html").contains("The clock on the tower"));
+    // GPT-2's layout stays on disk: [in, out].
+    let weights = tensors(&scratch.path("out/model.safetensors"));
+    assert_eq!(weights["transformer.h.0.attn.c_attn.weight"].1, [16, 48]);
+
+    // The folder is a model that can be trained on.
+    let (train, valid) = (sample("train.txt"), sample("valid.txt"));
+    let again = format!(
+        "--model_name_or_path out --train_file {train} --validation_file {valid} --do_train --max_steps 1 --output_dir next"
+    );
+    scratch.run(&again).done();
+}
+
+#[test]
+fn a_streamed_run_goes_on_where_it_stopped() {
+    let scratch = Scratch::new();
+    let words = |steps: u64, folder: &str| {
+        format!(
+            "--do_train --streaming --max_steps {steps} --save_steps 3 --lr_scheduler_type constant --logging_steps 1 --output_dir {folder}"
+        )
+    };
+    run(&scratch, &words(6, "whole")).done();
+    run(&scratch, &words(3, "parts")).done();
+    let resumed = run(&scratch, &words(6, "parts")).done();
+    assert!(resumed.stderr.contains("checkpoint-3"), "{}", resumed.stderr);
+    let weights = |folder: &str| std::fs::read(scratch.path(&format!("{folder}/model.safetensors"))).expect("weights");
+    assert!(weights("whole") == weights("parts"), "the resumed run ends with other weights");
+}
+
+#[test]
+fn streamed_and_stored_examples_are_the_same() {
+    let scratch = Scratch::new();
+    scratch.text("train.txt", 40);
+    scratch.text("valid.txt", 8);
+    let words = "--model_type gpt2 --train_tokenizer 120 --block_size 16 --train_file train.txt --validation_file valid.txt \
+                 --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=16";
+    scratch.run(&format!("{words} --dump_examples dump.jsonl --output_dir out")).done();
+    let train = scratch.json_lines("dump.jsonl").into_iter().filter(|line| line["split"] == "train").count();
+    assert!(train > 0, "no example was written");
+    scratch.run(&format!("{words} --do_train --streaming --max_steps 2 --output_dir streamed")).done();
+}
+
+#[test]
+fn what_can_be_wrong() {
+    let scratch = Scratch::prepared();
+    scratch.write("empty.txt", "\n\n");
+    let train = |words: &str| run(&scratch, &format!("--do_train --max_steps 1 --output_dir out {words}"));
+    run(&scratch, "--do_train --max_steps 1 --output_dir out --block_size 64")
+        .fails(1, &["--block_size 64", "32 positions"]);
+    train("--sample_prompts absent.txt").fails(1, &["--sample_prompts absent.txt"]);
+    scratch.run(&format!("{NEW} --train_file {} --do_train --overwrite_output_dir --max_steps 1 --sample_prompts empty.txt --output_dir out", sample("train.txt"))).fails(1, &["--sample_prompts empty.txt", "no prompt"]);
+    scratch
+        .run(&format!("{NEW} --train_file train.txt --do_train --streaming --output_dir out2"))
+        .fails(1, &["--max_steps"]);
+    scratch
+        .run("--model_name_or_path bert --train_file train.txt --do_train --output_dir out3")
+        .fails(1, &["`bert`", "run_mlm"]);
+    scratch
+        .run("--model_type gpt3 --train_tokenizer 100 --train_file train.txt --do_train --output_dir out3")
+        .fails(1, &["`gpt3`", "gpt2"]);
+    scratch.run("--model_type gpt2 --mlm_probability 0.2 --train_file train.txt").fails(2, &["--mlm_probability"]);
+    scratch.run(&format!("{NEW} --train_file absent.txt --do_train --output_dir out3")).fails(1, &["absent.txt"]);
+    let gpt2 = fixture("models/gpt2").display().to_string();
+    scratch
+        .run(&format!("--model_name_or_path {gpt2} --train_file train.txt --do_train --output_dir out4"))
+        .fails(1, &["tokenizer"]);
+}
