@@ -44,6 +44,21 @@ fn with_any_number_of_workers() {
 }
 
 #[test]
+fn with_any_number_of_threads() {
+    let scratch = Scratch::new();
+    // Large enough for its products to be shared out.
+    let mut config = scratch.json("dropout.json");
+    (config["hidden_size"], config["intermediate_size"]) = (json!(256), json!(1024));
+    fs::write(scratch.path("large.json"), config.to_string()).expect("written");
+    for threads in ["1", "2", "3"] {
+        let flags = "--config_name large.json --per_device_train_batch_size 16 --max_steps 3 --save_strategy no --logging_steps 1";
+        let mut command = scratch.command(threads, flags);
+        run::Run::from(command.env("RAYON_NUM_THREADS", threads).output().expect("started")).ok();
+        scratch.assert_same("1", threads, &format!("{threads} threads"));
+    }
+}
+
+#[test]
 fn while_streaming() {
     resumes_exactly("--streaming", &[1, 5, 6, 11]);
     resumes_exactly("--streaming --gradient_accumulation_steps 2 --max_steps 7", &[2, 3]);
