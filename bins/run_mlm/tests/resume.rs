@@ -264,6 +264,8 @@ fn which_checkpoint_is_taken() {
     assert!(none.fails(1).contains("no checkpoint in new"), "{}", none.stderr);
     let none = scratch.run("new", "--resume_from_checkpoint nowhere/checkpoint-7");
     assert!(none.fails(1).contains("nowhere/checkpoint-7"), "{}", none.stderr);
+    let parent = scratch.run("new", "--resume_from_checkpoint out");
+    assert!(parent.fails(1).contains("such as out/checkpoint-2"), "{}", parent.stderr);
 
     fs::create_dir(scratch.path("mine")).expect("a folder");
     fs::write(scratch.path("mine/thesis.txt"), "mine").expect("a file");

@@ -35,9 +35,7 @@ impl OutputDir {
         let mut checkpoint = None;
         if trains {
             checkpoint = match &args.training.resume_from_checkpoint {
-                Some(Resume::Folder(folder)) => Some(
-                    Saved::read(folder).with_context(|| format!("--resume_from_checkpoint {}", folder.display()))?,
-                ),
+                Some(Resume::Folder(folder)) => Some(named(folder)?),
                 Some(Resume::Newest) => match checkpoint::newest(&path)? {
                     None => bail!(
                         "--resume_from_checkpoint: no checkpoint in {show}; name one, or leave the flag out to start anew"
@@ -73,6 +71,18 @@ impl OutputDir {
     pub fn take_checkpoint(&mut self) -> Option<Saved> {
         self.checkpoint.take()
     }
+}
+
+/// The checkpoint that `--resume_from_checkpoint` names.
+fn named(folder: &Path) -> Result<Saved> {
+    let show = folder.display();
+    if let Some((_, newest)) = checkpoint::list(folder)?.last() {
+        let newest = newest.display();
+        bail!(
+            "--resume_from_checkpoint {show} holds checkpoints but is none itself: name one of them, such as {newest}"
+        );
+    }
+    Saved::read(folder).with_context(|| format!("--resume_from_checkpoint {show}"))
 }
 
 /// Whether the folder holds nothing but what a run leaves that was killed before its first checkpoint.
