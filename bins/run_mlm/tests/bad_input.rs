@@ -275,6 +275,8 @@ fn configurations_of_unknown_models() {
     changed(&|config| config["num_attention_heads"] = json!(0)).fails(1, &["num_attention_heads"]);
     changed(&|config| config["num_attention_heads"] = json!(5)).fails(1, &["num_attention_heads"]);
     changed(&|config| config["hidden_act"] = json!("sine")).fails(1, &["hidden_act", "sine"]);
+    changed(&|config| config["intermediate_size"] = json!(0)).fails(1, &["`intermediate_size` = 0"]);
+    changed(&|config| config["type_vocab_size"] = json!(0)).fails(1, &["`type_vocab_size` = 0"]);
     changed(&|config| config["hidden_dropout_prob"] = json!(2.0)).fails(1, &["hidden_dropout_prob"]);
     changed(&|config| config["max_position_embeddings"] = json!(-1)).fails(1, &["max_position_embeddings"]);
     scratch.write("bert/config.json", "{\"model_type\": ");
@@ -307,6 +309,21 @@ fn output_folders_that_hold_something() {
     assert_eq!(scratch.list("out"), ["thesis.txt"]);
     train(&scratch, "--overwrite_output_dir").done();
     assert_eq!(fs::read_to_string(kept).expect("it is kept"), "years of work\n");
+}
+
+/// Checkpoints are given up only when all is well and training begins, and never if the run starts from one of them.
+#[test]
+fn checkpoints_are_not_overwritten_in_vain() {
+    let scratch = Scratch::prepared();
+    train(&scratch, "--max_steps 2 --save_steps 1").done();
+    let checkpoints = || scratch.list("out").into_iter().filter(|name| name.starts_with("checkpoint-")).count();
+    train(&scratch, "--overwrite_output_dir --model_name_or_path out/checkpoint-2")
+        .fails(1, &["--model_name_or_path out/checkpoint-2", "--overwrite_output_dir would remove"]);
+    train(&scratch, "--overwrite_output_dir --train_file absent.txt").fails(1, &["absent.txt"]);
+    train(&scratch, "--overwrite_output_dir --tokenizer_name ./absent").fails(1, &["./absent"]);
+    assert_eq!(checkpoints(), 2);
+    train(&scratch, "--overwrite_output_dir --model_name_or_path out").done();
+    assert_eq!(checkpoints(), 1);
 }
 
 #[test]
@@ -354,6 +371,26 @@ fn numbers_out_of_range() {
         train(&scratch, words).fails(2, &[parts]);
     }
     assert!(!scratch.path("out").exists(), "nothing was begun");
+}
+
+#[test]
+fn numbers_far_beyond_reason() {
+    let scratch = Scratch::prepared();
+    let most = "18446744073709551615";
+    for flag in [
+        "--dataloader_num_workers",
+        "--dataloader_num_workers 9 --dataloader_prefetch_factor",
+        "--preprocessing_num_workers",
+        "--per_device_train_batch_size",
+        "--per_device_eval_batch_size",
+        "--group_batch_size",
+        "--max_train_samples",
+        "--seed",
+        "--warmup_steps",
+        "--preview",
+    ] {
+        train(&scratch, &format!("{flag} {most} --overwrite_output_dir")).done();
+    }
 }
 
 #[test]

@@ -407,6 +407,23 @@ fn a_plan_trains_nothing() {
     assert!(!scratch.path("out").exists());
 }
 
+/// A reader of the output who leaves, as `head` does, costs no result.
+#[cfg(unix)]
+#[test]
+fn nobody_has_to_read_the_output() {
+    let scratch = Scratch::prepared();
+    let words = "--model_name_or_path bert --train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32 \
+                 --do_train --do_eval --max_steps 1 --output_dir out";
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status =
+        scratch.command().args(words.split_whitespace()).stdout(writer).stderr(std::process::Stdio::null()).status();
+    assert!(status.expect("the program starts").success());
+    for file in ["all_results.json", "eval_results.json", "train_results.json", "README.md"] {
+        assert!(scratch.path("out").join(file).is_file(), "{file}");
+    }
+}
+
 #[test]
 fn tokenized_text_is_used_again() {
     let scratch = Scratch::prepared();

@@ -135,7 +135,8 @@ impl DataConfig {
     }
 
     fn pool(&self) -> Result<rayon::ThreadPool, DataError> {
-        let workers = self.workers.unwrap_or(0);
+        // Beyond this, more threads only take longer to start.
+        let workers = self.workers.unwrap_or(0).min(256);
         let builder = rayon::ThreadPoolBuilder::new().num_threads(workers).thread_name(|i| format!("tokenize-{i}"));
         builder.build().map_err(|error| DataError::Threads { workers, reason: error.to_string() })
     }

@@ -161,14 +161,29 @@ impl ModelConfig {
         Err(ConfigError::WrongTask { model_type: self.model_type().into(), found: self.family.task, wanted })
     }
 
+    /// Fails if a probability is none, or if a size, which is positive by default, is not.
+    fn expect_sane_numbers(&self) -> Result<(), ConfigError> {
+        let defaults = (self.family.defaults)();
+        let is_size = |name: &str| {
+            defaults.get(name).and_then(Value::as_i64).is_some_and(|default| default > 0)
+                && !name.ends_with("_id")
+                && !name.contains("layer")
+        };
+        for (name, value) in &self.fields {
+            let fault = match value.as_f64() {
+                Some(number) if name.contains("drop") && !(0.0..=1.0).contains(&number) => "must lie in 0 to 1",
+                Some(number) if is_size(name) && number < 1.0 => "must be at least 1",
+                _ => continue,
+            };
+            let reason = format!("`{name}` = {value} {fault}");
+            return Err(ConfigError::Value { model_type: self.model_type().into(), reason });
+        }
+        Ok(())
+    }
+
     /// The typed configuration of an architecture.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        for (name, value) in self.fields.iter().filter(|(name, _)| name.contains("drop")) {
-            if value.as_f64().is_some_and(|probability| !(0.0..=1.0).contains(&probability)) {
-                let reason = format!("`{name}` = {value} is no probability, which lies in 0 to 1");
-                return Err(ConfigError::Value { model_type: self.model_type().into(), reason });
-            }
-        }
+        self.expect_sane_numbers()?;
         let read = |fields| serde_json::from_value::<T>(Value::Object(fields));
         read(self.fields.clone()).map_err(|error| {
             // serde does not say where: at fault is the field whose default can be read instead.

@@ -43,12 +43,7 @@ impl OutputDir {
                     found => found,
                 },
                 None if args.training.overwrite_output_dir => {
-                    let removed = checkpoint::remove_all(&path)?;
-                    if removed > 0 {
-                        tracing::warn!(
-                            "--overwrite_output_dir: removed {removed} checkpoint(s) of an earlier run from {show}"
-                        );
-                    }
+                    keep_inputs(args)?;
                     None
                 }
                 None => match checkpoint::newest(&path)? {
@@ -67,6 +62,17 @@ impl OutputDir {
         &self.path
     }
 
+    /// Removes the checkpoints of an earlier run, which `--overwrite_output_dir` gives up: only now that this run has all
+    /// it needs and begins to train.
+    pub fn start_anew(&self) -> Result<()> {
+        let removed = checkpoint::remove_all(&self.path)?;
+        if removed > 0 {
+            let show = self.path.display();
+            tracing::warn!("--overwrite_output_dir: removed {removed} checkpoint(s) of an earlier run from {show}");
+        }
+        Ok(())
+    }
+
     /// The checkpoint to go on from, if there is one; handed out once.
     pub fn take_checkpoint(&mut self) -> Option<Saved> {
         self.checkpoint.take()
@@ -83,6 +89,28 @@ fn named(folder: &Path) -> Result<Saved> {
         );
     }
     Saved::read(folder).with_context(|| format!("--resume_from_checkpoint {show}"))
+}
+
+/// Fails if the run starts from a checkpoint that `--overwrite_output_dir` would remove.
+fn keep_inputs(args: &Arguments) -> Result<()> {
+    let model = &args.model;
+    let inputs = [
+        ("model_name_or_path", &model.model_name_or_path),
+        ("config_name", &model.config_name),
+        ("tokenizer_name", &model.tokenizer_name),
+    ];
+    for (_, folder) in checkpoint::list(&args.training.output_dir)? {
+        let Ok(folder) = folder.canonicalize() else { continue };
+        for (flag, input) in inputs {
+            let Some(input) = input else { continue };
+            if Path::new(input).canonicalize().is_ok_and(|input| input.starts_with(&folder)) {
+                bail!(
+                    "--{flag} {input} is a checkpoint that --overwrite_output_dir would remove: choose another --output_dir"
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether the folder holds nothing but what a run leaves that was killed before its first checkpoint.

@@ -1,7 +1,7 @@
 //! A run from its arguments to its last file: the order of things, each a call away.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::BufWriter;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,6 +35,9 @@ use crate::step::StepOptions;
 use crate::stop::StopSignal;
 use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
 use crate::{device, plan, stop};
+
+/// Batches made ahead at most: room for them is taken at once.
+const MOST_AHEAD: usize = 1024;
 
 /// How a run ended, when no error did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +100,7 @@ pub fn run(args: &Arguments) -> Result<Ended> {
     if let Some(signal) = finished? {
         return Ok(Ended::Signal(signal));
     }
-    session.say_what_next()?;
+    session.say_what_next();
     Ok(Ended::Done)
 }
 
@@ -159,7 +162,7 @@ fn show_examples(args: &Arguments, data: &Data) -> Result<()> {
         for index in 0..store.len() {
             let Some(example) = store.get(index) else { break };
             let batch = collator.collate(&[(index as u64, example)], 0)?;
-            write!(io::stdout(), "{name} {}", preview(&batch, &data.tokenizer))?;
+            console::say(&format!("{name} {}", preview(&batch, &data.tokenizer).trim_end()));
         }
     }
     Ok(())
@@ -197,11 +200,13 @@ struct Results {
 impl Results {
     /// Prints the metrics of a split as Python's `log_metrics` and writes them as its `save_metrics`.
     fn save(&mut self, folder: &Path, split: &str, metrics: &LogRecord) -> Result<()> {
-        writeln!(io::stdout(), "{}", console::metrics_table(split, metrics))?;
+        let table = console::metrics_table(split, metrics);
         let Value::Object(metrics) = serde_json::to_value(metrics)? else { return Ok(()) };
         write_json(&folder.join(format!("{split}_results.json")), metrics.clone())?;
         self.all.extend(metrics);
-        write_json(&folder.join("all_results.json"), self.all.clone())
+        write_json(&folder.join("all_results.json"), self.all.clone())?;
+        console::say(&table);
+        Ok(())
     }
 }
 
@@ -336,6 +341,9 @@ impl<'a> Session<'a> {
 
         let first_step = trainer.state.global_step;
         self.stop = StopSignal::listen()?;
+        if args.training.overwrite_output_dir && first_step == 0 {
+            self.output.start_anew()?;
+        }
         let Finished { model, state, callbacks, metrics, signal } = trainer.train(data, &self.stop)?;
         self.state = state;
         if let Some(signal) = signal {
@@ -558,19 +566,17 @@ impl<'a> Session<'a> {
     }
 
     /// Where the results are, and what can be done with them.
-    fn say_what_next(&self) -> Result<()> {
+    fn say_what_next(&self) {
         if !self.args.training.do_train {
-            return Ok(());
+            return;
         }
         let folder = self.output.path();
         let class = self.files.config.family().class;
-        writeln!(
-            io::stdout(),
+        console::say(&format!(
             "\nSaved to {folder}\n  look at it:       {folder}/report.html\n  use it in Python: {class}.from_pretrained(\"{folder}\")\n  train it further: {} --model_name_or_path {folder} --train_file YOUR.txt --do_train --do_eval --output_dir results/next",
             self.args.task.binary(),
             folder = folder.display()
-        )?;
-        Ok(())
+        ));
     }
 
     fn model_card(&self) -> ModelCard {
@@ -664,7 +670,11 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
         save_only_model: training.save_only_model,
         load_best_model_at_end: training.load_best_model_at_end,
         best: metric,
-        prefetch: training.dataloader_prefetch_factor.unwrap_or(2) * training.dataloader_num_workers.max(1),
+        prefetch: training
+            .dataloader_prefetch_factor
+            .unwrap_or(2)
+            .saturating_mul(training.dataloader_num_workers.max(1))
+            .min(MOST_AHEAD),
         count_tokens: training.include_num_input_tokens_seen,
         tokens_per_second: training.include_tokens_per_second,
         step: StepOptions {

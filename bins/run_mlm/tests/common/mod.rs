@@ -143,7 +143,8 @@ impl Scratch {
         self.command().arg("--version").output().is_ok_and(|output| output.status.success())
     }
 
-    fn command(&self) -> Command {
+    /// The program, to be run in the folder.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
         command.current_dir(self.folder.path()).env("HF_HUB_OFFLINE", "1");
         command.env("XDG_CACHE_HOME", self.path("cache")).env("HF_HOME", self.path("hub"));

@@ -19,6 +19,7 @@ pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
     old_names(args, given);
     model(args)?;
     data(args)?;
+    columns(args);
     numbers(args)?;
     intervals(args)?;
     schedule(args)?;
@@ -174,6 +175,15 @@ fn data(args: &Arguments) -> Checked {
         })?;
     }
     Ok(())
+}
+
+/// Text files have no columns to choose from.
+fn columns(args: &mut Arguments) {
+    let files = [&args.data.train_file, &args.data.validation_file].into_iter().flatten().flat_map(|files| &files.0);
+    let only_text = files.into_iter().all(|file| file.ends_with(".txt"));
+    if only_text && args.beyond.text_column.is_some() {
+        args.notes.push("--text_column has no effect on txt files".into());
+    }
 }
 
 fn numbers(args: &Arguments) -> Checked {

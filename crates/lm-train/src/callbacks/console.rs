@@ -227,6 +227,15 @@ fn line(record: &LogRecord, state: &TrainerState, seconds_left: Option<f64>) -> 
     parts.join("  ")
 }
 
+/// Prints a text to standard output. That nobody reads it any more, or that its disk is full, costs no run its results.
+pub fn say(text: &str) {
+    if let Err(error) = writeln!(io::stdout(), "{text}")
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        tracing::warn!("standard output: {error}");
+    }
+}
+
 /// The metrics of a split as Python's `Trainer.log_metrics` prints them, without a line break at the end.
 pub fn metrics_table(split: &str, metrics: &LogRecord) -> String {
     let mut rows: Vec<(&str, String)> = metrics.iter().map(|(name, value)| (name, metric(name, value))).collect();
