@@ -1,8 +1,8 @@
 //! The gradients of one optimizer step, over all its micro-batches.
 
 use burn::tensor::{Gradients, Tensor};
-use lm_models::AutoModel;
 use lm_models::params::{self, ParameterInfo, Visit};
+use lm_models::{AutoModel, ops};
 
 /// One gradient per parameter, in visiting order, flattened; none where the loss does not depend on the parameter.
 #[derive(Default)]
@@ -37,11 +37,7 @@ impl GradientSum {
 
     /// The Euclidean norm over all gradients together, as torch's `clip_grad_norm_` computes it.
     pub fn norm(&self) -> f64 {
-        let squares = self.sums.iter().flatten().map(|g| (g.clone() * g.clone()).sum());
-        match squares.reduce(|a, b| a + b) {
-            Some(sum) => sum.into_data().iter::<f64>().next().unwrap_or(0.0).sqrt(),
-            None => 0.0,
-        }
+        self.sums.iter().flatten().map(|g| ops::sum_of_squares(g.clone())).sum::<f64>().sqrt()
     }
 
     /// The factor that brings the norm down to `max_norm`; 1 when it is below already, or when `max_norm` is 0.

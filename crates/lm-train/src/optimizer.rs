@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use lm_models::AutoModel;
 use lm_models::params::{self, Map, ParameterInfo};
+use lm_models::{AutoModel, ops};
 use safetensors::Dtype;
 
 use crate::gradients::GradientSum;
@@ -149,19 +149,24 @@ impl Optimizer {
                 let index = self.next;
                 self.next += 1;
                 let Some(gradient) = self.gradients.next().flatten() else { return tensor };
-                let gradient = if self.factor == 1.0 { gradient } else { gradient * self.factor };
-                let shape = tensor.dims();
-                let updated =
-                    self.optimizer.update(index, &info, tensor.flatten(0, D - 1), gradient, self.learning_rate);
-                updated.reshape(shape)
+                let (shape, flat) = (tensor.dims(), tensor.flatten(0, D - 1));
+                self.optimizer.update(index, &info, flat, gradient, self.factor, self.learning_rate).reshape(shape)
             }
         }
         let gradients = gradients.into_inner().into_iter();
         params::map(model, &mut Step { optimizer: self, gradients, factor, learning_rate, next: 0 })
     }
 
-    /// The update of one parameter, flattened.
-    fn update(&mut self, index: usize, info: &ParameterInfo, p: Tensor<1>, g: Tensor<1>, lr: f64) -> Tensor<1> {
+    /// The update of one parameter, flattened, by its gradient times `factor`.
+    fn update(
+        &mut self,
+        index: usize,
+        info: &ParameterInfo,
+        p: Tensor<1>,
+        g: Tensor<1>,
+        factor: f64,
+        lr: f64,
+    ) -> Tensor<1> {
         if self.states.len() <= index {
             self.states.resize_with(index + 1, State::default);
         }
@@ -175,14 +180,13 @@ impl Optimizer {
             let len = slot_len(slot, &info.shape);
             state.slots.remove(slot).unwrap_or_else(|| Tensor::zeros([len], &device))
         };
+        let g = if self.kind == OptimizerKind::AdamW || factor == 1.0 { g } else { g * factor };
         match self.kind {
             OptimizerKind::AdamW => {
                 let (m, v) = (take("exp_avg"), take("exp_avg_sq"));
-                let p = if decay == 0.0 { p } else { p * (1.0 - lr * decay) };
-                let m = m * beta1 + g.clone() * (1.0 - beta1);
-                let v = v * beta2 + g.clone() * g * (1.0 - beta2);
-                let denominator = v.clone().sqrt() / (1.0 - beta2.powi(step)).sqrt() + eps;
-                let p = p - m.clone() / denominator * (lr / (1.0 - beta1.powi(step)));
+                let options =
+                    ops::AdamW { learning_rate: lr, beta1, beta2, epsilon: eps, weight_decay: decay, step, factor };
+                let (p, m, v) = ops::adamw(p, m, v, g, options);
                 state.slots.extend([("exp_avg", m), ("exp_avg_sq", v)]);
                 p
             }

@@ -38,6 +38,10 @@ impl Activation {
     /// Applies the function to every value.
     pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
+            #[cfg(feature = "flex")]
+            Self::Gelu if super::fast::applies(&x) => super::fast::activation::gelu(x),
+            #[cfg(feature = "flex")]
+            Self::GeluNew if super::fast::applies(&x) => super::fast::activation::gelu_tanh(x),
             Self::Gelu => burn_activation::gelu(x),
             Self::GeluNew => {
                 let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();

@@ -28,6 +28,10 @@ pub fn attention(
     options: Attention,
     mode: &Mode,
 ) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if super::fast::applies(&q) {
+        return super::fast::attention::attention(q, k, v, sequences, options, mode.next_dropout(options.dropout));
+    }
     let heads = options.heads;
     let scores = split(q, sequences, heads).matmul(split(k, sequences, heads).transpose()) * options.scale;
     let scores = match mask(sequences, options.causal, &scores) {

@@ -52,6 +52,10 @@ pub struct Loss {
 /// The gradients are computed along with the loss, while a piece's logits are at hand, and handed to autodiff as
 /// constants `∂x`: the carrier `Σ x·∂x` has exactly these gradients.
 pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Loss {
+    #[cfg(feature = "flex")]
+    if super::fast::applies(&rows) {
+        return super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing);
+    }
     let (x, weight) = (rows.clone().inner(), decoder.weight.clone().inner());
     let bias = decoder.bias.clone().map(Tensor::inner);
     let targets = targets.inner();

@@ -12,6 +12,8 @@ use crate::inputs::DropoutKey;
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64, mode: &Mode) -> Tensor<D> {
     match mode.next_dropout(probability) {
         None => x,
+        #[cfg(feature = "flex")]
+        Some((site, p)) if super::fast::applies(&x) => super::fast::dropout::dropout(x, site, p),
         Some((key, p)) => {
             let shape = x.dims();
             let mask = mask(key, p, shape.iter().product());

@@ -1,0 +1,112 @@
+//! The vocabulary projection with its loss and gradients, a piece of rows at a time, in one buffer.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Int, Tensor};
+use rayon::prelude::*;
+
+use super::linear::column_sums;
+use super::matmul::{Matrix, Threads, matmul};
+use super::simd::{add, exp, max, simd, sum};
+use super::{CHUNK, Operation, apply, dims, primitive, tensor, values, values_mut, wrap};
+use crate::ops::{Decoder, Loss};
+
+/// Logits that exist at once.
+const PIECE: usize = 1 << 23;
+
+/// Hands gradients over that are known already.
+#[derive(Debug)]
+struct Carrier<const N: usize>([FlexTensor; N]);
+
+impl<const N: usize> Operation<N> for Carrier<N> {
+    type Saved = ();
+
+    fn forward(&self, _: [FlexTensor; N]) -> (FlexTensor, ()) {
+        (tensor(vec![0.0], [1]), ())
+    }
+
+    fn backward(self, (): (), gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N] {
+        let factor = values(&gradient).first().copied().unwrap_or(1.0);
+        let mut index = 0;
+        self.0.map(|mut ready| {
+            index += 1;
+            wanted[index - 1].then(|| {
+                if factor != 1.0 {
+                    values_mut(&mut ready).par_chunks_mut(CHUNK).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
+                }
+                ready
+            })
+        })
+    }
+}
+
+/// See [`crate::ops::cross_entropy`].
+pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Loss {
+    let x = primitive(rows.clone());
+    let weight = primitive(decoder.weight.clone());
+    let bias = decoder.bias.clone().map(primitive);
+    let targets: Vec<usize> = targets.into_data().iter::<i64>().map(|id| id as usize).collect();
+    let ([count, dim], [vocab, _]) = (dims(&x), dims(&weight));
+    let matrix = Matrix::new(values(&weight), vocab, dim);
+
+    let mut loss = 0.0;
+    let mut weight_gradient = vec![0.0; vocab * dim];
+    let mut bias_gradient = vec![0.0; vocab];
+    let mut row_gradient = vec![0.0; count * dim];
+    let piece = (PIECE / vocab.max(1)).max(1);
+    let mut logits = vec![0.0; piece.min(count) * vocab];
+    let pieces = values(&x).chunks(piece * dim.max(1)).zip(row_gradient.chunks_mut(piece * dim.max(1)));
+    for (index, ((x, row_gradient), targets)) in pieces.zip(targets.chunks(piece)).enumerate() {
+        let logits = &mut logits[..targets.len() * vocab];
+        let x = Matrix::new(x, targets.len(), dim);
+        matmul(logits, x, matrix.transpose(), false, Threads::All);
+        let losses = logits.par_chunks_mut(vocab).zip(targets).map(|(logits, &target)| {
+            simd(
+                #[inline(always)]
+                || row(logits, bias.as_ref().map(values), target, label_smoothing as f32),
+            )
+        });
+        loss += losses.collect::<Vec<f32>>().iter().map(|&loss| f64::from(loss)).sum::<f64>();
+        // `logits` holds their gradients from here on.
+        let gradient = Matrix::new(logits, targets.len(), vocab);
+        matmul(row_gradient, gradient, matrix, false, Threads::All);
+        matmul(&mut weight_gradient, gradient.transpose(), x, index > 0, Threads::All);
+        if bias.is_some() {
+            add(&mut bias_gradient, &column_sums(logits, vocab));
+        }
+    }
+
+    let row_gradient = tensor(row_gradient, [count, dim]);
+    let weight_gradient = tensor(weight_gradient, [vocab, dim]);
+    let (rows, weight) = (rows.into_dispatch(), decoder.weight.clone().into_dispatch());
+    let carrier = match &decoder.bias {
+        Some(bias) => {
+            let gradients = [row_gradient, weight_gradient, tensor(bias_gradient, [vocab])];
+            apply(Carrier(gradients), [rows, weight, bias.clone().into_dispatch()])
+        }
+        None => apply(Carrier([row_gradient, weight_gradient]), [rows, weight]),
+    };
+    Loss { value: wrap(tensor(vec![loss as f32], [1])), carrier }
+}
+
+/// The loss of one row of logits, which become their gradient: `softmax(logits) - target distribution`.
+#[inline(always)]
+fn row(logits: &mut [f32], bias: Option<&[f32]>, target: usize, smoothing: f32) -> f32 {
+    if let Some(bias) = bias {
+        add(logits, bias);
+    }
+    let vocab = logits.len() as f32;
+    let largest = max(logits);
+    let mean = if smoothing > 0.0 { sum(logits) / vocab } else { 0.0 };
+    let of_target = logits[target];
+    for logit in logits.iter_mut() {
+        *logit = exp(*logit - largest);
+    }
+    let total = sum(logits);
+    let log_sum = total.ln() + largest;
+    let (scale, uniform) = (1.0 / total, smoothing / vocab);
+    for logit in logits.iter_mut() {
+        *logit = *logit * scale - uniform;
+    }
+    logits[target] -= 1.0 - smoothing;
+    (1.0 - smoothing) * (log_sum - of_target) + if smoothing > 0.0 { smoothing * (log_sum - mean) } else { 0.0 }
+}

@@ -1,0 +1,43 @@
+//! Rows of a table.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Int, Tensor};
+
+use super::simd::add;
+use super::{Operation, apply, dims, tensor, values};
+
+#[derive(Debug)]
+struct Embedding {
+    ids: Vec<usize>,
+}
+
+impl Operation<1> for Embedding {
+    /// Rows of the table.
+    type Saved = usize;
+
+    fn forward(&self, [table]: [FlexTensor; 1]) -> (FlexTensor, usize) {
+        let [count, dim] = dims(&table);
+        let table = values(&table);
+        let mut rows = Vec::with_capacity(self.ids.len() * dim);
+        for id in &self.ids {
+            rows.extend_from_slice(&table[id * dim..(id + 1) * dim]);
+        }
+        (tensor(rows, [self.ids.len(), dim]), count)
+    }
+
+    fn backward(self, count: usize, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let [_, dim] = dims(&gradient);
+        let gradient = values(&gradient);
+        let mut table = vec![0.0; count * dim];
+        for (row, id) in self.ids.iter().enumerate() {
+            add(&mut table[id * dim..(id + 1) * dim], &gradient[row * dim..(row + 1) * dim]);
+        }
+        [Some(tensor(table, [count, dim]))]
+    }
+}
+
+/// See [`crate::ops::embedding`].
+pub fn embedding(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+    let ids = ids.into_data().iter::<i64>().map(|id| id as usize).collect();
+    apply(Embedding { ids }, [table.into_dispatch()])
+}

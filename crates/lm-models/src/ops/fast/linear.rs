@@ -1,0 +1,118 @@
+//! The affine map.
+
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use super::matmul::{Matrix, Threads, matmul};
+use super::simd::{add, simd};
+use super::{Operation, apply, dims, tensor, values};
+
+/// How a weight is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// [out, in], as torch's `nn.Linear`.
+    OutIn,
+    /// [in, out], as GPT-2's `Conv1D`.
+    InOut,
+}
+
+#[derive(Debug)]
+struct Linear(Layout);
+
+impl Linear {
+    /// The weight as [in, out].
+    fn matrix<'a>(&self, weight: &'a FlexTensor) -> Matrix<'a> {
+        let [rows, columns] = dims(weight);
+        let stored = Matrix::new(values(weight), rows, columns);
+        if self.0 == Layout::OutIn { stored.transpose() } else { stored }
+    }
+
+    fn product(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
+        let ([rows, inputs], weight) = (dims(x), self.matrix(weight));
+        let x = Matrix::new(values(x), rows, inputs);
+        let mut y = match bias {
+            Some(bias) => values(bias).repeat(rows),
+            None => vec![0.0; rows * weight.columns],
+        };
+        matmul(&mut y, x, weight, bias.is_some(), Threads::All);
+        tensor(y, [rows, weight.columns])
+    }
+
+    /// Gradients of x and the weight.
+    fn gradients(
+        &self,
+        (x, weight): &(FlexTensor, FlexTensor),
+        gradient: &FlexTensor,
+        [of_x, of_weight]: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
+        let [rows, inputs] = dims(x);
+        let [_, outputs] = dims(gradient);
+        let g = Matrix::new(values(gradient), rows, outputs);
+        let of_x = of_x.then(|| {
+            let mut result = vec![0.0; rows * inputs];
+            matmul(&mut result, g, self.matrix(weight).transpose(), false, Threads::All);
+            tensor(result, [rows, inputs])
+        });
+        let of_weight = of_weight.then(|| {
+            let x = Matrix::new(values(x), rows, inputs);
+            let mut result = vec![0.0; inputs * outputs];
+            match self.0 {
+                Layout::OutIn => matmul(&mut result, g.transpose(), x, false, Threads::All),
+                Layout::InOut => matmul(&mut result, x.transpose(), g, false, Threads::All),
+            }
+            tensor(result, dims(weight))
+        });
+        [of_x, of_weight]
+    }
+}
+
+/// Σ over rows.
+pub fn column_sums(x: &[f32], columns: usize) -> Vec<f32> {
+    const COLUMNS: usize = 128;
+    let mut total = vec![0.0; columns];
+    total.par_chunks_mut(COLUMNS).enumerate().for_each(|(chunk, sums)| {
+        let start = chunk * COLUMNS;
+        simd(
+            #[inline(always)]
+            || x.chunks_exact(columns).for_each(|row| add(sums, &row[start..start + sums.len()])),
+        );
+    });
+    total
+}
+
+impl Operation<2> for Linear {
+    type Saved = (FlexTensor, FlexTensor);
+
+    fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
+        (self.product(&x, &weight, None), (x, weight))
+    }
+
+    fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        self.gradients(&saved, &gradient, wanted)
+    }
+}
+
+impl Operation<3> for Linear {
+    type Saved = (FlexTensor, FlexTensor);
+
+    fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
+        (self.product(&x, &weight, Some(&bias)), (x, weight))
+    }
+
+    fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let [x, weight] = self.gradients(&saved, &gradient, [wanted[0], wanted[1]]);
+        let [_, outputs] = dims(&gradient);
+        let bias = wanted[2].then(|| tensor(column_sums(values(&gradient), outputs), [outputs]));
+        [x, weight, bias]
+    }
+}
+
+/// `x W + b`
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, layout: Layout) -> Tensor<2> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    match bias {
+        Some(bias) => apply(Linear(layout), [x, weight, bias.into_dispatch()]),
+        None => apply(Linear(layout), [x, weight]),
+    }
+}

@@ -1,0 +1,177 @@
+//! Loops that the compiler turns into vector instructions, and the functions in them.
+
+/// Runs a kernel compiled for the widest vectors that the processor is known to have.
+#[inline(always)]
+pub fn simd<R>(kernel: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx2,fma,bmi2")]
+        fn with_avx2<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2") {
+            // SAFETY: the processor has the instructions, as the line above found.
+            return unsafe { with_avx2(kernel) };
+        }
+    }
+    kernel()
+}
+
+const LANES: usize = 16;
+
+/// Σ f(i), in an order that depends on the length alone.
+#[inline(always)]
+fn reduce(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = len - len % LANES;
+    let mut i = 0;
+    while i < whole {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(i + lane);
+        }
+        i += LANES;
+    }
+    let mut sum = 0.0;
+    for lane in lanes {
+        sum += lane;
+    }
+    for i in whole..len {
+        sum += f(i);
+    }
+    sum
+}
+
+/// Σ x
+#[inline(always)]
+pub fn sum(x: &[f32]) -> f32 {
+    reduce(
+        x.len(),
+        #[inline(always)]
+        |i| x[i],
+    )
+}
+
+/// Σ x y
+#[inline(always)]
+pub fn dot(x: &[f32], y: &[f32]) -> f32 {
+    let y = &y[..x.len()];
+    reduce(
+        x.len(),
+        #[inline(always)]
+        |i| x[i] * y[i],
+    )
+}
+
+/// Largest value; what is no number is passed over.
+#[inline(always)]
+pub fn max(x: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (max, &x) in lanes.iter_mut().zip(chunk) {
+            *max = if x > *max { x } else { *max };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+}
+
+/// `y += x`
+#[inline(always)]
+pub fn add(y: &mut [f32], x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+/// eˣ to about one unit in the last place: 2ⁿ eʳ with |r| ≤ ln 2 / 2, the power series of eʳ cut after r⁷. Zero where
+/// the result would be subnormal.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it leaves an integer in the low bits
+    const LN2_HIGH: f32 = 0.693_359_4; // few bits, so that n · LN2_HIGH is exact
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    // Comparisons this way round keep what is no number.
+    let high = if x > 88.37 { 88.37 } else { x };
+    let low = if high < -87.33 { -87.33 } else { high };
+    let shifted = low * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = low - n * LN2_HIGH - n * LN2_LOW;
+    let series = 1.0
+        + r * (1.0
+            + r * (0.5
+                + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0)))))));
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
+    let value = series * power;
+    if x < -87.33 { 0.0 } else { value }
+}
+
+/// The error function, as a quotient of polynomials on [-4, 4] (the coefficients of Eigen's `erf` for floats).
+#[inline(always)]
+pub fn erf(x: f32) -> f32 {
+    let x = if x > 4.0 { 4.0 } else { x };
+    let x = if x < -4.0 { -4.0 } else { x };
+    let s = x * x;
+    let p = -2.726_142_4e-10;
+    let p = p * s + 2.770_681_5e-8;
+    let p = p * s - 2.101_024e-6;
+    let p = p * s - 5.692_506_5e-5;
+    let p = p * s - 7.349_906_3e-4;
+    let p = p * s - 2.954_599_8e-3;
+    let p = p * s - 1.609_603_3e-2;
+    let q = -1.456_607_2e-5;
+    let q = q * s - 2.133_740_6e-4;
+    let q = q * s - 1.682_827e-3;
+    let q = q * s - 7.373_329e-3;
+    let q = q * s - 1.426_473_9e-2;
+    x * p / q
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_is_exact_to_the_last_bits() {
+        for i in -87_000..88_300 {
+            let x = i as f32 / 1000.0;
+            let exact = f64::from(x).exp();
+            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 3e-7, "e^{x} = {} not {exact}", exp(x));
+        }
+        assert_eq!(exp(0.0), 1.0);
+        assert_eq!(exp(f32::MIN), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(1000.0) > 1e38);
+    }
+
+    #[test]
+    fn error_function_at_known_places() {
+        // Abramowitz and Stegun, table 7.1; and symmetry.
+        for (x, value) in [
+            (0.0, 0.0),
+            (0.1, 0.112_462_916),
+            (0.5, 0.520_499_878),
+            (1.0, 0.842_700_793),
+            (1.5, 0.966_105_146),
+            (2.0, 0.995_322_265),
+            (3.0, 0.999_977_910),
+            (6.0, 1.0),
+        ] {
+            assert!((f64::from(erf(x)) - value).abs() < 3e-7, "erf({x}) = {}", erf(x));
+            assert_eq!(erf(-x), -erf(x));
+        }
+        assert!(erf(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn reductions_of_every_length() {
+        for len in 0..100 {
+            let x: Vec<f32> = (0..len).map(|i| (i as f32 * 0.7).sin()).collect();
+            let exact: f64 = x.iter().map(|&v| f64::from(v)).sum();
+            assert!((f64::from(simd(|| sum(&x))) - exact).abs() < 1e-5);
+            let exact: f64 = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+            assert!((f64::from(simd(|| dot(&x, &x))) - exact).abs() < 1e-5);
+            assert_eq!(simd(|| max(&x)), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        }
+    }
+}

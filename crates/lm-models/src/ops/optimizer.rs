@@ -1,0 +1,55 @@
+//! What an optimizer does with every parameter, once per step.
+
+use burn::tensor::Tensor;
+
+/// The numbers of one AdamW update, by Python's names.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamW {
+    /// Rate of the step.
+    pub learning_rate: f64,
+    /// Decay of the mean.
+    pub beta1: f64,
+    /// Decay of the mean square.
+    pub beta2: f64,
+    /// Added to the root of the mean square.
+    pub epsilon: f64,
+    /// Decoupled weight decay, times the rate.
+    pub weight_decay: f64,
+    /// Number of the step, from 1.
+    pub step: i32,
+    /// Factor on the gradient, of clipping.
+    pub factor: f64,
+}
+
+/// Decoupled weight decay (Loshchilov and Hutter, 2019), as torch computes it: parameter `p`, mean `m`, mean square `v`
+/// and gradient `g` give the new `p`, `m` and `v`; all [values], outside autodiff. Memory that nobody else holds is used
+/// again.
+pub fn adamw(
+    p: Tensor<1>,
+    m: Tensor<1>,
+    v: Tensor<1>,
+    g: Tensor<1>,
+    options: AdamW,
+) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+    #[cfg(feature = "flex")]
+    if super::fast::applies(&p) {
+        return super::fast::adamw::adamw(p, m, v, g, options);
+    }
+    let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step, factor } = options;
+    let g = if factor == 1.0 { g } else { g * factor };
+    let p = if weight_decay == 0.0 { p } else { p * (1.0 - learning_rate * weight_decay) };
+    let m = m * beta1 + g.clone() * (1.0 - beta1);
+    let v = v * beta2 + g.clone() * g * (1.0 - beta2);
+    let denominator = v.clone().sqrt() / (1.0 - beta2.powi(step)).sqrt() + epsilon;
+    let p = p - m.clone() / denominator * (learning_rate / (1.0 - beta1.powi(step)));
+    (p, m, v)
+}
+
+/// Σ x², of [values] outside autodiff.
+pub fn sum_of_squares(x: Tensor<1>) -> f64 {
+    #[cfg(feature = "flex")]
+    if super::fast::applies(&x) {
+        return super::fast::adamw::sum_of_squares(x);
+    }
+    (x.clone() * x).sum().into_data().iter::<f64>().sum()
+}
