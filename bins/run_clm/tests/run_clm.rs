@@ -75,7 +75,7 @@ fn streamed_and_stored_examples_are_the_same() {
     let scratch = Scratch::new();
     scratch.text("train.txt", 40);
     scratch.text("valid.txt", 8);
-    let words = "--model_type gpt2 --train_tokenizer 120 --block_size 16 --train_file train.txt --validation_file valid.txt \
+    let words = "--model_type gpt2 --train_tokenizer 270 --block_size 16 --train_file train.txt --validation_file valid.txt \
                  --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=16";
     scratch.run(&format!("{words} --dump_examples dump.jsonl --output_dir out")).done();
     let train = scratch.json_lines("dump.jsonl").into_iter().filter(|line| line["split"] == "train").count();
@@ -88,19 +88,20 @@ fn what_can_be_wrong() {
     let scratch = Scratch::prepared();
     scratch.write("empty.txt", "\n\n");
     let train = |words: &str| run(&scratch, &format!("--do_train --max_steps 1 --output_dir out {words}"));
-    run(&scratch, "--do_train --max_steps 1 --output_dir out --block_size 64")
-        .fails(1, &["--block_size 64", "32 positions"]);
+    let long = "--model_type gpt2 --tokenizer_name bert --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=32 \
+                --train_file train.txt --do_train --block_size 64 --output_dir out1";
+    scratch.run(long).fails(1, &["--block_size 64", "32 positions"]);
     train("--sample_prompts absent.txt").fails(1, &["--sample_prompts absent.txt"]);
     scratch.run(&format!("{NEW} --train_file {} --do_train --overwrite_output_dir --max_steps 1 --sample_prompts empty.txt --output_dir out", sample("train.txt"))).fails(1, &["--sample_prompts empty.txt", "no prompt"]);
     scratch
         .run(&format!("{NEW} --train_file train.txt --do_train --streaming --output_dir out2"))
-        .fails(1, &["--max_steps"]);
+        .fails(2, &["--max_steps"]);
     scratch
         .run("--model_name_or_path bert --train_file train.txt --do_train --output_dir out3")
         .fails(1, &["`bert`", "run_mlm"]);
     scratch
         .run("--model_type gpt3 --train_tokenizer 100 --train_file train.txt --do_train --output_dir out3")
-        .fails(1, &["`gpt3`", "gpt2"]);
+        .fails(2, &["`gpt3`", "gpt2"]);
     scratch.run("--model_type gpt2 --mlm_probability 0.2 --train_file train.txt").fails(2, &["--mlm_probability"]);
     scratch.run(&format!("{NEW} --train_file absent.txt --do_train --output_dir out3")).fails(1, &["absent.txt"]);
     let gpt2 = fixture("models/gpt2").display().to_string();

@@ -55,8 +55,8 @@ fn a_run_is_a_function_of_its_arguments_and_can_be_resumed() {
 #[test]
 fn what_can_be_wrong() {
     let scratch = Scratch::prepared();
-    run(&scratch, "--do_train --plm_probability 0 --output_dir out").fails(1, &["plm_probability"]);
-    run(&scratch, "--do_train --max_span_length 0 --output_dir out1").fails(1, &["max_span_length"]);
+    run(&scratch, "--do_train --plm_probability 0 --output_dir out").fails(2, &["plm_probability"]);
+    run(&scratch, "--do_train --max_span_length 0 --output_dir out1").fails(2, &["max_span_length"]);
     run(&scratch, "--do_train --max_seq_length 2 --output_dir out2")
         .fails(1, &["--max_seq_length 2", "special tokens"]);
     scratch

@@ -17,7 +17,7 @@ use crate::batches::to_inputs;
 const COUNT: usize = 6;
 /// Tokens of a text shown at most: a table's row, not a page.
 const LONGEST: usize = 48;
-/// Tokens of a text's beginning that is continued.
+/// Tokens of a text's beginning that is continued, if half of it is not shorter.
 const BEGINNING: usize = 16;
 
 /// The texts, with what is to be predicted in them.
@@ -48,8 +48,14 @@ impl Samples {
         let prompts = match &beyond.sample_prompts {
             Some(path) => read_prompts(path, tokenizer)?,
             None => {
-                let beginning =
-                    |batch: Batch| batch.input_ids.iter().take(BEGINNING).map(|&id| id as u32).collect::<Vec<_>>();
+                let beginning = |batch: Batch| {
+                    batch
+                        .input_ids
+                        .iter()
+                        .take(BEGINNING.min(batch.seq_len / 2).max(1))
+                        .map(|&id| id as u32)
+                        .collect::<Vec<_>>()
+                };
                 sequences(loader)?.into_iter().map(beginning).collect()
             }
         };
