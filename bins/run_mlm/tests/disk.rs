@@ -4,6 +4,7 @@
 mod run;
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -36,14 +37,13 @@ impl SmallDisk {
         }
     }
 
-    /// Fills the disk up to so many free KiB; the file that does it.
-    fn fill(&self, free: u64) -> PathBuf {
+    /// Takes what is free beyond so many KiB for the file `filler`. The program writes and removes files meanwhile, so
+    /// a write that finds less room than there was takes what it gets.
+    fn fill(&self, filler: &mut fs::File, free: u64) {
         let output = Command::new("df").args(["--output=avail", "-k"]).arg(&self.0).output().expect("df");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let available: u64 = text.lines().last().and_then(|line| line.trim().parse().ok()).expect("a number");
-        let path = self.0.join("filler");
-        fs::write(&path, vec![1; ((available - free) * 1024) as usize]).expect("filled");
-        path
+        let _ = filler.write_all(&vec![1; (available.saturating_sub(free) * 1024) as usize]);
     }
 }
 
@@ -108,10 +108,15 @@ fn filled_while_it_trains(scratch: &Scratch, disk: &SmallDisk, flags: &str, free
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    let filler = disk.fill(free);
+    let path = disk.0.join("filler");
+    let mut filler = fs::File::create(&path).expect("a file");
+    while child.try_wait().expect("a status").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(120), "the disk is full and the program goes on");
+        disk.fill(&mut filler, free);
+    }
     let run: Run = child.wait_with_output().expect("an end").into();
     let newest = *scratch.checkpoints("disk/out").last().expect("checkpoints");
-    (run, newest, filler)
+    (run, newest, path)
 }
 
 const LONG: &str = "--max_steps 400 --save_steps 1 --save_total_limit 1";
