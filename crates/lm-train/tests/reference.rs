@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         let name = folder.display();
         match check(&folder) {
             Ok(Some(deviations)) => {
-                let excess = deviations.iter().any(|d| !(d.value <= d.limit));
+                let excess = deviations.iter().any(|d| d.value.is_nan() || d.value > d.limit);
                 let columns: Vec<String> = deviations.iter().map(Deviation::to_string).collect();
                 println!("{} {name}: {}", if excess { "FAILED" } else { "ok    " }, columns.join("  "));
                 checked += 1;
@@ -82,7 +82,7 @@ impl Deviation {
 
     /// Takes the larger one; what is no number is larger than everything.
     fn see(&mut self, value: f64, place: &str) {
-        if !(value <= self.value) && !self.value.is_nan() {
+        if !self.value.is_nan() && (value.is_nan() || value > self.value) {
             (self.value, self.place) = (value, place.to_owned());
         }
     }

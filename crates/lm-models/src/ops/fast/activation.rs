@@ -17,7 +17,7 @@ enum Gelu {
 
 const CUBIC: f32 = 0.044_715;
 /// 2 √(2/π)
-const SLOPE: f32 = 1.595_769_1;
+const SLOPE: f32 = 1.595_769;
 
 /// Φ(x)
 #[inline(always)]
