@@ -97,7 +97,7 @@ impl BertEmbeddings {
         }
     }
 
-    /// [rows] → [rows, hidden]
+    /// `[rows]` → [rows, hidden]
     pub fn forward(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
         let words = self.word_embeddings.forward_tokens(inputs, self.padding_idx, mode);
         let segment = self.token_type_embeddings.weight.val().narrow(0, 0, 1);

@@ -35,7 +35,7 @@ pub trait CausalModel {
     fn device(&self) -> Device;
 
     /// Reads more tokens, at least one, after those in the cache; returns the row to decode for what follows the last
-    /// one, [1, hidden]. Both arguments are [tokens].
+    /// one, [1, hidden]. Both arguments are `[tokens]`.
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache) -> Tensor<2>;
 }
 

@@ -107,7 +107,7 @@ struct OpenAIGPTModel {
 }
 
 impl OpenAIGPTModel {
-    /// The embedded tokens [rows, hidden] and their positions [rows] → [rows, hidden].
+    /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden].
     fn forward(&self, words: Tensor<2>, positions: Tensor<1, Int>, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let x = ops::dropout(words + self.positions_embed.forward(positions), self.dropout, mode);
         self.h.iter().fold(x, |x, block| block.forward(x, context, mode))

@@ -196,7 +196,7 @@ struct GPT2Model {
 }
 
 impl GPT2Model {
-    /// The embedded tokens [rows, hidden] and their positions [rows] → [rows, hidden], before the last norm.
+    /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden], before the last norm.
     fn forward(&self, words: Tensor<2>, positions: Tensor<1, Int>, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let x = ops::dropout(words + self.wpe.forward(positions), self.dropout, mode);
         self.h.iter().fold(x, |x, block| block.forward(x, context, mode))

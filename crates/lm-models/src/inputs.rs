@@ -62,7 +62,7 @@ pub struct Sequences {
     pub columns: Vec<i32>,
     /// [batch, seq], true = padding that no query may see; none when every row may be seen.
     pub key_padding: Option<Tensor<2, Bool>>,
-    /// Row of each padded place ([batch * seq]; 0 where there is none) and padded place of each row ([rows]); none
+    /// Row of each padded place ([batch * seq]; 0 where there is none) and padded place of each row (`[rows]`); none
     /// when rows and padded places are the same.
     pub packing: Option<(Tensor<1, Int>, Tensor<1, Int>)>,
 }
@@ -84,17 +84,17 @@ pub struct Permutation {
 /// One batch, ready for a model.
 #[derive(Clone, Debug)]
 pub struct ModelInputs {
-    /// [rows]
+    /// `[rows]`
     pub input_ids: Tensor<1, Int>,
     /// The same on the host, for what depends on single ids.
     pub host_ids: Vec<i32>,
     /// How the rows form sequences.
     pub sequences: Sequences,
-    /// [predicted], rows that are decoded, in order.
+    /// `[predicted]`, rows that are decoded, in order.
     pub predicted: Tensor<1, Int>,
     /// The same on the host.
     pub host_predicted: Vec<i32>,
-    /// [predicted], the token that each should yield.
+    /// `[predicted]`, the token that each should yield.
     pub targets: Tensor<1, Int>,
     /// XLNet's objective only.
     pub permutation: Option<Permutation>,
@@ -193,7 +193,7 @@ impl ModelInputs {
         })
     }
 
-    /// Position ids of the rows, [rows]: the column of each in the padded batch.
+    /// Position ids of the rows, `[rows]`: the column of each in the padded batch.
     pub fn positions(&self) -> Tensor<1, Int> {
         let columns = &self.sequences.columns;
         Tensor::from_data(TensorData::new(columns.clone(), [columns.len()]), &self.device)

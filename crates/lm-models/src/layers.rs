@@ -22,7 +22,7 @@ pub fn parameter<const D: usize>(shape: [usize; D], device: &Device) -> Param<Te
 pub struct Linear {
     /// [out, in]
     pub weight: Param<Tensor<2>>,
-    /// [out]
+    /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
 }
 
@@ -43,7 +43,7 @@ impl Linear {
 pub struct Conv1D {
     /// [in, out]
     pub weight: Param<Tensor<2>>,
-    /// [out]
+    /// `[out]`
     pub bias: Param<Tensor<1>>,
 }
 
@@ -62,9 +62,9 @@ impl Conv1D {
 /// Layer normalisation over the last dimension. The optimizer finds norm weights by this type's name.
 #[derive(Module, Debug)]
 pub struct LayerNorm {
-    /// [dim]
+    /// `[dim]`
     pub weight: Param<Tensor<1>>,
-    /// [dim]
+    /// `[dim]`
     pub bias: Param<Tensor<1>>,
     #[module(skip)]
     epsilon: f64,
@@ -95,7 +95,7 @@ impl Embedding {
         Self { weight: parameter([count, dim], device) }
     }
 
-    /// [rows] → [rows, dim]
+    /// `[rows]` → [rows, dim]
     pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
         ops::embedding(self.weight.val(), ids)
     }

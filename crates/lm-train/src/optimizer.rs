@@ -125,7 +125,7 @@ pub struct Optimizer {
 pub struct StateTensor {
     /// `<slot>.<parameter name>`
     pub name: String,
-    /// [values]
+    /// `[values]`
     pub tensor: Tensor<1>,
 }
 

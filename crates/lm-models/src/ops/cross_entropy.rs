@@ -8,7 +8,7 @@ use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 pub struct Decoder {
     /// [vocab, dim]; the input embeddings when the two are tied.
     pub weight: Tensor<2>,
-    /// [vocab]
+    /// `[vocab]`
     pub bias: Option<Tensor<1>>,
 }
 
@@ -39,14 +39,14 @@ pub struct Predictions {
 /// A loss whose gradients are known already.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// The loss, [1], outside autodiff.
+    /// The loss, `[1]`, outside autodiff.
     pub value: Tensor<1>,
-    /// A tensor [1] with the gradients of the loss, to be scaled and walked backward from; its value means nothing.
+    /// A tensor `[1]` with the gradients of the loss, to be scaled and walked backward from; its value means nothing.
     pub carrier: Tensor<1>,
 }
 
 /// The sum over rows of the cross-entropy between the decoded rows and `targets`, with gradients for the rows and the
-/// decoder; `rows` is [predicted, dim], `targets` [predicted]. With `label_smoothing` ε the target is `(1 - ε)` at the
+/// decoder; `rows` is [predicted, dim], `targets` `[predicted]`. With `label_smoothing` ε the target is `(1 - ε)` at the
 /// label and `ε / vocab` everywhere (Python's `LabelSmoother`).
 ///
 /// The gradients are computed along with the loss, while a piece's logits are at hand, and handed to autodiff as

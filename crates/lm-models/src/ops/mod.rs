@@ -1,7 +1,7 @@
 //! Every hot operation behind one function: the one seam for speed.
 //!
 //! Models call these and nothing else for work that counts. Each is defined by its plain implementation out of Burn
-//! tensor operations, which serves every backend; the CPU backend has its own, much faster ones in [`fast`], unless
+//! tensor operations, which serves every backend; the CPU backend has its own, much faster ones in `fast`, unless
 //! [`set_plain`] says no.
 
 mod activation;
@@ -68,7 +68,7 @@ pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64
     normal * weight.unsqueeze() + bias.unsqueeze()
 }
 
-/// Row `ids[i]` of the table for every i; [rows] → [rows, dim].
+/// Row `ids[i]` of the table for every i; `[rows]` → [rows, dim].
 pub fn embedding(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if fast::applies(&table) {

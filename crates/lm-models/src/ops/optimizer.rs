@@ -22,7 +22,7 @@ pub struct AdamW {
 }
 
 /// Decoupled weight decay (Loshchilov and Hutter, 2019), as torch computes it: parameter `p`, mean `m`, mean square `v`
-/// and gradient `g` give the new `p`, `m` and `v`; all [values], outside autodiff. Memory that nobody else holds is used
+/// and gradient `g` give the new `p`, `m` and `v`; all `[values]`, outside autodiff. Memory that nobody else holds is used
 /// again.
 pub fn adamw(
     p: Tensor<1>,
@@ -45,7 +45,7 @@ pub fn adamw(
     (p, m, v)
 }
 
-/// Σ x², of [values] outside autodiff.
+/// Σ x², of `[values]` outside autodiff.
 pub fn sum_of_squares(x: Tensor<1>) -> f64 {
     #[cfg(feature = "flex")]
     if super::fast::applies(&x) {

@@ -5,7 +5,7 @@
 //! args.json ──────────────────────┴─> four tables of typed values ──check──> Arguments
 //! ```
 //!
-//! [`model`], [`data`], [`training`] and [`beyond`] are the tables: one row per argument with its type, default, help
+//! `model`, `data`, `training` and `beyond` are the tables: one row per argument with its type, default, help
 //! and [`Status`]. To add a flag, add a row there and read the field where it matters; parsing (`parse`), `--help`
 //! and `docs/arguments.md` (`help`) follow. Rules that join several arguments are in `check`.
 
