@@ -64,6 +64,6 @@ python3 "$root/scripts/compare/compare.py" --task "$task" --python "$python" --p
     "${pass[@]}" "${extra[@]}"
 
 echo
-cargo run --quiet --release --manifest-path "$root/Cargo.toml" -p lm-models --example logits -- \
+cargo run --quiet --release --manifest-path "$root/Cargo.toml" -p lm-train --example logits -- \
     "$results/ours" "$results/ours.logits.safetensors"
 "$python" "$root/scripts/compare/logits.py" --task "$task" "$results/ours" "$results/ours.logits.safetensors"

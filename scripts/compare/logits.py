@@ -3,7 +3,7 @@
 
     python logits.py --task mlm FOLDER OURS.safetensors
 
-OURS.safetensors is what `cargo run --release -p lm-models --example logits -- FOLDER OURS.safetensors` writes:
+OURS.safetensors is what `cargo run --release -p lm-train --example logits -- FOLDER OURS.safetensors` writes:
 input_ids, attention_mask and logits of a small batch.
 """
 import argparse

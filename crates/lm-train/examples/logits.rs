@@ -1,7 +1,7 @@
 //! Writes what a model folder computes for a fixed small batch, for another program to compare with:
 //!
 //! ```text
-//! cargo run --release -p lm-models --example logits -- FOLDER OUT.safetensors
+//! cargo run --release -p lm-train --example logits -- FOLDER OUT.safetensors
 //! ```
 //!
 //! OUT.safetensors holds `input_ids` and `attention_mask` (integers, [2, 32], nothing masked) and `logits` (float32,
