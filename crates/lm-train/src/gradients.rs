@@ -49,9 +49,4 @@ impl GradientSum {
     pub fn into_inner(self) -> Vec<Option<Tensor<1>>> {
         self.sums
     }
-
-    /// The gradients so far, in visiting order.
-    pub fn as_slice(&self) -> &[Option<Tensor<1>>] {
-        &self.sums
-    }
 }
