@@ -18,3 +18,21 @@ fn mid_epoch_and_across_epochs_with_accumulation_and_dropout() {
 fn while_streaming() {
     resumes_exactly("--streaming --max_steps 8", &[3]);
 }
+
+#[cfg(feature = "tch")]
+#[test]
+fn on_libtorch() {
+    resumes_exactly("--device libtorch:cpu --max_steps 6", &[3]);
+    let model =
+        "--config_overrides n_embd=32,n_layer=2,n_head=4,n_positions=64,attn_pdrop=0,embd_pdrop=0,resid_pdrop=0";
+    run::moves_between_the_cpu_and("libtorch:cpu", model);
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn on_wgpu() {
+    resumes_exactly("--device wgpu --max_steps 6", &[3]);
+    let model =
+        "--config_overrides n_embd=32,n_layer=2,n_head=4,n_positions=64,attn_pdrop=0,embd_pdrop=0,resid_pdrop=0";
+    run::moves_between_the_cpu_and("wgpu", model);
+}

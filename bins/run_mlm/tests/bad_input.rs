@@ -414,7 +414,8 @@ fn arguments_that_do_not_exist() {
     train(&scratch, "--device gpu7").fails(2, &["--device gpu7", "--device list"]);
     train(&scratch, "--output_dir").fails(2, &["--output_dir"]);
     train(&scratch, "--optim adamwow").fails(2, &["--optim", "adamw_torch"]);
-    train(&scratch, "--fp16").fails(2, &["--fp16", "float32"]);
+    train(&scratch, "--fp16 --bf16").fails(2, &["fp16", "bf16", "At most one"]);
+    train(&scratch, "--tf32").fails(2, &["--tf32", "--device libtorch:cuda"]);
     scratch.write("arguments.json", "{\"train_fil\": \"train.txt\"}");
     scratch.run("arguments.json").fails(2, &["arguments.json", "train_fil", "train_file"]);
     scratch.write("arguments.json", "{\"train_file\": ");

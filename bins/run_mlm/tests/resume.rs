@@ -118,6 +118,20 @@ fn with_lengths_grouped_and_short_batches_dropped() {
     resumes_exactly("--group_by_length --dataloader_drop_last --per_device_eval_batch_size 5", &[3, 5, 8]);
 }
 
+#[cfg(feature = "tch")]
+#[test]
+fn on_libtorch() {
+    resumes_exactly(&format!("{DROPOUT} --device libtorch:cpu"), &[4, 7]);
+    run::moves_between_the_cpu_and("libtorch:cpu", "");
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn on_wgpu() {
+    resumes_exactly(&format!("{DROPOUT} --device wgpu --max_steps 6"), &[4]);
+    run::moves_between_the_cpu_and("wgpu", "");
+}
+
 #[test]
 fn with_weights_rounded_on_disk() {
     resumes_exactly("--dtype bfloat16 --max_steps 5", &[3]);
@@ -490,4 +504,22 @@ fn a_group_of_lengths_needs_less_padding() {
     };
     let (shuffled, grouped) = (padding(""), padding("--group_by_length"));
     assert!(grouped < 0.7 * shuffled, "{grouped} {shuffled}");
+}
+
+#[test]
+fn in_bfloat16() {
+    resumes_exactly("--bf16", &[5]);
+}
+
+/// With one sentence per batch the first scales are too large: their steps move neither the model nor the learning rate.
+#[test]
+fn in_float16_with_skipped_steps() {
+    let flags = "--fp16 --per_device_train_batch_size 1 --max_steps 8";
+    let scratch = Scratch::new();
+    scratch.run("out", flags).ok();
+    let state = scratch.json("out/checkpoint-8/run_state.json");
+    let skipped = 8 - state["schedule"]["next_step"].as_i64().expect("a number");
+    assert!((1..8).contains(&skipped), "{state}");
+    assert_eq!(state["grad_scaler"]["scale"].as_f64(), Some(65536.0 * 0.5f64.powi(skipped as i32)), "{state}");
+    resumes_exactly(flags, &[1, 5]);
 }

@@ -13,3 +13,19 @@ const MODEL: &str = "--model_type xlnet --config_overrides d_model=32,n_layer=2,
 fn mid_epoch_and_across_epochs_with_accumulation_and_dropout() {
     resumes_exactly("--gradient_accumulation_steps 2 --max_steps 9 --eval_strategy steps --eval_steps 4", &[2, 5]);
 }
+
+#[cfg(feature = "tch")]
+#[test]
+fn on_libtorch() {
+    resumes_exactly("--device libtorch:cpu --max_steps 6", &[3]);
+    let model = "--config_overrides d_model=32,n_layer=2,n_head=4,d_inner=64,dropout=0";
+    run::moves_between_the_cpu_and("libtorch:cpu", model);
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn on_wgpu() {
+    resumes_exactly("--device wgpu --max_steps 6", &[3]);
+    let model = "--config_overrides d_model=32,n_layer=2,n_head=4,d_inner=64,dropout=0";
+    run::moves_between_the_cpu_and("wgpu", model);
+}

@@ -9,6 +9,7 @@ use crate::generate::CausalModel;
 use crate::inputs::{Mode, ModelInputs};
 use crate::ops::Decoder;
 use crate::params::{Initial, ParameterInfo};
+use crate::stages::Stages;
 use crate::{bert, distilbert, gpt, gpt2, params, roberta, xlnet};
 
 /// What an architecture is trained for, one binary each.
@@ -171,8 +172,9 @@ pub trait LanguageModel {
     /// Rust field names that differ from the names in the files.
     const RENAMES: &'static [(&'static str, &'static str)];
 
-    /// The rows to decode, [predicted, dim], for [`Decoder::logits`] or [`crate::ops::cross_entropy`].
-    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2>;
+    /// The way from a batch to the rows to decode. `mode` gives the random choices that all layers share; the others
+    /// are made while the stages run.
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, mode: &Mode) -> Stages<'a>;
 
     /// The projection to the vocabulary.
     fn decoder(&self) -> Decoder;
@@ -218,9 +220,14 @@ impl AutoModel {
         Ok(params::initialize((config.family().build)(config, device)?, seed))
     }
 
-    /// See [`LanguageModel::forward`].
+    /// See [`LanguageModel::stages`].
+    pub fn stages<'a>(&'a self, inputs: &'a ModelInputs, mode: &Mode) -> Stages<'a> {
+        each!(self, model => model.stages(inputs, mode))
+    }
+
+    /// The rows to decode, [predicted, dim], for [`Decoder::logits`] or [`crate::ops::cross_entropy`].
     pub fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        each!(self, model => model.forward(inputs, mode))
+        self.stages(inputs, mode).forward(mode)
     }
 
     /// See [`LanguageModel::decoder`].

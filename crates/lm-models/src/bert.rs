@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::auto::{AutoModel, LanguageModel};
 use crate::config::{ConfigError, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
-use crate::layers::{Embedding, LayerNorm, Linear, parameter};
+use crate::layers::{Embedding, LayerNorm, Linear, parameter, side_by_side};
 use crate::ops::{self, Activation, Attention, Decoder};
 use crate::params::{Initial, ParameterInfo};
+use crate::stages::Stages;
 
 /// The fields of config.json that the computation depends on.
 #[derive(Clone, Debug, Deserialize)]
@@ -183,10 +184,8 @@ impl BertLayer {
 
     fn forward(&self, hidden_states: Tensor<2>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
         let projection = &self.attention.self_attention;
-        let query = projection.query.forward(hidden_states.clone());
-        let key = projection.key.forward(hidden_states.clone());
-        let value = projection.value.forward(hidden_states.clone());
-        let context = ops::attention(query, key, value, &inputs.sequences, self.options, mode);
+        let qkv = side_by_side([&projection.query, &projection.key, &projection.value], hidden_states.clone());
+        let context = ops::attention(qkv, &inputs.sequences, self.options, mode);
         let attended = self.attention.output.forward(context, hidden_states, self.dropout, mode);
         let wide = self.activation.forward(self.intermediate.dense.forward(attended.clone()));
         self.output.forward(wide, attended, self.dropout, mode)
@@ -205,9 +204,14 @@ impl BertEncoder {
         Self { layer: (0..config.num_hidden_layers).map(|_| BertLayer::new(config, device)).collect() }
     }
 
-    /// [rows, hidden] → [rows, hidden]
-    pub fn forward(&self, hidden_states: Tensor<2>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        self.layer.iter().fold(hidden_states, |hidden_states, layer| layer.forward(hidden_states, inputs, mode))
+    /// One stage per layer.
+    pub fn stages<'a>(
+        &'a self,
+        inputs: &'a ModelInputs,
+    ) -> impl Iterator<Item = impl Fn([Tensor<2>; 1], &Mode) -> [Tensor<2>; 1] + 'a> {
+        self.layer.iter().map(move |layer| {
+            move |[hidden_states]: [Tensor<2>; 1], mode: &Mode| [layer.forward(hidden_states, inputs, mode)]
+        })
     }
 }
 
@@ -271,12 +275,14 @@ pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigE
 impl LanguageModel for BertForMaskedLM {
     const RENAMES: &'static [(&'static str, &'static str)] = &[("self_attention", "self"), ("layer_norm", "LayerNorm")];
 
-    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        let hidden_states = self.bert.embeddings.forward(inputs, inputs.positions(), mode);
-        let hidden_states = self.bert.encoder.forward(hidden_states, inputs, mode);
-        let transform = &self.cls.predictions.transform;
-        let predicted = hidden_states.select(0, inputs.predicted.clone());
-        transform.layer_norm.forward(self.config.hidden_act.forward(transform.dense.forward(predicted)))
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
+        let embed = |mode: &Mode| [self.bert.embeddings.forward(inputs, inputs.positions(), mode)];
+        let head = |[hidden_states]: [Tensor<2>; 1], _: &Mode| {
+            let transform = &self.cls.predictions.transform;
+            let predicted = hidden_states.select(0, inputs.predicted.clone());
+            transform.layer_norm.forward(self.config.hidden_act.forward(transform.dense.forward(predicted)))
+        };
+        Stages::new(embed, self.bert.encoder.stages(inputs), head)
     }
 
     fn decoder(&self) -> Decoder {

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::auto::{AutoModel, LanguageModel};
 use crate::config::{ConfigError, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
-use crate::layers::{Embedding, LayerNorm, Linear, parameter};
+use crate::layers::{Embedding, LayerNorm, Linear, parameter, side_by_side};
 use crate::ops::{self, Activation, Attention, Decoder};
 use crate::params::{Initial, ParameterInfo};
+use crate::stages::Stages;
 
 /// Fixed in Python's code.
 const LAYER_NORM_EPS: f64 = 1e-12;
@@ -105,9 +106,10 @@ impl TransformerBlock {
             dropout: config.attention_dropout,
         };
         let MultiHeadSelfAttention { q_lin, k_lin, v_lin, out_lin } = &self.attention;
-        let (q, k, v) = (q_lin.forward(x.clone()), k_lin.forward(x.clone()), v_lin.forward(x.clone()));
-        let context = ops::attention(q, k, v, &inputs.sequences, options, mode);
-        let attended = self.sa_layer_norm.forward(out_lin.forward(context) + x);
+        let qkv = side_by_side([q_lin, k_lin, v_lin], x.clone());
+        let context = ops::attention(qkv, &inputs.sequences, options, mode);
+        // Nothing is dropped here.
+        let attended = self.sa_layer_norm.forward(ops::dropout_add(out_lin.forward(context), x, 0.0, mode));
         let wide = config.activation.forward(self.ffn.lin1.forward(attended.clone()));
         self.output_layer_norm.forward(ops::dropout_add(self.ffn.lin2.forward(wide), attended, config.dropout, mode))
     }
@@ -173,16 +175,22 @@ pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigE
 impl LanguageModel for DistilBertForMaskedLM {
     const RENAMES: &'static [(&'static str, &'static str)] = &[("layer_norm", "LayerNorm")];
 
-    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
         let config = &self.config;
-        let embeddings = &self.distilbert.embeddings;
-        let words = embeddings.word_embeddings.forward_tokens(inputs, config.pad_token_id, mode);
-        let x = words + embeddings.position_embeddings.forward(inputs.positions());
-        let x = ops::dropout(embeddings.layer_norm.forward(x), config.dropout, mode);
+        let embed = |mode: &Mode| {
+            let embeddings = &self.distilbert.embeddings;
+            let words = embeddings.word_embeddings.forward_tokens(inputs, config.pad_token_id, mode);
+            let x = words + embeddings.position_embeddings.forward(inputs.positions());
+            [ops::dropout(embeddings.layer_norm.forward(x), config.dropout, mode)]
+        };
         let layers = &self.distilbert.transformer.layer;
-        let hidden_states = layers.iter().fold(x, |x, layer| layer.forward(x, inputs, config, mode));
-        let predicted = hidden_states.select(0, inputs.predicted.clone());
-        self.vocab_layer_norm.forward(config.activation.forward(self.vocab_transform.forward(predicted)))
+        let layers =
+            layers.iter().map(|layer| |[x]: [Tensor<2>; 1], mode: &Mode| [layer.forward(x, inputs, config, mode)]);
+        let head = |[x]: [Tensor<2>; 1], _: &Mode| {
+            let predicted = x.select(0, inputs.predicted.clone());
+            self.vocab_layer_norm.forward(config.activation.forward(self.vocab_transform.forward(predicted)))
+        };
+        Stages::new(embed, layers, head)
     }
 
     fn decoder(&self) -> Decoder {

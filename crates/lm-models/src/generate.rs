@@ -4,25 +4,49 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use lm_random::{Purpose, Stream};
 
 use crate::auto::AutoModel;
+use crate::ops::{self, Attention};
 
-/// Keys and values of the tokens that a model has read so far.
-#[derive(Clone, Debug, Default)]
+/// Keys and values of what a model has read of several texts so far.
+#[derive(Clone, Debug)]
 pub struct Cache {
-    /// By layer, each [tokens, hidden].
-    layers: Vec<(Tensor<2>, Tensor<2>)>,
+    /// Tokens of each text that are being read; their rows lie end to end.
+    new: Vec<usize>,
+    /// By layer and text, each [tokens, hidden].
+    layers: Vec<Vec<Option<(Tensor<2>, Tensor<2>)>>>,
 }
 
 impl Cache {
-    /// Adds the keys and values of new tokens to a layer's and returns all of them. Layers come in order.
-    pub(crate) fn append(&mut self, layer: usize, key: Tensor<2>, value: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-        match self.layers.get_mut(layer) {
-            None => self.layers.push((key.clone(), value.clone())),
-            Some((keys, values)) => {
-                *keys = Tensor::cat(vec![keys.clone(), key.clone()], 0);
-                *values = Tensor::cat(vec![values.clone(), value.clone()], 0);
-            }
+    /// A layer's attention of the new rows to all that was read of their own text; [rows, 3 · hidden] → [rows, hidden].
+    pub(crate) fn attend(&mut self, layer: usize, qkv: Tensor<2>, options: Attention) -> Tensor<2> {
+        let [query, key, value] = ops::thirds(qkv);
+        if self.layers.len() <= layer {
+            self.layers.resize(layer + 1, vec![None; self.new.len()]);
         }
-        self.layers.get(layer).cloned().unwrap_or((key, value))
+        let mut start = 0;
+        let mut attended = Vec::with_capacity(self.new.len());
+        for (read, &count) in self.layers[layer].iter_mut().zip(&self.new).filter(|(_, count)| **count > 0) {
+            let part = |x: &Tensor<2>| x.clone().narrow(0, start, count);
+            let (keys, values) = match read.take() {
+                None => (part(&key), part(&value)),
+                Some((keys, values)) => {
+                    (Tensor::cat(vec![keys, part(&key)], 0), Tensor::cat(vec![values, part(&value)], 0))
+                }
+            };
+            attended.push(ops::attention_to_past(part(&query), keys.clone(), values.clone(), options));
+            *read = Some((keys, values));
+            start += count;
+        }
+        Tensor::cat(attended, 0)
+    }
+
+    /// The last new row of each text that has one; [rows, hidden] → [texts, hidden].
+    pub(crate) fn last_rows(&self, x: Tensor<2>) -> Tensor<2> {
+        let mut end = 0;
+        let last = self.new.iter().filter(|count| **count > 0).map(|count| {
+            end += count;
+            end as i32 - 1
+        });
+        x.clone().select(0, ints(last, &x.device()))
     }
 }
 
@@ -34,8 +58,8 @@ pub trait CausalModel {
     /// Where its parameters live.
     fn device(&self) -> Device;
 
-    /// Reads more tokens, at least one, after those in the cache; returns the row to decode for what follows the last
-    /// one, [1, hidden]. Both arguments are `[tokens]`.
+    /// Reads the cache's new tokens; returns the row to decode for what follows the last one of each text that has any,
+    /// [texts, hidden]. Both arguments are `[tokens]`.
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache) -> Tensor<2>;
 }
 
@@ -52,8 +76,6 @@ pub struct Sampling {
     pub max_new_tokens: usize,
     /// The run's seed.
     pub seed: u64,
-    /// Number of the prompt.
-    pub prompt_index: u64,
     /// Number of the evaluation that asks.
     pub evaluation: u64,
 }
@@ -85,48 +107,77 @@ pub enum GenerateError {
     },
 }
 
-/// The tokens that follow the prompt, without it. Ends before `eos`, after `max_new_tokens`, or where the model's
-/// positions end. Equal arguments give equal tokens.
-pub fn generate(
-    model: &AutoModel,
-    prompt_ids: &[u32],
-    sampling: &Sampling,
-    eos: Option<u32>,
-) -> Result<Vec<u32>, GenerateError> {
-    let causal = model.causal().ok_or(GenerateError::NotCausal)?;
-    let decoder = model.decoder();
-    let (max_positions, vocab_size) = (causal.max_positions(), decoder.weight.dims()[0]);
+/// What [`generate`] needs of a prompt.
+pub fn check(model: &AutoModel, prompt_ids: &[u32]) -> Result<(), GenerateError> {
+    let max_positions = model.causal().ok_or(GenerateError::NotCausal)?.max_positions();
+    let vocab_size = model.decoder().weight.dims()[0];
     if prompt_ids.is_empty() {
         return Err(GenerateError::EmptyPrompt);
     }
     if prompt_ids.len() >= max_positions {
         return Err(GenerateError::TooLong { tokens: prompt_ids.len(), max_positions });
     }
-    if let Some(&token) = prompt_ids.iter().find(|&&id| id as usize >= vocab_size) {
-        return Err(GenerateError::UnknownToken { token, vocab_size });
+    match prompt_ids.iter().find(|&&id| id as usize >= vocab_size) {
+        Some(&token) => Err(GenerateError::UnknownToken { token, vocab_size }),
+        None => Ok(()),
     }
+}
 
-    let device = causal.device();
-    let mut stream = Stream::new(sampling.seed, Purpose::Sample, sampling.evaluation, sampling.prompt_index);
-    let mut cache = Cache::default();
-    let mut read = 0;
-    let mut unread = prompt_ids.to_vec();
-    let mut continuation = Vec::new();
-    let room = sampling.max_new_tokens.min(max_positions - prompt_ids.len());
-    while continuation.len() < room {
-        let ids = ints(unread.iter().map(|&id| id as i32), &device);
-        let positions = ints((read..read + unread.len()).map(|position| position as i32), &device);
-        let row = causal.extend(ids, positions, &mut cache);
-        let logits: Vec<f32> = decoder.logits(row).into_data().iter::<f32>().collect();
-        let next = choose(&logits, sampling, &mut stream);
-        if Some(next) == eos {
-            break;
+/// A text that grows.
+struct Continuation {
+    stream: Stream,
+    /// Tokens read, and those to read next; none when it has ended.
+    read: usize,
+    unread: Vec<u32>,
+    /// The tokens added, and how many may be.
+    added: Vec<u32>,
+    room: usize,
+}
+
+/// The tokens that follow each prompt, without it. A continuation ends before `eos`, after `max_new_tokens`, or where the
+/// model's positions end. Equal arguments give equal tokens. All prompts grow together, so that the weights are read
+/// once for all of them.
+pub fn generate(
+    model: &AutoModel,
+    prompts: &[Vec<u32>],
+    sampling: &Sampling,
+    eos: Option<u32>,
+) -> Result<Vec<Vec<u32>>, GenerateError> {
+    prompts.iter().try_for_each(|prompt| check(model, prompt))?;
+    let causal = model.causal().ok_or(GenerateError::NotCausal)?;
+    let (decoder, device) = (model.decoder(), causal.device());
+    let begin = |(index, prompt): (usize, &Vec<u32>)| {
+        let room = sampling.max_new_tokens.min(causal.max_positions() - prompt.len());
+        Continuation {
+            stream: Stream::new(sampling.seed, Purpose::Sample, sampling.evaluation, index as u64),
+            read: 0,
+            unread: if room > 0 { prompt.clone() } else { Vec::new() },
+            added: Vec::new(),
+            room,
         }
-        read += unread.len();
-        unread = vec![next];
-        continuation.push(next);
+    };
+    let mut texts: Vec<Continuation> = prompts.iter().enumerate().map(begin).collect();
+    let mut cache = Cache { new: Vec::new(), layers: Vec::new() };
+    while texts.iter().any(|text| !text.unread.is_empty()) {
+        cache.new = texts.iter().map(|text| text.unread.len()).collect();
+        let ids = texts.iter().flat_map(|text| text.unread.iter().map(|&id| id as i32));
+        let positions = texts.iter().flat_map(|text| text.read as i32..(text.read + text.unread.len()) as i32);
+        let rows = causal.extend(ints(ids, &device), ints(positions, &device), &mut cache);
+        let logits: Vec<f32> = decoder.logits(rows).into_data().iter::<f32>().collect();
+        let growing = texts.iter_mut().filter(|text| !text.unread.is_empty());
+        for (text, logits) in growing.zip(logits.chunks_exact(decoder.weight.dims()[0])) {
+            let next = choose(logits, sampling, &mut text.stream);
+            text.read += text.unread.len();
+            text.unread.clear();
+            if Some(next) != eos {
+                text.added.push(next);
+                if text.added.len() < text.room {
+                    text.unread.push(next);
+                }
+            }
+        }
     }
-    Ok(continuation)
+    Ok(texts.into_iter().map(|text| text.added).collect())
 }
 
 fn ints(values: impl Iterator<Item = i32>, device: &Device) -> Tensor<1, Int> {
@@ -139,13 +190,20 @@ fn ints(values: impl Iterator<Item = i32>, device: &Device) -> Tensor<1, Int> {
 fn choose(logits: &[f32], sampling: &Sampling, stream: &mut Stream) -> u32 {
     let mut candidates: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
     // Equal logits by id, so that the order is a total one.
-    candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let wanted = match sampling.top_k {
+        _ if sampling.temperature <= 0.0 => 1,
+        0 => candidates.len(),
+        top_k => top_k,
+    };
+    if wanted < candidates.len() {
+        candidates.select_nth_unstable_by(wanted, order);
+        candidates.truncate(wanted);
+    }
+    candidates.sort_unstable_by(order);
     let Some(&(most_likely, largest)) = candidates.first() else { return 0 };
     if sampling.temperature <= 0.0 {
         return most_likely;
-    }
-    if sampling.top_k > 0 {
-        candidates.truncate(sampling.top_k);
     }
     let weights: Vec<f64> =
         candidates.iter().map(|(_, logit)| f64::from((logit - largest) / sampling.temperature).exp()).collect();
@@ -178,15 +236,8 @@ mod tests {
     use crate::{Mode, ModelConfig, ModelInputs};
 
     const POSITIONS: usize = 24;
-    const GREEDY: Sampling = Sampling {
-        temperature: 0.0,
-        top_k: 0,
-        top_p: 1.0,
-        max_new_tokens: 12,
-        seed: 1,
-        prompt_index: 0,
-        evaluation: 0,
-    };
+    const GREEDY: Sampling =
+        Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, max_new_tokens: 12, seed: 1, evaluation: 0 };
 
     fn model(model_type: &str) -> Result<AutoModel, Box<dyn Error>> {
         let mut config = ModelConfig::from_model_type(model_type)?;
@@ -219,12 +270,15 @@ mod tests {
     fn kept_keys_and_values_change_nothing() -> Result<(), Box<dyn Error>> {
         for model_type in ["gpt2", "openai-gpt"] {
             let model = model(model_type)?;
-            for prompt in [vec![3], vec![1, 2, 3, 4, 5]] {
+            // The second reaches the end of the positions before the others are done.
+            let prompts = [vec![3], (0..POSITIONS as u32 - 4).collect(), vec![1, 2, 3, 4, 5]];
+            let together = generate(&model, &prompts, &GREEDY, None)?;
+            for (prompt, continuation) in prompts.iter().zip(together) {
                 let mut expected = prompt.clone();
-                for _ in 0..GREEDY.max_new_tokens {
+                for _ in 0..GREEDY.max_new_tokens.min(POSITIONS - prompt.len()) {
                     expected.push(next_without_cache(&model, &expected)?);
                 }
-                assert_eq!(generate(&model, &prompt, &GREEDY, None)?, expected[prompt.len()..], "{model_type}");
+                assert_eq!(continuation, expected[prompt.len()..], "{model_type}");
             }
         }
         Ok(())
@@ -233,18 +287,21 @@ mod tests {
     #[test]
     fn sampling_is_a_function_of_its_arguments() -> Result<(), Box<dyn Error>> {
         let model = model("gpt2")?;
-        let prompt = [1, 2, 3];
+        let prompt = vec![1, 2, 3];
+        let twice = [prompt.clone(), prompt.clone()];
+        let one = [prompt];
         let free = Sampling { temperature: 1.0, ..GREEDY };
-        let text = generate(&model, &prompt, &free, None)?;
-        assert_eq!(generate(&model, &prompt, &free, None)?, text);
-        for other in
-            [Sampling { seed: 2, ..free }, Sampling { prompt_index: 1, ..free }, Sampling { evaluation: 1, ..free }]
-        {
-            assert_ne!(generate(&model, &prompt, &other, None)?, text);
+        let text = generate(&model, &one, &free, None)?;
+        assert_eq!(generate(&model, &one, &free, None)?, text);
+        let of_two = generate(&model, &twice, &free, None)?;
+        assert_eq!(of_two[0], text[0]);
+        assert_ne!(of_two[1], text[0]);
+        for other in [Sampling { seed: 2, ..free }, Sampling { evaluation: 1, ..free }] {
+            assert_ne!(generate(&model, &one, &other, None)?, text);
         }
-        let greedy = generate(&model, &prompt, &GREEDY, None)?;
+        let greedy = generate(&model, &one, &GREEDY, None)?;
         for narrow in [Sampling { top_k: 1, ..free }, Sampling { top_p: 1e-6, ..free }] {
-            assert_eq!(generate(&model, &prompt, &narrow, None)?, greedy);
+            assert_eq!(generate(&model, &one, &narrow, None)?, greedy);
         }
         Ok(())
     }
@@ -252,6 +309,9 @@ mod tests {
     #[test]
     fn where_a_continuation_ends() -> Result<(), Box<dyn Error>> {
         let model = model("gpt2")?;
+        let generate = |model: &AutoModel, prompt: &[u32], sampling: &Sampling, eos| {
+            generate(model, &[prompt.to_vec()], sampling, eos).map(|mut texts| texts.remove(0))
+        };
         let prompt = [1, 2, 3];
         let greedy = generate(&model, &prompt, &GREEDY, None)?;
         assert_eq!(greedy.len(), GREEDY.max_new_tokens);
@@ -259,6 +319,7 @@ mod tests {
         assert_eq!(generate(&model, &prompt, &GREEDY, Some(greedy[4]))?, greedy[..end]);
         let long = Sampling { max_new_tokens: 1000, ..GREEDY };
         assert_eq!(generate(&model, &prompt, &long, None)?.len(), POSITIONS - prompt.len());
+        assert_eq!(generate(&model, &prompt, &Sampling { max_new_tokens: 0, ..GREEDY }, None)?, [0u32; 0]);
         assert_eq!(generate(&model, &[], &GREEDY, None), Err(GenerateError::EmptyPrompt));
         let full = GenerateError::TooLong { tokens: POSITIONS, max_positions: POSITIONS };
         assert_eq!(generate(&model, &[0; POSITIONS], &GREEDY, None), Err(full));

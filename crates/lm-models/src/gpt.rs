@@ -13,6 +13,7 @@ use crate::inputs::{Mode, ModelInputs};
 use crate::layers::{Embedding, LayerNorm};
 use crate::ops::{self, Activation, Decoder};
 use crate::params::{Initial, ParameterInfo};
+use crate::stages::Stages;
 
 /// The activation functions that GPT has, by its own names (`ACT_FNS`): its `gelu` is the approximation by tanh.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -108,9 +109,8 @@ struct OpenAIGPTModel {
 
 impl OpenAIGPTModel {
     /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden].
-    fn forward(&self, words: Tensor<2>, positions: Tensor<1, Int>, context: &mut Context, mode: &Mode) -> Tensor<2> {
-        let x = ops::dropout(words + self.positions_embed.forward(positions), self.dropout, mode);
-        self.h.iter().fold(x, |x, block| block.forward(x, context, mode))
+    fn embed(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+        ops::dropout(words + self.positions_embed.forward(positions), self.dropout, mode)
     }
 }
 
@@ -144,10 +144,15 @@ pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigE
 impl LanguageModel for OpenAIGPTLMHeadModel {
     const RENAMES: &'static [(&'static str, &'static str)] = &[];
 
-    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        let words = self.transformer.tokens_embed.forward_tokens(inputs, None, mode);
-        let x = self.transformer.forward(words, inputs.positions(), &mut Context::Batch(&inputs.sequences), mode);
-        x.select(0, inputs.predicted.clone())
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
+        let model = &self.transformer;
+        let embed = |mode: &Mode| {
+            [model.embed(model.tokens_embed.forward_tokens(inputs, None, mode), inputs.positions(), mode)]
+        };
+        let layers = model.h.iter().map(|block| {
+            |[x]: [Tensor<2>; 1], mode: &Mode| [block.forward(x, &mut Context::Batch(&inputs.sequences), mode)]
+        });
+        Stages::new(embed, layers, |[x], _| x.select(0, inputs.predicted.clone()))
     }
 
     fn decoder(&self) -> Decoder {
@@ -174,8 +179,9 @@ impl CausalModel for OpenAIGPTLMHeadModel {
     }
 
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache) -> Tensor<2> {
-        let words = self.transformer.tokens_embed.forward(ids);
-        let x = self.transformer.forward(words, positions, &mut Context::Cache(cache), &Mode::eval());
-        x.clone().narrow(0, x.dims()[0] - 1, 1)
+        let (model, mode) = (&self.transformer, Mode::eval());
+        let x = model.embed(model.tokens_embed.forward(ids), positions, &mode);
+        let x = model.h.iter().fold(x, |x, block| block.forward(x, &mut Context::Cache(cache), &mode));
+        cache.last_rows(x)
     }
 }

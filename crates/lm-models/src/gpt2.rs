@@ -12,6 +12,7 @@ use crate::inputs::{Mode, ModelInputs, Sequences};
 use crate::layers::{Conv1D, Embedding, LayerNorm};
 use crate::ops::{self, Activation, Attention, Decoder};
 use crate::params::{Initial, ParameterInfo};
+use crate::stages::Stages;
 
 /// The fields of config.json that the computation depends on.
 #[derive(Clone, Debug, Deserialize)]
@@ -120,16 +121,10 @@ impl CausalAttention {
 
     /// `residual + dropout(attention(x))`, all [rows, hidden].
     pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
-        let projected = self.c_attn.forward(x);
-        let size = projected.dims()[1] / 3;
-        let part = |i| projected.clone().narrow(1, i * size, size);
-        let (query, key, value) = (part(0), part(1), part(2));
+        let qkv = self.c_attn.forward(x);
         let attended = match context {
-            Context::Batch(sequences) => ops::attention(query, key, value, sequences, self.options, mode),
-            Context::Cache(cache) => {
-                let (keys, values) = cache.append(self.layer, key, value);
-                ops::attention_to_past(query, keys, values, self.options)
-            }
+            Context::Batch(sequences) => ops::attention(qkv, sequences, self.options, mode),
+            Context::Cache(cache) => cache.attend(self.layer, qkv, self.options),
         };
         ops::dropout_add(self.c_proj.forward(attended), residual, self.dropout, mode)
     }
@@ -196,10 +191,9 @@ struct GPT2Model {
 }
 
 impl GPT2Model {
-    /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden], before the last norm.
-    fn forward(&self, words: Tensor<2>, positions: Tensor<1, Int>, context: &mut Context, mode: &Mode) -> Tensor<2> {
-        let x = ops::dropout(words + self.wpe.forward(positions), self.dropout, mode);
-        self.h.iter().fold(x, |x, block| block.forward(x, context, mode))
+    /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden].
+    fn embed(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+        ops::dropout(words + self.wpe.forward(positions), self.dropout, mode)
     }
 }
 
@@ -232,10 +226,14 @@ pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigE
 impl LanguageModel for GPT2LMHeadModel {
     const RENAMES: &'static [(&'static str, &'static str)] = &[];
 
-    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        let words = self.transformer.wte.forward_tokens(inputs, None, mode);
-        let x = self.transformer.forward(words, inputs.positions(), &mut Context::Batch(&inputs.sequences), mode);
-        self.transformer.ln_f.forward(x.select(0, inputs.predicted.clone()))
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
+        let model = &self.transformer;
+        let embed = |mode: &Mode| [model.embed(model.wte.forward_tokens(inputs, None, mode), inputs.positions(), mode)];
+        let layers = model.h.iter().map(|block| {
+            |[x]: [Tensor<2>; 1], mode: &Mode| [block.forward(x, &mut Context::Batch(&inputs.sequences), mode)]
+        });
+        let head = |[x]: [Tensor<2>; 1], _: &Mode| model.ln_f.forward(x.select(0, inputs.predicted.clone()));
+        Stages::new(embed, layers, head)
     }
 
     fn decoder(&self) -> Decoder {
@@ -268,8 +266,9 @@ impl CausalModel for GPT2LMHeadModel {
     }
 
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache) -> Tensor<2> {
-        let words = self.transformer.wte.forward(ids);
-        let x = self.transformer.forward(words, positions, &mut Context::Cache(cache), &Mode::eval());
-        self.transformer.ln_f.forward(x.clone().narrow(0, x.dims()[0] - 1, 1))
+        let (model, mode) = (&self.transformer, Mode::eval());
+        let x = model.embed(model.wte.forward(ids), positions, &mode);
+        let x = model.h.iter().fold(x, |x, block| block.forward(x, &mut Context::Cache(cache), &mode));
+        model.ln_f.forward(cache.last_rows(x))
     }
 }

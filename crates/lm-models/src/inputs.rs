@@ -5,9 +5,10 @@
 //! tokens.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use lm_random::{Purpose, Stream};
+use lm_random::{Purpose, Stream, key, philox};
 
 /// The label of a position that the loss ignores, as in Python.
 pub const IGNORE: i32 = -100;
@@ -72,6 +73,16 @@ impl Sequences {
     pub fn rows(&self) -> usize {
         self.columns.len()
     }
+
+    /// The rows of each sequence.
+    pub fn ranges(&self) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let ranges = self.lengths.iter().map(|&len| {
+            start += len;
+            start - len..start
+        });
+        ranges.collect()
+    }
 }
 
 /// XLNet's permutation of one batch.
@@ -98,7 +109,7 @@ pub struct ModelInputs {
     pub targets: Tensor<1, Int>,
     /// XLNet's objective only.
     pub permutation: Option<Permutation>,
-    /// Where all of this lives.
+    /// Where all of this lives, outside autodiff.
     pub device: Device,
 }
 
@@ -122,9 +133,11 @@ pub enum InputError {
 }
 
 impl ModelInputs {
-    /// Lays out a padded batch for `device`. Predicted are the positions with a label.
+    /// Lays out a padded batch for `device`. Predicted are the positions with a label. The tensors are constants: outside
+    /// autodiff, whatever `device` says.
     pub fn new(host: HostBatch, objective: Objective, padding: Padding, device: &Device) -> Result<Self, InputError> {
         let HostBatch { batch, seq, input_ids, attention_mask, labels, perm_mask } = host;
+        let device = &device.clone().inner();
         let size = batch * seq;
         let check = |name, found: usize, expected: usize| {
             if found == expected { Ok(()) } else { Err(InputError::Length { batch, seq, name, found, expected }) }
@@ -223,6 +236,15 @@ pub struct DropoutKey {
     pub micro_batch: u64,
     /// Number of the dropout within the forward pass.
     pub site: u32,
+}
+
+impl DropoutKey {
+    /// A seed for a generator that draws this mask and no other.
+    pub fn seed(&self) -> u64 {
+        let counter = [0, self.site, self.micro_batch as u32, (self.micro_batch >> 32) as u32];
+        let [low, high, ..] = philox(counter, key(self.seed, Purpose::Dropout));
+        u64::from(high) << 32 | u64::from(low)
+    }
 }
 
 impl Mode {

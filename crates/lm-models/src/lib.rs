@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! config.json ─ config ─┐                    input_ids, lengths, labels ─ inputs ─┐
-//!                       auto ─ bert, gpt2, … ─────────────── forward ─────────────┴─ rows to predict ─ ops::cross_entropy
+//!                       auto ─ bert, gpt2, … ─────────────── stages ──────────────┴─ rows to predict ─ ops::cross_entropy
 //! *.safetensors ─ weights ┘        └─ layers ─ ops (linear, layer_norm, attention, dropout, …)
 //! ```
 
@@ -24,9 +24,11 @@ pub mod load;
 pub mod ops;
 pub mod params;
 pub mod roberta;
+pub mod stages;
 pub mod weights;
 pub mod xlnet;
 
 pub use auto::{AutoModel, Task};
 pub use config::{ConfigError, ModelConfig};
 pub use inputs::{Mode, ModelInputs, Sequences};
+pub use stages::{Stages, checkpointed};

@@ -11,6 +11,7 @@ use crate::inputs::{Mode, ModelInputs};
 use crate::layers::{Embedding, LayerNorm, Linear, parameter};
 use crate::ops::{Activation, Decoder};
 use crate::params::{Initial, ParameterInfo};
+use crate::stages::Stages;
 
 /// `transformers.RobertaConfig()`
 pub fn defaults() -> Value {
@@ -115,12 +116,14 @@ impl LanguageModel for RobertaForMaskedLM {
     const RENAMES: &'static [(&'static str, &'static str)] =
         &[("self_attention", "self"), ("layer_norm", "LayerNorm"), ("head_norm", "layer_norm")];
 
-    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        let hidden_states = self.roberta.embeddings.forward(inputs, self.positions(inputs), mode);
-        let hidden_states = self.roberta.encoder.forward(hidden_states, inputs, mode);
-        let predicted = hidden_states.select(0, inputs.predicted.clone());
-        // Python's head says gelu whatever `hidden_act` is.
-        self.lm_head.head_norm.forward(Activation::Gelu.forward(self.lm_head.dense.forward(predicted)))
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
+        let embed = |mode: &Mode| [self.roberta.embeddings.forward(inputs, self.positions(inputs), mode)];
+        let head = |[hidden_states]: [Tensor<2>; 1], _: &Mode| {
+            let predicted = hidden_states.select(0, inputs.predicted.clone());
+            // Python's head says gelu whatever `hidden_act` is.
+            self.lm_head.head_norm.forward(Activation::Gelu.forward(self.lm_head.dense.forward(predicted)))
+        };
+        Stages::new(embed, self.roberta.encoder.stages(inputs), head)
     }
 
     fn decoder(&self) -> Decoder {

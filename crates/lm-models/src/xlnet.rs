@@ -8,6 +8,8 @@
 //! Segment recurrence: Python's `run_plm` never passes `mems` to the model, so `mem_len`, `reuse_len` and `use_mems_*`
 //! change nothing there nor here; they are kept in config.json.
 
+use std::rc::Rc;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::Deserialize;
@@ -19,6 +21,7 @@ use crate::inputs::{Mode, ModelInputs, Sequences};
 use crate::layers::{Embedding, LayerNorm, Linear, parameter};
 use crate::ops::{self, Activation, Decoder, RelativeKeys, RelativeQueries};
 use crate::params::{Initial, ParameterInfo};
+use crate::stages::Stages;
 
 /// Which tokens one sees apart from `perm_mask`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -146,15 +149,15 @@ impl XLNetRelativeAttention {
     }
 
     /// What both streams attend to: the content, and the distances to it.
-    fn keys(&self, content: &Tensor<2>, distances: &Tensor<2>, sequences: &Sequences) -> RelativeKeys {
-        RelativeKeys::new(
-            project(content.clone(), &self.k),
-            project(content.clone(), &self.v),
-            project(distances.clone(), &self.r),
-            self.r_w_bias.val(),
-            self.r_r_bias.val(),
+    fn keys<'a>(&self, content: &Tensor<2>, distances: &Tensor<2>, sequences: &'a Sequences) -> RelativeKeys<'a> {
+        RelativeKeys {
             sequences,
-        )
+            k: project(content.clone(), &self.k),
+            v: project(content.clone(), &self.v),
+            r: project(distances.clone(), &self.r),
+            r_w_bias: self.r_w_bias.val(),
+            r_r_bias: self.r_r_bias.val(),
+        }
     }
 
     fn forward(&self, x: Tensor<2>, keys: &RelativeKeys, queries: &RelativeQueries, p: f64, mode: &Mode) -> Tensor<2> {
@@ -366,28 +369,34 @@ impl PredictedRows {
 impl LanguageModel for XLNetLMHeadModel {
     const RENAMES: &'static [(&'static str, &'static str)] = &[];
 
-    fn forward(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, mode: &Mode) -> Stages<'a> {
         let p = self.config.dropout;
         let sequences = &inputs.sequences;
-        let (content_queries, queries) = self.queries(inputs);
-        let mut content = ops::dropout(self.transformer.word_embedding.forward_tokens(inputs, None, mode), p, mode);
-        let mask_emb = self.transformer.mask_emb.val().reshape([1, self.config.d_model]);
-        let mut query = mask_emb.expand([inputs.host_predicted.len(), self.config.d_model]);
-        query = ops::dropout(query, p, mode);
         let mut distances = self.distances(sequences.seq, &inputs.device);
         if mode.is_training() && p > 0.0 {
             // Python's dropout falls on a copy for each sequence.
             distances = ops::dropout(distances.repeat_dim(0, sequences.batch), p, mode);
         }
-        let mut layers = self.transformer.layer.iter().peekable();
-        while let Some(layer) = layers.next() {
-            let keys = layer.rel_attn.keys(&content, &distances, sequences);
-            query = layer.forward(query, &keys, &queries, p, mode);
-            if layers.peek().is_some() {
-                content = layer.forward(content, &keys, &content_queries, p, mode);
+        let embed = move |mode: &Mode| {
+            let content = self.transformer.word_embedding.forward_tokens(inputs, None, mode);
+            let mask_emb = self.transformer.mask_emb.val().reshape([1, self.config.d_model]);
+            let query = mask_emb.expand([inputs.host_predicted.len(), self.config.d_model]);
+            [ops::dropout(content, p, mode), ops::dropout(query, p, mode)]
+        };
+        let shared = Rc::new((self.queries(inputs), distances));
+        let last = self.transformer.layer.len().saturating_sub(1);
+        let layers = self.transformer.layer.iter().enumerate().map(move |(index, layer)| {
+            let shared = Rc::clone(&shared);
+            move |[content, query]: [Tensor<2>; 2], mode: &Mode| {
+                let ((content_queries, queries), distances) = &*shared;
+                let keys = layer.rel_attn.keys(&content, distances, sequences);
+                let query = layer.forward(query, &keys, queries, p, mode);
+                let content =
+                    if index < last { layer.forward(content, &keys, content_queries, p, mode) } else { content };
+                [content, query]
             }
-        }
-        ops::dropout(query, p, mode)
+        });
+        Stages::new(embed, layers, move |[_, query], mode| ops::dropout(query, p, mode))
     }
 
     fn decoder(&self) -> Decoder {

@@ -17,6 +17,7 @@ use lm_models::{AutoModel, ModelConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::callbacks::{TRAINER_STATE_NAME, TrainerState};
+use crate::grad_scaler::GradScaler;
 use crate::optimizer::StateTensor;
 use crate::schedule::ScheduleState;
 
@@ -92,12 +93,19 @@ pub struct Fingerprint {
     pub per_device_train_batch_size: usize,
     /// `--gradient_accumulation_steps`
     pub gradient_accumulation_steps: usize,
+    /// Number of `--devices`.
+    #[serde(default = "one")]
+    pub num_devices: usize,
     /// `--data_seed`, or `--seed`: the order of the examples.
     pub data_seed: u64,
     /// `--seed`: masks and dropout.
     pub seed: u64,
     /// How examples are ordered and batches formed: `--group_by_length`, `--dataloader_drop_last`.
     pub order: String,
+}
+
+fn one() -> usize {
+    1
 }
 
 impl Fingerprint {
@@ -117,11 +125,13 @@ impl Fingerprint {
             self.per_device_train_batch_size.to_string(),
             saved.per_device_train_batch_size.to_string(),
         );
-        compare(
-            "gradient_accumulation_steps",
-            self.gradient_accumulation_steps.to_string(),
-            saved.gradient_accumulation_steps.to_string(),
-        );
+        // Batches of a step may be shared out otherwise, not be more or fewer.
+        let batches = |of: &Self| of.gradient_accumulation_steps.saturating_mul(of.num_devices);
+        if batches(self) != batches(saved) {
+            let accumulated = |of: &Self| of.gradient_accumulation_steps.to_string();
+            compare("gradient_accumulation_steps", accumulated(self), accumulated(saved));
+            compare("devices", self.num_devices.to_string(), saved.num_devices.to_string());
+        }
         compare("seed", self.seed.to_string(), saved.seed.to_string());
         compare("data_seed", self.data_seed.to_string(), saved.data_seed.to_string());
         compare("group_by_length/dataloader_drop_last", self.order.clone(), saved.order.clone());
@@ -143,6 +153,9 @@ pub struct RunState {
     pub optimizer: String,
     /// Steps of the optimizer on each parameter.
     pub optimizer_steps: Vec<u64>,
+    /// The loss scale, with `--fp16`.
+    #[serde(default)]
+    pub grad_scaler: Option<GradScaler>,
     /// Place in the corpus, with `--streaming`.
     pub stream_position: Option<StreamPosition>,
     /// Sum of the losses of all steps.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use lm_models::Task;
 use tracing::Level;
 
+use crate::allocator;
 use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed};
 use crate::callbacks::console::MessageWriter;
 use crate::device;
@@ -14,6 +15,7 @@ use crate::run::{Ended, run};
 /// The program for `task`: reads the command line, runs, and tells how it went. 0 when all is done, 1 for a failed run, 2
 /// for bad arguments, 130 and 143 after SIGINT and SIGTERM.
 pub fn main(task: Task) -> ExitCode {
+    allocator::keep_memory();
     let args = match args::parse(task, std::env::args_os().skip(1)) {
         Ok(Parsed::Run(args)) => args,
         Ok(Parsed::Help(text) | Parsed::Version(text)) => return print(&text),

@@ -1,6 +1,6 @@
 //! The gradients of one optimizer step, over all its micro-batches.
 
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, ops};
 
@@ -24,20 +24,29 @@ impl GradientSum {
                 if self.next == self.sums.len() {
                     self.sums.push(None);
                 }
-                let sum = &mut self.sums[self.next];
-                *sum = match (sum.take(), new) {
-                    (Some(sum), Some(new)) => Some(sum + new),
-                    (sum, new) => sum.or(new),
-                };
+                add_to(&mut self.sums[self.next], new);
                 self.next += 1;
             }
         }
         params::visit(model, &mut Take { sums: &mut self.sums, gradients, next: 0 });
     }
 
+    /// Adds another sum over the same parameters.
+    pub fn merge(&mut self, other: Self) {
+        if self.sums.len() < other.sums.len() {
+            self.sums.resize(other.sums.len(), None);
+        }
+        self.sums.iter_mut().zip(other.sums).for_each(|(sum, new)| add_to(sum, new));
+    }
+
+    /// The same sum on another device.
+    pub fn to_device(self, device: &Device) -> Self {
+        Self { sums: self.sums.into_iter().map(|sum| sum.map(|sum| sum.to_device(device))).collect() }
+    }
+
     /// The Euclidean norm over all gradients together, as torch's `clip_grad_norm_` computes it.
     pub fn norm(&self) -> f64 {
-        self.sums.iter().flatten().map(|g| ops::sum_of_squares(g.clone())).sum::<f64>().sqrt()
+        ops::sum_of_squares(self.sums.iter().flatten().cloned().collect()).sqrt()
     }
 
     /// The factor that brings the norm down to `max_norm`; 1 when it is below already, or when `max_norm` is 0.
@@ -49,4 +58,11 @@ impl GradientSum {
     pub fn into_inner(self) -> Vec<Option<Tensor<1>>> {
         self.sums
     }
+}
+
+fn add_to(sum: &mut Option<Tensor<1>>, new: Option<Tensor<1>>) {
+    *sum = match (sum.take(), new) {
+        (Some(sum), Some(new)) => Some(sum + new),
+        (sum, new) => sum.or(new),
+    };
 }

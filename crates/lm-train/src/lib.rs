@@ -5,11 +5,13 @@
 //!
 //! ```text
 //! argv ─ args ─ run ─┬─ setup (tokenizer, config, model, examples) ─ output_dir (lock, checkpoint to go on from)
-//!                    └─ trainer ─┬─ batches ─ step ─ gradients ─ optimizer ─ schedule
+//!                    └─ trainer ─┬─ batches ─ step ─ parallel ─ gradients ─ optimizer ─ schedule
 //!                                ├─ evaluate
 //!                                ├─ checkpoint (a thread of its own)
 //!                                └─ callbacks (console, log.jsonl, TensorBoard) and report
 //! ```
+
+mod allocator;
 pub mod args;
 pub mod batches;
 pub mod callbacks;
@@ -19,13 +21,16 @@ pub mod device;
 pub mod disk;
 pub mod evaluate;
 pub mod generation;
+pub mod grad_scaler;
 pub mod gradients;
 pub mod lock;
 pub mod memory;
 pub mod model_card;
 pub mod optimizer;
 pub mod output_dir;
+pub mod parallel;
 pub mod plan;
+pub mod precision;
 pub mod report;
 pub mod run;
 pub mod samples;

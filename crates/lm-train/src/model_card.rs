@@ -39,6 +39,8 @@ pub struct Hyperparameters {
     pub seed: u64,
     /// `--gradient_accumulation_steps`
     pub gradient_accumulation_steps: u64,
+    /// Number of `--devices`.
+    pub num_devices: u64,
     /// `--optim`
     pub optim: String,
     /// `--optim_args`
@@ -73,6 +75,7 @@ impl Default for Hyperparameters {
             eval_batch_size: 8,
             seed: 42,
             gradient_accumulation_steps: 1,
+            num_devices: 1,
             optim: "adamw_torch".to_owned(),
             optim_args: None,
             adam_beta1: 0.9,
@@ -228,10 +231,16 @@ impl Hyperparameters {
             ("eval_batch_size", self.eval_batch_size.to_string()),
             ("seed", self.seed.to_string()),
         ];
+        if self.num_devices > 1 {
+            rows.push(("distributed_type", "multi-GPU".into()));
+            rows.push(("num_devices", self.num_devices.to_string()));
+        }
         if self.gradient_accumulation_steps > 1 {
-            let total = self.train_batch_size.saturating_mul(self.gradient_accumulation_steps);
             rows.push(("gradient_accumulation_steps", self.gradient_accumulation_steps.to_string()));
-            rows.push(("total_train_batch_size", total.to_string()));
+        }
+        let batches = self.num_devices.saturating_mul(self.gradient_accumulation_steps);
+        if batches > 1 {
+            rows.push(("total_train_batch_size", self.train_batch_size.saturating_mul(batches).to_string()));
         }
         let optim_args = self.optim_args.as_deref().unwrap_or("No additional optimizer arguments");
         let optimizer = if self.optim.to_lowercase().contains("adam") {

@@ -34,10 +34,10 @@ pub fn print(
     source: &ModelSource,
     data: &TrainFacts,
     vocab_in_checkpoint: usize,
-    device: &Device,
+    devices: &[Device],
 ) -> Result<()> {
     let training = &args.training;
-    let device = device.clone().autodiff();
+    let device = devices[0].clone().autodiff();
     let mut model = setup::model(args, source, vocab_in_checkpoint, setup::dtype(args, source)?, &device)?;
     let parameters = params::list(&model);
     let number: u64 = parameters.iter().map(|info| info.len() as u64).sum();
@@ -57,7 +57,7 @@ pub fn print(
         return Ok(());
     };
     let plan = run::training_plan(args, &TrainData::Stored(loader.clone()), String::new())?;
-    let per_step = (training.per_device_train_batch_size * training.gradient_accumulation_steps) as u64;
+    let per_step = (training.per_device_train_batch_size as u64).saturating_mul(plan.lengths.batches_per_step);
     let tokens = loader.store().total_tokens();
     writeln!(out, "data         {} examples, {} tokens", count(loader.store().len() as u64), count(tokens))?;
     let epochs = plan.lengths.epoch(plan.max_steps, plan.max_steps);
@@ -90,9 +90,9 @@ pub fn print(
     for index in 0..TIMED_STEPS.min(plan.max_steps) {
         let begin = Instant::now();
         let first = plan.lengths.batches_before(index);
-        let inputs = (0..plan.lengths.batches_of(index)).map(|i| {
+        let inputs = (0..plan.lengths.batches_of(index)).zip(devices.iter().cycle()).map(|(i, device)| {
             let place = loader.position(first + i);
-            Ok(to_inputs(&loader.batch(place.epoch, place.index)?, args.task, &device)?)
+            Ok(to_inputs(&loader.batch(place.epoch, place.index)?, args.task, device)?)
         });
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
         (model, _) = step(model, &mut optimizer, &inputs, &plan.step);

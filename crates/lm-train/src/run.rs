@@ -12,7 +12,7 @@ use lm_data::collate::{Collator, Padding, Split};
 use lm_data::example::ExampleStore;
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{DataConfig, ExampleStream, Loader, StreamPosition, dump_examples, prepare, prepare_stream, preview};
-use lm_models::{AutoModel, Task};
+use lm_models::{AutoModel, Task, ops};
 use serde_json::{Map, Value};
 
 use crate::args::{ArgsError, Arguments, OptimizerNames, Steps};
@@ -24,6 +24,7 @@ use crate::callbacks::{
 use crate::checkpoint::{self, Fingerprint, ModelFiles, Saved, Writer};
 use crate::disk::CheckpointPlan;
 use crate::evaluate::Evaluation;
+use crate::grad_scaler::GradScaler;
 use crate::model_card::{Hyperparameters as CardHyperparameters, ModelCard};
 use crate::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
 use crate::output_dir::OutputDir;
@@ -34,7 +35,7 @@ use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
 use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
-use crate::{device, plan, stop};
+use crate::{device, plan, precision, stop};
 
 /// Batches made ahead at most: room for them is taken at once.
 const MOST_AHEAD: usize = 1024;
@@ -67,7 +68,13 @@ enum Train {
 /// Does what the arguments ask for.
 pub fn run(args: &Arguments) -> Result<Ended> {
     let training = &args.training;
-    let device = device::open(&args.beyond.device).map_err(|error| ArgsError::Rule(error.to_string()))?;
+    let names = args.beyond.device_list();
+    let devices = device::open_all(names).map_err(|error| ArgsError::Rule(error.to_string()))?;
+    for device in &devices {
+        device::prepare(names, device, args.beyond.autotune).map_err(|error| ArgsError::Rule(error.to_string()))?;
+        precision::check(args, device)?;
+    }
+    ops::set_precision(precision::of_training(args));
     let source = wants_model(args).then(|| setup::model_source(args)).transpose()?;
     let trains = training.do_train && !args.beyond.plan;
     let output = if trains || training.do_eval { Some(OutputDir::open(args, trains)?) } else { None };
@@ -76,13 +83,13 @@ pub fn run(args: &Arguments) -> Result<Ended> {
     show_examples(args, &data)?;
     let Some(source) = source else { return Ok(Ended::Done) };
     if args.beyond.plan {
-        plan::print(args, &source, &data.train_facts(args)?, vocab_in_checkpoint, &device)?;
+        plan::print(args, &source, &data.train_facts(args)?, vocab_in_checkpoint, &devices)?;
         return Ok(Ended::Done);
     }
     let Some(output) = output else { return Ok(Ended::Done) };
 
     let mut results = Results::default();
-    let (mut session, mut model) = Session::new(args, &source, vocab_in_checkpoint, data, output, device)?;
+    let (mut session, mut model) = Session::new(args, &source, vocab_in_checkpoint, data, output, devices)?;
     if training.do_train {
         let signal;
         (model, signal) = session.train(model, &mut results)?;
@@ -224,7 +231,8 @@ fn write_json(path: &Path, mut object: Map<String, Value>) -> Result<()> {
 struct Session<'a> {
     args: &'a Arguments,
     output: OutputDir,
-    device: Device,
+    /// The first has the model, and evaluates.
+    devices: Vec<Device>,
     data: Data,
     files: ModelFiles,
     /// The checkpoint to go on from.
@@ -241,10 +249,10 @@ impl<'a> Session<'a> {
         vocab_in_checkpoint: usize,
         data: Data,
         mut output: OutputDir,
-        device: Device,
+        devices: Vec<Device>,
     ) -> Result<(Self, AutoModel)> {
         let dtype = setup::dtype(args, source)?;
-        let training_device = device.clone().autodiff();
+        let training_device = devices[0].clone().autodiff();
         let saved = output.take_checkpoint();
         let model = match &saved {
             None => setup::model(args, source, vocab_in_checkpoint, dtype, &training_device)?,
@@ -263,7 +271,7 @@ impl<'a> Session<'a> {
         let callbacks = Callbacks::default();
         let state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
         let stop = StopSignal::default();
-        Ok((Self { args, output, device, data, files, saved, state, callbacks, stop }, model))
+        Ok((Self { args, output, devices, data, files, saved, state, callbacks, stop }, model))
     }
 
     fn eval_collator(&self) -> Result<Arc<dyn Collator>> {
@@ -275,7 +283,7 @@ impl<'a> Session<'a> {
             loader: setup::eval_loader(self.args, self.data.validation.clone(), self.eval_collator()?)?,
             task: self.args.task,
             loss_only: self.args.training.prediction_loss_only,
-            device: self.device.clone(),
+            device: self.devices[0].clone(),
         })
     }
 
@@ -311,7 +319,7 @@ impl<'a> Session<'a> {
         let (data, data_key) = self.train_data()?;
         let plan = training_plan(args, &data, data_key)?;
         let report = self.add_callbacks(&plan, &data, &model)?;
-        let mut trainer = self.trainer(model, &plan)?;
+        let mut trainer = self.trainer(&model, &plan)?;
         let mut first_samples = Vec::new();
         if let Some(saved) = self.saved.take() {
             check_unchanged(args, &plan, &saved)?;
@@ -327,7 +335,7 @@ impl<'a> Session<'a> {
         let prompts = samples.prompts(&self.data.tokenizer);
         // "Before" is before the first step of all, not of this process.
         if !first_samples.iter().map(|(prompt, _)| prompt).eq(&prompts) {
-            let texts = samples.texts(&trainer.model.valid(), &self.data.tokenizer, &self.device, 0)?;
+            let texts = samples.texts(&model.valid(), &self.data.tokenizer, &self.devices[0], 0)?;
             first_samples = prompts.into_iter().zip(texts).collect();
         }
         let rows = first_samples.iter().cloned();
@@ -344,7 +352,7 @@ impl<'a> Session<'a> {
         if args.training.overwrite_output_dir && first_step == 0 {
             self.output.start_anew()?;
         }
-        let Finished { model, state, callbacks, metrics, signal } = trainer.train(data, &self.stop)?;
+        let Finished { model, state, callbacks, metrics, signal } = trainer.train(model, data, &self.stop)?;
         self.state = state;
         if let Some(signal) = signal {
             let folder = checkpoint::folder_of(self.output.path(), self.state.global_step);
@@ -364,7 +372,7 @@ impl<'a> Session<'a> {
         self.callbacks = callbacks;
         self.files.write(self.output.path(), &lm_models::params::snapshot(&model))?;
         self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
-        let after = samples.texts(&model.valid(), &self.data.tokenizer, &self.device, self.state.global_step)?;
+        let after = samples.texts(&model.valid(), &self.data.tokenizer, &self.devices[0], self.state.global_step)?;
         for (row, after) in lock(&report).samples.iter_mut().zip(after) {
             row.after = Some(after);
         }
@@ -389,6 +397,7 @@ impl<'a> Session<'a> {
     /// Evaluates; the signal that ended it, if one did.
     fn evaluate(&mut self, model: &AutoModel, results: &mut Results) -> Result<Option<i32>> {
         tracing::info!("evaluating on {} examples", self.data.validation.len());
+        ops::set_precision(precision::of_evaluation(self.args));
         let evaluation = self.evaluation()?;
         if !self.args.training.do_train {
             self.callbacks.add(Console::new(self.args.training.disable_tqdm.unwrap_or(false)));
@@ -409,7 +418,7 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    fn trainer(&mut self, model: AutoModel, plan: &Plan) -> Result<Trainer> {
+    fn trainer(&mut self, model: &AutoModel, plan: &Plan) -> Result<Trainer> {
         let training = &self.args.training;
         let kind = OptimizerKind::from_name(&plan.optimizer)?;
         let hyper = Hyperparameters {
@@ -441,7 +450,6 @@ impl<'a> Session<'a> {
             ..TrainerState::default()
         };
         let parts = Parts {
-            model,
             optimizer: Optimizer::new(kind, hyper),
             optimizer_kind: kind,
             schedule,
@@ -451,7 +459,8 @@ impl<'a> Session<'a> {
             callbacks: std::mem::take(&mut self.callbacks),
             writer: Writer::new(self.output.path(), self.files.clone(), training.checkpoint_limit()),
             output_dir: self.output.path().to_owned(),
-            device: self.device.clone().autodiff(),
+            devices: self.devices.iter().map(|device| device.clone().autodiff()).collect(),
+            grad_scaler: training.fp16.then(GradScaler::default),
             early_stopping: self
                 .args
                 .beyond
@@ -459,7 +468,7 @@ impl<'a> Session<'a> {
                 .map(|patience| EarlyStopping::new(patience, self.args.beyond.early_stopping_threshold)),
             state,
         };
-        Ok(Trainer::new(parts, plan.clone()))
+        Ok(Trainer::new(model, parts, plan.clone()))
     }
 
     fn add_callbacks(&mut self, plan: &Plan, data: &TrainData, model: &AutoModel) -> Result<Arc<Mutex<RunFacts>>> {
@@ -500,7 +509,7 @@ impl<'a> Session<'a> {
                 ("architecture".into(), family.class.into()),
                 ("parameters".into(), parameters.to_string()),
                 ("started from".into(), self.args.model.model_name_or_path.clone().unwrap_or_else(|| "scratch".into())),
-                ("device".into(), self.args.beyond.device.clone()),
+                ("device".into(), self.args.beyond.device_list().into()),
                 ("dtype".into(), self.files.dtype.name().into()),
                 ("steps".into(), plan.max_steps.to_string()),
             ],
@@ -543,9 +552,9 @@ impl<'a> Session<'a> {
         tracing::info!(
             "training {} ({parameters} parameters) on {}: {examples} examples, {} per batch, {} batches per step, {} steps, {} epochs",
             self.files.config.family().class,
-            self.args.beyond.device,
+            self.args.beyond.device_list(),
             training.per_device_train_batch_size,
-            training.gradient_accumulation_steps,
+            plan.lengths.batches_per_step,
             plan.max_steps,
             trainer.state.num_train_epochs
         );
@@ -597,6 +606,7 @@ impl<'a> Session<'a> {
                 eval_batch_size: training.per_device_eval_batch_size as u64,
                 seed: training.seed,
                 gradient_accumulation_steps: training.gradient_accumulation_steps as u64,
+                num_devices: self.devices.len() as u64,
                 optim: training.optim.to_string(),
                 optim_args: training.optim_args.clone(),
                 adam_beta1: training.adam_beta1,
@@ -607,7 +617,7 @@ impl<'a> Session<'a> {
                 warmup_steps: training.warmup_steps,
                 max_steps: training.fixed_steps(),
                 num_train_epochs: training.num_train_epochs,
-                mixed_precision: false,
+                mixed_precision: training.fp16,
                 label_smoothing_factor: training.label_smoothing_factor,
             },
             framework_versions: vec![
@@ -628,7 +638,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
     let training = &args.training;
     let lengths = Lengths {
         batches_per_epoch: data.batches_per_epoch(),
-        accumulate: training.gradient_accumulation_steps as u64,
+        batches_per_step: training.gradient_accumulation_steps.saturating_mul(args.beyond.num_devices()) as u64,
     };
     let max_steps = match (training.fixed_steps(), lengths.steps_per_epoch()) {
         (Some(steps), _) => steps,
@@ -643,6 +653,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
         data: data_key,
         per_device_train_batch_size: training.per_device_train_batch_size,
         gradient_accumulation_steps: training.gradient_accumulation_steps,
+        num_devices: args.beyond.num_devices(),
         data_seed: training.order_seed(),
         seed: training.seed,
         order: format!("{}/{}", training.group_by_length, training.dataloader_drop_last),
@@ -674,6 +685,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
             .dataloader_prefetch_factor
             .unwrap_or(2)
             .saturating_mul(training.dataloader_num_workers.max(1))
+            .saturating_mul(args.beyond.num_devices())
             .min(MOST_AHEAD),
         count_tokens: training.include_num_input_tokens_seen,
         tokens_per_second: training.include_tokens_per_second,
@@ -682,8 +694,11 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
             max_grad_norm: training.max_grad_norm,
             label_smoothing: training.label_smoothing_factor,
             neftune_noise_alpha: training.neftune_noise_alpha,
+            loss_scale: 1.0,
             seed: training.seed,
             first_micro_batch: 0,
+            devices: args.beyond.num_devices(),
+            gradient_checkpointing: training.gradient_checkpointing,
         },
         fingerprint,
         optimizer: optimizer.to_string(),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{Batch, IGNORE, Loader};
-use lm_models::generate::{Sampling, generate};
+use lm_models::generate::{Sampling, check, generate};
 use lm_models::{AutoModel, Mode, Task};
 
 use crate::args::Arguments;
@@ -33,7 +33,7 @@ pub enum Samples {
     Prompts {
         /// Token ids of each.
         prompts: Vec<Vec<u32>>,
-        /// How tokens are drawn; the number of the prompt is filled in for each.
+        /// How tokens are drawn; the number of the evaluation is filled in for each.
         sampling: Sampling,
     },
 }
@@ -65,7 +65,6 @@ impl Samples {
             top_p: beyond.top_p as f32,
             max_new_tokens: beyond.max_new_tokens,
             seed: args.training.seed,
-            prompt_index: 0,
             evaluation: 0,
         };
         Ok(Self::Prompts { prompts, sampling })
@@ -105,13 +104,13 @@ impl Samples {
                 batches.iter().map(fill_in).collect()
             }
             Self::Prompts { prompts, sampling } => {
-                let continued = |(index, ids): (usize, &Vec<u32>)| {
-                    let sampling = Sampling { prompt_index: index as u64, evaluation, ..*sampling };
-                    let added = generate(model, ids, &sampling, tokenizer.special().eos)
-                        .with_context(|| format!("--sample_prompts: prompt {}", index + 1))?;
-                    Ok(tokenizer.decode(&[ids.as_slice(), &added].concat()))
-                };
-                prompts.iter().enumerate().map(continued).collect()
+                for (index, prompt) in prompts.iter().enumerate() {
+                    check(model, prompt).with_context(|| format!("--sample_prompts: prompt {}", index + 1))?;
+                }
+                let sampling = Sampling { evaluation, ..*sampling };
+                let added = generate(model, prompts, &sampling, tokenizer.special().eos)?;
+                let texts = prompts.iter().zip(added);
+                Ok(texts.map(|(ids, added)| tokenizer.decode(&[ids.as_slice(), &added].concat())).collect())
             }
         }
     }

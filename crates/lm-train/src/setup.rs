@@ -177,16 +177,18 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         max_train_samples: data.max_train_samples,
         max_eval_samples: data.max_eval_samples,
         workers: data.preprocessing_num_workers,
-        cache_dir: args.beyond.data_cache_dir.clone().unwrap_or_else(|| default_cache_dir(&args.training.output_dir)),
+        cache_dir: args.beyond.data_cache_dir.clone().unwrap_or_else(|| {
+            cache_dir().map_or_else(|| args.training.output_dir.join("cache"), |base| base.join("examples"))
+        }),
         overwrite_cache: data.overwrite_cache,
     }
 }
 
-/// `$XDG_CACHE_HOME/run_lm/examples`, by default under `~/.cache`.
-fn default_cache_dir(output_dir: &Path) -> PathBuf {
+/// The cache folder: `$XDG_CACHE_HOME/run_lm`, by default under `~/.cache`; none for who has no home.
+pub fn cache_dir() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    base.map_or_else(|| output_dir.join("cache"), |base| base.join("run_lm").join("examples"))
+    base.map(|base| base.join("run_lm"))
 }
 
 /// How batches of a task are padded.

@@ -1,10 +1,12 @@
 //! One optimizer step: the arithmetic of training, apart from everything around it.
 
-use lm_models::ops::{self, Predictions};
-use lm_models::{AutoModel, Mode, ModelInputs};
+use burn::tensor::{Device, Tensor};
+use lm_models::ops::{self, Loss, Predictions};
+use lm_models::{AutoModel, Mode, ModelInputs, checkpointed};
 
 use crate::gradients::GradientSum;
 use crate::optimizer::Optimizer;
+use crate::parallel::{on_each, sum_gradients};
 
 /// What a step needs to know besides the batches.
 #[derive(Clone, Copy, Debug)]
@@ -17,10 +19,16 @@ pub struct StepOptions {
     pub label_smoothing: f64,
     /// `--neftune_noise_alpha`
     pub neftune_noise_alpha: Option<f64>,
+    /// Factor on the loss in the backward pass, of `--fp16`; 1 without.
+    pub loss_scale: f64,
     /// The run's seed, for dropout.
     pub seed: u64,
     /// Number of the step's first forward pass since the run began, for dropout.
     pub first_micro_batch: u64,
+    /// Devices of the run: micro-batch j belongs to rank j mod `devices`, on whose device its tensors are.
+    pub devices: usize,
+    /// `--gradient_checkpointing`
+    pub gradient_checkpointing: bool,
 }
 
 /// What a step was like.
@@ -32,9 +40,9 @@ pub struct StepOutcome {
     pub grad_norm: f64,
 }
 
-/// Runs the micro-batches forward and backward and moves the model. The loss is the mean over the predicted tokens of
-/// all of them together, as Python's Trainer has it since 4.46. A step whose loss or gradient is no finite number leaves
-/// the model as it was.
+/// Runs the micro-batches forward and backward, each rank its own, and moves the model. The loss is the mean over the
+/// predicted tokens of all of them together, as Python's Trainer has it since 4.46. A step whose loss or gradient is no
+/// finite number leaves the model as it was.
 pub fn step(
     model: AutoModel,
     optimizer: &mut Optimizer,
@@ -42,21 +50,54 @@ pub fn step(
     options: &StepOptions,
 ) -> (AutoModel, StepOutcome) {
     let predicted: usize = micro_batches.iter().map(|inputs| inputs.host_predicted.len()).sum();
-    let mut gradients = GradientSum::default();
-    let mut loss = 0.0;
-    for (index, inputs) in micro_batches.iter().enumerate().filter(|(_, inputs)| !inputs.host_predicted.is_empty()) {
-        let mode = Mode::train(options.seed, options.first_micro_batch + index as u64, options.neftune_noise_alpha);
-        let rows = model.forward(inputs, &mode);
-        let sum = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), options.label_smoothing);
-        gradients.add(&model, (sum.carrier / predicted as f64).backward());
-        loss += sum.value.into_data().iter::<f64>().sum::<f64>() / predicted as f64;
-    }
-    let outcome = StepOutcome { loss, grad_norm: gradients.norm() };
+    let devices: Vec<Device> = micro_batches.iter().take(options.devices).map(|inputs| inputs.device.clone()).collect();
+    let ranks = on_each(&model, &devices, |rank, model| {
+        let mut gradients = GradientSum::default();
+        let mut sums = Vec::new();
+        let own = micro_batches.iter().enumerate().skip(rank).step_by(options.devices);
+        for (index, inputs) in own.filter(|(_, inputs)| !inputs.host_predicted.is_empty()) {
+            let (of_batch, sum) = backward(model, inputs, options, index as u64, predicted as f64);
+            gradients.merge(of_batch);
+            sums.push(sum);
+        }
+        // Read when all batches are on their way, so that the device need not wait between them.
+        let total: f64 = if sums.is_empty() { 0.0 } else { Tensor::cat(sums, 0).into_data().iter::<f64>().sum() };
+        (gradients, total)
+    });
+    let (ranks, losses): (Vec<_>, Vec<f64>) = ranks.into_iter().unzip();
+    let gradients = sum_gradients(ranks, &model.decoder().weight.device().inner());
+    let loss = losses.iter().sum::<f64>() / predicted.max(1) as f64;
+    let outcome = StepOutcome { loss, grad_norm: gradients.norm() / options.loss_scale };
     if !(outcome.loss.is_finite() && outcome.grad_norm.is_finite()) {
         return (model, outcome);
     }
-    let factor = GradientSum::clip_factor(outcome.grad_norm, options.max_grad_norm);
+    let factor = GradientSum::clip_factor(outcome.grad_norm, options.max_grad_norm) / options.loss_scale;
     (optimizer.step(model, gradients, factor, options.learning_rate), outcome)
+}
+
+/// One micro-batch forward and backward: the gradients of the sum of its losses divided by `predicted` and scaled, and
+/// the sum, `[1]`.
+fn backward(
+    model: &AutoModel,
+    inputs: &ModelInputs,
+    options: &StepOptions,
+    index: u64,
+    predicted: f64,
+) -> (GradientSum, Tensor<1>) {
+    let mode = Mode::train(options.seed, options.first_micro_batch + index, options.neftune_noise_alpha);
+    let factor = options.loss_scale / predicted;
+    let loss = |rows: Tensor<2>| {
+        ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), options.label_smoothing, factor)
+    };
+    let mut gradients = GradientSum::default();
+    let sum = if options.gradient_checkpointing {
+        checkpointed(model, inputs, &mode, loss, |of_stage| gradients.add(model, of_stage))
+    } else {
+        let Loss { value, carrier } = loss(model.forward(inputs, &mode));
+        gradients.add(model, carrier.backward());
+        value
+    };
+    (gradients, sum)
 }
 
 /// Loss and accuracy on one batch, without gradients; `model` is one of [`burn::module::Module::valid`].

@@ -9,7 +9,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 use lm_data::Batch;
 use lm_data::tokenizer::LmTokenizer;
-use lm_models::{AutoModel, Task, params};
+use lm_models::params::{self, ParameterInfo};
+use lm_models::{AutoModel, Task};
 
 use crate::args::{IntervalStrategy, SaveStrategy, TokenCount};
 use crate::batches::{Batches, Lengths, TrainData, to_inputs};
@@ -17,12 +18,16 @@ use crate::callbacks::{Callbacks, EarlyStopping, LogRecord, Outcome, StepInfo, T
 use crate::checkpoint::{self, Fingerprint, Pending, RUN_STATE_VERSION, RunState, Saved, SinceLog, Writer};
 use crate::disk::{self, CheckpointSize};
 use crate::evaluate::Evaluation;
+use crate::grad_scaler::GradScaler;
 use crate::memory;
 use crate::optimizer::{Optimizer, OptimizerKind};
 use crate::samples::Samples;
 use crate::schedule::Schedule;
 use crate::step::{StepOptions, StepOutcome, step};
 use crate::stop::{self, StopSignal};
+
+/// A gradient that overflows with a loss scale below this is not the scale's fault.
+const SMALLEST_SCALE: f32 = 1.0 / 65536.0;
 
 /// When things happen, in optimizer steps, and what is counted.
 #[derive(Clone, Debug)]
@@ -96,8 +101,6 @@ struct Due {
 
 /// A run in progress.
 pub struct Trainer {
-    /// The model, with autodiff.
-    pub model: AutoModel,
     /// How far the run is.
     pub state: TrainerState,
     /// Who is told.
@@ -109,11 +112,16 @@ pub struct Trainer {
     /// Prompts of the report, and what the model made of them before the run's first step.
     pub first_samples: Vec<(String, String)>,
     plan: Plan,
+    parameters: Vec<ParameterInfo>,
     optimizer: Optimizer,
     schedule: Schedule,
+    /// Steps that the schedule has made: all but those skipped by the scaler.
+    scheduled: u64,
+    /// Scales the loss, with `--fp16`.
+    grad_scaler: Option<GradScaler>,
     writer: Writer,
     output_dir: PathBuf,
-    device: Device,
+    devices: Vec<Device>,
     early_stopping: Option<EarlyStopping>,
     flops_per_token: f64,
     checkpoint_size: CheckpointSize,
@@ -162,14 +170,14 @@ pub struct Finished {
 
 /// What a trainer is made of, besides its plan.
 pub struct Parts {
-    /// The model, with autodiff.
-    pub model: AutoModel,
     /// The optimizer.
     pub optimizer: Optimizer,
     /// `--optim`
     pub optimizer_kind: OptimizerKind,
     /// The learning rate.
     pub schedule: Schedule,
+    /// Scales the loss, with `--fp16`.
+    pub grad_scaler: Option<GradScaler>,
     /// The validation set.
     pub evaluation: Option<Evaluation>,
     /// Who is told.
@@ -178,8 +186,8 @@ pub struct Parts {
     pub writer: Writer,
     /// `--output_dir`
     pub output_dir: PathBuf,
-    /// Where to compute; with autodiff.
-    pub device: Device,
+    /// Where to compute, with autodiff; the model lives on the first.
+    pub devices: Vec<Device>,
     /// `--early_stopping_patience`
     pub early_stopping: Option<EarlyStopping>,
     /// A state with the run's constants filled in.
@@ -187,24 +195,26 @@ pub struct Parts {
 }
 
 impl Trainer {
-    /// A trainer before its first step.
-    pub fn new(parts: Parts, plan: Plan) -> Self {
-        let parameters = params::list(&parts.model);
+    /// A trainer of this model before its first step.
+    pub fn new(model: &AutoModel, parts: Parts, plan: Plan) -> Self {
+        let parameters = params::list(model);
         let computed: usize = parameters.iter().filter(|info| !info.in_embedding).map(|info| info.len()).sum();
         let dtype = parts.writer.files().dtype;
         let checkpoint_size = CheckpointSize::new(&parameters, parts.optimizer_kind, dtype, plan.save_only_model);
         Self {
-            model: parts.model,
             state: parts.state,
             callbacks: parts.callbacks,
             evaluation: parts.evaluation,
             sampler: None,
             first_samples: Vec::new(),
+            parameters,
             optimizer: parts.optimizer,
             schedule: parts.schedule,
+            scheduled: 0,
+            grad_scaler: parts.grad_scaler,
             writer: parts.writer,
             output_dir: parts.output_dir,
-            device: parts.device,
+            devices: parts.devices,
             early_stopping: parts.early_stopping,
             // Python's estimate: forward and backward take six operations per parameter and token.
             flops_per_token: 6.0 * computed as f64,
@@ -232,9 +242,11 @@ impl Trainer {
         self.state.num_train_epochs = fresh.num_train_epochs;
         (self.state.logging_steps, self.state.eval_steps, self.state.save_steps) =
             (fresh.logging_steps, fresh.eval_steps, fresh.save_steps);
+        self.scheduled = run.schedule.next_step;
         self.schedule.resume(run.schedule.clone())?;
-        let parameters = params::list(&self.model);
-        self.optimizer.load(&parameters, &run.optimizer_steps, &saved.optimizer()?, &self.device.clone().inner())?;
+        self.grad_scaler = self.grad_scaler.map(|fresh| run.grad_scaler.unwrap_or(fresh));
+        let device = self.devices[0].clone().inner();
+        self.optimizer.load(&self.parameters, &run.optimizer_steps, &saved.optimizer()?, &device)?;
         self.total_loss = run.total_loss;
         self.since_log = run.since_log;
         self.evaluation_due = run.evaluation_due && self.evaluation.is_some();
@@ -249,36 +261,45 @@ impl Trainer {
         Ok(())
     }
 
-    /// Trains to the last step, or until a signal, early stopping or an error ends it.
-    pub fn train(mut self, mut data: TrainData, stop: &StopSignal) -> Result<Finished> {
+    /// Trains the model, which has autodiff, to the last step, or until a signal, early stopping or an error ends it.
+    pub fn train(mut self, model: AutoModel, mut data: TrainData, stop: &StopSignal) -> Result<Finished> {
         let begin = Instant::now();
         let first_step = self.state.global_step;
         self.callbacks.on_train_begin(&self.state);
-        let result = self.run(&mut data, stop);
+        let result = self.run(model, &mut data, stop);
         let outcome = match &result {
-            Ok(None) => Outcome::Finished,
-            Ok(Some(signal)) => Outcome::Stopped(stop::name(*signal).to_owned()),
+            Ok((_, None)) => Outcome::Finished,
+            Ok((_, Some(signal))) => Outcome::Stopped(stop::name(*signal).to_owned()),
             Err(error) => Outcome::Failed(format!("{error:#}")),
         };
         if outcome != Outcome::Finished {
             self.callbacks.on_train_end(&self.state, &outcome);
         }
-        let signal = result?;
-        if signal.is_none() && self.plan.load_best_model_at_end {
-            self.load_best();
+        let (mut model, signal) = result?;
+        if signal.is_none()
+            && self.plan.load_best_model_at_end
+            && let Some(best) = self.load_best()
+        {
+            model = best;
         }
         let metrics = self.training_metrics(begin.elapsed(), first_step);
         if signal.is_none() {
             let record = self.state.log(metrics.clone());
             self.callbacks.on_log(&self.state, &record);
         }
-        Ok(Finished { model: self.model, state: self.state, callbacks: self.callbacks, metrics, signal })
+        Ok(Finished { model, state: self.state, callbacks: self.callbacks, metrics, signal })
     }
 
-    /// The loop; the signal that ended it, if one did.
-    fn run(&mut self, data: &mut TrainData, stop: &StopSignal) -> Result<Option<i32>> {
+    /// The loop; the trained model, and the signal that ended it, if one did. Nobody else holds the model, so that the
+    /// optimizer moves it in place.
+    fn run(
+        &mut self,
+        mut model: AutoModel,
+        data: &mut TrainData,
+        stop: &StopSignal,
+    ) -> Result<(AutoModel, Option<i32>)> {
         if self.plan.eval_on_start && self.state.global_step == 0 {
-            self.evaluate(stop)?;
+            self.evaluate(&model, stop)?;
         }
         let first_batch = self.plan.lengths.batches_before(self.state.global_step);
         let mut batches = data.batches_from(first_batch, self.plan.prefetch)?;
@@ -287,7 +308,7 @@ impl Trainer {
                 let Some(micro_batches) = self.next_micro_batches(&mut batches)? else {
                     bail!("the stream ended after {} of {} steps", self.state.global_step, self.plan.max_steps);
                 };
-                self.step(&micro_batches)?;
+                model = self.step(model, &micro_batches)?;
                 if self.due().log {
                     self.log();
                 }
@@ -295,7 +316,7 @@ impl Trainer {
             }
             let mut save = self.due().save;
             if self.evaluation_due
-                && let Some(metrics) = self.evaluate(stop)?
+                && let Some(metrics) = self.evaluate(&model, stop)?
             {
                 self.evaluation_due = false;
                 let is_best = self.judge(&metrics)?;
@@ -306,15 +327,15 @@ impl Trainer {
             }
             let signal = stop.received();
             if save || signal.is_some() {
-                self.save(&batches)?;
+                self.save(&model, &batches)?;
             }
             if signal.is_some() {
                 self.finish_save()?;
-                return Ok(signal);
+                return Ok((model, signal));
             }
         }
         self.finish_save()?;
-        Ok(None)
+        Ok((model, None))
     }
 
     fn next_micro_batches(&mut self, batches: &mut Batches) -> Result<Option<Vec<Batch>>> {
@@ -325,21 +346,24 @@ impl Trainer {
     }
 
     /// One optimizer step.
-    fn step(&mut self, micro_batches: &[Batch]) -> Result<()> {
+    fn step(&mut self, model: AutoModel, micro_batches: &[Batch]) -> Result<AutoModel> {
         let begin = Instant::now();
         let index = self.state.global_step;
         let options = StepOptions {
-            learning_rate: self.schedule.rate(index),
+            learning_rate: self.schedule.rate(self.scheduled),
+            loss_scale: self.grad_scaler.map_or(1.0, |scaler| scaler.scale.into()),
             first_micro_batch: self.plan.lengths.batches_before(index),
             ..self.plan.step
         };
         let inputs: Vec<_> = micro_batches
             .iter()
-            .map(|batch| to_inputs(batch, self.plan.task, &self.device))
+            .zip(self.devices.iter().cycle())
+            .map(|(batch, device)| to_inputs(batch, self.plan.task, device))
             .collect::<Result<_, _>>()?;
-        let (model, outcome) = step(self.model.clone(), &mut self.optimizer, &inputs, &options);
+        let (model, outcome) = step(model, &mut self.optimizer, &inputs, &options);
         let StepOutcome { loss, grad_norm } = outcome;
-        if !(loss.is_finite() && grad_norm.is_finite()) {
+        let overflows = !grad_norm.is_finite();
+        if !loss.is_finite() || (overflows && self.grad_scaler.is_none_or(|scaler| scaler.scale < SMALLEST_SCALE)) {
             self.finish_save()?;
             let kept = checkpoint::list(&self.output_dir)?;
             let kept = kept.last().map_or("no checkpoint was saved yet".to_owned(), |(_, folder)| {
@@ -352,7 +376,13 @@ impl Trainer {
                 options.learning_rate
             );
         }
-        self.model = model;
+        if let Some(scaler) = &mut self.grad_scaler {
+            scaler.update(overflows);
+        }
+        // Python's Trainer does not move the schedule with a step that the scaler skipped.
+        if !overflows {
+            self.scheduled += 1;
+        }
         let tokens: u64 = micro_batches.iter().map(|batch| batch.input_ids.len() as u64).sum();
         let real_tokens: u64 =
             micro_batches.iter().flat_map(|batch| &batch.attention_mask).map(|&mask| u64::from(mask)).sum();
@@ -378,7 +408,7 @@ impl Trainer {
         latest.real_tokens += real_tokens;
         let info = StepInfo { loss: Some(loss), learning_rate: options.learning_rate, tokens: real_tokens };
         self.callbacks.on_step_end(&self.state, &info);
-        Ok(())
+        Ok(model)
     }
 
     /// Python's `DefaultFlowCallback`.
@@ -434,9 +464,9 @@ impl Trainer {
     }
 
     /// Evaluates and logs; none if a signal came before the end.
-    fn evaluate(&mut self, stop: &StopSignal) -> Result<Option<LogRecord>> {
+    fn evaluate(&mut self, model: &AutoModel, stop: &StopSignal) -> Result<Option<LogRecord>> {
         let Some(evaluation) = &self.evaluation else { return Ok(None) };
-        let model = self.model.valid();
+        let model = model.valid();
         let metrics = evaluation
             .run(&model, &mut self.callbacks, stop)
             .with_context(|| format!("evaluating after step {}", self.state.global_step))?;
@@ -474,7 +504,7 @@ impl Trainer {
     }
 
     /// Hands a checkpoint to the thread that writes it.
-    fn save(&mut self, batches: &Batches) -> Result<()> {
+    fn save(&mut self, model: &AutoModel, batches: &Batches) -> Result<()> {
         self.finish_save()?;
         if !self.plan.ignore_disk_check {
             disk::check_one(self.checkpoint_size, &self.output_dir)?;
@@ -491,13 +521,13 @@ impl Trainer {
         }
         let due = self.due();
         self.state.set_control(step >= self.plan.max_steps || self.stop_early, due.evaluate, due.log);
-        let parameters = params::list(&self.model);
         let run_state = RunState {
             version: RUN_STATE_VERSION,
             fingerprint: self.plan.fingerprint.clone(),
-            schedule: self.schedule.state(step),
+            schedule: self.schedule.state(self.scheduled),
             optimizer: self.plan.optimizer.clone(),
             optimizer_steps: self.optimizer.steps(),
+            grad_scaler: self.grad_scaler,
             stream_position: batches.stream_position.clone(),
             total_loss: self.total_loss,
             since_log: self.since_log,
@@ -507,8 +537,8 @@ impl Trainer {
         };
         let pending = Pending {
             step,
-            parameters: params::snapshot(&self.model),
-            optimizer: (!self.plan.save_only_model).then(|| self.optimizer.state(&parameters)),
+            parameters: params::snapshot(model),
+            optimizer: (!self.plan.save_only_model).then(|| self.optimizer.state(&self.parameters)),
             state: self.state.clone(),
             run_state: (!self.plan.save_only_model).then_some(run_state),
         };
@@ -525,19 +555,22 @@ impl Trainer {
         Ok(())
     }
 
-    fn load_best(&mut self) {
+    /// The best model, if it can be had: rather the last than none after all this training, as in Python.
+    fn load_best(&self) -> Option<AutoModel> {
         let Some(folder) = self.state.best_model_checkpoint.as_ref().map(PathBuf::from) else {
             tracing::warn!("--load_best_model_at_end: no evaluation found a best model; the last one is kept");
-            return;
+            return None;
         };
-        // Rather the last model than none after all this training, as in Python.
-        match checkpoint::load_model(&folder, &self.writer.files().config, &self.device) {
+        match checkpoint::load_model(&folder, &self.writer.files().config, &self.devices[0]) {
             Ok(model) => {
                 let step = self.state.best_global_step.unwrap_or(0);
                 tracing::info!("loaded the best model from {} (step {step})", folder.display());
-                self.model = model;
+                Some(model)
             }
-            Err(error) => tracing::error!("--load_best_model_at_end: {error}; the last model is kept"),
+            Err(error) => {
+                tracing::error!("--load_best_model_at_end: {error}; the last model is kept");
+                None
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Folders are those of lm-models' fixtures, of `../shared/reference/models` where that exists, and of
 //! `LM_REFERENCE_DIRS` (colon-separated; each a model folder or a folder of them), as `make_reference.py` writes them.
+//! `LM_TEST_DEVICE` names the device, as `--device` does; the CPU by default.
+//! `LM_TEST_PRECISION` (float32, bfloat16, float16) says how matrices are multiplied.
 //! Prints a line per folder with the largest deviations, as shares of what is allowed in brackets.
 
 use std::collections::BTreeMap;
@@ -11,8 +13,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use lm_models::inputs::{HostBatch, Objective, Padding};
+use lm_models::ops::{self, Precision};
 use lm_models::params::{self, ParameterInfo, Visit};
-use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load, ops};
+use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load};
 use lm_train::gradients::GradientSum;
 use lm_train::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
 use lm_train::schedule::Schedule;
@@ -20,26 +23,99 @@ use lm_train::step::{StepOptions, step};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-/// Largest absolute deviation of a logit.
-const LOGITS: f64 = 1e-4;
-/// Largest absolute deviation of the loss.
-const LOSS: f64 = 1e-5;
-/// Largest deviation of a gradient, relative to its norm.
-const GRADIENT: f64 = 1e-3;
-/// Norms below this count as this.
-const GRADIENT_FLOOR: f64 = 1e-6;
-/// Largest absolute deviation of a training step's loss.
-const STEP_LOSS: f64 = 2e-4;
-/// Largest relative deviation of a training step's gradient norm.
-const STEP_NORM: f64 = 1e-3;
-/// Largest deviation of a parameter after training, relative to its norm.
-const AFTER: f64 = 1e-3;
+/// How far from Python's float32 numbers ours may be.
+struct Limits {
+    /// A logit, absolutely.
+    logits: f64,
+    /// The loss, absolutely.
+    loss: f64,
+    /// A gradient, relative to its norm.
+    gradient: f64,
+    /// Norms of gradients and parameters below this count as this: attention is blind to the bias of its keys, so its
+    /// gradient is rounding and nothing else.
+    floor: f64,
+    /// A training step's loss, absolutely.
+    step_loss: f64,
+    /// A training step's gradient norm, relatively.
+    step_norm: f64,
+    /// A parameter after training, relative to its norm.
+    after: f64,
+    /// Factor on the loss in the backward pass.
+    loss_scale: f64,
+}
+
+const FLOAT32: Limits = Limits {
+    logits: 1e-4,
+    loss: 1e-5,
+    gradient: 1e-3,
+    floor: 1e-6,
+    step_loss: 2e-4,
+    step_norm: 1e-3,
+    after: 1e-3,
+    loss_scale: 1.0,
+};
+/// Matrix products with 8 bits of precision.
+const BFLOAT16: Limits = Limits {
+    logits: 3e-2,
+    loss: 2e-3,
+    gradient: 5e-2,
+    floor: 1e-4,
+    step_loss: 3e-3,
+    step_norm: 1e-2,
+    after: 2e-2,
+    loss_scale: 1.0,
+};
+/// Matrix products with 11 bits of precision.
+const FLOAT16: Limits = Limits {
+    logits: 4e-3,
+    loss: 5e-4,
+    gradient: 1e-2,
+    floor: 1e-4,
+    step_loss: 1e-3,
+    step_norm: 2e-3,
+    after: 1e-2,
+    loss_scale: 1024.0,
+};
+
+/// `LM_TEST_PRECISION`: float32, bfloat16 or float16.
+fn choose_precision() -> Result<()> {
+    let name = std::env::var("LM_TEST_PRECISION").unwrap_or_else(|_| Precision::Float32.name().to_owned());
+    let known = [Precision::Float32, Precision::BFloat16, Precision::Float16];
+    let chosen = known.into_iter().find(|precision| precision.name() == name);
+    ops::set_precision(chosen.with_context(|| format!("LM_TEST_PRECISION={name}: no such precision"))?);
+    Ok(())
+}
+
+fn limits() -> &'static Limits {
+    match ops::precision() {
+        Precision::Float32 => &FLOAT32,
+        Precision::BFloat16 => &BFLOAT16,
+        Precision::Float16 => &FLOAT16,
+    }
+}
 
 fn main() -> ExitCode {
+    if let Err(error) = choose_precision() {
+        println!("FAILED {error:#}");
+        return ExitCode::FAILURE;
+    }
+    let name = std::env::var("LM_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    let device = match lm_train::device::open(&name) {
+        Ok(device) => device,
+        Err(error) => {
+            println!("LM_TEST_DEVICE: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = lm_train::device::prepare(&name, &device, None) {
+        println!("LM_TEST_DEVICE: {error}");
+        return ExitCode::FAILURE;
+    }
+    println!("on {name} in {}", ops::precision().name());
     let (mut checked, mut failed) = (0, 0);
     for folder in folders() {
         let name = folder.display();
-        match check(&folder) {
+        match check(&folder, &device.clone().autodiff()) {
             Ok(Some(deviations)) => {
                 let excess = deviations.iter().any(|d| d.value.is_nan() || d.value > d.limit);
                 let columns: Vec<String> = deviations.iter().map(Deviation::to_string).collect();
@@ -168,7 +244,7 @@ impl OwnedBatch {
 }
 
 /// All deviations of a folder; none if its architecture is not one of ours.
-fn check(folder: &Path) -> Result<Option<Vec<Deviation>>> {
+fn check(folder: &Path, device: &Device) -> Result<Option<Vec<Deviation>>> {
     let facts: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("expected.json"))?)?;
     let model_type = facts["model_type"].as_str().context("model_type")?;
     if lm_models::auto::family(model_type).is_err() {
@@ -178,8 +254,7 @@ fn check(folder: &Path) -> Result<Option<Vec<Deviation>>> {
     let expected = Expected(SafeTensors::deserialize(&bytes)?);
     let config = ModelConfig::from_path(folder)?;
     let task = config.family().task;
-    let device = Device::flex().autodiff();
-    let loaded = load::load(folder, &config, config.vocab_size(), 0, &device)?;
+    let loaded = load::load(folder, &config, config.vocab_size(), 0, device)?;
     ensure!(loaded.report.missing.is_empty() && loaded.report.unexpected.is_empty(), "{:?}", loaded.report);
     let model = loaded.model;
 
@@ -190,16 +265,16 @@ fn check(folder: &Path) -> Result<Option<Vec<Deviation>>> {
         Task::Plm => (Objective::Masked, Padding::See),
     };
     let mut deviations = Vec::new();
-    deviations.push(logits(&model, &batch, &expected, &device)?);
-    let (loss, gradients) = loss_and_gradients(&model, &batch.inputs(objective, padding, &device)?);
-    let mut deviation = Deviation::new("loss", LOSS);
+    deviations.push(logits(&model, &batch, &expected, device)?);
+    let (loss, gradients) = loss_and_gradients(&model, &batch.inputs(objective, padding, device)?);
+    let mut deviation = Deviation::new("loss", limits().loss);
     deviation.see((loss - facts["loss"].as_f64().context("loss")?).abs(), "training");
     // Padding that stays in place changes nothing.
-    let (masked, _) = loss_and_gradients(&model, &batch.inputs(objective, Padding::Mask, &device)?);
+    let (masked, _) = loss_and_gradients(&model, &batch.inputs(objective, Padding::Mask, device)?);
     deviation.see((masked - facts["loss"].as_f64().context("loss")?).abs(), "padding kept");
     deviations.push(deviation);
     deviations.push(compare_gradients(&model, gradients, &expected)?);
-    deviations.extend(training(model, &facts["train"], &expected, (objective, padding), &device)?);
+    deviations.extend(training(model, &facts["train"], &expected, (objective, padding), device)?);
     Ok(Some(deviations))
 }
 
@@ -216,7 +291,7 @@ fn logits(model: &AutoModel, batch: &OwnedBatch, expected: &Expected, device: &D
     let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval()));
     let (ours, theirs) = (logits.into_data(), expected.floats("logits")?);
     ensure!(ours.num_elements() == theirs.len(), "{} logits, expected {}", ours.num_elements(), theirs.len());
-    let mut deviation = Deviation::new("logits", LOGITS);
+    let mut deviation = Deviation::new("logits", limits().logits);
     for (index, (ours, theirs)) in ours.iter::<f64>().zip(theirs).enumerate() {
         deviation.see((ours - f64::from(theirs)).abs(), &format!("value {index}"));
     }
@@ -226,23 +301,24 @@ fn logits(model: &AutoModel, batch: &OwnedBatch, expected: &Expected, device: &D
 fn loss_and_gradients(model: &AutoModel, inputs: &ModelInputs) -> (f64, GradientSum) {
     let rows = model.forward(inputs, &Mode::train(0, 0, None));
     let count = inputs.host_predicted.len() as f64;
-    let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0);
+    let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, limits().loss_scale / count);
     let mut gradients = GradientSum::default();
-    gradients.add(model, (loss.carrier / count).backward());
+    gradients.add(model, loss.carrier.backward());
     (loss.value.into_data().iter::<f64>().sum::<f64>() / count, gradients)
 }
 
 fn compare_gradients(model: &AutoModel, gradients: GradientSum, expected: &Expected) -> Result<Deviation> {
-    let mut deviation = Deviation::new("gradients", GRADIENT);
+    let mut deviation = Deviation::new("gradients", limits().gradient);
     let mut names = 0;
     for (info, gradient) in params::list(model).into_iter().zip(gradients.into_inner()) {
         let name = format!("grad.{}", info.name);
-        let ours: Vec<f32> = gradient.map(|g| g.into_data().iter().collect()).unwrap_or_default();
+        let ours = gradient.map(|g| (g / limits().loss_scale).into_data().iter().collect());
+        let ours: Vec<f32> = ours.unwrap_or_default();
         // A parameter that the loss does not touch has no gradient in torch.
         let theirs = if expected.0.tensor(&name).is_ok() { expected.floats(&name)? } else { vec![0.0; ours.len()] };
         names += usize::from(expected.0.tensor(&name).is_ok());
         let ours = if ours.is_empty() { vec![0.0; theirs.len()] } else { ours };
-        deviation.see(relative(&ours, &theirs, GRADIENT_FLOOR), &info.name);
+        deviation.see(relative(&ours, &theirs, limits().floor), &info.name);
     }
     let known = expected.0.names().into_iter().filter(|name| name.starts_with("grad.")).count();
     ensure!(names == known, "{known} gradients expected, {names} of them belong to parameters of ours");
@@ -293,16 +369,19 @@ fn training(
         },
     );
     let (losses, norms, rates) = (list("losses")?, list("grad_norms")?, list("learning_rates")?);
-    let mut loss = Deviation::new("step losses", STEP_LOSS);
-    let mut norm = Deviation::new("step norms", STEP_NORM);
+    let mut loss = Deviation::new("step losses", limits().step_loss);
+    let mut norm = Deviation::new("step norms", limits().step_norm);
     for index in 0..steps {
         let options = StepOptions {
             learning_rate: schedule.rate(index),
             max_grad_norm: hyper("max_grad_norm")?,
             label_smoothing: 0.0,
             neftune_noise_alpha: None,
+            loss_scale: limits().loss_scale,
             seed: 0,
             first_micro_batch: index * accumulate as u64,
+            devices: 1,
+            gradient_checkpointing: false,
         };
         let place = format!("step {}", index + 1);
         let theirs = rates[index as usize];
@@ -317,7 +396,7 @@ fn training(
         model = stepped;
         loss.see((outcome.loss - losses[index as usize]).abs(), &place);
         let theirs = norms[index as usize];
-        norm.see((outcome.grad_norm - theirs).abs() / theirs.max(GRADIENT_FLOOR), &place);
+        norm.see((outcome.grad_norm - theirs).abs() / theirs.max(limits().floor), &place);
     }
 
     struct Collect(BTreeMap<String, Vec<f32>>);
@@ -328,11 +407,11 @@ fn training(
     }
     let mut collect = Collect(BTreeMap::new());
     params::visit(&model, &mut collect);
-    let mut after = Deviation::new("trained weights", AFTER);
+    let mut after = Deviation::new("trained weights", limits().after);
     for name in expected.0.names() {
         if let Some(parameter) = name.strip_prefix("after.") {
             let ours = collect.0.get(parameter).with_context(|| format!("no parameter {parameter}"))?;
-            after.see(relative(ours, &expected.floats(name)?, GRADIENT_FLOOR), parameter);
+            after.see(relative(ours, &expected.floats(name)?, limits().floor), parameter);
         }
     }
     Ok(vec![loss, norm, after])

@@ -189,6 +189,35 @@ pub fn resumes_exactly(flags: &str, steps: &[u64]) {
     resumes_exactly_with(flags, "", steps);
 }
 
+/// Trains on the CPU and on `device`, and goes on from a checkpoint of either on the other: all four come to the same, to
+/// rounding. `flags` name a model without dropout, whose masks depend on the backend.
+#[track_caller]
+pub fn moves_between_the_cpu_and(device: &str, flags: &str) {
+    let scratch = Scratch::new();
+    let run = |folder: &str, device: &str| {
+        scratch.run(folder, &format!("{flags} --max_steps 6 --logging_steps 1 --do_eval --device {device}")).ok();
+    };
+    run("cpu", "cpu");
+    run("other", device);
+    scratch.copy_checkpoint("cpu", "cpu-other", 3);
+    run("cpu-other", device);
+    scratch.copy_checkpoint("other", "other-cpu", 3);
+    run("other-cpu", "cpu");
+    let losses = |folder: &str| -> Vec<f64> {
+        let history = scratch.history(folder);
+        history.iter().flat_map(|record| [&record["loss"], &record["eval_loss"]]).filter_map(Value::as_f64).collect()
+    };
+    let expected = losses("cpu");
+    assert_eq!(expected.len(), 7, "{expected:?}");
+    for folder in ["other", "cpu-other", "other-cpu"] {
+        let found = losses(folder);
+        assert_eq!(found.len(), expected.len(), "{folder}: {found:?}");
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-4 * expected, "{folder}: loss {found}, on the CPU {expected}");
+        }
+    }
+}
+
 /// A path below the folder of crates.
 fn fixtures(path: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates").join(path).display().to_string()

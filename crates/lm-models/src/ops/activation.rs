@@ -42,6 +42,10 @@ impl Activation {
             Self::Gelu if super::fast::applies(&x) => super::fast::activation::gelu(x),
             #[cfg(feature = "flex")]
             Self::GeluNew if super::fast::applies(&x) => super::fast::activation::gelu_tanh(x),
+            #[cfg(feature = "tch")]
+            Self::Gelu if super::torch::applies(&x) => super::torch::activation::gelu(x),
+            #[cfg(feature = "tch")]
+            Self::GeluNew if super::torch::applies(&x) => super::torch::activation::gelu_tanh(x),
             Self::Gelu => burn_activation::gelu(x),
             Self::GeluNew => {
                 let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();

@@ -4,6 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 
 use super::dropout;
+use super::precision::{narrow, widen};
 use crate::{Mode, Sequences};
 
 /// What kind of attention.
@@ -19,27 +20,28 @@ pub struct Attention {
     pub dropout: f64,
 }
 
-/// `softmax(q kᵀ · scale + mask) v` per head and sequence (Vaswani et al., 2017); all [rows, heads · head_dim].
-pub fn attention(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    v: Tensor<2>,
-    sequences: &Sequences,
-    options: Attention,
-    mode: &Mode,
-) -> Tensor<2> {
+/// `softmax(q kᵀ · scale + mask) v` per head and sequence (Vaswani et al., 2017). Queries, keys and values lie side by
+/// side in `qkv`, [rows, 3 · heads · head_dim]; the result is [rows, heads · head_dim].
+pub fn attention(qkv: Tensor<2>, sequences: &Sequences, options: Attention, mode: &Mode) -> Tensor<2> {
+    let qkv = narrow(qkv);
     #[cfg(feature = "flex")]
-    if super::fast::applies(&q) {
-        return super::fast::attention::attention(q, k, v, sequences, options, mode.next_dropout(options.dropout));
+    if super::fast::applies(&qkv) {
+        return super::fast::attention::attention(qkv, sequences, options, mode.next_dropout(options.dropout));
+    }
+    #[cfg(feature = "tch")]
+    if super::torch::applies(&qkv) {
+        return super::torch::attention::attention(qkv, sequences, options, mode.next_dropout(options.dropout));
     }
     let heads = options.heads;
-    let scores = split(q, sequences, heads).matmul(split(k, sequences, heads).transpose()) * options.scale;
+    let [q, k, v] = thirds(qkv);
+    let scores = split(q, sequences, heads).matmul(split(k, sequences, heads).transpose());
+    let scores = widen(scores) * options.scale;
     let scores = match mask(sequences, options.causal, &scores) {
         Some(mask) => scores.mask_fill(mask, f32::MIN),
         None => scores,
     };
     let weights = dropout(softmax(scores, 3), options.dropout, mode);
-    merge(weights.matmul(split(v, sequences, heads)), sequences)
+    merge(narrow(weights).matmul(split(v, sequences, heads)), sequences)
 }
 
 /// [`attention`] of the last rows of a single sequence to all of it, each row seeing those before it and itself: `q` is
@@ -48,13 +50,19 @@ pub fn attention_to_past(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, options: Atte
     let ([new, width], [all, _]) = (q.dims(), k.dims());
     let split = |x: Tensor<2>| {
         let [rows, _] = x.dims();
-        x.reshape([1, rows, options.heads, width / options.heads]).swap_dims(1, 2)
+        narrow(x).reshape([1, rows, options.heads, width / options.heads]).swap_dims(1, 2)
     };
-    let scores = split(q).matmul(split(k).transpose()) * options.scale;
+    let scores = widen(split(q).matmul(split(k).transpose())) * options.scale;
     let shape = scores.dims();
     let future = Tensor::<2, Bool>::tril_mask([new, all], (all - new) as i64, &scores.device());
     let scores = scores.mask_fill(future.reshape([1, 1, new, all]).expand(shape), f32::MIN);
-    softmax(scores, 3).matmul(split(v)).swap_dims(1, 2).reshape([new, width])
+    narrow(softmax(scores, 3)).matmul(split(v)).swap_dims(1, 2).reshape([new, width])
+}
+
+/// [rows, 3 · width] → queries, keys and values, each [rows, width]
+pub(crate) fn thirds(qkv: Tensor<2>) -> [Tensor<2>; 3] {
+    let width = qkv.dims()[1] / 3;
+    [0, 1, 2].map(|which| qkv.clone().narrow(1, which * width, width))
 }
 
 /// [rows, heads · head_dim] → [batch, heads, seq, head_dim]

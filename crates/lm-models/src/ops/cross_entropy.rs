@@ -3,6 +3,8 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
+use super::precision::{narrow, widen};
+
 /// The last layer: `logits = rows · weightᵀ + bias`.
 #[derive(Clone, Debug)]
 pub struct Decoder {
@@ -13,13 +15,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// [rows, dim] → [rows, vocab]
+    /// [rows, dim] → [rows, vocab], float32
     pub fn logits(&self, rows: Tensor<2>) -> Tensor<2> {
-        super::linear(rows, self.weight.clone(), self.bias.clone())
+        widen(super::linear(rows, self.weight.clone(), self.bias.clone()))
     }
 
     /// Rows whose logits fit the piece size.
-    fn piece(&self) -> usize {
+    pub(super) fn piece(&self) -> usize {
         const VALUES: usize = 1 << 24;
         (VALUES / self.weight.dims()[0].max(1)).clamp(1, 4096)
     }
@@ -41,30 +43,44 @@ pub struct Predictions {
 pub struct Loss {
     /// The loss, `[1]`, outside autodiff.
     pub value: Tensor<1>,
-    /// A tensor `[1]` with the gradients of the loss, to be scaled and walked backward from; its value means nothing.
+    /// A tensor `[1]` with the gradients, to be walked backward from; its value means nothing.
     pub carrier: Tensor<1>,
 }
 
 /// The sum over rows of the cross-entropy between the decoded rows and `targets`, with gradients for the rows and the
 /// decoder; `rows` is [predicted, dim], `targets` `[predicted]`. With `label_smoothing` ε the target is `(1 - ε)` at the
-/// label and `ε / vocab` everywhere (Python's `LabelSmoother`).
+/// label and `ε / vocab` everywhere (Python's `LabelSmoother`). The gradients, not the value, are those of the loss times
+/// `factor`.
 ///
 /// The gradients are computed along with the loss, while a piece's logits are at hand, and handed to autodiff as
 /// constants `∂x`: the carrier `Σ x·∂x` has exactly these gradients.
-pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Loss {
+pub fn cross_entropy(
+    rows: Tensor<2>,
+    decoder: &Decoder,
+    targets: Tensor<1, Int>,
+    label_smoothing: f64,
+    factor: f64,
+) -> Loss {
     #[cfg(feature = "flex")]
-    if super::fast::applies(&rows) {
-        return super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing);
+    if super::fast::applies(&narrow(rows.clone())) {
+        let loss = super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing);
+        return Loss { carrier: loss.carrier * factor, ..loss };
     }
-    let (x, weight) = (rows.clone().inner(), decoder.weight.clone().inner());
+    #[cfg(feature = "tch")]
+    if super::torch::applies(&rows) {
+        let decoder = Decoder { weight: narrow(decoder.weight.clone()), bias: decoder.bias.clone().map(narrow) };
+        return super::torch::cross_entropy::cross_entropy(narrow(rows), &decoder, targets, label_smoothing, factor);
+    }
+    let (x, weight) = (narrow(rows.clone().inner()), narrow(decoder.weight.clone().inner()));
     let bias = decoder.bias.clone().map(Tensor::inner);
     let targets = targets.inner();
     let inner = Decoder { weight: weight.clone(), bias: bias.clone() };
     let ([count, _], [vocab, _]) = (x.dims(), weight.dims());
     let smooth = label_smoothing / vocab as f64;
 
-    let mut loss = Tensor::<1>::zeros([1], &x.device());
-    let mut weight_gradient = Tensor::zeros_like(&weight);
+    let device = x.device();
+    let mut loss = Tensor::<1>::zeros([1], &device);
+    let mut weight_gradient = Tensor::zeros(weight.dims(), &device);
     let mut bias_gradient = bias.as_ref().map(Tensor::zeros_like);
     let mut row_gradients = Vec::new();
     let piece = inner.piece();
@@ -81,20 +97,22 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
             loss = loss + losses.sum();
         }
         // ∂logits = softmax(logits) - target distribution
-        let ones = Tensor::full(targets.dims(), label_smoothing - 1.0, &x.device());
+        let ones = Tensor::full(targets.dims(), label_smoothing - 1.0, &device);
         let gradient = (logits - log_sum).exp();
         let gradient = if smooth > 0.0 { gradient - smooth } else { gradient };
-        let gradient = gradient.scatter(1, targets, ones, IndexingUpdateOp::Add);
-        row_gradients.push(gradient.clone().matmul(weight.clone()));
+        // Scaled before it is narrowed: float16 has no room for the small ones otherwise.
+        let gradient = gradient.scatter(1, targets, ones, IndexingUpdateOp::Add) * factor;
         bias_gradient = bias_gradient.map(|sum| sum + gradient.clone().sum_dim(0).squeeze_dim(0));
-        weight_gradient = weight_gradient + gradient.transpose().matmul(x);
+        let gradient = narrow(gradient);
+        row_gradients.push(widen(gradient.clone().matmul(weight.clone())));
+        weight_gradient = weight_gradient + widen(gradient.transpose().matmul(x));
     }
     let row_gradient = match row_gradients.len() {
-        0 => Tensor::zeros_like(&x),
+        0 => Tensor::zeros(x.dims(), &device),
         1 => row_gradients.remove(0),
         _ => Tensor::cat(row_gradients, 0),
     };
-    let mut carrier = (rows * Tensor::from_inner(row_gradient)).sum()
+    let mut carrier = (widen(rows) * Tensor::from_inner(row_gradient)).sum()
         + (decoder.weight.clone() * Tensor::from_inner(weight_gradient)).sum();
     if let (Some(bias), Some(gradient)) = (decoder.bias.clone(), bias_gradient) {
         carrier = carrier + (bias * Tensor::from_inner(gradient)).sum();
@@ -104,6 +122,10 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
 
 /// Loss and accuracy of predicted rows, without gradients.
 pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>) -> Predictions {
+    #[cfg(feature = "flex")]
+    if super::fast::applies(&narrow(rows.clone())) {
+        return super::fast::cross_entropy::predictions(rows, decoder, targets);
+    }
     let [count, _] = rows.dims();
     let piece = decoder.piece();
     let mut total = Predictions { count, ..Predictions::default() };

@@ -1,5 +1,9 @@
 //! Dropout whose mask is a function of (seed, forward pass, site, element).
 
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::backend::DispatchDevice;
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+use burn::tensor::{Device, Distribution};
 use burn::tensor::{Tensor, TensorData};
 use lm_random::{Purpose, key, philox};
 use rayon::prelude::*;
@@ -8,19 +12,39 @@ use crate::Mode;
 use crate::inputs::DropoutKey;
 
 /// Sets each value to zero with the given probability and scales the others by `1 / (1 - p)` (Srivastava et al., 2014).
-/// Nothing happens in evaluation.
+/// Nothing happens in evaluation. libtorch and GPUs draw their masks themselves, from a seed that is a function of the
+/// same things.
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64, mode: &Mode) -> Tensor<D> {
     match mode.next_dropout(probability) {
         None => x,
         #[cfg(feature = "flex")]
         Some((site, p)) if super::fast::applies(&x) => super::fast::dropout::dropout(x, site, p),
+        #[cfg(feature = "tch")]
+        Some((site, p)) if super::torch::applies(&x) => super::torch::dropout::dropout(x, site, p),
+        #[cfg(any(feature = "wgpu", feature = "cuda"))]
+        Some((site, p)) if !super::is_plain() && is_cube(&x.device()) => {
+            let device = x.device();
+            device.seed(site.seed());
+            let kept = Tensor::random(x.dims(), Distribution::Bernoulli(1.0 - p), (&device, x.dtype()));
+            x * kept * kept_factor(p)
+        }
         Some((key, p)) => {
             let shape = x.dims();
             let mask = mask(key, p, shape.iter().product());
-            let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device());
+            let mask = Tensor::from_data(TensorData::new(mask, shape), (&x.device(), x.dtype()));
             x * mask
         }
     }
+}
+
+/// Whether this is a GPU by way of CubeCL, to which a mask would have to be sent.
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn is_cube(device: &Device) -> bool {
+    matches!(device.clone().inner().as_dispatch(), DispatchDevice::Cube(_))
+}
+
+fn kept_factor(probability: f64) -> f64 {
+    if probability < 1.0 { 1.0 / (1.0 - probability) } else { 0.0 }
 }
 
 /// The factors of `len` elements: 0 or `1 / (1 - p)`. Element i takes word `i % 4` of block `i / 4`.
@@ -28,7 +52,7 @@ pub fn mask(site: DropoutKey, probability: f64, len: usize) -> Vec<f32> {
     const CHUNK: usize = 1 << 14;
     let key = key(site.seed, Purpose::Dropout);
     let dropped_below = (probability * 2f64.powi(32)) as u64;
-    let kept = if probability < 1.0 { (1.0 / (1.0 - probability)) as f32 } else { 0.0 };
+    let kept = kept_factor(probability) as f32;
     let mut mask = vec![0.0; len];
     mask.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         for (block, values) in values.chunks_mut(4).enumerate() {

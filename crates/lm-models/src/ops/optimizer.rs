@@ -35,6 +35,10 @@ pub fn adamw(
     if super::fast::applies(&p) {
         return super::fast::adamw::adamw(p, m, v, g, options);
     }
+    #[cfg(feature = "tch")]
+    if super::torch::applies(&p) {
+        return super::torch::adamw::adamw(p, m, v, g, options);
+    }
     let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step, factor } = options;
     let g = if factor == 1.0 { g } else { g * factor };
     let p = if weight_decay == 0.0 { p } else { p * (1.0 - learning_rate * weight_decay) };
@@ -45,11 +49,15 @@ pub fn adamw(
     (p, m, v)
 }
 
-/// Σ x², of `[values]` outside autodiff.
-pub fn sum_of_squares(x: Tensor<1>) -> f64 {
-    #[cfg(feature = "flex")]
-    if super::fast::applies(&x) {
-        return super::fast::adamw::sum_of_squares(x);
+/// Σ x² over all the tensors, each `[values]` outside autodiff, on one device. The device is waited for once.
+pub fn sum_of_squares(tensors: Vec<Tensor<1>>) -> f64 {
+    if tensors.is_empty() {
+        return 0.0;
     }
-    (x.clone() * x).sum().into_data().iter::<f64>().sum()
+    #[cfg(feature = "flex")]
+    if tensors.iter().all(super::fast::applies) {
+        return tensors.into_iter().map(super::fast::adamw::sum_of_squares).sum();
+    }
+    let sums = tensors.into_iter().map(|x| (x.clone() * x).sum()).collect();
+    Tensor::cat(sums, 0).into_data().iter::<f64>().sum()
 }

@@ -6,42 +6,25 @@ use burn::tensor::{Int, Tensor};
 
 use super::attention::{merge, split};
 use super::dropout;
+use super::precision::{narrow, widen};
 use crate::{Mode, Sequences};
 
 /// What a layer's queries are compared with.
 #[derive(Clone, Debug)]
-pub struct RelativeKeys {
-    k: Tensor<4>,
-    v: Tensor<4>,
-    r: Tensor<4>,
-    r_w_bias: Tensor<4>,
-    r_r_bias: Tensor<4>,
-}
-
-impl RelativeKeys {
-    /// `k` and `v` are [rows, heads · head_dim], both biases [heads, head_dim]; `r` holds the projected encodings of the
-    /// distances seq, seq - 1, …, 1 - seq, [2 · seq, heads · head_dim], or such a table for each sequence of the batch,
-    /// one after the other.
-    pub fn new(
-        k: Tensor<2>,
-        v: Tensor<2>,
-        r: Tensor<2>,
-        r_w_bias: Tensor<2>,
-        r_r_bias: Tensor<2>,
-        sequences: &Sequences,
-    ) -> Self {
-        let [heads, dim] = r_w_bias.dims();
-        let distances = 2 * sequences.seq;
-        let tables = r.dims()[0] / distances;
-        let bias = |bias: Tensor<2>| bias.reshape([1, heads, 1, dim]);
-        Self {
-            k: split(k, sequences, heads),
-            v: split(v, sequences, heads),
-            r: r.reshape([tables, distances, heads, dim]).swap_dims(1, 2),
-            r_w_bias: bias(r_w_bias),
-            r_r_bias: bias(r_r_bias),
-        }
-    }
+pub struct RelativeKeys<'a> {
+    /// How the rows of k and v form sequences.
+    pub sequences: &'a Sequences,
+    /// [rows, heads · head_dim]
+    pub k: Tensor<2>,
+    /// [rows, heads · head_dim]
+    pub v: Tensor<2>,
+    /// The projected encodings of the distances seq, seq - 1, …, 1 - seq, [2 · seq, heads · head_dim], or such a table
+    /// for each sequence of the batch, one after the other.
+    pub r: Tensor<2>,
+    /// Added to queries that meet content, [heads, head_dim].
+    pub r_w_bias: Tensor<2>,
+    /// Added to queries that meet distances, [heads, head_dim].
+    pub r_r_bias: Tensor<2>,
 }
 
 /// The queries of one stream.
@@ -66,11 +49,23 @@ pub fn relative_attention(
     probability: f64,
     mode: &Mode,
 ) -> Tensor<2> {
-    let [_, heads, seq, dim] = keys.k.dims();
-    let q = split(q, &queries.sequences, heads);
-    let content = (q.clone() + keys.r_w_bias.clone()).matmul(keys.k.clone().transpose());
-    let position = (q + keys.r_r_bias.clone()).matmul(keys.r.clone().transpose());
-    let [batch, _, count, distances] = position.dims();
+    let q = narrow(q);
+    #[cfg(feature = "flex")]
+    if super::fast::applies(&q) && keys.sequences.packing.is_none() {
+        let dropout = mode.next_dropout(probability);
+        return super::fast::relative_attention::relative_attention(q, queries, keys, dropout);
+    }
+    let [heads, dim] = keys.r_w_bias.dims();
+    let Sequences { batch, seq, .. } = *keys.sequences;
+    let bias = |bias: &Tensor<2>| bias.clone().reshape([1, heads, 1, dim]);
+    let k = split(narrow(keys.k.clone()), keys.sequences, heads);
+    let v = split(narrow(keys.v.clone()), keys.sequences, heads);
+    let tables = keys.r.dims()[0] / (2 * seq).max(1);
+    let r = narrow(keys.r.clone()).reshape([tables, 2 * seq, heads, dim]).swap_dims(1, 2);
+    let q = split(widen(q), &queries.sequences, heads);
+    let content = widen(narrow(q.clone() + bias(&keys.r_w_bias)).matmul(k.transpose()));
+    let position = widen(narrow(q + bias(&keys.r_r_bias)).matmul(r.transpose()));
+    let [_, _, count, distances] = position.dims();
     let position = match &queries.distances {
         Some(indices) => position.reshape([batch * heads * count, distances]).gather(1, indices.clone()),
         // Query i needs distances seq - i to 2 · seq - 1 - i. Read as rows of one value less, the table moves by one
@@ -87,5 +82,5 @@ pub fn relative_attention(
         None => scores,
     };
     let weights = dropout(softmax(scores, 3), probability, mode);
-    merge(weights.matmul(keys.v.clone()), &queries.sequences)
+    merge(narrow(weights).matmul(v), &queries.sequences)
 }

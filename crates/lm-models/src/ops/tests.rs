@@ -1,4 +1,4 @@
-//! Every fast operation against its plain twin: values and gradients.
+//! Every fast operation against its plain twin: values and gradients. `LM_TEST_DEVICE` names the device.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -17,7 +17,24 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn device() -> Device {
-    Device::flex().autodiff()
+    let device = match std::env::var("LM_TEST_DEVICE").as_deref() {
+        #[cfg(feature = "flex")]
+        Err(_) | Ok("cpu") => Device::flex(),
+        #[cfg(feature = "tch")]
+        #[allow(deprecated)]
+        Ok("libtorch" | "libtorch:cpu") => Device::libtorch(),
+        #[cfg(feature = "tch")]
+        #[allow(deprecated)]
+        Ok("libtorch:cuda") => Device::libtorch_cuda(0usize),
+        other => panic!("LM_TEST_DEVICE={other:?}: this build has no such device"),
+    };
+    device.autodiff()
+}
+
+/// Whether ATen computes. It draws dropout masks of its own, so those can't be compared with the plain twin's; and it
+/// leaves a rounding error where a gradient is zero because one value is compared with itself only.
+fn on_libtorch() -> bool {
+    format!("{:?}", device()).contains("LibTorch")
 }
 
 /// Values that look random, of this size, a different sequence per seed.
@@ -68,12 +85,41 @@ fn check(f: impl Fn(&[Tensor<2>], &[Tensor<1>]) -> Tensor<2> + Sync, m: &[Tensor
     set_plain(true);
     let plain = run(&f, m, v);
     set_plain(false);
-    let threads = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
-    let fast = threads(1).install(|| run(&f, m, v));
-    assert_close(&fast, &plain, 1e-5);
-    let again = threads(3).install(|| run(&f, m, v));
+    assert_close(&on_any_threads(|| run(&f, m, v)), &plain, 1e-5);
+}
+
+/// What `f` gives on one thread, which is what it gives on three, bit for bit.
+fn on_any_threads(f: impl Fn() -> Vec<Vec<f32>> + Sync) -> Vec<Vec<f32>> {
+    let [one, three] = [1, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap().install(&f));
     let bits = |all: &[Vec<f32>]| all.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
-    assert_eq!(bits(&fast), bits(&again), "the number of threads matters");
+    assert_eq!(bits(&one), bits(&three), "the number of threads matters");
+    one
+}
+
+/// Loss, gradients and predictions of `rows` rows, fast and plain.
+fn check_cross_entropy([rows, dim, vocab]: [usize; 3], size: f32, smoothing: f64, bias: bool) {
+    let targets: Vec<i32> = (0..rows).map(|i| (i * 7919 % vocab) as i32).collect();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), &device());
+    let (x, weight, b) = (matrix(1, [rows, dim], size), matrix(2, [vocab, dim], 1.0), vector(3, vocab, 1.0));
+    let decoder = Decoder { weight: weight.clone(), bias: bias.then(|| b.clone()) };
+    let run = || {
+        let loss = cross_entropy(x.clone(), &decoder, targets.clone(), smoothing, 1.0 / 3.0);
+        let gradients = loss.carrier.backward();
+        let mut results = vec![host(loss.value)];
+        results.extend([&x, &weight].map(|t| t.grad(&gradients).map_or_else(Vec::new, host)));
+        results.push(b.grad(&gradients).map_or_else(Vec::new, host));
+        results
+    };
+    let judge = || predictions(x.clone(), &decoder, targets.clone());
+    let _turn = turn();
+    set_plain(true);
+    let (plain, judged) = (run(), judge());
+    set_plain(false);
+    let fast = judge();
+    assert_eq!((fast.count, fast.correct), (judged.count, judged.correct));
+    assert!((fast.loss_sum - judged.loss_sum).abs() <= 1e-5 * judged.loss_sum.abs().max(1.0));
+    // The plain one takes e to the power of logits less their logarithmic sum, whose last bit is worth 3e-5 here.
+    assert_close(&on_any_threads(run), &plain, if size == 100.0 { 1e-4 } else { 1e-5 });
 }
 
 fn sequences(lengths: &[usize], padding: Padding, left: bool) -> Sequences {
@@ -94,11 +140,29 @@ fn sequences(lengths: &[usize], padding: Padding, left: bool) -> Sequences {
     ModelInputs::new(host, Objective::Masked, padding, &device()).unwrap().sequences
 }
 
+/// Queries of as many predicted rows as `counts` says, at most `seq`, spread over each sequence.
+fn predicted_queries(counts: &[usize], seq: usize, heads: usize) -> RelativeQueries {
+    let counts: Vec<usize> = counts.iter().map(|&count| count.min(seq)).collect();
+    let mut sequences = sequences(&counts, Padding::Drop, false);
+    let place_of = |row: usize, count: usize| row * seq / count;
+    sequences.columns = counts.iter().flat_map(|&n| (0..n).map(move |row| place_of(row, n) as i32)).collect();
+    let places = sequences.seq;
+    let distances = counts.iter().flat_map(|&count| {
+        (0..heads * places).flat_map(move |row| {
+            let first = seq - if row % places < count { place_of(row % places, count) } else { 0 };
+            (first..first + seq).map(|distance| distance as i32)
+        })
+    });
+    let distances = TensorData::new(distances.collect::<Vec<_>>(), [counts.len() * heads * places, seq]);
+    RelativeQueries { sequences, distances: Some(Tensor::from_data(distances, &device())), mask: None }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn layer_norms(rows in 1usize..70, columns in 1usize..90, size in prop::sample::select(vec![0.01f32, 1.0, 300.0])) {
+        let columns = if on_libtorch() { columns.max(3) } else { columns };
         let x = matrix(1, [rows, columns], size);
         check(|m, v| layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-5), &[x], &[
             vector(2, columns, 1.0),
@@ -129,6 +193,9 @@ proptest! {
 
     #[test]
     fn dropouts(rows in 1usize..70, columns in 1usize..300, p in prop::sample::select(vec![0.0, 0.1, 0.5, 1.0])) {
+        if on_libtorch() {
+            return Ok(());
+        }
         let mode = || Mode::train(3, 5, None);
         check(|m, _| dropout(m[0].clone(), p, &mode()), &[matrix(1, [rows, columns], 1.0)], &[]);
         let shape = [rows, columns];
@@ -154,18 +221,64 @@ proptest! {
         padding in prop::sample::select(vec![Padding::Drop, Padding::Mask, Padding::See]),
         (causal, left, dropout) in any::<(bool, bool, bool)>(),
     ) {
+        let lengths: Vec<usize> = lengths.iter().map(|&len| if on_libtorch() { len.max(2) } else { len }).collect();
         let sequences = sequences(&lengths, padding, left);
         let shape = [sequences.rows(), heads * head_dim];
+        // One size for the queries alone, so that scores are large and results are not.
         let options =
-            Attention { heads, scale: 1.0 / (head_dim as f64).sqrt(), causal, dropout: if dropout { 0.2 } else { 0.0 } };
+            Attention { heads, scale: 1.0 / (head_dim as f64).sqrt(), causal, dropout: if dropout && !on_libtorch() { 0.2 } else { 0.0 } };
         check(
             |m, _| {
                 let mode = Mode::train(3, 5, None);
-                attention(m[0].clone(), m[1].clone(), m[2].clone(), &sequences, options, &mode)
+                attention(Tensor::cat(m.to_vec(), 1), &sequences, options, &mode)
             },
             &[matrix(1, shape, size), matrix(2, shape, 1.0), matrix(3, shape, 1.0)],
             &[],
         );
+    }
+
+    #[test]
+    fn relative_attentions(
+        batch in 1usize..4,
+        seq in 1usize..100,
+        counts in prop::collection::vec(1usize..90, 3),
+        heads in 1usize..4,
+        head_dim in 1usize..20,
+        // Scores up to a hundred: the last bit of larger ones is worth more than the tolerance.
+        size in prop::sample::select(vec![0.1f32, 1.0, 10.0]),
+        (of_text, hide, table_each, dropout) in any::<(bool, bool, bool, bool)>(),
+        hidden in 0u64..1000,
+    ) {
+        let text = sequences(&vec![seq; batch], Padding::See, false);
+        let queries = if of_text {
+            RelativeQueries { sequences: text.clone(), distances: None, mask: None }
+        } else {
+            predicted_queries(&counts[..batch], seq, heads)
+        };
+        let places = queries.sequences.seq;
+        // Some queries see nothing at all.
+        let mask = (0..batch * places * seq).map(|i| {
+            let (row, key) = (i / seq, i % seq);
+            if row % 7 == 3 || (row as u64 * 31 + key as u64 * 17 + hidden).is_multiple_of(3) { -1e30f32 } else { 0.0 }
+        });
+        let mask = TensorData::new(mask.collect::<Vec<_>>(), [batch, 1, places, seq]);
+        let queries = RelativeQueries { mask: hide.then(|| Tensor::from_data(mask, &device())), ..queries };
+        let width = heads * head_dim;
+        let tables = if table_each { batch } else { 1 };
+        let run = |m: &[Tensor<2>], _: &[Tensor<1>]| {
+            let [k, v, r, r_w_bias, r_r_bias] = std::array::from_fn(|i| m[i + 1].clone());
+            let keys = RelativeKeys { sequences: &text, k, v, r, r_w_bias, r_r_bias };
+            let p = if dropout && !on_libtorch() { 0.2 } else { 0.0 };
+            relative_attention(m[0].clone(), &queries, &keys, p, &Mode::train(3, 5, None))
+        };
+        check(run, &[
+            matrix(1, [queries.sequences.rows(), width], size),
+            matrix(2, [batch * seq, width], 1.0),
+            matrix(3, [batch * seq, width], 1.0),
+            matrix(4, [tables * 2 * seq, width], 1.0),
+            matrix(5, [heads, head_dim], size),
+            matrix(6, [heads, head_dim], size),
+        ], &[]);
     }
 
     #[test]
@@ -177,23 +290,17 @@ proptest! {
         smoothing in prop::sample::select(vec![0.0, 0.1]),
         bias: bool,
     ) {
-        let targets: Vec<i32> = (0..rows).map(|i| (i * 7919 % vocab) as i32).collect();
-        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), &device());
-        let (x, weight, b) = (matrix(1, [rows, dim], size), matrix(2, [vocab, dim], 1.0), vector(3, vocab, 1.0));
-        let decoder = Decoder { weight: weight.clone(), bias: bias.then(|| b.clone()) };
+        check_cross_entropy([rows, dim, vocab], size, smoothing, bias);
+    }
+
+    #[test]
+    fn the_first_of_equal_logits_is_predicted(rows in 1usize..9, vocab in 2usize..60) {
         let _turn = turn();
-        let run = |plain| {
-            set_plain(plain);
-            let loss = cross_entropy(x.clone(), &decoder, targets.clone(), smoothing);
-            let gradients = (loss.carrier / 3.0).backward();
-            let mut results = vec![host(loss.value)];
-            results.extend([&x, &weight].map(|t| t.grad(&gradients).map_or_else(Vec::new, host)));
-            results.push(b.grad(&gradients).map_or_else(Vec::new, host));
-            results
-        };
-        let plain = run(true);
-        // The plain one takes e to the power of logits less their logarithmic sum, whose last bit is worth 3e-5 here.
-        assert_close(&run(false), &plain, if size == 100.0 { 1e-4 } else { 1e-5 });
+        set_plain(false);
+        let targets: Vec<i32> = (0..rows as i32).map(|row| row % 2).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), &device());
+        let decoder = Decoder { weight: Tensor::zeros([vocab, 3], &device()), bias: None };
+        prop_assert_eq!(predictions(matrix(1, [rows, 3], 1.0), &decoder, targets).correct, rows.div_ceil(2));
     }
 
     #[test]
@@ -209,15 +316,64 @@ proptest! {
             factor: 0.7,
         };
         let make = |seed, size| vector(seed, len, size).inner();
-        let run = |plain| {
-            set_plain(plain);
+        let run = || {
             let v = make(3, 0.1).powi_scalar(2);
             let (p, m, v) = adamw(make(1, 1.0), make(2, 0.1), v, make(4, 1.0), options);
-            vec![host(p), host(m), host(v), vec![sum_of_squares(make(1, 1.0)) as f32]]
+            vec![host(p), host(m), host(v), vec![sum_of_squares(vec![make(1, 1.0), make(2, 1.0)]) as f32]]
         };
-        let plain = run(true);
-        assert_close(&run(false), &plain, 1e-5);
+        set_plain(true);
+        let plain = run();
+        set_plain(false);
+        assert_close(&on_any_threads(run), &plain, 1e-5);
     }
+}
+
+/// The result is a function of the key, a mask times the input, and the backward pass takes the same mask.
+#[test]
+fn masks_are_a_function_of_their_key() {
+    let _turn = turn();
+    set_plain(false);
+    let ones = Tensor::<2>::ones([300, 100], &device()).require_grad();
+    let drop = |micro_batch| dropout(ones.clone(), 0.25, &Mode::train(3, micro_batch, None));
+    let y = drop(5);
+    let gradients = y.clone().sum().backward();
+    let values = host(y);
+    assert_eq!(values, host(ones.grad(&gradients).unwrap()));
+    assert_eq!(values, host(drop(5)));
+    assert_ne!(values, host(drop(6)));
+    let dropped = values.iter().filter(|&&value| value == 0.0).count() as f64 / values.len() as f64;
+    assert!((dropped - 0.25).abs() < 0.01, "{dropped}");
+    assert!(values.iter().all(|&value| value == 0.0 || (value - 4.0 / 3.0).abs() < 1e-6));
+}
+
+/// The same of the weights that attention drops: its result is linear in the values, so it is `Σ v · ∂v`.
+#[test]
+fn attention_drops_the_same_weights_in_both_directions() {
+    let _turn = turn();
+    set_plain(false);
+    let sequences = sequences(&[17, 30], Padding::Drop, false);
+    let options = Attention { heads: 2, scale: 0.3, causal: true, dropout: 0.2 };
+    let qkv = matrix(1, [47, 3 * 16], 1.0);
+    let run = |micro_batch| {
+        let mode = Mode::train(3, micro_batch, None);
+        attention(qkv.clone(), &sequences, options, &mode)
+    };
+    let y = run(5);
+    let gradients = y.clone().sum().backward();
+    let of_values = |x: Tensor<2>| x.narrow(1, 2 * 16, 16);
+    let products = of_values(qkv.clone().inner()) * of_values(qkv.grad(&gradients).unwrap());
+    let linear = host(products.sum())[0];
+    let values = host(y);
+    assert!((linear - values.iter().sum::<f32>()).abs() < 1e-3, "{linear}, {}", values.iter().sum::<f32>());
+    assert_eq!(values, host(run(5)));
+    assert_ne!(values, host(run(6)));
+    let undropped = attention(qkv.clone(), &sequences, options, &Mode::eval());
+    assert_ne!(values, host(undropped));
+}
+
+#[test]
+fn a_loss_large_enough_to_be_shared_out_is_the_same_on_any_threads() {
+    check_cross_entropy([600, 48, 3000], 1.0, 0.1, true);
 }
 
 #[test]
@@ -240,6 +396,6 @@ fn a_loss_that_is_no_number_stays_none() {
     set_plain(false);
     let x = Tensor::<2>::from_data(TensorData::new(vec![f32::NAN; 4], [2, 2]), &device());
     let targets = Tensor::<1, Int>::from_data(TensorData::new(vec![0, 1], [2]), &device());
-    let loss = cross_entropy(x, &Decoder { weight: matrix(1, [5, 2], 1.0), bias: None }, targets, 0.0);
+    let loss = cross_entropy(x, &Decoder { weight: matrix(1, [5, 2], 1.0), bias: None }, targets, 0.0, 1.0);
     assert!(host(loss.value)[0].is_nan());
 }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::Status::{Refused, Supported};
+use super::Status::Supported;
 use super::Task::{Clm, Mlm};
 use super::flag::arguments;
+use super::value::Autotune;
 
 arguments! {
     /// What the Python scripts do not have.
@@ -27,8 +28,12 @@ arguments! {
         plan: bool = false, Supported;
         /// Where to compute: auto, cpu, or what --device list names.
         device: String = "auto".into(), Supported;
-        /// Several devices of this machine, separated by commas.
-        devices: Option<String> = None, Refused("a run uses one device in this build: name it with --device");
+        /// Several devices of this machine, separated by commas, that train together: a step takes
+        /// gradient_accumulation_steps batches on each.
+        devices: Option<String> = None, Supported;
+        /// How much a GPU backend other than libtorch measures to choose its kernels: full or minimal. Default: full; minimal
+        /// where a program stands in for the GPU.
+        autotune: Option<Autotune> = None, Supported;
         /// Compute with the plain form of every operation, without the fast ones: to compare, and to find faults.
         plain_ops: bool = false, Supported;
         /// Start even if the disk cannot hold the checkpoints that the run will write.
@@ -49,5 +54,17 @@ arguments! {
         top_k: usize = 50, Supported, only [Clm];
         /// Sample among the likeliest tokens that together have this probability.
         top_p: f64 = 1.0, Supported, only [Clm];
+    }
+}
+
+impl BeyondArguments {
+    /// `--devices`, or the one of `--device`.
+    pub fn device_list(&self) -> &str {
+        self.devices.as_deref().unwrap_or(&self.device)
+    }
+
+    /// How many devices train together.
+    pub fn num_devices(&self) -> usize {
+        self.device_list().split(',').count()
     }
 }

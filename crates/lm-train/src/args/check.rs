@@ -24,7 +24,8 @@ pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
     intervals(args)?;
     schedule(args)?;
     best_model(args)?;
-    device(args)?;
+    device(args, given)?;
+    precision(args)?;
     reports(args)?;
     whole_run(args, given)
 }
@@ -186,6 +187,14 @@ fn columns(args: &mut Arguments) {
     }
 }
 
+fn precision(args: &Arguments) -> Checked {
+    let training = &args.training;
+    rule(!(training.bf16 && training.fp16), || "At most one of fp16 and bf16 can be True, but not both".into())?;
+    rule(!(training.bf16_full_eval && training.fp16_full_eval), || {
+        "At most one of fp16 and bf16 can be True for full eval, but not both".into()
+    })
+}
+
 fn numbers(args: &Arguments) -> Checked {
     let (training, beyond) = (&args.training, &args.beyond);
     let at_least_one = [
@@ -332,7 +341,16 @@ fn multiple(save: Steps, eval: Steps) -> Checked {
     })
 }
 
-fn device(args: &mut Arguments) -> Checked {
+fn device(args: &mut Arguments, given: &Given) -> Checked {
+    if let Some(devices) = &args.beyond.devices {
+        rule(!given.has("device"), || {
+            format!("--device {} and --devices {devices} contradict each other: give one", args.beyond.device)
+        })?;
+        rule(!args.training.use_cpu || devices.split(',').all(|name| name.trim() == "cpu"), || {
+            format!("--use_cpu and --devices {devices} contradict each other: give one")
+        })?;
+        return Ok(());
+    }
     if args.training.use_cpu {
         rule(matches!(args.beyond.device.as_str(), "auto" | "cpu"), || {
             format!("--use_cpu and --device {} contradict each other: give one", args.beyond.device)

@@ -30,11 +30,12 @@ pub use data::DataTrainingArguments;
 pub use flag::{Flag, Group, Status, flags};
 pub use lm_models::Task;
 pub use model::ModelArguments;
+pub(crate) use parse::closest;
 pub use parse::{ArgsError, Parsed, parse};
 pub use training::TrainingArguments;
 pub use value::{
-    Arity, Dtype, Files, HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume, SaveStrategy, Steps,
-    TokenCount,
+    Arity, Autotune, Dtype, Files, HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume,
+    SaveStrategy, Steps, TokenCount,
 };
 
 /// Everything that a run is told.

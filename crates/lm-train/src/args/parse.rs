@@ -318,13 +318,16 @@ fn nearest(task: Task, name: &str) -> Vec<&'static str> {
             return containing;
         }
     }
-    names()
-        .map(|candidate| (strsim::jaro_winkler(candidate, name), candidate))
+    closest(name, names()).into_iter().collect()
+}
+
+/// The candidate that a wrong word is most like, if it is like one at all.
+pub(crate) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .map(|candidate| (strsim::jaro_winkler(candidate, word), candidate))
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, candidate)| candidate)
-        .into_iter()
-        .collect()
 }
 
 fn other_program(task: Task, flag: &Flag, origin: Origin) -> ArgsError {

@@ -12,9 +12,6 @@ use super::value::{
 use crate::schedule::SchedulerType;
 
 // A reason that several fields share stands here once.
-const NO_HALF: &str = "this build computes in float32: no backend compiled into it trains in 16 bits";
-const NO_TF32: &str = "this build has no backend with TensorFloat-32";
-const NO_CHECKPOINTING: &str = "this build keeps all activations: lower --per_device_train_batch_size and raise --gradient_accumulation_steps to save memory";
 const NO_SHARDING: &str = "the model and its optimizer stay whole, on one device";
 const NO_TPU: &str = "there is no TPU backend";
 const NO_UPLOAD: &str = "nothing is uploaded: run `hf upload NAME OUTPUT_DIR` after training";
@@ -125,20 +122,20 @@ arguments! {
         data_seed: Option<u64> = None, Supported;
         /// Evaluate through PyTorch's tracing compiler.
         jit_mode_eval: bool = false, SameByNature(NO_COMPILER);
-        /// Train in bfloat16, with float32 weights.
-        bf16: bool = false, Refused(NO_HALF);
-        /// Train in float16, with float32 weights and a scaled loss.
-        fp16: bool = false, Refused(NO_HALF);
+        /// Multiply matrices in bfloat16; weights, norms and loss stay float32.
+        bf16: bool = false, Supported;
+        /// Multiply matrices in float16, with a scaled loss; weights, norms and loss stay float32.
+        fp16: bool = false, Supported;
         /// Level of NVIDIA Apex.
         fp16_opt_level: String = "O1".into(), SameByNature("read by NVIDIA Apex only, which PyTorch's own mixed precision replaced");
         /// Who provides 16-bit training.
         half_precision_backend: String = "auto".into(), Refused("apex and cpu_amp are parts of PyTorch");
-        /// Evaluate in bfloat16.
-        bf16_full_eval: bool = false, Refused(NO_HALF);
-        /// Evaluate in float16.
-        fp16_full_eval: bool = false, Refused(NO_HALF);
-        /// Multiply matrices in TensorFloat-32.
-        tf32: Option<bool> = None, Refused(NO_TF32);
+        /// Multiply matrices in bfloat16 in the evaluation after training.
+        bf16_full_eval: bool = false, Supported;
+        /// Multiply matrices in float16 in the evaluation after training.
+        fp16_full_eval: bool = false, Supported;
+        /// Multiply matrices in TensorFloat-32, on NVIDIA GPUs by libtorch.
+        tf32: Option<bool> = None, Supported;
         /// Rank of this process on its machine.
         local_rank: i64 = -1, Refused("a run is one process: start the program itself, without a launcher");
         /// Library that joins processes.
@@ -238,9 +235,9 @@ arguments! {
         /// Branch of the upload.
         hub_revision: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
         /// Compute activations again in the backward pass, to save memory.
-        gradient_checkpointing: bool = false, Refused(NO_CHECKPOINTING);
+        gradient_checkpointing: bool = false, Supported;
         /// Settings of gradient checkpointing.
-        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature("settings of PyTorch's own implementation of gradient checkpointing");
+        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature("it chooses between PyTorch's two implementations; the gradients here are the same with and without checkpointing");
         /// Hand the inputs to the metrics.
         include_inputs_for_metrics: bool = false, SameByNature(NO_METRIC_INPUTS);
         /// What else is handed to the metrics.
@@ -292,7 +289,7 @@ arguments! {
         /// Gather predictions as Python objects.
         eval_use_gather_object: bool = false, SameByNature(ONE_PROCESS);
         /// Average the loss over the tokens of all devices.
-        average_tokens_across_devices: bool = true, SameByNature(ONE_PROCESS);
+        average_tokens_across_devices: bool = true, Refused("the loss is always the mean over the tokens of all devices");
     }
 }
 

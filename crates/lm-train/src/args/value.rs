@@ -592,6 +592,13 @@ choices! {
         /// Whenever an evaluation sets a new best value of `metric_for_best_model`.
         Best = "best",
     }
+    /// How much a GPU backend measures to choose its kernels.
+    Autotune {
+        /// As little as it can.
+        Minimal = "minimal",
+        /// Whatever may pay.
+        Full = "full",
+    }
     /// The optimizers.
     OptimizerNames {
         /// AdamW.

@@ -1,5 +1,6 @@
 //! GELU, exact and by tanh.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -45,7 +46,7 @@ fn scale_by(gradient: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
     }
 }
 
-impl Operation<1> for Gelu {
+impl Operation<Flex, 1> for Gelu {
     type Saved = FlexTensor;
 
     fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, FlexTensor) {

@@ -4,14 +4,15 @@
 use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
-use burn::backend::{BackendTensor, DispatchTensorKind};
+use burn::backend::{BackendTensor, DispatchTensorKind, Flex};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::dropout::Mask;
+use super::heads::{join, part, rows_of, softmax, softmax_backward};
 use super::matmul::{Matrix, Threads, matmul};
-use super::simd::{dot, exp, max, simd, sum};
-use super::{Operation, apply, dims, tensor, values};
+use super::simd::simd;
+use super::{Operation, apply, dims};
 use crate::Sequences;
 use crate::inputs::DropoutKey;
 use crate::ops::Attention;
@@ -52,32 +53,13 @@ impl Kernel {
         });
         tasks.collect()
     }
-
-    /// Lays the heads' results, one per task, side by side.
-    fn join(&self, parts: &[Vec<f32>], rows: usize, width: usize) -> FlexTensor {
-        let mut out = vec![0.0; rows * width];
-        let head_dim = width / self.heads.max(1);
-        for (sequence, range) in self.sequences.iter().enumerate() {
-            for head in 0..self.heads {
-                let part = &parts[sequence * self.heads + head];
-                for (row, values) in range.clone().zip(part.chunks_exact(head_dim.max(1))) {
-                    let start = row * width + head * head_dim;
-                    out[start..start + head_dim].copy_from_slice(values);
-                }
-            }
-        }
-        tensor(out, [rows, width])
-    }
 }
 
 impl Task<'_> {
-    /// The columns of this head in this sequence's rows.
-    fn part<'a>(&self, x: &'a FlexTensor) -> Matrix<'a> {
-        let [_, width] = dims(x);
-        let head_dim = width / self.kernel.heads;
-        let head = self.index % self.kernel.heads;
-        let values = values(x).get(self.rows.start * width + head * head_dim..).unwrap_or_default();
-        Matrix { values, rows: self.rows.len(), columns: head_dim, strides: (width, 1) }
+    /// Queries, keys and values of this head in this sequence.
+    fn qkv<'a>(&self, qkv: &'a FlexTensor) -> [Matrix<'a>; 3] {
+        let heads = self.kernel.heads;
+        [0, 1, 2].map(|which| part(qkv, self.rows.clone(), which * heads + self.index % heads, 3 * heads))
     }
 
     /// Blocks of queries and the number of keys each may look at.
@@ -118,12 +100,7 @@ impl Task<'_> {
                 for (query, scores) in queries.clone().zip(out.chunks_exact_mut(keys)) {
                     scores.iter_mut().for_each(|score| *score *= self.kernel.scale);
                     self.hide(query, scores, f32::MIN);
-                    let largest = max(scores);
-                    for score in scores.iter_mut() {
-                        *score = exp(*score - largest);
-                    }
-                    let scale = 1.0 / sum(scores);
-                    scores.iter_mut().for_each(|score| *score *= scale);
+                    softmax(scores);
                 }
             },
         );
@@ -145,7 +122,7 @@ impl Task<'_> {
         }
     }
 
-    fn forward(&self, q: Matrix, k: Matrix, v: Matrix) -> Vec<f32> {
+    fn forward(&self, [q, k, v]: [Matrix; 3]) -> Vec<f32> {
         let head_dim = v.columns;
         let mut context = vec![0.0; self.rows.len() * head_dim];
         let mut scores = vec![0.0; BLOCK.min(self.rows.len()) * self.rows.len()];
@@ -175,7 +152,7 @@ impl Task<'_> {
     }
 
     /// Gradients of q, k and v of this head.
-    fn backward(&self, q: Matrix, k: Matrix, v: Matrix, gradient: Matrix) -> [Vec<f32>; 3] {
+    fn backward(&self, [q, k, v]: [Matrix; 3], gradient: Matrix) -> [Vec<f32>; 3] {
         let head_dim = v.columns;
         let len = self.rows.len();
         let mut of_q = vec![0.0; len * head_dim];
@@ -210,11 +187,7 @@ impl Task<'_> {
                             }
                             None => dropped.copy_from_slice(weights),
                         }
-                        // ∂score = weight (∂weight - Σ weight ∂weight)
-                        let mean = dot(weights, changes);
-                        for (change, weight) in changes.iter_mut().zip(&*weights) {
-                            *change = weight * (*change - mean) * self.kernel.scale;
-                        }
+                        softmax_backward(weights, changes, self.kernel.scale);
                         self.hide(query, changes, 0.0);
                     }
                 },
@@ -230,50 +203,40 @@ impl Task<'_> {
     }
 }
 
-fn rows_of(x: Matrix, rows: Range<usize>) -> Matrix {
-    Matrix { values: &x.values[rows.start * x.strides.0..], rows: rows.len(), ..x }
-}
+impl Operation<Flex, 1> for Kernel {
+    type Saved = FlexTensor;
 
-impl Operation<3> for Kernel {
-    type Saved = [FlexTensor; 3];
-
-    fn forward(&self, [q, k, v]: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
-        let [rows, width] = dims(&q);
-        let tasks = self.tasks();
-        let run = |task: &Task| task.forward(task.part(&q), task.part(&k), task.part(&v));
-        let parts: Vec<_> = tasks.par_iter().map(run).collect();
-        (self.join(&parts, rows, width), [q, k, v])
+    fn forward(&self, [qkv]: [FlexTensor; 1]) -> (FlexTensor, Self::Saved) {
+        let parts: Vec<_> = self.tasks().par_iter().map(|task| task.forward(task.qkv(&qkv))).collect();
+        let [rows, width] = dims(&qkv);
+        (join(&parts, &self.sequences, self.heads, [rows, width / 3]), qkv)
     }
 
-    fn backward(self, [q, k, v]: Self::Saved, gradient: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
-        let [rows, width] = dims(&q);
+    fn backward(self, qkv: Self::Saved, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
         let tasks = self.tasks();
-        let run = |task: &Task| task.backward(task.part(&q), task.part(&k), task.part(&v), task.part(&gradient));
-        let parts: Vec<_> = tasks.par_iter().map(run).collect();
-        let [mut of_q, mut of_k, mut of_v] = [(); 3].map(|()| Vec::with_capacity(parts.len()));
-        for [q, k, v] in parts {
-            of_q.push(q);
-            of_k.push(k);
-            of_v.push(v);
-        }
-        [of_q, of_k, of_v].map(|parts| Some(self.join(&parts, rows, width)))
+        let run = |task: &Task| {
+            task.backward(task.qkv(&qkv), part(&gradient, task.rows.clone(), task.index % self.heads, self.heads))
+        };
+        let mut parts: Vec<[Vec<f32>; 3]> = tasks.par_iter().map(run).collect();
+        // As they lie in a row: the queries of all heads, their keys, their values.
+        let by_sequence = parts.chunks_mut(self.heads);
+        let parts: Vec<_> = by_sequence
+            .flat_map(|heads| {
+                [0, 1, 2].map(|which| heads.iter_mut().map(|part| std::mem::take(&mut part[which])).collect())
+            })
+            .flat_map(|parts: Vec<Vec<f32>>| parts)
+            .collect();
+        [Some(join(&parts, &self.sequences, 3 * self.heads, dims(&qkv)))]
     }
 }
 
 /// See [`crate::ops::attention`]; `dropout` is the site and probability, if any.
 pub fn attention(
-    q: Tensor<2>,
-    k: Tensor<2>,
-    v: Tensor<2>,
+    qkv: Tensor<2>,
     sequences: &Sequences,
     options: Attention,
     dropout: Option<(DropoutKey, f64)>,
 ) -> Tensor<2> {
-    let mut start = 0;
-    let ranges = sequences.lengths.iter().map(|&len| {
-        start += len;
-        start - len..start
-    });
     let hidden = match (&sequences.packing, &sequences.key_padding) {
         (None, Some(padding)) => match padding.clone().into_dispatch().kind {
             DispatchTensorKind::Flex(BackendTensor::Bool(mask)) => {
@@ -289,9 +252,9 @@ pub fn attention(
         causal: options.causal,
         dropout: dropout.map(|(site, probability)| Mask::new(site, probability)),
         seq: sequences.seq,
-        sequences: ranges.collect(),
+        sequences: sequences.ranges(),
         columns: sequences.columns.iter().map(|&column| column as usize).collect(),
         hidden,
     };
-    apply(kernel, [q.into_dispatch(), k.into_dispatch(), v.into_dispatch()])
+    apply(kernel, [qkv.into_dispatch()])
 }

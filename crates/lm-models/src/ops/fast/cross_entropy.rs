@@ -1,5 +1,6 @@
 //! The vocabulary projection with its loss and gradients, a piece of rows at a time, in one buffer.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
@@ -8,7 +9,7 @@ use super::linear::column_sums;
 use super::matmul::{Matrix, Threads, matmul};
 use super::simd::{add, exp, max, simd, sum};
 use super::{CHUNK, Operation, apply, dims, primitive, tensor, values, values_mut, wrap};
-use crate::ops::{Decoder, Loss};
+use crate::ops::{Decoder, Loss, Predictions};
 
 /// Logits that exist at once.
 const PIECE: usize = 1 << 23;
@@ -17,7 +18,7 @@ const PIECE: usize = 1 << 23;
 #[derive(Debug)]
 struct Carrier<const N: usize>([FlexTensor; N]);
 
-impl<const N: usize> Operation<N> for Carrier<N> {
+impl<const N: usize> Operation<Flex, N> for Carrier<N> {
     type Saved = ();
 
     fn forward(&self, _: [FlexTensor; N]) -> (FlexTensor, ()) {
@@ -86,6 +87,43 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
         None => apply(Carrier([row_gradient, weight_gradient]), [rows, weight]),
     };
     Loss { value: wrap(tensor(vec![loss as f32], [1])), carrier }
+}
+
+/// See [`crate::ops::predictions`].
+pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>) -> Predictions {
+    let (x, weight) = (primitive(rows), primitive(decoder.weight.clone()));
+    let bias = decoder.bias.clone().map(primitive);
+    let targets: Vec<usize> = targets.into_data().iter::<i64>().map(|id| id as usize).collect();
+    let ([count, dim], [vocab, _]) = (dims(&x), dims(&weight));
+    let matrix = Matrix::new(values(&weight), vocab, dim);
+
+    let mut total = Predictions { count, ..Predictions::default() };
+    let piece = (PIECE / vocab.max(1)).max(1);
+    let mut logits = vec![0.0; piece.min(count) * vocab];
+    for (x, targets) in values(&x).chunks(piece * dim.max(1)).zip(targets.chunks(piece)) {
+        let logits = &mut logits[..targets.len() * vocab];
+        matmul(logits, Matrix::new(x, targets.len(), dim), matrix.transpose(), false, Threads::All);
+        let judged = logits.par_chunks_mut(vocab).zip(targets).map(|(logits, &target)| {
+            simd(
+                #[inline(always)]
+                || {
+                    if let Some(bias) = &bias {
+                        add(logits, values(bias));
+                    }
+                    let (largest, of_target) = (max(logits), logits[target]);
+                    // The first of several equals is the one predicted.
+                    let correct = of_target == largest && !logits[..target].contains(&largest);
+                    logits.iter_mut().for_each(|logit| *logit = exp(*logit - largest));
+                    (sum(logits).ln() + largest - of_target, correct)
+                },
+            )
+        });
+        for (loss, correct) in judged.collect::<Vec<(f32, bool)>>() {
+            total.loss_sum += f64::from(loss);
+            total.correct += usize::from(correct);
+        }
+    }
+    total
 }
 
 /// The loss of one row of logits, which become their gradient: `softmax(logits) - target distribution`.

@@ -1,5 +1,6 @@
 //! Dropout with its mask computed where it is used.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use lm_random::{Purpose, key};
@@ -107,7 +108,7 @@ impl Mask {
 #[derive(Debug)]
 struct Dropout(Mask);
 
-impl Operation<1> for Dropout {
+impl Operation<Flex, 1> for Dropout {
     type Saved = ();
 
     fn forward(&self, [mut x]: [FlexTensor; 1]) -> (FlexTensor, ()) {
@@ -124,7 +125,7 @@ impl Operation<1> for Dropout {
 #[derive(Debug)]
 struct DropoutAdd(Mask);
 
-impl Operation<2> for DropoutAdd {
+impl Operation<Flex, 2> for DropoutAdd {
     type Saved = ();
 
     fn forward(&self, [mut x, residual]: [FlexTensor; 2]) -> (FlexTensor, ()) {

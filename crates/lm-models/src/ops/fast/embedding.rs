@@ -1,5 +1,6 @@
 //! Rows of a table.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Tensor};
 
@@ -11,7 +12,7 @@ struct Embedding {
     ids: Vec<usize>,
 }
 
-impl Operation<1> for Embedding {
+impl Operation<Flex, 1> for Embedding {
     /// Rows of the table.
     type Saved = usize;
 

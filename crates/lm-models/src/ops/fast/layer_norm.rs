@@ -1,5 +1,6 @@
 //! Layer normalisation.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -12,7 +13,7 @@ struct LayerNorm {
     epsilon: f32,
 }
 
-impl Operation<3> for LayerNorm {
+impl Operation<Flex, 3> for LayerNorm {
     /// The input, the weight, and of each row mean and 1/σ.
     type Saved = (FlexTensor, FlexTensor, Vec<[f32; 2]>);
 

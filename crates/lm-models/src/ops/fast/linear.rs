@@ -1,5 +1,6 @@
 //! The affine map.
 
+use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -7,15 +8,7 @@ use rayon::prelude::*;
 use super::matmul::{Matrix, Threads, matmul};
 use super::simd::{add, simd};
 use super::{Operation, apply, dims, tensor, values};
-
-/// How a weight is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// [out, in], as torch's `nn.Linear`.
-    OutIn,
-    /// [in, out], as GPT-2's `Conv1D`.
-    InOut,
-}
+use crate::ops::Layout;
 
 #[derive(Debug)]
 struct Linear(Layout);
@@ -81,7 +74,7 @@ pub fn column_sums(x: &[f32], columns: usize) -> Vec<f32> {
     total
 }
 
-impl Operation<2> for Linear {
+impl Operation<Flex, 2> for Linear {
     type Saved = (FlexTensor, FlexTensor);
 
     fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
@@ -93,7 +86,7 @@ impl Operation<2> for Linear {
     }
 }
 
-impl Operation<3> for Linear {
+impl Operation<Flex, 3> for Linear {
     type Saved = (FlexTensor, FlexTensor);
 
     fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {

@@ -1,0 +1,76 @@
+//! Several devices, here the processor more than once, and gradient checkpointing: what the program makes of them.
+
+mod run;
+
+use run::Scratch;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
+const MODEL: &str =
+    "--config_name dropout.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+
+#[test]
+fn two_devices_equal_one_that_accumulates() {
+    let scratch = Scratch::new();
+    // Six batches an epoch: the last step of each takes two.
+    let flags = "--max_steps 5 --do_eval --eval_strategy epoch";
+    scratch.run("one", &format!("{flags} --gradient_accumulation_steps 4")).ok();
+    scratch.run("two", &format!("{flags} --gradient_accumulation_steps 2 --devices cpu,cpu")).ok();
+    // The gradients of four batches are added up in another order.
+    let loss =
+        |folder: &str| scratch.json(&format!("{folder}/all_results.json"))["train_loss"].as_f64().expect("a loss");
+    assert!((loss("one") - loss("two")).abs() < 1e-5, "{} {}", loss("one"), loss("two"));
+
+    // Those of two are not.
+    scratch.run("accumulated", &format!("{flags} --gradient_accumulation_steps 2")).ok();
+    scratch.run("shared", &format!("{flags} --devices cpu,cpu")).ok();
+    scratch.assert_same("accumulated", "shared", "two devices");
+    let card = String::from_utf8(scratch.bytes("shared/README.md")).expect("text");
+    for row in ["- train_batch_size: 4\n", "- num_devices: 2\n", "- total_train_batch_size: 8\n"] {
+        assert!(card.contains(row), "{row} in {card}");
+    }
+    assert_eq!(scratch.json("shared/trainer_state.json")["train_batch_size"], 4);
+    let epochs: Vec<_> = scratch.history("shared").iter().filter_map(|record| record["epoch"].as_f64()).collect();
+    assert!(epochs.contains(&1.0) && epochs.last().is_some_and(|last| (last - 5.0 / 3.0).abs() < 1e-9), "{epochs:?}");
+}
+
+#[test]
+fn a_run_goes_on_with_another_number_of_devices_if_its_steps_stay_what_they_are() {
+    run::resumes_exactly("--devices cpu,cpu --max_steps 5", &[2, 3]);
+    let scratch = Scratch::new();
+    scratch.run("out", "--max_steps 3 --gradient_accumulation_steps 2").ok();
+    let run = scratch.run("out", "--max_steps 4 --gradient_accumulation_steps 2 --devices cpu,cpu");
+    assert!(run.fails(1).contains("--devices is 2, was 1"), "{}", run.stderr);
+    scratch.run("out", "--max_steps 4 --devices cpu,cpu").ok();
+    assert_eq!(scratch.json("out/trainer_state.json")["global_step"], 4);
+}
+
+#[test]
+fn devices_that_are_none() {
+    let scratch = Scratch::new();
+    for (flags, part) in [
+        ("--device cpu --devices cpu,cpu", "--device cpu and --devices cpu,cpu contradict each other"),
+        ("--use_cpu --devices cpu,wgpu", "--use_cpu and --devices cpu,wgpu contradict each other"),
+        ("--devices cpu,nonsense", "nonsense"),
+        ("--devices cpu,,cpu", "no such device"),
+        ("--devices cpu,cpu --average_tokens_across_devices false", "--average_tokens_across_devices"),
+    ] {
+        let run = scratch.run("out", flags);
+        assert!(run.fails(2).contains(part), "{flags}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn plan_counts_the_batches_of_all_devices() {
+    let scratch = Scratch::new();
+    let run = scratch.run("out", "--devices cpu,cpu --max_steps 3 --plan").ok();
+    assert!(run.stdout.contains("3 of 8 examples"), "{}", run.stdout);
+}
+
+#[test]
+fn gradient_checkpointing_changes_nothing() {
+    let scratch = Scratch::new();
+    scratch.run("kept", "--max_steps 5 --gradient_accumulation_steps 2").ok();
+    let flags = r#"--gradient_checkpointing --gradient_checkpointing_kwargs {"use_reentrant":false}"#;
+    scratch.run("computed", &format!("--max_steps 5 --gradient_accumulation_steps 2 {flags}")).ok();
+    scratch.assert_same("kept", "computed", "gradient checkpointing");
+}

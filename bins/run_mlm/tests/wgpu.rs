@@ -1,0 +1,33 @@
+//! What can go wrong with a graphics adapter.
+#![cfg(feature = "wgpu")]
+
+mod run;
+
+use run::Scratch;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
+const MODEL: &str =
+    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+
+#[test]
+fn wgpu_is_listed_by_name() {
+    let scratch = Scratch::new();
+    let run = scratch.run("out", "--device list").ok();
+    let line = run.stdout.lines().find(|line| line.trim_start().starts_with("wgpu:0 ")).expect("an adapter");
+    assert!(line.contains(" by Vulkan") || line.contains(" by Metal") || line.contains(" by DirectX 12"), "{line}");
+}
+
+#[test]
+fn wgpu_adapters_that_are_not_there() {
+    let scratch = Scratch::new();
+    let line = scratch.run("out", "--device wgpu:99").fails(2).to_owned();
+    assert!(line.contains("--device wgpu:99") && line.contains("wgpu:0"), "{line}");
+}
+
+/// WGSL has no such type.
+#[test]
+fn wgpu_has_no_bfloat16() {
+    let scratch = Scratch::new();
+    let line = scratch.run("out", "--device wgpu --bf16").fails(2).to_owned();
+    assert!(line.contains("--bf16") && line.contains("bfloat16"), "{line}");
+}

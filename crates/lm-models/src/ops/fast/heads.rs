@@ -1,0 +1,58 @@
+//! Heads lie side by side in a row; attention works on one head of one sequence at a time.
+
+use std::ops::Range;
+
+use burn::backend::flex::FlexTensor;
+
+use super::matmul::Matrix;
+use super::simd::{add, dot, exp, max, sum};
+use super::{dims, tensor, values};
+
+/// The columns of one of `heads` heads in some rows of a tensor.
+pub fn part(x: &FlexTensor, rows: Range<usize>, head: usize, heads: usize) -> Matrix<'_> {
+    let [_, width] = dims(x);
+    let head_dim = width / heads;
+    let values = values(x).get(rows.start * width + head * head_dim..).unwrap_or_default();
+    Matrix { values, rows: rows.len(), columns: head_dim, strides: (width, 1) }
+}
+
+/// Some rows of a matrix.
+pub fn rows_of(x: Matrix, rows: Range<usize>) -> Matrix {
+    Matrix { values: &x.values[rows.start * x.strides.0..], rows: rows.len(), ..x }
+}
+
+/// Lays parts side by side, one for each head of each range of rows; where ranges overlap they are added up in order.
+pub fn join(parts: &[Vec<f32>], ranges: &[Range<usize>], heads: usize, [rows, width]: [usize; 2]) -> FlexTensor {
+    let mut out = vec![0.0; rows * width];
+    let head_dim = width / heads.max(1);
+    for (range, parts) in ranges.iter().zip(parts.chunks_exact(heads.max(1))) {
+        for (head, part) in parts.iter().enumerate() {
+            for (row, values) in range.clone().zip(part.chunks_exact(head_dim.max(1))) {
+                let start = row * width + head * head_dim;
+                add(&mut out[start..start + head_dim], values);
+            }
+        }
+    }
+    tensor(out, [rows, width])
+}
+
+/// Scores become weights that add up to 1.
+#[inline(always)]
+pub fn softmax(scores: &mut [f32]) {
+    let largest = max(scores);
+    for score in scores.iter_mut() {
+        *score = exp(*score - largest);
+    }
+    let scale = 1.0 / sum(scores);
+    scores.iter_mut().for_each(|score| *score *= scale);
+}
+
+/// The gradients of weights become those of the scores before they were multiplied by `scale`:
+/// `weight (∂weight - Σ weight ∂weight) · scale`.
+#[inline(always)]
+pub fn softmax_backward(weights: &[f32], gradients: &mut [f32], scale: f32) {
+    let mean = dot(weights, gradients);
+    for (gradient, weight) in gradients.iter_mut().zip(weights) {
+        *gradient = weight * (*gradient - mean) * scale;
+    }
+}

@@ -1,0 +1,63 @@
+//! Matrix products in 16 bits, as `torch.autocast` has them (`--bf16`, `--fp16`): parameters, optimizer, residual
+//! stream, norms, softmax and loss stay float32; a product takes 16-bit copies of its operands, and its 16-bit result is
+//! widened where it meets float32. Activation functions and dropout in between work on what they are given.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use burn::tensor::{FloatDType, Tensor};
+
+/// The type in which matrices are multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Precision {
+    /// 32 bits throughout.
+    Float32,
+    /// 16 bits with the range of float32 and 8 bits of precision.
+    BFloat16,
+    /// 16 bits with 11 bits of precision, up to 65504: gradients need a scaled loss.
+    Float16,
+}
+
+impl Precision {
+    const ALL: [Self; 3] = [Self::Float32, Self::BFloat16, Self::Float16];
+
+    /// Burn's name of the type.
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::Float32 => FloatDType::F32,
+            Self::BFloat16 => FloatDType::BF16,
+            Self::Float16 => FloatDType::F16,
+        }
+    }
+
+    /// Python's name of the type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::BFloat16 => "bfloat16",
+            Self::Float16 => "float16",
+        }
+    }
+}
+
+static PRECISION: AtomicU8 = AtomicU8::new(Precision::Float32 as u8);
+
+/// Sets the precision of the matrix products of this process.
+pub fn set_precision(precision: Precision) {
+    PRECISION.store(precision as u8, Ordering::Relaxed);
+}
+
+/// The precision of the matrix products of this process.
+pub fn precision() -> Precision {
+    Precision::ALL[usize::from(PRECISION.load(Ordering::Relaxed))]
+}
+
+/// An operand of a matrix product.
+pub(super) fn narrow<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.cast(precision().dtype())
+}
+
+/// What has to be float32.
+pub(super) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.cast(FloatDType::F32)
+}

@@ -1,0 +1,89 @@
+//! The vocabulary projection with its loss and gradients, a piece of rows at a time.
+
+use burn::backend::LibTorch;
+use burn::backend::libtorch::TchTensor;
+use burn::tensor::{Int, Tensor};
+use tch::Kind;
+
+use super::{Operation, apply, ints, primitive, wrap};
+use crate::ops::{Decoder, Loss};
+
+/// Hands gradients over that are known already.
+#[derive(Debug)]
+struct Carrier<const N: usize>([tch::Tensor; N]);
+
+impl<const N: usize> Operation<LibTorch, N> for Carrier<N> {
+    type Saved = ();
+
+    fn forward(&self, _: [TchTensor; N]) -> (TchTensor, ()) {
+        // Its gradient is the factor of all others: 16 bits would be too coarse.
+        (TchTensor::new(tch::Tensor::zeros([1], (Kind::Float, self.0[0].device()))), ())
+    }
+
+    fn backward(self, (): (), gradient: TchTensor, wanted: [bool; N]) -> [Option<TchTensor>; N] {
+        let mut wanted = wanted.into_iter();
+        self.0.map(|mut ready| {
+            wanted.next().unwrap_or(false).then(|| {
+                let _ = ready.g_mul_(&gradient.tensor);
+                TchTensor::new(ready)
+            })
+        })
+    }
+}
+
+/// See [`crate::ops::cross_entropy`].
+pub fn cross_entropy(
+    rows: Tensor<2>,
+    decoder: &Decoder,
+    targets: Tensor<1, Int>,
+    label_smoothing: f64,
+    factor: f64,
+) -> Loss {
+    let x = primitive(rows.clone()).tensor;
+    let weight = primitive(decoder.weight.clone()).tensor;
+    let bias = decoder.bias.clone().map(|bias| primitive(bias).tensor);
+    let targets = ints(targets);
+    let (count, vocab) = (x.size()[0], weight.size()[0]);
+
+    let mut loss = tch::Tensor::zeros([1], (Kind::Float, x.device()));
+    let row_gradient = x.zeros_like();
+    let mut weight_gradient = weight.zeros_like();
+    let mut bias_gradient = bias.as_ref().map(tch::Tensor::zeros_like);
+    let piece = decoder.piece() as i64;
+    for start in (0..count).step_by(piece as usize) {
+        let len = piece.min(count - start);
+        let x = x.narrow(0, start, len);
+        let targets = targets.narrow(0, start, len).unsqueeze(1);
+        let mut logarithms = x.linear(&weight, bias.as_ref()).log_softmax(1, Kind::Float);
+        let losses = logarithms.gather(1, &targets, false).sum(Kind::Float);
+        let _ = loss.g_sub_(&(losses * (1.0 - label_smoothing)));
+        if label_smoothing > 0.0 {
+            let _ = loss.g_sub_(&(logarithms.sum(Kind::Float) * (label_smoothing / vocab as f64)));
+        }
+        // ∂logits = softmax(logits) - target distribution
+        let mut gradient = logarithms.exp_();
+        if label_smoothing > 0.0 {
+            let _ = gradient.g_sub_scalar_(label_smoothing / vocab as f64);
+        }
+        let at_label = tch::Tensor::full(targets.size(), label_smoothing - 1.0, (Kind::Float, x.device()));
+        let _ = gradient.scatter_add_(1, &targets, &at_label);
+        // Before 16 bits: float16 has no room for the small ones otherwise.
+        let _ = gradient.g_mul_scalar_(factor);
+        let gradient = gradient.to_kind(x.kind());
+        row_gradient.narrow(0, start, len).copy_(&gradient.mm(&weight));
+        let _ = weight_gradient.addmm_(&gradient.tr(), &x);
+        if let Some(sum) = &mut bias_gradient {
+            let _ = sum.g_add_(&gradient.sum_dim_intlist(0i64, false, sum.kind()));
+        }
+    }
+
+    let (rows, weight) = (rows.into_dispatch(), decoder.weight.clone().into_dispatch());
+    let carrier = match (&decoder.bias, bias_gradient) {
+        (Some(bias), Some(of_bias)) => {
+            let gradients = [row_gradient, weight_gradient, of_bias];
+            apply(Carrier(gradients), [rows, weight, bias.clone().into_dispatch()])
+        }
+        _ => apply(Carrier([row_gradient, weight_gradient]), [rows, weight]),
+    };
+    Loss { value: wrap(loss), carrier }
+}

@@ -1,0 +1,96 @@
+//! A whole optimizer step of each task: BERT, GPT-2 and XLNet of 6 layers of width 384 with random weights, 8 × 128
+//! random tokens, dropout at its defaults. No files are needed.
+//!
+//! `cargo bench -p lm-train --bench step -- gpt2` runs one of them.
+
+use std::error::Error;
+
+use burn::tensor::Device;
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
+use lm_models::{AutoModel, ModelConfig, ModelInputs, Task, ops};
+use lm_random::{Purpose, Stream};
+use lm_train::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
+use lm_train::step::{StepOptions, step};
+
+const BATCH: usize = 8;
+const SEQ: usize = 128;
+
+const MODELS: &[&str] = &["bert", "gpt2", "xlnet"];
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = MODELS, sample_count = 10, max_time = 30)]
+fn fast(bencher: Bencher, model: &str) {
+    run(bencher, model, false, false);
+}
+
+#[divan::bench(args = MODELS, sample_count = 10, max_time = 30)]
+fn plain(bencher: Bencher, model: &str) {
+    run(bencher, model, true, false);
+}
+
+#[divan::bench(args = MODELS, sample_count = 10, max_time = 30)]
+fn gradient_checkpointing(bencher: Bencher, model: &str) {
+    run(bencher, model, false, true);
+}
+
+fn run(bencher: Bencher, name: &str, plain: bool, gradient_checkpointing: bool) {
+    ops::set_plain(plain);
+    let (model, inputs) = match prepare(name) {
+        Ok(prepared) => prepared,
+        Err(error) => return eprintln!("{name}: {error}"),
+    };
+    let options = StepOptions {
+        learning_rate: 5e-5,
+        max_grad_norm: 1.0,
+        label_smoothing: 0.0,
+        neftune_noise_alpha: None,
+        loss_scale: 1.0,
+        seed: 42,
+        first_micro_batch: 0,
+        devices: 1,
+        gradient_checkpointing,
+    };
+    let mut optimizer = Optimizer::new(OptimizerKind::AdamW, Hyperparameters::default());
+    let mut model = Some(model);
+    bencher.counter(ItemsCount::new(BATCH * SEQ)).bench_local(|| {
+        model = model.take().map(|model| step(model, &mut optimizer, &inputs, &options).0);
+    });
+}
+
+fn prepare(model_type: &str) -> Result<(AutoModel, [ModelInputs; 1]), Box<dyn Error>> {
+    let device = Device::flex().autodiff();
+    let mut config = ModelConfig::from_model_type(model_type)?;
+    config.apply_overrides(match model_type {
+        "bert" => "hidden_size=384,num_hidden_layers=6,intermediate_size=1536",
+        "gpt2" => "n_embd=384,n_layer=6",
+        _ => "vocab_size=4000,d_model=384,n_layer=6,n_head=12,d_inner=1536",
+    })?;
+    let inputs = inputs(config.family().task, config.vocab_size(), &device)?;
+    Ok((AutoModel::from_config(&config, 1, &device)?, [inputs]))
+}
+
+/// A batch of random tokens, predicted as the task does.
+fn inputs(task: Task, vocab: usize, device: &Device) -> Result<ModelInputs, Box<dyn Error>> {
+    let size = BATCH * SEQ;
+    let mut stream = Stream::new(1, Purpose::Init, 0, 0);
+    let input_ids: Vec<i32> = (0..size).map(|_| 10 + stream.below(vocab as u32 - 10) as i32).collect();
+    let predicted: Vec<bool> = (0..size).map(|_| task == Task::Clm || stream.next_f32() < 0.15).collect();
+    let labels: Vec<i32> = predicted.iter().zip(&input_ids).map(|(&yes, &id)| if yes { id } else { IGNORE }).collect();
+    // Predicted tokens are seen by none, as if they were the last of the order.
+    let perm_mask: Vec<u8> = (0..size * SEQ).map(|i| u8::from(predicted[i / (SEQ * SEQ) * SEQ + i % SEQ])).collect();
+    let host = HostBatch {
+        batch: BATCH,
+        seq: SEQ,
+        input_ids: &input_ids,
+        attention_mask: &vec![1; size],
+        labels: &labels,
+        perm_mask: (task == Task::Plm).then_some(&perm_mask),
+    };
+    let objective = if task == Task::Clm { Objective::Causal } else { Objective::Masked };
+    Ok(ModelInputs::new(host, objective, Padding::Drop, device)?)
+}

@@ -1,0 +1,88 @@
+//! `--bf16`, `--fp16`, `--bf16_full_eval`, `--fp16_full_eval` and `--tf32`: what the arguments ask for, and whether the
+//! device can.
+
+use burn::tensor::Device;
+use lm_models::ops::Precision;
+
+use crate::args::{ArgsError, Arguments};
+
+/// Of training, and of evaluation while it goes on.
+pub fn of_training(args: &Arguments) -> Precision {
+    match (args.training.bf16, args.training.fp16) {
+        (true, _) => Precision::BFloat16,
+        (_, true) => Precision::Float16,
+        _ => Precision::Float32,
+    }
+}
+
+/// Of the evaluation that does not belong to training.
+pub fn of_evaluation(args: &Arguments) -> Precision {
+    match (args.training.bf16_full_eval, args.training.fp16_full_eval) {
+        (true, _) => Precision::BFloat16,
+        (_, true) => Precision::Float16,
+        _ => of_training(args),
+    }
+}
+
+/// Whether the device computes in what the arguments ask for.
+pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
+    let training = &args.training;
+    let halves = [
+        (training.bf16, "bf16", Precision::BFloat16),
+        (training.fp16, "fp16", Precision::Float16),
+        (training.bf16_full_eval, "bf16_full_eval", Precision::BFloat16),
+        (training.fp16_full_eval, "fp16_full_eval", Precision::Float16),
+    ];
+    for (_, flag, precision) in halves.into_iter().filter(|(asked, ..)| *asked) {
+        if !device.supports_dtype(precision.dtype()) {
+            return Err(ArgsError::Rule(format!(
+                "--{flag}: {} has no arithmetic in {}; leave the flag out, or name another --device",
+                args.beyond.device,
+                precision.name()
+            )));
+        }
+        if is_emulated(device) {
+            tracing::warn!("--{flag}: the CPU backend rounds to {} and is slower than in float32", precision.name());
+        }
+    }
+    if training.tf32 == Some(true) {
+        if !has_tensor_float(device) {
+            return Err(ArgsError::Rule(
+                "--tf32: TensorFloat-32 is a mode of NVIDIA's GPUs that only libtorch offers here: name --device libtorch:cuda".into(),
+            ));
+        }
+        if std::env::var_os(TENSOR_FLOAT_VARIABLE).is_none_or(|value| value != "1") {
+            return Err(ArgsError::Rule(format!(
+                "--tf32: libtorch reads it from the environment when it is loaded: start with {TENSOR_FLOAT_VARIABLE}=1"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Read by ATen's Context when the library is loaded; there is no call for it in the `tch` crate.
+const TENSOR_FLOAT_VARIABLE: &str = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE";
+
+/// Whether 16 bits are no more than a way to round.
+#[cfg(feature = "flex")]
+fn is_emulated(device: &Device) -> bool {
+    *device == Device::flex()
+}
+
+#[cfg(not(feature = "flex"))]
+fn is_emulated(_: &Device) -> bool {
+    false
+}
+
+// burn-tch is marked deprecated in 0.22, the last line that has it.
+#[cfg(feature = "tch")]
+#[allow(deprecated)]
+fn has_tensor_float(device: &Device) -> bool {
+    use burn::backend::{DispatchDevice, LibTorchDevice};
+    matches!(device.as_dispatch(), DispatchDevice::LibTorch(LibTorchDevice::Cuda(_)))
+}
+
+#[cfg(not(feature = "tch"))]
+fn has_tensor_float(_: &Device) -> bool {
+    false
+}
