@@ -28,8 +28,10 @@ const DROPOUT: f64 = 0.1;
 
 const SIZES: &[(&str, usize)] = &[("mini", 384), ("base", 768)];
 
-/// Names of operations and what makes them, for a hidden size.
-const OPERATIONS: &[(&str, fn(usize) -> Operation)] = &[
+/// An operation's name and what makes it, for a hidden size.
+type Named = (&'static str, fn(usize) -> Operation);
+
+const OPERATIONS: &[Named] = &[
     ("linear", linear),
     ("linear_in_out", linear_in_out),
     ("layer_norm", layer_norm),
@@ -61,10 +63,12 @@ enum Cost {
 
 use Cost::{Floats, Flop};
 
+type Compute = Box<dyn FnMut(&[Tensor<2>]) -> Option<Tensor<2>>>;
+
 /// An operation on matrices.
 struct Operation {
     inputs: Vec<Tensor<2>>,
-    compute: Box<dyn FnMut(&[Tensor<2>]) -> Option<Tensor<2>>>,
+    compute: Compute,
     /// Of the forward pass, and of both.
     cost: [Cost; 2],
 }
@@ -93,7 +97,7 @@ impl Operation {
 #[derive(Clone, Copy)]
 struct Case {
     size: (&'static str, usize),
-    operation: (&'static str, fn(usize) -> Operation),
+    operation: Named,
     backward: bool,
 }
 
@@ -125,8 +129,10 @@ fn plain(bencher: Bencher, case: Case) {
     run(bencher, case, true);
 }
 
-/// Cost and best time of each case, fast and plain.
-static RESULTS: Mutex<BTreeMap<String, [Option<(Cost, Duration)>; 2]>> = Mutex::new(BTreeMap::new());
+/// Cost and best time of a case, fast and plain.
+type Best = [Option<(Cost, Duration)>; 2];
+
+static RESULTS: Mutex<BTreeMap<String, Best>> = Mutex::new(BTreeMap::new());
 
 fn run(bencher: Bencher, case: Case, plain: bool) {
     ops::set_plain(plain);
