@@ -15,11 +15,11 @@ stage() {
 if ! compgen -G '/usr/share/vulkan/icd.d/*' >/dev/null; then
     apt-get update -q && apt-get install -qy --no-install-recommends mesa-vulkan-drivers
 fi
-stage cargo test --profile wgpu --workspace --features wgpu --no-run
-LM_TEST_DEVICE=wgpu stage cargo test --profile wgpu --workspace --features wgpu --test reference
-stage cargo test --profile wgpu --workspace --features wgpu --test resume --test wgpu -- wgpu
+stage cargo test --workspace --features wgpu --no-run
+LM_TEST_DEVICE=wgpu stage cargo test --workspace --features wgpu --test reference
+stage cargo test --workspace --features wgpu --test resume --test wgpu -- wgpu
 for task in mlm clm plm; do
-    stage cargo run --profile wgpu --features wgpu --bin run_$task -- configs/quickstart_$task.json --device wgpu \
+    stage cargo run --features wgpu --bin run_$task -- configs/quickstart_$task.json --device wgpu \
         --max_steps 20 --output_dir results/wgpu_$task --overwrite_output_dir
 done
 printf '\n=== %d s in all\n' "$SECONDS"
