@@ -1,13 +1,12 @@
 //! From a checkpoint's folder to a model, and back.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::auto::AutoModel;
 use crate::config::{ConfigError, ModelConfig};
-use crate::params::{self, Initial, Map, ParameterInfo, Snapshot};
+use crate::params::{self, Map, ParameterInfo, Snapshot};
 use crate::weights::{self, Checkpoint, FloatDtype, LoadReport, ModelNames, NamedTensor, SaveOptions, WeightsError};
 
 /// Why a model can't be loaded or saved.
@@ -67,37 +66,12 @@ pub fn load(
     };
     let report = weights::match_names(&names, &checkpoint)?;
 
-    struct Load<'a> {
-        checkpoint: &'a Checkpoint,
-        report: &'a LoadReport,
-        initial: HashMap<String, Initial>,
-        seed: u64,
-        error: Option<WeightsError>,
-    }
-    impl Map for Load<'_> {
-        fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
-            if self.error.is_some() {
-                return tensor;
-            }
-            let values = match self.report.source(&info.name).map(|name| self.checkpoint.read_f32(name)) {
-                Some(Ok(values)) => resized(values, &info),
-                Some(Err(error)) => {
-                    self.error = Some(error);
-                    return tensor;
-                }
-                None => self.initial[&info.name].values(&info.name, &info.shape, self.seed),
-            };
-            Tensor::from_data(TensorData::new(values, info.shape), &tensor.device())
-        }
-    }
-    let initial =
-        params::list(&model).into_iter().map(|info| (info.name.clone(), model.initial_value(&info))).collect();
-    let mut load = Load { checkpoint: &checkpoint, report: &report, initial, seed, error: None };
-    let model = params::map(model, &mut load);
-    match load.error {
-        Some(error) => Err(error.into()),
-        None => Ok(Loaded { model, report }),
-    }
+    let initial = params::initial_values(&model);
+    let model = params::fill(model, |info| match report.source(&info.name) {
+        Some(name) => checkpoint.read_f32(name).map(|values| resized(values, info)),
+        None => Ok(initial[&info.name].values(&info.name, &info.shape, seed)),
+    })?;
+    Ok(Loaded { model, report })
 }
 
 /// Cuts or extends a parameter to its rows in the model.

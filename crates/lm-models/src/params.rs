@@ -3,6 +3,9 @@
 //! A parameter's name is the path of field names down to it, with the few renames an architecture lists (`self` is no
 //! Rust field name, `LayerNorm` no conventional one).
 
+use std::collections::HashMap;
+use std::convert::Infallible;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use lm_random::{Purpose, Stream};
@@ -214,16 +217,49 @@ fn normal(name: &str, len: usize, seed: u64, std: f64) -> Vec<f32> {
     values
 }
 
-/// Gives every parameter the initial value that Python's `_init_weights` would draw it from.
-pub fn initialize(model: AutoModel, seed: u64) -> AutoModel {
-    struct Initialize(AutoModel, u64);
-    impl Map for Initialize {
-        fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
-            let values = self.0.initial_value(&info).values(&info.name, &info.shape, self.1);
-            Tensor::from_data(TensorData::new(values, info.shape), &tensor.device())
+/// Gives every parameter its values. What it held before is not looked at, nor made if it was never needed.
+pub fn fill<E>(model: AutoModel, values: impl FnMut(&ParameterInfo) -> Result<Vec<f32>, E>) -> Result<AutoModel, E> {
+    struct Fill<'a, F, E>(Path<'a>, F, Option<E>);
+    impl<F: FnMut(&ParameterInfo) -> Result<Vec<f32>, E>, E> ModuleMapper for Fill<'_, F, E> {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.0.enter(name, container_type);
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.0.exit();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if self.2.is_some() {
+                return param;
+            }
+            let info = self.0.info(param.lazy_shape().to_vec());
+            match self.1(&info) {
+                Ok(values) => {
+                    let device = param.lazy_device();
+                    let tensor = Tensor::from_data(TensorData::new(values, info.shape), &device);
+                    Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff()))
+                }
+                Err(error) => {
+                    self.2 = Some(error);
+                    param
+                }
+            }
         }
     }
-    map(model.clone(), &mut Initialize(model, seed))
+    let mut fill = Fill(Path::new(&model), values, None);
+    let model = model.map(&mut fill);
+    fill.2.map_or(Ok(model), Err)
+}
+
+/// Gives every parameter the initial value that Python's `_init_weights` would draw it from.
+pub fn initialize(model: AutoModel, seed: u64) -> AutoModel {
+    let kinds = initial_values(&model);
+    let filled = fill(model, |info| Ok::<_, Infallible>(kinds[&info.name].values(&info.name, &info.shape, seed)));
+    filled.unwrap_or_else(|never| match never {})
+}
+
+/// How each parameter starts, by name.
+pub fn initial_values(model: &AutoModel) -> HashMap<String, Initial> {
+    list(model).into_iter().map(|info| (info.name.clone(), model.initial_value(&info))).collect()
 }
 
 /// A parameter's value at a moment; the training that goes on does not change it.

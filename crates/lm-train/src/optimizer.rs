@@ -178,7 +178,7 @@ impl Optimizer {
         let device = g.device();
         let mut take = |slot: &'static str| {
             let len = slot_len(slot, &info.shape);
-            state.slots.remove(slot).unwrap_or_else(|| Tensor::zeros([len], &device))
+            state.slots.remove(slot).unwrap_or_else(|| ops::zeros(len, &device))
         };
         let g = if self.kind == OptimizerKind::AdamW || factor == 1.0 { g } else { g * factor };
         match self.kind {

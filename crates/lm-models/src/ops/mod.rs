@@ -33,7 +33,7 @@ pub(crate) use attention::thirds;
 pub use attention::{Attention, attention, attention_to_past};
 pub use cross_entropy::{Decoder, Loss, Predictions, cross_entropy, predictions};
 pub use dropout::dropout;
-pub use optimizer::{AdamW, adamw, sum_of_squares};
+pub use optimizer::{AdamW, adamw, sum_of_squares, zeros};
 pub use precision::{Precision, precision, set_precision};
 pub use relative_attention::{RelativeKeys, RelativeQueries, relative_attention};
 

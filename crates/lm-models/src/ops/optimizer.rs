@@ -1,6 +1,6 @@
 //! What an optimizer does with every parameter, once per step.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// The numbers of one AdamW update, by Python's names.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +47,15 @@ pub fn adamw(
     let denominator = v.clone().sqrt() / (1.0 - beta2.powi(step)).sqrt() + epsilon;
     let p = p - m.clone() / denominator * (learning_rate / (1.0 - beta1.powi(step)));
     (p, m, v)
+}
+
+/// Zeros to begin with, `[len]`, outside autodiff. Burn's own on the CPU are cleared and copied by one thread.
+pub fn zeros(len: usize, device: &Device) -> Tensor<1> {
+    #[cfg(feature = "flex")]
+    if !super::is_plain() && *device == Device::flex() {
+        return super::fast::zeros(len);
+    }
+    Tensor::zeros([len], device)
 }
 
 /// Σ x² over all the tensors, each `[values]` outside autodiff, on one device. The device is waited for once.

@@ -185,6 +185,14 @@ proptest! {
     }
 
     #[test]
+    fn linears_of_few_rows(rows in 1usize..10, inputs in 1usize..100, outputs in 400usize..1500, bias: bool) {
+        let bias: Vec<_> = bias.then(|| vector(3, outputs, 1.0)).into_iter().collect();
+        let x = matrix(1, [rows, inputs], 1.0);
+        check(|m, v| linear(m[0].clone(), m[1].clone(), v.first().cloned()), &[x.clone(), matrix(2, [outputs, inputs], 1.0)], &bias);
+        check(|m, v| linear_in_out(m[0].clone(), m[1].clone(), v.first().cloned()), &[x, matrix(2, [inputs, outputs], 1.0)], &bias);
+    }
+
+    #[test]
     fn activations(rows in 1usize..70, columns in 1usize..300, size in prop::sample::select(vec![0.01f32, 1.0, 30.0])) {
         for activation in [Activation::Gelu, Activation::GeluNew] {
             check(|m, _| activation.forward(m[0].clone()), &[matrix(1, [rows, columns], size)], &[]);

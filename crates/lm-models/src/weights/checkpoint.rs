@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
+use rayon::prelude::*;
 use safetensors::Dtype;
 use serde::Deserialize;
 
@@ -244,19 +245,20 @@ fn hint(folder: &Path) -> String {
     }
 }
 
-/// Little-endian bytes of a floating-point type as float32. The error says why it cannot be.
+/// Little-endian bytes of a floating-point type as float32, on all threads. The error says why it cannot be.
 pub(super) fn decode_f32(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, String> {
     Ok(match dtype {
-        Dtype::F32 => chunks(bytes).map(f32::from_le_bytes).collect(),
-        Dtype::F64 => chunks(bytes).map(|value| f64::from_le_bytes(value) as f32).collect(),
-        Dtype::F16 => chunks(bytes).map(|value| f16::from_le_bytes(value).to_f32()).collect(),
-        Dtype::BF16 => chunks(bytes).map(|value| bf16::from_le_bytes(value).to_f32()).collect(),
+        Dtype::F32 => decode(bytes, f32::from_le_bytes),
+        Dtype::F64 => decode(bytes, |value| f64::from_le_bytes(value) as f32),
+        Dtype::F16 => decode(bytes, |value| f16::from_le_bytes(value).to_f32()),
+        Dtype::BF16 => decode(bytes, |value| bf16::from_le_bytes(value).to_f32()),
         other => return Err(format!("holds {other}, which is not a floating-point type that a model is loaded from")),
     })
 }
 
-fn chunks<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    bytes.as_chunks::<N>().0.iter().copied()
+fn decode<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32 + Sync) -> Vec<f32> {
+    const AT_LEAST: usize = 1 << 16; // values for which a second thread pays
+    bytes.as_chunks::<N>().0.par_iter().with_min_len(AT_LEAST).map(|bytes| value(*bytes)).collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::simd::{erf, exp, simd};
-use super::{CHUNK, Operation, apply, values, values_mut};
+use super::{CHUNK, Operation, apply, build, tensor_like, values, values_mut};
 
 #[derive(Clone, Copy, Debug)]
 enum Gelu {
@@ -33,9 +33,9 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn in_place(x: &mut [f32], f: impl Fn(f32) -> f32) {
-    for x in x {
-        *x = f(*x);
+fn map(y: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y = f(x);
     }
 }
 
@@ -50,30 +50,35 @@ impl Operation<Flex, 1> for Gelu {
     type Saved = FlexTensor;
 
     fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, FlexTensor) {
-        let mut y = x.clone();
-        values_mut(&mut y).par_chunks_mut(CHUNK).for_each(|y| match self {
-            Self::Exact => simd(
-                #[inline(always)]
-                || {
-                    in_place(
-                        y,
-                        #[inline(always)]
-                        |x| x * normal(x),
-                    )
-                },
-            ),
-            Self::Tanh => simd(
-                #[inline(always)]
-                || {
-                    in_place(
-                        y,
-                        #[inline(always)]
-                        |x| x * sigmoid(x),
-                    )
-                },
-            ),
+        let all = values(&x);
+        let y = build(all.len(), CHUNK, |start, y| {
+            let x = &all[start..start + y.len()];
+            match self {
+                Self::Exact => simd(
+                    #[inline(always)]
+                    || {
+                        map(
+                            y,
+                            x,
+                            #[inline(always)]
+                            |x| x * normal(x),
+                        )
+                    },
+                ),
+                Self::Tanh => simd(
+                    #[inline(always)]
+                    || {
+                        map(
+                            y,
+                            x,
+                            #[inline(always)]
+                            |x| x * sigmoid(x),
+                        )
+                    },
+                ),
+            }
         });
-        (y, x)
+        (tensor_like(y, &x), x)
     }
 
     fn backward(self, x: FlexTensor, mut gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {

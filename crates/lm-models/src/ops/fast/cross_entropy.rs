@@ -5,6 +5,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 
+use super::buffer::zeros;
 use super::linear::column_sums;
 use super::matmul::{Matrix, Threads, matmul};
 use super::simd::{add, exp, max, simd, sum};
@@ -50,11 +51,11 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
     let matrix = Matrix::new(values(&weight), vocab, dim);
 
     let mut loss = 0.0;
-    let mut weight_gradient = vec![0.0; vocab * dim];
+    let mut weight_gradient = zeros(vocab * dim);
     let mut bias_gradient = vec![0.0; vocab];
-    let mut row_gradient = vec![0.0; count * dim];
+    let mut row_gradient = zeros(count * dim);
     let piece = (PIECE / vocab.max(1)).max(1);
-    let mut logits = vec![0.0; piece.min(count) * vocab];
+    let mut logits = zeros(piece.min(count) * vocab);
     let pieces = values(&x).chunks(piece * dim.max(1)).zip(row_gradient.chunks_mut(piece * dim.max(1)));
     for (index, ((x, row_gradient), targets)) in pieces.zip(targets.chunks(piece)).enumerate() {
         let logits = &mut logits[..targets.len() * vocab];
@@ -99,7 +100,7 @@ pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>) 
 
     let mut total = Predictions { count, ..Predictions::default() };
     let piece = (PIECE / vocab.max(1)).max(1);
-    let mut logits = vec![0.0; piece.min(count) * vocab];
+    let mut logits = zeros(piece.min(count) * vocab);
     for (x, targets) in values(&x).chunks(piece * dim.max(1)).zip(targets.chunks(piece)) {
         let logits = &mut logits[..targets.len() * vocab];
         matmul(logits, Matrix::new(x, targets.len(), dim), matrix.transpose(), false, Threads::All);

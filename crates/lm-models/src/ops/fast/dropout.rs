@@ -86,9 +86,9 @@ impl Mask {
         }
     }
 
-    /// `x *= mask`
-    fn scale(&self, x: &mut [f32]) {
-        x.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, x)| {
+    /// `x · mask`, in place where nobody else holds `x`.
+    fn scale(&self, mut x: FlexTensor) -> FlexTensor {
+        values_mut(&mut x).par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, x)| {
             simd(
                 #[inline(always)]
                 || {
@@ -102,6 +102,7 @@ impl Mask {
                 },
             );
         });
+        x
     }
 }
 
@@ -111,14 +112,12 @@ struct Dropout(Mask);
 impl Operation<Flex, 1> for Dropout {
     type Saved = ();
 
-    fn forward(&self, [mut x]: [FlexTensor; 1]) -> (FlexTensor, ()) {
-        self.0.scale(values_mut(&mut x));
-        (x, ())
+    fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, ()) {
+        (self.0.scale(x), ())
     }
 
-    fn backward(self, (): (), mut gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        self.0.scale(values_mut(&mut gradient));
-        [Some(gradient)]
+    fn backward(self, (): (), gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        [Some(self.0.scale(gradient))]
     }
 }
 
@@ -150,11 +149,7 @@ impl Operation<Flex, 2> for DropoutAdd {
     }
 
     fn backward(self, (): (), gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        let x = wanted[0].then(|| {
-            let mut x = gradient.clone();
-            self.0.scale(values_mut(&mut x));
-            x
-        });
+        let x = wanted[0].then(|| self.0.scale(gradient.clone()));
         [x, wanted[1].then_some(gradient)]
     }
 }

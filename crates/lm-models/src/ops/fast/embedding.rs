@@ -4,8 +4,9 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Tensor};
 
+use super::buffer::zeros;
 use super::simd::add;
-use super::{Operation, apply, dims, tensor, values};
+use super::{Operation, apply, build, chunk_rows, dims, tensor, values};
 
 #[derive(Debug)]
 struct Embedding {
@@ -19,17 +20,18 @@ impl Operation<Flex, 1> for Embedding {
     fn forward(&self, [table]: [FlexTensor; 1]) -> (FlexTensor, usize) {
         let [count, dim] = dims(&table);
         let table = values(&table);
-        let mut rows = Vec::with_capacity(self.ids.len() * dim);
-        for id in &self.ids {
-            rows.extend_from_slice(&table[id * dim..(id + 1) * dim]);
-        }
+        let rows = build(self.ids.len() * dim, chunk_rows(dim) * dim, |start, rows| {
+            for (row, id) in rows.chunks_exact_mut(dim).zip(&self.ids[start / dim..]) {
+                row.copy_from_slice(&table[id * dim..(id + 1) * dim]);
+            }
+        });
         (tensor(rows, [self.ids.len(), dim]), count)
     }
 
     fn backward(self, count: usize, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
         let [_, dim] = dims(&gradient);
         let gradient = values(&gradient);
-        let mut table = vec![0.0; count * dim];
+        let mut table = zeros(count * dim);
         for (row, id) in self.ids.iter().enumerate() {
             add(&mut table[id * dim..(id + 1) * dim], &gradient[row * dim..(row + 1) * dim]);
         }

@@ -6,7 +6,7 @@ use burn::backend::flex::FlexTensor;
 
 use super::matmul::Matrix;
 use super::simd::{add, dot, exp, max, sum};
-use super::{dims, tensor, values};
+use super::{build, chunk_rows, dims, tensor, values};
 
 /// The columns of one of `heads` heads in some rows of a tensor.
 pub fn part(x: &FlexTensor, rows: Range<usize>, head: usize, heads: usize) -> Matrix<'_> {
@@ -23,16 +23,19 @@ pub fn rows_of(x: Matrix, rows: Range<usize>) -> Matrix {
 
 /// Lays parts side by side, one for each head of each range of rows; where ranges overlap they are added up in order.
 pub fn join(parts: &[Vec<f32>], ranges: &[Range<usize>], heads: usize, [rows, width]: [usize; 2]) -> FlexTensor {
-    let mut out = vec![0.0; rows * width];
     let head_dim = width / heads.max(1);
-    for (range, parts) in ranges.iter().zip(parts.chunks_exact(heads.max(1))) {
-        for (head, part) in parts.iter().enumerate() {
-            for (row, values) in range.clone().zip(part.chunks_exact(head_dim.max(1))) {
-                let start = row * width + head * head_dim;
-                add(&mut out[start..start + head_dim], values);
+    let out = build(rows * width, chunk_rows(width) * width, |start, out| {
+        let first = start / width;
+        let wanted = first..first + out.len() / width;
+        for (range, parts) in ranges.iter().zip(parts.chunks_exact(heads.max(1))) {
+            for row in wanted.start.max(range.start)..wanted.end.min(range.end) {
+                let out = &mut out[(row - first) * width..][..heads * head_dim];
+                for (out, part) in out.chunks_exact_mut(head_dim).zip(parts) {
+                    add(out, &part[(row - range.start) * head_dim..][..head_dim]);
+                }
             }
         }
-    }
+    });
     tensor(out, [rows, width])
 }
 

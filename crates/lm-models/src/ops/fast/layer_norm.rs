@@ -5,6 +5,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use super::buffer::zeros;
 use super::simd::{add, dot, simd, sum};
 use super::{Operation, apply, chunk_rows, dims, tensor, values, values_mut};
 
@@ -19,7 +20,7 @@ impl Operation<Flex, 3> for LayerNorm {
 
     fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
         let [rows, columns] = dims(&x);
-        let mut y = vec![0.0; rows * columns];
+        let mut y = zeros(rows * columns);
         let mut moments = vec![[0.0; 2]; rows];
         if columns > 0 {
             let (values_x, w, b) = (values(&x), values(&weight), values(&bias));

@@ -5,7 +5,7 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::matmul::{Matrix, Threads, matmul};
+use super::matmul::{Matrix, Threads, product};
 use super::simd::{add, simd};
 use super::{Operation, apply, dims, tensor, values};
 use crate::ops::Layout;
@@ -24,11 +24,7 @@ impl Linear {
     fn product(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
         let ([rows, inputs], weight) = (dims(x), self.matrix(weight));
         let x = Matrix::new(values(x), rows, inputs);
-        let mut y = match bias {
-            Some(bias) => values(bias).repeat(rows),
-            None => vec![0.0; rows * weight.columns],
-        };
-        matmul(&mut y, x, weight, bias.is_some(), Threads::All);
+        let y = product(x, weight, bias.map(values), Threads::All);
         tensor(y, [rows, weight.columns])
     }
 
@@ -42,18 +38,14 @@ impl Linear {
         let [rows, inputs] = dims(x);
         let [_, outputs] = dims(gradient);
         let g = Matrix::new(values(gradient), rows, outputs);
-        let of_x = of_x.then(|| {
-            let mut result = vec![0.0; rows * inputs];
-            matmul(&mut result, g, self.matrix(weight).transpose(), false, Threads::All);
-            tensor(result, [rows, inputs])
-        });
+        let of_x =
+            of_x.then(|| tensor(product(g, self.matrix(weight).transpose(), None, Threads::All), [rows, inputs]));
         let of_weight = of_weight.then(|| {
             let x = Matrix::new(values(x), rows, inputs);
-            let mut result = vec![0.0; inputs * outputs];
-            match self.0 {
-                Layout::OutIn => matmul(&mut result, g.transpose(), x, false, Threads::All),
-                Layout::InOut => matmul(&mut result, x.transpose(), g, false, Threads::All),
-            }
+            let result = match self.0 {
+                Layout::OutIn => product(g.transpose(), x, None, Threads::All),
+                Layout::InOut => product(x.transpose(), g, None, Threads::All),
+            };
             tensor(result, dims(weight))
         });
         [of_x, of_weight]

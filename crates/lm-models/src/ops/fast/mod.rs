@@ -6,9 +6,11 @@
 pub(super) mod activation;
 pub(super) mod adamw;
 pub(super) mod attention;
+mod buffer;
 pub(super) mod cross_entropy;
 pub(super) mod dropout;
 pub(super) mod embedding;
+mod few_rows;
 mod heads;
 pub(super) mod layer_norm;
 pub(super) mod linear;
@@ -22,6 +24,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 use super::extension::{self, Extended, Operation, apply};
 use super::is_plain;
+use buffer::build;
 
 /// Whether operations on this tensor are computed here: 32-bit floats on the CPU backend.
 pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
@@ -63,8 +66,18 @@ fn values(tensor: &FlexTensor) -> &[f32] {
 
 /// The values of a contiguous tensor, to be changed: copied first if somebody else holds them too.
 fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    if !tensor.is_unique() {
+        let old = values(tensor);
+        let copy = build(old.len(), CHUNK, |start, new| new.copy_from_slice(&old[start..start + new.len()]));
+        *tensor = tensor_like(copy, tensor);
+    }
     let (start, end) = extent(tensor);
     &mut tensor.storage_mut()[start..end]
+}
+
+/// A new tensor of zeros.
+pub(super) fn zeros(len: usize) -> Tensor<1> {
+    wrap(tensor(buffer::zeros(len), [len]))
 }
 
 fn extent(tensor: &FlexTensor) -> (usize, usize) {
@@ -74,6 +87,11 @@ fn extent(tensor: &FlexTensor) -> (usize, usize) {
 /// A new tensor.
 fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// A new tensor of the shape of another.
+fn tensor_like(values: Vec<f32>, other: &FlexTensor) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, other.layout().shape().clone()))
 }
 
 /// Rows and columns; a vector is one row.
