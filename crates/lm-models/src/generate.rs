@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use lm_random::{Purpose, Stream};
+use rayon::prelude::*;
 
 use crate::auto::AutoModel;
 use crate::ops::{self, Attention};
@@ -164,8 +165,9 @@ pub fn generate(
         let positions = texts.iter().flat_map(|text| text.read as i32..(text.read + text.unread.len()) as i32);
         let rows = causal.extend(ints(ids, &device), ints(positions, &device), &mut cache);
         let logits: Vec<f32> = decoder.logits(rows).into_data().iter::<f32>().collect();
-        let growing = texts.iter_mut().filter(|text| !text.unread.is_empty());
-        for (text, logits) in growing.zip(logits.chunks_exact(decoder.weight.dims()[0])) {
+        let growing: Vec<_> = texts.iter_mut().filter(|text| !text.unread.is_empty()).collect();
+        let chosen = growing.into_par_iter().zip(logits.par_chunks_exact(decoder.weight.dims()[0]));
+        chosen.for_each(|(text, logits)| {
             let next = choose(logits, sampling, &mut text.stream);
             text.read += text.unread.len();
             text.unread.clear();
@@ -175,7 +177,7 @@ pub fn generate(
                     text.unread.push(next);
                 }
             }
-        }
+        });
     }
     Ok(texts.into_iter().map(|text| text.added).collect())
 }

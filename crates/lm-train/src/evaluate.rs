@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use burn::tensor::Device;
 use lm_data::{Loader, Prefetch};
-use lm_models::{AutoModel, Task};
+use lm_models::{AutoModel, Task, ops};
 
 use crate::batches::to_inputs;
 use crate::callbacks::{Callbacks, LogRecord, speed_metrics};
@@ -37,7 +37,8 @@ impl Evaluation {
                 return Ok(None);
             }
             let batch = batch?;
-            let result = step::evaluate(model, &to_inputs(&batch, self.task, &self.device)?);
+            let inputs = to_inputs(&batch, self.task, &self.device)?;
+            let result = ops::on_worker(&self.device, || step::evaluate(model, &inputs));
             if result.count > 0 {
                 loss += result.loss_sum / result.count as f64 * batch.batch_size as f64;
                 examples += batch.batch_size;

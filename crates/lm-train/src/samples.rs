@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{Batch, IGNORE, Loader};
 use lm_models::generate::{Sampling, check, generate};
-use lm_models::{AutoModel, Mode, Task};
+use lm_models::{AutoModel, Mode, Task, ops};
 
 use crate::args::Arguments;
 use crate::batches::to_inputs;
@@ -110,7 +110,8 @@ impl Samples {
                     check(model, prompt).with_context(|| format!("--sample_prompts: prompt {}", index + 1))?;
                 }
                 let sampling = Sampling { evaluation, ..*sampling };
-                let added = generate(model, prompts, &sampling, tokenizer.special().eos)?;
+                let eos = tokenizer.special().eos;
+                let added = ops::on_worker(device, || generate(model, prompts, &sampling, eos))?;
                 let texts = prompts.iter().zip(added);
                 Ok(texts.map(|(ids, added)| tokenizer.decode(&[ids.as_slice(), &added].concat())).collect())
             }

@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use lm_data::Batch;
 use lm_data::tokenizer::LmTokenizer;
 use lm_models::params::{self, ParameterInfo};
-use lm_models::{AutoModel, Task};
+use lm_models::{AutoModel, Task, ops};
 
 use crate::args::{IntervalStrategy, SaveStrategy, TokenCount};
 use crate::batches::{Batches, Lengths, TrainData, to_inputs};
@@ -360,7 +360,11 @@ impl Trainer {
             .zip(self.devices.iter().cycle())
             .map(|(batch, device)| to_inputs(batch, self.plan.task, device))
             .collect::<Result<_, _>>()?;
-        let (model, outcome) = step(model, &mut self.optimizer, &inputs, &options);
+        let step = || step(model, &mut self.optimizer, &inputs, &options);
+        let (model, outcome) = match &self.devices[..] {
+            [device] => ops::on_worker(device, step),
+            _ => step(),
+        };
         let StepOutcome { loss, grad_norm } = outcome;
         let overflows = !grad_norm.is_finite();
         if !loss.is_finite() || (overflows && self.grad_scaler.is_none_or(|scaler| scaler.scale < SMALLEST_SCALE)) {

@@ -21,6 +21,7 @@ mod tests;
 #[cfg(feature = "tch")]
 #[allow(deprecated)]
 mod torch;
+mod workers;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,7 @@ pub use dropout::dropout;
 pub use optimizer::{AdamW, adamw, sum_of_squares, zeros};
 pub use precision::{Precision, precision, set_precision};
 pub use relative_attention::{RelativeKeys, RelativeQueries, relative_attention};
+pub use workers::on_worker;
 
 static PLAIN: LazyLock<AtomicBool> =
     LazyLock::new(|| AtomicBool::new(std::env::var_os("LM_PLAIN_OPS").is_some_and(|value| value == "1")));

@@ -1,16 +1,31 @@
 //! Loops that the compiler turns into vector instructions, and the functions in them.
 
-/// Runs a kernel compiled for the widest vectors that the processor is known to have.
+/// Runs a kernel compiled for the widest vectors that the processor is known to have. All of them give the same bits:
+/// the compiler neither reorders nor fuses the kernel's operations.
 #[inline(always)]
 pub fn simd<R>(kernel: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi2")]
+        fn with_avx512<R>(kernel: impl FnOnce() -> R) -> R {
+            kernel()
+        }
         #[target_feature(enable = "avx2,fma,bmi2")]
         fn with_avx2<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2") {
-            // SAFETY: the processor has the instructions, as the line above found.
+        let avx2 =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2");
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        if avx2 && avx512 {
+            // SAFETY: the processor has the instructions, as was found above.
+            return unsafe { with_avx512(kernel) };
+        }
+        if avx2 {
+            // SAFETY: the processor has the instructions, as was found above.
             return unsafe { with_avx2(kernel) };
         }
     }

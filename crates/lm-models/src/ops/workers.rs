@@ -1,0 +1,17 @@
+//! Where work on many small operations runs best.
+
+use burn::tensor::Device;
+
+/// Runs `work` on one of the threads that share out the CPU backend's operations. Called from elsewhere, each operation
+/// would first wake those threads and then wait for the last of them, which is a twentieth of a training step. On other
+/// devices `work` runs where it is called.
+///
+/// `work` must not wait for a thread that computes: with one thread in all, the two would wait for each other.
+pub fn on_worker<R: Send>(device: &Device, work: impl FnOnce() -> R + Send) -> R {
+    #[cfg(feature = "flex")]
+    if device.clone().inner() == Device::flex() {
+        return rayon::scope(|_| work());
+    }
+    let _ = device;
+    work()
+}
