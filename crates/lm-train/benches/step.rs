@@ -1,7 +1,7 @@
 //! A whole optimizer step of each task: BERT, GPT-2 and XLNet of 6 layers of width 384 with random weights, 8 × 128
 //! random tokens, dropout at its defaults. No files are needed.
 //!
-//! `cargo bench -p lm-train --bench step -- gpt2` runs one of them.
+//! `cargo bench --workspace --bench step -- gpt2` runs one of them.
 
 use std::error::Error;
 
@@ -11,6 +11,7 @@ use divan::counter::ItemsCount;
 use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task, ops};
 use lm_random::{Purpose, Stream};
+use lm_train::allocator::keep_memory;
 use lm_train::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
 use lm_train::step::{StepOptions, step};
 
@@ -20,6 +21,7 @@ const SEQ: usize = 128;
 const MODELS: &[&str] = &["bert", "gpt2", "xlnet"];
 
 fn main() {
+    keep_memory();
     divan::main();
 }
 
@@ -40,7 +42,8 @@ fn gradient_checkpointing(bencher: Bencher, model: &str) {
 
 fn run(bencher: Bencher, name: &str, plain: bool, gradient_checkpointing: bool) {
     ops::set_plain(plain);
-    let (model, inputs) = match prepare(name) {
+    let device = Device::flex();
+    let (model, inputs) = match prepare(name, &device.clone().autodiff()) {
         Ok(prepared) => prepared,
         Err(error) => return eprintln!("{name}: {error}"),
     };
@@ -58,20 +61,20 @@ fn run(bencher: Bencher, name: &str, plain: bool, gradient_checkpointing: bool) 
     let mut optimizer = Optimizer::new(OptimizerKind::AdamW, Hyperparameters::default());
     let mut model = Some(model);
     bencher.counter(ItemsCount::new(BATCH * SEQ)).bench_local(|| {
-        model = model.take().map(|model| step(model, &mut optimizer, &inputs, &options).0);
+        let begin = model.take();
+        model = ops::on_worker(&device, || begin.map(|model| step(model, &mut optimizer, &inputs, &options).0));
     });
 }
 
-fn prepare(model_type: &str) -> Result<(AutoModel, [ModelInputs; 1]), Box<dyn Error>> {
-    let device = Device::flex().autodiff();
+fn prepare(model_type: &str, device: &Device) -> Result<(AutoModel, [ModelInputs; 1]), Box<dyn Error>> {
     let mut config = ModelConfig::from_model_type(model_type)?;
     config.apply_overrides(match model_type {
         "bert" => "hidden_size=384,num_hidden_layers=6,intermediate_size=1536",
         "gpt2" => "n_embd=384,n_layer=6",
         _ => "vocab_size=4000,d_model=384,n_layer=6,n_head=12,d_inner=1536",
     })?;
-    let inputs = inputs(config.family().task, config.vocab_size(), &device)?;
-    Ok((AutoModel::from_config(&config, 1, &device)?, [inputs]))
+    let inputs = inputs(config.family().task, config.vocab_size(), device)?;
+    Ok((AutoModel::from_config(&config, 1, device)?, [inputs]))
 }
 
 /// A batch of random tokens, predicted as the task does.

@@ -11,7 +11,7 @@
 //!                                └─ callbacks (console, log.jsonl, TensorBoard) and report
 //! ```
 
-mod allocator;
+pub mod allocator;
 pub mod args;
 pub mod batches;
 pub mod callbacks;

@@ -157,12 +157,30 @@ fn predicted_queries(counts: &[usize], seq: usize, heads: usize) -> RelativeQuer
     RelativeQueries { sequences, distances: Some(Tensor::from_data(distances, &device())), mask: None }
 }
 
+/// One value is always normalised to 0, two to 1 and -1: their gradients are zero but for ε and rounding errors.
+#[test]
+fn layer_norms_of_one_or_two_values() {
+    let _turn = turn();
+    for columns in [1, 2] {
+        let (x, weight, bias) = (matrix(1, [40, columns], 300.0), vector(2, columns, 1.0), vector(3, columns, 1.0));
+        let norm = |m: &[Tensor<2>], v: &[Tensor<1>]| layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-5);
+        let of = |plain| {
+            set_plain(plain);
+            let mut results = run(&norm, std::slice::from_ref(&x), &[weight.clone(), bias.clone()]);
+            set_plain(false);
+            (results.remove(1), results)
+        };
+        let ((fast_x, fast), (plain_x, plain)) = (of(false), of(true));
+        assert_close(&fast, &plain, 1e-5);
+        assert!(fast_x.iter().chain(&plain_x).all(|gradient| gradient.abs() < 1e-3), "{fast_x:?} {plain_x:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn layer_norms(rows in 1usize..70, columns in 1usize..90, size in prop::sample::select(vec![0.01f32, 1.0, 300.0])) {
-        let columns = if on_libtorch() { columns.max(3) } else { columns };
+    fn layer_norms(rows in 1usize..70, columns in 3usize..90, size in prop::sample::select(vec![0.01f32, 1.0, 300.0])) {
         let x = matrix(1, [rows, columns], size);
         check(|m, v| layer_norm(m[0].clone(), v[0].clone(), v[1].clone(), 1e-5), &[x], &[
             vector(2, columns, 1.0),

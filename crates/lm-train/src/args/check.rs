@@ -349,6 +349,11 @@ fn device(args: &mut Arguments, given: &Given) -> Checked {
         rule(!args.training.use_cpu || devices.split(',').all(|name| name.trim() == "cpu"), || {
             format!("--use_cpu and --devices {devices} contradict each other: give one")
         })?;
+        rule(args.training.average_tokens_across_devices || !devices.contains(','), || {
+            format!(
+                "--average_tokens_across_devices false with --devices {devices}: here the loss is always the mean over the tokens of all devices"
+            )
+        })?;
         return Ok(());
     }
     if args.training.use_cpu {

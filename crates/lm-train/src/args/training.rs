@@ -288,8 +288,8 @@ arguments! {
         liger_kernel_config: Option<Kwargs> = None, SameByNature("fused operations for CUDA that change the speed, not the numbers");
         /// Gather predictions as Python objects.
         eval_use_gather_object: bool = false, SameByNature(ONE_PROCESS);
-        /// Average the loss over the tokens of all devices.
-        average_tokens_across_devices: bool = true, Refused("the loss is always the mean over the tokens of all devices");
+        /// Average the loss over the tokens of all devices; must stay true with several --devices.
+        average_tokens_across_devices: bool = true, Supported;
     }
 }
 

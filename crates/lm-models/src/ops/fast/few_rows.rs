@@ -3,16 +3,13 @@
 
 use super::build;
 use super::matmul::Matrix;
-use super::simd::simd;
+use super::simd::{LANES, simd, total};
 
 /// Rows up to which this is the faster way.
 const MOST: usize = 8;
 
 /// Columns of the result that one thread works on at a time.
 const COLUMNS: usize = 512;
-
-/// Vectors of this many values are summed side by side.
-const LANES: usize = 32;
 
 /// `a b` with `row` added to each row, if this is a case for it.
 pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>) -> Option<Vec<f32>> {
@@ -29,7 +26,16 @@ pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>) -> Option<Vec<f32>> {
                 #[inline(always)]
                 || {
                     for (out, b) in out.chunks_exact_mut(rows).zip(b.chunks_exact(inner)) {
-                        dots(out, a, b);
+                        match rows {
+                            1 => dots::<1>(out, a, b),
+                            2 => dots::<2>(out, a, b),
+                            3 => dots::<3>(out, a, b),
+                            4 => dots::<4>(out, a, b),
+                            5 => dots::<5>(out, a, b),
+                            6 => dots::<6>(out, a, b),
+                            7 => dots::<7>(out, a, b),
+                            _ => dots::<MOST>(out, a, b),
+                        }
                     }
                 },
             );
@@ -61,19 +67,23 @@ pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>) -> Option<Vec<f32>> {
     Some(out)
 }
 
-/// `out[i] = a_i · b` for the rows of `a`.
+/// `out[i] = a_i · b` for the rows of `a`, all of them side by side.
 #[inline(always)]
-fn dots(out: &mut [f32], a: &[f32], b: &[f32]) {
+fn dots<const ROWS: usize>(out: &mut [f32], a: &[f32], b: &[f32]) {
+    let a: [&[f32]; ROWS] = std::array::from_fn(|row| &a[row * b.len()..(row + 1) * b.len()]);
+    let mut lanes = [[0.0; LANES]; ROWS];
     let (chunks, rest) = b.as_chunks::<LANES>();
-    for (out, a) in out.iter_mut().zip(a.chunks_exact(b.len())) {
-        let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-        let mut lanes = [0.0f32; LANES];
-        for (a, b) in a_chunks.iter().zip(chunks) {
+    for (i, b) in chunks.iter().enumerate() {
+        for (lanes, a) in lanes.iter_mut().zip(&a) {
+            let a = &a[i * LANES..(i + 1) * LANES];
             for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
                 *lane += a * b;
             }
         }
-        *out = lanes.iter().sum::<f32>() + a_rest.iter().zip(rest).map(|(a, b)| a * b).sum::<f32>();
+    }
+    for ((out, lanes), a) in out.iter_mut().zip(lanes).zip(&a) {
+        let end = &a[b.len() - rest.len()..];
+        *out = total(lanes) + end.iter().zip(rest).map(|(a, b)| a * b).sum::<f32>();
     }
 }
 

@@ -3,7 +3,7 @@
 //! machine reaches: of the arithmetic of a large matrix product, or, for operations that only pass over memory, of the
 //! bandwidth of a large copy.
 //!
-//! `cargo bench -p lm-models --bench ops -- attention` runs those with `attention` in their names.
+//! `cargo bench --workspace --bench ops -- attention` runs those with `attention` in their names.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +15,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use divan::Bencher;
 use lm_models::ops::{self, Activation, AdamW, Attention, Decoder, RelativeKeys, RelativeQueries};
 use lm_models::{Mode, Sequences};
+use lm_train::allocator::keep_memory;
 use rayon::prelude::*;
 
 const BATCH: usize = 8;
@@ -63,7 +64,7 @@ enum Cost {
 
 use Cost::{Floats, Flop};
 
-type Compute = Box<dyn FnMut(&[Tensor<2>]) -> Option<Tensor<2>>>;
+type Compute = Box<dyn FnMut(&[Tensor<2>]) -> Option<Tensor<2>> + Send>;
 
 /// An operation on matrices.
 struct Operation {
@@ -77,14 +78,14 @@ impl Operation {
     fn new<const N: usize>(
         shapes: [[usize; 2]; N],
         cost: [Cost; 2],
-        compute: impl Fn([Tensor<2>; N]) -> Tensor<2> + 'static,
+        compute: impl Fn([Tensor<2>; N]) -> Tensor<2> + Send + 'static,
     ) -> Self {
         let inputs = (1..).zip(shapes).map(|(seed, shape)| constant(seed, shape)).collect();
         Self { inputs, cost, compute: Box::new(move |x| Some(compute(std::array::from_fn(|i| x[i].clone())))) }
     }
 
     /// One of [`WHOLE`].
-    fn whole(cost: Cost, mut compute: impl FnMut() + 'static) -> Self {
+    fn whole(cost: Cost, mut compute: impl FnMut() + Send + 'static) -> Self {
         let compute = Box::new(move |_: &[Tensor<2>]| {
             compute();
             None
@@ -150,12 +151,13 @@ fn run(bencher: Bencher, case: Case, plain: bool) {
         }
     };
     let mut best = Duration::MAX;
-    bencher.bench_local(|| best = best.min(time(&mut work)));
+    bencher.bench_local(|| best = best.min(ops::on_worker(&Device::flex(), || time(&mut work))));
     let mut results = RESULTS.lock().unwrap_or_else(PoisonError::into_inner);
     results.entry(case.to_string()).or_default()[usize::from(plain)] = Some((cost[usize::from(case.backward)], best));
 }
 
 fn main() {
+    keep_memory();
     let peak = Peak::measure();
     divan::main();
     println!(
