@@ -1,6 +1,7 @@
-//! Matrix products through the crate `gemm`, behind safe functions.
+//! Matrix products behind safe functions: large ones by [`blocked`] where the processor has AVX2, others by the crate `gemm`.
 
-use super::{build, chunk_rows, few_rows};
+use super::simd::{Vectors, vectors};
+use super::{blocked, few_rows};
 
 /// A matrix inside a slice: element (i, j) is `values[i * strides.0 + j * strides.1]`.
 #[derive(Clone, Copy)]
@@ -35,11 +36,23 @@ pub enum Threads {
     All,
 }
 
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub enum Start<'a> {
+    /// Nothing; what the result held is not read.
+    Zero,
+    /// A row, to each row of the product.
+    Row(&'a [f32]),
+    /// What the result holds.
+    Result,
+}
+
 /// `out = a b`, or `out += a b`; the rows of `out` are laid end to end.
 pub fn matmul(out: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, threads: Threads) {
     assert_eq!(out.len(), a.rows * b.columns, "size of a product");
+    let start = if accumulate { Start::Result } else { Start::Zero };
     // SAFETY: `out` is exclusively borrowed, and has as many values as are written.
-    unsafe { multiply(out.as_mut_ptr(), a, b, accumulate, threads) }
+    unsafe { multiply(out.as_mut_ptr(), a, b, start, threads) }
 }
 
 /// `a b`, or `a b` with a row added to each of its rows.
@@ -48,46 +61,54 @@ pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>, threads: Threads) -> V
         return out;
     }
     let len = a.rows * b.columns;
-    if let Some(row) = row {
-        assert_eq!(row.len(), b.columns, "a row to add to those of a product");
-        let mut out = build(len, chunk_rows(row.len()) * row.len(), |_, out| {
-            out.chunks_exact_mut(row.len()).for_each(|out| out.copy_from_slice(row));
-        });
-        matmul(&mut out, a, b, true, threads);
-        return out;
-    }
     let mut out: Vec<f32> = Vec::with_capacity(len);
     // SAFETY: `out` has room for `len` values, and all of them are written before it is said to hold them.
     unsafe {
-        multiply(out.as_mut_ptr(), a, b, false, threads);
+        multiply(out.as_mut_ptr(), a, b, row.map_or(Start::Zero, Start::Row), threads);
         out.set_len(len);
     }
     out
 }
 
-/// Writes the product to `out`, without reading it unless `accumulate` asks for it.
+/// Writes the product and what it is added to to `out`.
 ///
 /// # Safety
 ///
-/// `out` is valid for writes of `a.rows * b.columns` values that nobody else uses meanwhile; if `accumulate`, they are
-/// initialised.
-unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, accumulate: bool, threads: Threads) {
+/// `out` is valid for writes of `a.rows * b.columns` values that nobody else uses meanwhile; with [`Start::Result`] they
+/// are initialised.
+unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: Threads) {
     a.check();
     b.check();
     assert_eq!(a.columns, b.rows, "inner dimensions of a product");
     let (m, n, k) = (a.rows, b.columns, a.columns);
+    if let Start::Row(row) = start {
+        assert_eq!(row.len(), n, "a row to add to those of a product");
+    }
     if m * n == 0 {
         return;
     }
+    // Small products are done before a second thread has started, or a side has been laid out anew.
+    let large = m * n * k >= 1 << 21;
+    let many = large && threads == Threads::All;
+    match vectors() {
+        // SAFETY: the caller's for `out`; the rest was checked above.
+        Vectors::Avx512 if large => return unsafe { blocked::multiply::<12, 32>(out, a, b, start, many) },
+        // SAFETY: as above.
+        Vectors::Avx2 if large => return unsafe { blocked::multiply::<6, 16>(out, a, b, start, many) },
+        _ => {}
+    }
+    // What `gemm` adds to is laid out first.
+    let rows = (0..m).map(|row| out.wrapping_add(row * n));
+    match start {
+        // SAFETY: the caller's, row by row.
+        Start::Row(row) => rows.for_each(|out| unsafe { out.copy_from_nonoverlapping(row.as_ptr(), n) }),
+        // SAFETY: as above.
+        Start::Zero if k == 0 => rows.for_each(|out| unsafe { out.write_bytes(0, n) }),
+        _ => {}
+    }
     if k == 0 {
-        if !accumulate {
-            // SAFETY: the caller's.
-            unsafe { out.write_bytes(0, m * n) };
-        }
         return;
     }
-    // Small products are done before a second thread has started.
-    let many = threads == Threads::All && m * n * k >= 1 << 21;
     let parallelism = if many { gemm::Parallelism::Rayon(0) } else { gemm::Parallelism::None };
     // SAFETY: `a` and `b` stay inside their slices, as checked above; `out` has m · n elements, as the caller says, all of
     // which its strides (n, 1) reach, and which are read only to accumulate.
@@ -99,7 +120,7 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, accumulate: bool, thread
             out,
             1,
             n as isize,
-            accumulate,
+            !matches!(start, Start::Zero),
             a.values.as_ptr(),
             a.strides.1 as isize,
             a.strides.0 as isize,
@@ -113,5 +134,85 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, accumulate: bool, thread
             false,
             parallelism,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A matrix whose rows, or columns, lie some way apart.
+    fn laid_out(rows: usize, columns: usize, turned: bool, gap: usize, values: &[f32]) -> Matrix<'_> {
+        let strides = if turned { (1, rows + gap) } else { (columns + gap, 1) };
+        Matrix { values, rows, columns, strides }
+    }
+
+    /// All ways to compute a product, tiles for other processors among them, against sums in f64.
+    fn check([m, k, n]: [usize; 3], [turn_a, turn_b]: [bool; 2], gap: usize) {
+        let mut stream = lm_random::Stream::new(5, lm_random::Purpose::Init, 0, 0);
+        let mut noise = |len: usize| (0..len).map(|_| stream.normal()).collect::<Vec<f32>>();
+        let (a, b, row, before) = (noise((m + gap) * (k + gap)), noise((k + gap) * (n + gap)), noise(n), noise(m * n));
+        let (a, b) = (laid_out(m, k, turn_a, gap, &a), laid_out(k, n, turn_b, gap, &b));
+        let at = |x: Matrix, i: usize, j: usize| f64::from(x.values[i * x.strides.0 + j * x.strides.1]);
+        let exact: Vec<f64> =
+            (0..m * n).map(|place| (0..k).map(|i| at(a, place / n, i) * at(b, i, place % n)).sum()).collect();
+        for (start, many) in [(Start::Zero, false), (Start::Row(&row), true), (Start::Result, true)] {
+            let expected: Vec<f64> = (0..m * n)
+                .map(|place| match start {
+                    Start::Zero => exact[place],
+                    Start::Row(row) => exact[place] + f64::from(row[place % n]),
+                    Start::Result => exact[place] + f64::from(before[place]),
+                })
+                .collect();
+            let threads = if many { Threads::All } else { Threads::One };
+            let mut ways: Vec<(&str, Vec<f32>)> =
+                ["this processor", "6 x 16", "12 x 32"].map(|way| (way, before.clone())).into();
+            // SAFETY: each has m · n values, and no extent is zero.
+            unsafe {
+                multiply(ways[0].1.as_mut_ptr(), a, b, start, threads);
+                blocked::multiply::<6, 16>(ways[1].1.as_mut_ptr(), a, b, start, many);
+                blocked::multiply::<12, 32>(ways[2].1.as_mut_ptr(), a, b, start, many);
+            }
+            for (way, out) in ways {
+                for (place, (out, expected)) in out.iter().zip(&expected).enumerate() {
+                    let error = (f64::from(*out) - expected).abs();
+                    assert!(
+                        error < 1e-5 * (10.0 + k as f64).sqrt() * 10.0,
+                        "{way}, place {place}: {out} not {expected}"
+                    );
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn products(m in 1usize..80, k in 1usize..80, n in 1usize..80, turns: [bool; 2], gap in 0usize..3) {
+            check([m, k, n], turns, gap);
+        }
+    }
+
+    #[test]
+    fn products_of_more_than_one_block() {
+        for turns in [[false, false], [true, false], [false, true], [true, true]] {
+            check([130, 400, 100], turns, 0);
+            check([100, 800, 130], turns, 1);
+            check([7, 3000, 130], turns, 0);
+            check([1000, 70, 33], turns, 0);
+        }
+    }
+
+    #[test]
+    fn products_without_terms() {
+        let (a, b) = (Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3));
+        assert_eq!(product(a, b, None, Threads::One), [0.0; 6]);
+        assert_eq!(product(a, b, Some(&[1.0, 2.0, 3.0]), Threads::One), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        let mut out = [5.0; 6];
+        matmul(&mut out, a, b, true, Threads::All);
+        assert_eq!(out, [5.0; 6]);
     }
 }

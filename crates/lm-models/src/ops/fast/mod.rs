@@ -6,6 +6,7 @@
 pub(super) mod activation;
 pub(super) mod adamw;
 pub(super) mod attention;
+mod blocked;
 mod buffer;
 pub(super) mod cross_entropy;
 pub(super) mod dropout;
@@ -15,6 +16,7 @@ mod heads;
 pub(super) mod layer_norm;
 pub(super) mod linear;
 mod matmul;
+mod panels;
 pub(super) mod relative_attention;
 mod simd;
 

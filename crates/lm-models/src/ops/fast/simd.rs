@@ -1,5 +1,28 @@
 //! Loops that the compiler turns into vector instructions, and the functions in them.
 
+/// The widest vectors that loops are compiled for and the processor has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Vectors {
+    /// What every processor of its kind has.
+    Least,
+    Avx2,
+    Avx512,
+}
+
+/// What this processor has.
+#[inline(always)]
+pub fn vectors() -> Vectors {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2") {
+        let avx512 = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl");
+        return if avx512 { Vectors::Avx512 } else { Vectors::Avx2 };
+    }
+    Vectors::Least
+}
+
 /// Runs a kernel compiled for the widest vectors that the processor is known to have. All of them give the same bits:
 /// the compiler neither reorders nor fuses the kernel's operations.
 #[inline(always)]
@@ -14,19 +37,12 @@ pub fn simd<R>(kernel: impl FnOnce() -> R) -> R {
         fn with_avx2<R>(kernel: impl FnOnce() -> R) -> R {
             kernel()
         }
-        let avx2 =
-            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2");
-        let avx512 = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl");
-        if avx2 && avx512 {
-            // SAFETY: the processor has the instructions, as was found above.
-            return unsafe { with_avx512(kernel) };
-        }
-        if avx2 {
-            // SAFETY: the processor has the instructions, as was found above.
-            return unsafe { with_avx2(kernel) };
+        match vectors() {
+            // SAFETY: the processor has the instructions, as was found.
+            Vectors::Avx512 => return unsafe { with_avx512(kernel) },
+            // SAFETY: as above.
+            Vectors::Avx2 => return unsafe { with_avx2(kernel) },
+            Vectors::Least => {}
         }
     }
     kernel()

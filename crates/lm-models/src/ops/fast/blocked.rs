@@ -1,0 +1,229 @@
+//! Matrix products by blocks that stay in cache and a kernel whose sums stay in registers (Goto and van de Geijn, 2008).
+//!
+//! The order in which an element is summed depends on the length of the sum alone, so neither the blocks nor the number
+//! of threads that share them change a bit.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::matmul::{Matrix, Start};
+use super::panels::{Side, pack};
+use super::simd::simd;
+
+/// Terms of a sum that are added up in registers before the result is touched: a panel as deep fits the first cache.
+const DEPTH: usize = 384;
+
+/// Rows and columns of a block: two of them, as deep as said, fit the second cache.
+const BLOCK: usize = 96;
+
+/// Values of the smaller side that are laid out at once, for all threads.
+const SHARED: usize = 1 << 20;
+
+/// Panels that a thread lays out at a time.
+const PANELS: usize = 8;
+
+thread_local! {
+    /// What a thread laid out for itself, and for all; kept for the next product.
+    static OWN: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static COMMON: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// The result: rows laid end to end, written by several threads in different places.
+#[derive(Clone, Copy)]
+struct Out {
+    first: *mut f32,
+    columns: usize,
+}
+
+// SAFETY: a pointer whose users write to different places, see `Out::row`.
+unsafe impl Send for Out {}
+// SAFETY: as above.
+unsafe impl Sync for Out {}
+
+impl Out {
+    fn place(self, row: usize, column: usize) -> *mut f32 {
+        self.first.wrapping_add(row * self.columns + column)
+    }
+
+    /// Asks for the cache line of an element, which is written soon.
+    #[inline(always)]
+    fn prefetch(self, row: usize, column: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: a hint, which reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.place(row, column).cast()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (row, column);
+    }
+
+    /// `width` elements of a row, from `column` on, become `sums` and what the product is added to.
+    ///
+    /// # Safety
+    ///
+    /// The elements are inside the result, nobody else uses them meanwhile, and they hold values if `start` reads them.
+    #[inline(always)]
+    unsafe fn store<const N: usize>(self, row: usize, column: usize, width: usize, sums: &[f32; N], start: Start) {
+        let place = self.place(row, column);
+        if width == N {
+            // SAFETY: the caller's; `[f32; N]` is aligned as `f32` is.
+            let out = unsafe { &mut *place.cast::<[f32; N]>() };
+            match start {
+                Start::Zero => *out = *sums,
+                Start::Row(row) => {
+                    let row = &row[column..column + N];
+                    *out = std::array::from_fn(|i| sums[i] + row[i]);
+                }
+                Start::Result => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+            }
+            return;
+        }
+        for (i, &sum) in sums[..width].iter().enumerate() {
+            // SAFETY: the caller's.
+            let out = unsafe { &mut *place.wrapping_add(i) };
+            match start {
+                Start::Zero => *out = sum,
+                Start::Row(row) => *out = sum + row[column + i],
+                Start::Result => *out += sum,
+            }
+        }
+    }
+}
+
+/// `Σ left(k) ⊗ right(k)`: as many sums as the registers hold.
+#[inline(always)]
+fn kernel<const M: usize, const N: usize>(left: &[[f32; M]], right: &[[f32; N]]) -> [[f32; N]; M] {
+    let mut sums = [[0.0f32; N]; M];
+    for (left, right) in left.iter().zip(right) {
+        for i in 0..M {
+            for j in 0..N {
+                sums[i][j] = left[i].mul_add(right[j], sums[i][j]);
+            }
+        }
+    }
+    sums
+}
+
+/// The product of panels, for some rows and columns of the result.
+///
+/// # Safety
+///
+/// As of [`Out::store`], for all these elements.
+#[inline(always)]
+unsafe fn block<const M: usize, const N: usize>(
+    out: Out,
+    (rows, columns): (Range<usize>, Range<usize>),
+    (left, right): (&[f32], &[f32]),
+    depth: usize,
+    start: Start,
+) {
+    let (left, right) = (left.as_chunks::<M>().0, right.as_chunks::<N>().0);
+    for (column, right) in columns.clone().step_by(N).zip(right.chunks_exact(depth)) {
+        let width = N.min(columns.end - column);
+        for (row, left) in rows.clone().step_by(M).zip(left.chunks_exact(depth)) {
+            let height = M.min(rows.end - row);
+            for i in 0..height {
+                out.prefetch(row + i, column);
+                out.prefetch(row + i, column + width - 1);
+            }
+            let sums = kernel(left, right);
+            for (i, sums) in sums.iter().enumerate().take(height) {
+                // SAFETY: the caller's.
+                unsafe { out.store(row + i, column, width, sums, start) };
+            }
+        }
+    }
+}
+
+/// `out = a b` and what it is added to, by tiles of `M × N` sums.
+///
+/// # Safety
+///
+/// `out` is valid for writes of `a.rows * b.columns` values that nobody else uses meanwhile, and that are initialised if
+/// `start` reads them. No extent is zero, and `a` and `b` stay inside their slices.
+pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix, b: Matrix, start: Start, many: bool) {
+    let (rows, columns, terms) = (a.rows, b.columns, a.columns);
+    let out = Out { first: out, columns };
+    let left = Side { values: a.values, across: a.strides.0, along: a.strides.1 };
+    let right = Side { values: b.values, across: b.strides.1, along: b.strides.0 };
+    let threads = if many { rayon::current_num_threads() } else { 1 };
+    // As deep as can be, and about equally so.
+    let depth = terms.div_ceil(terms.div_ceil(DEPTH));
+    // The shorter side is laid out once for all; the longer one is shared out, and laid out by who works on it.
+    let share_left = rows <= columns;
+    let (short, long, tile) = if share_left { (rows, columns, N) } else { (columns, rows, M) };
+    let short_len = short.next_multiple_of(if share_left { M } else { N });
+    let at_once = (SHARED / short_len / depth).max(1) * depth;
+    let tasks = if threads == 1 { 1 } else { 4 * threads };
+    let part = BLOCK.min(long.div_ceil(tasks)).next_multiple_of(tile);
+
+    let mut common = COMMON.take();
+    for from in (0..terms).step_by(at_once) {
+        let depths: Vec<_> =
+            (from..terms.min(from + at_once)).step_by(depth).map(|k| k..terms.min(k + depth)).collect();
+        let len = short_len * (terms.min(from + at_once) - from);
+        common.resize(common.len().max(len), 0.0);
+        let lay_out = |(across, along, out): (Range<usize>, Range<usize>, &mut [f32])| {
+            if share_left { pack::<M>(left, across, along, out) } else { pack::<N>(right, across, along, out) }
+        };
+        let jobs = pieces(&mut common[..len], short, PANELS * if share_left { M } else { N }, &depths, short_len);
+        if threads == 1 {
+            jobs.into_iter().for_each(lay_out)
+        } else {
+            jobs.into_par_iter().for_each(lay_out)
+        }
+
+        let common = &common[..len];
+        let work = |index: usize| {
+            let across = index * part..long.min((index + 1) * part);
+            let mut own = OWN.take();
+            own.resize(own.len().max(part * depth), 0.0);
+            for along in &depths {
+                let start = if along.start == 0 { start } else { Start::Result };
+                let common = &common[short_len * (along.start - from)..][..short_len * along.len()];
+                // SAFETY: the caller's; each task has rows or columns of its own.
+                let compute = |rows, columns, left: &[f32], right: &[f32]| unsafe {
+                    simd(
+                        #[inline(always)]
+                        || block::<M, N>(out, (rows, columns), (left, right), along.len(), start),
+                    )
+                };
+                if share_left {
+                    pack::<N>(right, across.clone(), along.clone(), &mut own);
+                    for row in (0..rows).step_by(BLOCK) {
+                        compute(row..rows.min(row + BLOCK), across.clone(), &common[row * along.len()..], &own);
+                    }
+                } else {
+                    pack::<M>(left, across.clone(), along.clone(), &mut own);
+                    compute(across.clone(), 0..columns, &own, common);
+                }
+            }
+            OWN.set(own);
+        };
+        let count = long.div_ceil(part);
+        if threads == 1 { (0..count).for_each(work) } else { (0..count).into_par_iter().for_each(work) }
+    }
+    COMMON.set(common);
+}
+
+/// Cuts room for panels into pieces of at most `width` elements across: depth by depth, panel by panel.
+fn pieces<'a>(
+    mut room: &'a mut [f32],
+    count: usize,
+    width: usize,
+    depths: &[Range<usize>],
+    padded: usize,
+) -> Vec<(Range<usize>, Range<usize>, &'a mut [f32])> {
+    let mut pieces = Vec::new();
+    for along in depths {
+        for first in (0..count).step_by(width) {
+            let piece;
+            (piece, room) = room.split_at_mut((padded - first).min(width) * along.len());
+            pieces.push((first..count.min(first + width), along.clone(), piece));
+        }
+    }
+    pieces
+}
