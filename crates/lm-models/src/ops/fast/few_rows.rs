@@ -70,14 +70,15 @@ pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>) -> Option<Vec<f32>> {
 /// `out[i] = a_i · b` for the rows of `a`, all of them side by side.
 #[inline(always)]
 fn dots<const ROWS: usize>(out: &mut [f32], a: &[f32], b: &[f32]) {
-    let a: [&[f32]; ROWS] = std::array::from_fn(|row| &a[row * b.len()..(row + 1) * b.len()]);
-    let mut lanes = [[0.0; LANES]; ROWS];
     let (chunks, rest) = b.as_chunks::<LANES>();
+    let a: [&[f32]; ROWS] = std::array::from_fn(|row| &a[row * b.len()..(row + 1) * b.len()]);
+    // Counted loops over arrays of known length, so that the sums stay in registers.
+    let a_chunks: [&[[f32; LANES]]; ROWS] = a.map(|a| &a.as_chunks().0[..chunks.len()]);
+    let mut lanes = [[0.0; LANES]; ROWS];
     for (i, b) in chunks.iter().enumerate() {
-        for (lanes, a) in lanes.iter_mut().zip(&a) {
-            let a = &a[i * LANES..(i + 1) * LANES];
-            for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-                *lane += a * b;
+        for row in 0..ROWS {
+            for lane in 0..LANES {
+                lanes[row][lane] += a_chunks[row][i][lane] * b[lane];
             }
         }
     }
