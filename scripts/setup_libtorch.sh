@@ -41,21 +41,26 @@ else
     command -v python3 >/dev/null || fail "python3 is needed to fetch the wheel; or give an installed one: --existing FOLDER"
     python3 -m pip --version >/dev/null 2>&1 || fail "python3 has no pip: python3 -m ensurepip, or your system's python3-pip"
     export PIP_ROOT_USER_ACTION=ignore
-    pip() { python3 -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --upgrade --target "$folder" "$@"; }
+    pip() { python3 -m pip install --quiet --disable-pip-version-check --no-compile --upgrade --target "$folder" "$@"; }
     if [ "$variant" = cpu ]; then
-        pip --index-url https://download.pytorch.org/whl/cpu "torch==$version" ||
+        pip --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==$version" ||
             fail "the small wheel could not be fetched from download.pytorch.org; --cuda takes the one from PyPI, which computes on the processor too"
     else
-        pip "torch==$version"
-        # The libraries that the wheel is linked with; the rest of what it names is Python.
+        pip --no-deps "torch==$version"
+        # The libraries that the wheel is linked with, by themselves (2.9) or through NVIDIA's cuda-toolkit (2.11); the
+        # rest of what it names is Python. All in one call: pip replaces the folder `nvidia` that they share.
         metadata=$folder/torch-$version.dist-info/METADATA
-        mapfile -t libraries < <(sed -n 's/^Requires-Dist: \(nvidia-[^;]*\).*/\1/p' "$metadata" | tr -d ' ()')
+        mapfile -t libraries < <(sed -n 's/^Requires-Dist: \(nvidia-[^;]*\|cuda-toolkit[^;]*\).*/\1/p' "$metadata" | tr -d ' ()')
         [ ${#libraries[@]} -eq 0 ] || [ "$(uname -s)" != Linux ] || pip "${libraries[@]}"
     fi
     torch=$folder/torch
 fi
 torch=$(cd "$torch" && pwd)
 [ -d "$torch/include/torch" ] || fail "$torch has the library and no headers: it is no complete PyTorch"
+if command -v ldd >/dev/null && [ -e "$torch/lib/libtorch_cpu.so" ]; then
+    missing=$(ldd "$torch/lib/libtorch_cpu.so" | awk '/not found/ { print $1 }' | sort -u | paste -sd ' ') || true
+    [ -z "$missing" ] || fail "$torch does not load without $missing: install the packages that torch asks for beside it"
+fi
 found=$(sed -n "s/^__version__ = '\(.*\)'/\1/p" "$torch/version.py" 2>/dev/null || cat "$torch/build-version" 2>/dev/null || echo unknown)
 
 config=.cargo/config.toml
