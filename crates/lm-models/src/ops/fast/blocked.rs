@@ -93,7 +93,9 @@ impl Out {
     }
 }
 
-/// `Σ left(k) ⊗ right(k)`: as many sums as the registers hold.
+/// `Σ left(k) ⊗ right(k)`: as many sums as the registers hold. Loops that count, over arrays of known length, are what the
+/// compiler unrolls into them.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn kernel<const M: usize, const N: usize>(left: &[[f32; M]], right: &[[f32; N]]) -> [[f32; N]; M] {
     let mut sums = [[0.0f32; N]; M];
@@ -166,7 +168,7 @@ pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix,
             (from..terms.min(from + at_once)).step_by(depth).map(|k| k..terms.min(k + depth)).collect();
         let len = short_len * (terms.min(from + at_once) - from);
         common.resize(common.len().max(len), 0.0);
-        let lay_out = |(across, along, out): (Range<usize>, Range<usize>, &mut [f32])| {
+        let lay_out = |(across, along, out): Piece| {
             if share_left { pack::<M>(left, across, along, out) } else { pack::<N>(right, across, along, out) }
         };
         let jobs = pieces(&mut common[..len], short, PANELS * if share_left { M } else { N }, &depths, short_len);
@@ -209,6 +211,9 @@ pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix,
     COMMON.set(common);
 }
 
+/// Elements across and along, and room for their panels.
+type Piece<'a> = (Range<usize>, Range<usize>, &'a mut [f32]);
+
 /// Cuts room for panels into pieces of at most `width` elements across: depth by depth, panel by panel.
 fn pieces<'a>(
     mut room: &'a mut [f32],
@@ -216,12 +221,12 @@ fn pieces<'a>(
     width: usize,
     depths: &[Range<usize>],
     padded: usize,
-) -> Vec<(Range<usize>, Range<usize>, &'a mut [f32])> {
+) -> Vec<Piece<'a>> {
     let mut pieces = Vec::new();
     for along in depths {
         for first in (0..count).step_by(width) {
-            let piece;
-            (piece, room) = room.split_at_mut((padded - first).min(width) * along.len());
+            let (piece, rest) = room.split_at_mut((padded - first).min(width) * along.len());
+            room = rest;
             pieces.push((first..count.min(first + width), along.clone(), piece));
         }
     }

@@ -67,12 +67,13 @@ pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>) -> Option<Vec<f32>> {
     Some(out)
 }
 
-/// `out[i] = a_i · b` for the rows of `a`, all of them side by side.
+/// `out[i] = a_i · b` for the rows of `a`, all of them side by side. Loops that count, over arrays of known length, are
+/// what the compiler unrolls so that the sums stay in registers.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn dots<const ROWS: usize>(out: &mut [f32], a: &[f32], b: &[f32]) {
     let (chunks, rest) = b.as_chunks::<LANES>();
     let a: [&[f32]; ROWS] = std::array::from_fn(|row| &a[row * b.len()..(row + 1) * b.len()]);
-    // Counted loops over arrays of known length, so that the sums stay in registers.
     let a_chunks: [&[[f32; LANES]]; ROWS] = a.map(|a| &a.as_chunks().0[..chunks.len()]);
     let mut lanes = [[0.0; LANES]; ROWS];
     for (i, b) in chunks.iter().enumerate() {
