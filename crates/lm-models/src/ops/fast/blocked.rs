@@ -37,7 +37,7 @@ struct Out {
     columns: usize,
 }
 
-// SAFETY: a pointer whose users write to different places, see `Out::row`.
+// SAFETY: a pointer whose users write to different places, see `Out::store`.
 unsafe impl Send for Out {}
 // SAFETY: as above.
 unsafe impl Sync for Out {}
