@@ -18,9 +18,14 @@ fi
 stage cargo test --workspace --features tch --no-run
 export LM_TEST_DEVICE=libtorch:cpu
 stage cargo test --workspace --features tch --lib -- ops:: device::
+stage cargo test --workspace --features tch --test libtorch
 stage cargo test --workspace --features tch --test resume -- on_libtorch
-stage cargo test --workspace --features tch --test reference
-LM_PLAIN_OPS=1 stage cargo test --workspace --features tch --test reference
+reference=(cargo test --workspace --features tch --test reference -- --nocapture)
+stage "${reference[@]}"
+LM_PLAIN_OPS=1 stage "${reference[@]}"
+for precision in bfloat16 float16; do
+    LM_TEST_PRECISION=$precision stage "${reference[@]}"
+done
 for task in mlm clm plm; do
     stage cargo run --features tch --bin run_$task -- configs/quickstart_$task.json --device libtorch:cpu \
         --output_dir results/libtorch_$task --report_to none

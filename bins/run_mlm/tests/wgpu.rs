@@ -31,3 +31,14 @@ fn wgpu_has_no_bfloat16() {
     let line = scratch.run("out", "--device wgpu --bf16").fails(2).to_owned();
     assert!(line.contains("--bf16") && line.contains("bfloat16"), "{line}");
 }
+
+/// What the backend can't report but by a panic.
+#[test]
+fn wgpu_without_memory() {
+    run::without_memory("wgpu");
+}
+
+#[test]
+fn wgpu_twice_equals_once() {
+    run::two_ranks_equal_one("wgpu");
+}

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::callbacks::{TRAINER_STATE_NAME, TrainerState};
 use crate::grad_scaler::GradScaler;
 use crate::optimizer::StateTensor;
+use crate::panics;
 use crate::schedule::ScheduleState;
 
 /// Tensors of the optimizer.
@@ -69,8 +70,8 @@ pub enum CheckpointError {
         reason: String,
     },
     /// The thread that writes died.
-    #[error("the thread that writes checkpoints ended unexpectedly; earlier checkpoints are untouched")]
-    Thread,
+    #[error("the thread that writes checkpoints ended unexpectedly: {0}; earlier checkpoints are untouched")]
+    Thread(String),
 }
 
 impl CheckpointError {
@@ -284,7 +285,7 @@ impl Writer {
         match self.writing.take().map(JoinHandle::join) {
             None => Ok(None),
             Some(Ok(result)) => result.map(Some),
-            Some(Err(_)) => Err(CheckpointError::Thread),
+            Some(Err(panic)) => Err(CheckpointError::Thread(panics::cause(&*panic))),
         }
     }
 

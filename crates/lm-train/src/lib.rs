@@ -28,6 +28,7 @@ pub mod memory;
 pub mod model_card;
 pub mod optimizer;
 pub mod output_dir;
+pub mod panics;
 pub mod parallel;
 pub mod plan;
 pub mod precision;

@@ -189,6 +189,42 @@ pub fn resumes_exactly(flags: &str, steps: &[u64]) {
     resumes_exactly_with(flags, "", steps);
 }
 
+/// Two ranks on `device` equal one that accumulates, to rounding. The model must be without dropout.
+#[track_caller]
+pub fn two_ranks_equal_one(device: &str) {
+    let scratch = Scratch::new();
+    let flags = "--max_steps 3 --logging_steps 1";
+    scratch.run("one", &format!("{flags} --gradient_accumulation_steps 2 --device {device}")).ok();
+    scratch.run("two", &format!("{flags} --devices {device},{device}")).ok();
+    let history = |folder: &str, key: &str| -> Vec<f64> {
+        scratch.history(folder).iter().filter_map(|record| record[key].as_f64()).collect()
+    };
+    for (key, tolerance) in [("loss", 1e-4), ("grad_norm", 1e-3)] {
+        let (one, two) = (history("one", key), history("two", key));
+        let equal = |(one, two): (&f64, &f64)| (one - two).abs() < tolerance * one.abs();
+        assert!(one.len() == 3 && two.len() == 3 && one.iter().zip(&two).all(equal), "{key}: {one:?} {two:?}");
+    }
+}
+
+/// A run that asks for more memory than any device has, after one that saved a checkpoint: one line that says what to do.
+#[track_caller]
+pub fn without_memory(device: &str) {
+    let scratch = Scratch::new();
+    // Terabytes of attention scores.
+    let flags = "--config_overrides max_position_embeddings=400000 --max_seq_length 400000 --pad_to_max_length \
+                 --per_device_train_batch_size 1 --plain_ops";
+    let run = |flags: &str| -> Run {
+        let mut command = scratch.command("out", &format!("{flags} --device {device}"));
+        command.env_remove("RUST_BACKTRACE").output().expect("the program starts").into()
+    };
+    let failed = run(&format!("{flags} --max_steps 2"));
+    let line = failed.fails(1);
+    assert!(line.starts_with("run_mlm: error: the device has too little memory: "), "{line}");
+    for part in ["--per_device_train_batch_size", "; no checkpoint was saved yet"] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+}
+
 /// Trains on the CPU and on `device`, and goes on from a checkpoint of either on the other: all four come to the same, to
 /// rounding. `flags` name a model without dropout, whose masks depend on the backend.
 #[track_caller]

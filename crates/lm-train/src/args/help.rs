@@ -134,10 +134,17 @@ fn placeholder(flag: &Flag) -> String {
 fn entry(text: &mut String, flag: &Flag, defaults: &Arguments) {
     let default = match flag.value(defaults) {
         Json::Null | Json::Bool(false) => String::new(),
-        value => format!("  (default: {})", plain(&value)),
+        value => format!("(default: {})", plain(&value)),
     };
     let negation = if flag.has_negation(defaults) { format!(", --no_{}", flag.name) } else { String::new() };
-    text.push_str(&format!("  --{}{}{negation}{default}\n", flag.name, placeholder(flag)));
+    let names = format!("  --{}{}{negation}", flag.name, placeholder(flag));
+    let (names_length, default_length) = (names.chars().count(), default.chars().count());
+    let gap = match default_length {
+        0 => "",
+        _ if names_length + 2 + default_length <= WIDTH => "  ",
+        _ => "\n      ",
+    };
+    text.push_str(&format!("{names}{gap}{default}\n"));
     wrap(text, &flag.help_line(), 6);
     if flag.choices().len() > 4 {
         wrap(text, &format!("One of {}.", flag.choices().join(", ")), 6);

@@ -187,16 +187,26 @@ mod tests {
         }
     }
 
+    /// Longest side of a random product; Miri is slow.
+    const SIDE: usize = if cfg!(miri) { 20 } else { 80 };
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 24 }))]
 
         #[test]
-        fn products(m in 1usize..80, k in 1usize..80, n in 1usize..80, turns: [bool; 2], gap in 0usize..3) {
+        fn products(m in 1..SIDE, k in 1..SIDE, n in 1..SIDE, turns: [bool; 2], gap in 0usize..3) {
             check([m, k, n], turns, gap);
         }
     }
 
     #[test]
+    fn products_of_more_than_one_depth() {
+        check([13, 400, 7], [false, true], 1);
+        check([7, 400, 13], [true, false], 0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
     fn products_of_more_than_one_block() {
         for turns in [[false, false], [true, false], [false, true], [true, true]] {
             check([130, 400, 100], turns, 0);

@@ -1,0 +1,27 @@
+//! What can go wrong with libtorch.
+#![cfg(feature = "tch")]
+
+mod run;
+
+use run::Scratch;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
+const MODEL: &str = "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line";
+
+#[test]
+fn libtorch_devices_that_are_not_there() {
+    let scratch = Scratch::new();
+    let line = scratch.run("out", "--device libtorch:cuda:99").fails(2).to_owned();
+    assert!(line.contains("--device libtorch:cuda:99") && line.contains("libtorch:cpu"), "{line}");
+}
+
+/// What the backend can't report but by a panic.
+#[test]
+fn libtorch_without_memory() {
+    run::without_memory("libtorch:cpu");
+}
+
+#[test]
+fn libtorch_twice_equals_once() {
+    run::two_ranks_equal_one("libtorch:cpu");
+}

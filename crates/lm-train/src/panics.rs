@@ -1,0 +1,124 @@
+//! Panics as errors. What a user can cause is a value long before; what is left is mostly a backend that has no other way
+//! to report exhausted memory, a lost device or an operation that it refuses.
+//!
+//! A panic of another thread reaches who waits for it: rayon, scoped threads and `Prefetch` pass it on, a checkpoint's
+//! thread hands it to the next save, and CubeCL to who reads what its thread should have computed.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What Rust says when it can't unwind, after which the process is aborted.
+const ABORTING: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
+/// Longer messages are cut.
+const MOST_CHARACTERS: usize = 400;
+
+/// From here on a panic prints nothing by itself, unless `RUST_BACKTRACE` asks for it: [`caught`] tells of it. Where Rust
+/// would abort the process, as for a second panic while the first unwinds, it ends with one line and code 1 instead.
+pub fn silence(program: &'static str) {
+    thread_local! { static LAST: RefCell<String> = const { RefCell::new(String::new()) } }
+    let print = std::panic::take_hook();
+    let wanted = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
+    std::panic::set_hook(Box::new(move |info| {
+        if wanted {
+            print(info);
+        }
+        let message = info.payload_as_str().unwrap_or_default();
+        if ABORTING.contains(&message) {
+            let cause = LAST.with_borrow(|last| explain(&shorten(last)));
+            // Not around the progress bar: its lock may be what the thread holds.
+            let _ = writeln!(io::stderr(), "{program}: error: {cause}");
+            std::process::exit(1);
+        }
+        LAST.with_borrow_mut(|last| message.clone_into(last));
+    }));
+}
+
+/// Calls `work`.
+///
+/// # Errors
+/// If it panics: one line that says what failed and what can be done.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    // Nothing that `work` may have left half-done is used afterwards.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| explain(&cause(&*payload)))
+}
+
+/// Why a thread panicked, on one line.
+pub fn cause(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    shorten(text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given"))
+}
+
+/// What failed and what can be done.
+fn explain(cause: &str) -> String {
+    let lower = cause.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let (what, advice) = if says(&["out of memory", "allocat", "memory exhausted", "buffer size"]) {
+        (
+            "the device has too little memory",
+            "try --gradient_checkpointing, a smaller --per_device_train_batch_size (with more \
+             --gradient_accumulation_steps) or --per_device_eval_batch_size, or shorter sequences",
+        )
+    } else if says(&["device was lost", "device is lost", "device lost", "poisoned", "cuda error"]) {
+        ("the device or its driver failed", "the system's log may say why; run again, or with another --device")
+    } else {
+        (
+            "a fault in this program or its backend",
+            "--device cpu or --plain_ops may avoid it, RUST_BACKTRACE=1 shows where it happened",
+        )
+    };
+    format!("{what}: {cause}; {advice}")
+}
+
+/// What matters of a panic's message, on one line: not the wrapping of `unwrap`, and no backtrace.
+fn shorten(message: &str) -> String {
+    // What `unwrap` prints is escaped.
+    let text = message.replace("\\n", "\n").replace("\\\"", "\"");
+    let ends = ["Exception raised from", "frame #", "Backtrace", "stack backtrace"];
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "Caused by:");
+    let lines: Vec<&str> = lines.take_while(|line| !ends.iter().any(|end| line.starts_with(end))).collect();
+    let line = lines.join(" ");
+    let wrapped = ["on an `Err` value: Torch(\"", "on an `Err` value: "];
+    let inner = wrapped.iter().find_map(|wrap| Some(line.split_once(wrap)?.1)).unwrap_or(&line);
+    let inner = inner.trim_end_matches("\")");
+    match inner.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{} …", &inner[..end]),
+        None => inner.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backtraces_and_wrapping_are_left_out() {
+        let of_torch = r#"called `Result::unwrap()` on an `Err` value: Torch("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000 bytes. Error code 12 (Cannot allocate memory)\nException raised from alloc_cpu at alloc_cpu.cpp:124 (most recent call first):\nframe #0: c10::ThrowEnforceNotMet")"#;
+        assert_eq!(
+            shorten(of_torch),
+            "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to \
+             allocate 8000 bytes. Error code 12 (Cannot allocate memory)"
+        );
+        assert!(explain(&shorten(of_torch)).starts_with("the device has too little memory: "));
+        assert_eq!(shorten("short"), "short");
+        assert_eq!(shorten(&"é".repeat(1000)), format!("{} …", "é".repeat(MOST_CHARACTERS)));
+    }
+
+    #[test]
+    fn a_panic_of_any_thread_that_is_waited_for_is_caught() {
+        assert_eq!(caught(|| 1), Ok(1));
+        let of = |work: fn()| caught(work).expect_err("a panic");
+        assert!(of(|| panic!("wgpu error: {}", "lost")).starts_with("a fault in this program or its backend: wgpu"));
+        assert!(of(|| panic!("Device is lost")).starts_with("the device or its driver failed: Device is lost; "));
+        assert!(of(|| std::panic::panic_any(7)).contains("no reason given"));
+        assert!(of(|| rayon::scope(|scope| scope.spawn(|_| panic!("in rayon")))).contains("in rayon"));
+        assert!(
+            of(|| {
+                let items = lm_data::Prefetch::new((0..3).map(|i| if i < 2 { i } else { panic!("ahead") }), 1);
+                assert!(items.expect("a thread").count() == 2);
+            })
+            .contains("ahead")
+        );
+    }
+}
