@@ -35,7 +35,7 @@ fn wgpu_has_no_bfloat16() {
 /// What the backend can't report but by a panic.
 #[test]
 fn wgpu_without_memory() {
-    run::without_memory("wgpu");
+    run::without_memory("wgpu", 20_000);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use lm_models::Task;
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 use crate::allocator;
 use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed, Resume};
@@ -90,7 +91,11 @@ fn listen(args: &Arguments) {
         LogLevel::Error | LogLevel::Critical => Level::ERROR,
     };
     let ours = ["lm_data", "lm_models", "lm_train"].map(|name| (name, level));
-    let filter = tracing_subscriber::filter::Targets::new().with_default(level.min(Level::WARN)).with_targets(ours);
+    let mut filter = tracing_subscriber::filter::Targets::new().with_default(level.min(Level::WARN)).with_targets(ours);
+    if level < Level::DEBUG {
+        // What fails there comes back as an error; their messages hold whole shaders.
+        filter = filter.with_targets(["burn", "cubecl", "naga", "wgpu"].map(|name| (name, LevelFilter::OFF)));
+    }
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
     let format = tracing_subscriber::fmt::layer()

@@ -71,20 +71,29 @@ fn explain(cause: &str) -> String {
     format!("{what}: {cause}; {advice}")
 }
 
-/// What matters of a panic's message, on one line: not the wrapping of `unwrap`, and no backtrace.
+/// What matters of a panic's message, on one line: what failed and its first cause, without the wrapping of `unwrap` and
+/// without backtraces.
 fn shorten(message: &str) -> String {
     // What `unwrap` prints is escaped.
     let text = message.replace("\\n", "\n").replace("\\\"", "\"");
-    let ends = ["Exception raised from", "frame #", "Backtrace", "stack backtrace"];
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "Caused by:");
-    let lines: Vec<&str> = lines.take_while(|line| !ends.iter().any(|end| line.starts_with(end))).collect();
-    let line = lines.join(" ");
-    let wrapped = ["on an `Err` value: Torch(\"", "on an `Err` value: "];
-    let inner = wrapped.iter().find_map(|wrap| Some(line.split_once(wrap)?.1)).unwrap_or(&line);
-    let inner = inner.trim_end_matches("\")");
-    match inner.char_indices().nth(MOST_CHARACTERS) {
-        Some((end, _)) => format!("{} …", &inner[..end]),
-        None => inner.to_owned(),
+    let ends = ["Exception raised from", "frame #", "Backtrace", "stack backtrace", "No backtrace", "Asked at:"];
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .take_while(|line| !ends.iter().any(|end| line.starts_with(end)))
+        .collect();
+    let mut causes = lines.split(|line| *line == "Caused by:").map(|lines| lines.join(" "));
+    let what = causes.next().unwrap_or_default();
+    let what = ["on an `Err` value: Torch(\"", "on an `Err` value: "]
+        .iter()
+        .find_map(|wrap| Some(what.split_once(wrap)?.1))
+        .unwrap_or(&what)
+        .trim_end_matches("\")");
+    let line = causes.next_back().map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"));
+    match line.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line,
     }
 }
 
@@ -101,6 +110,11 @@ mod tests {
              allocate 8000 bytes. Error code 12 (Cannot allocate memory)"
         );
         assert!(explain(&shorten(of_torch)).starts_with("the device has too little memory: "));
+        let of_cubecl = "Error while reading data: use `try_into_data` instead\nCaused by:\n  Several failures at once\nCaused by:\n  An IO error happened\nCaused by:\n  can't allocate buffer of size: 2560\nNo backtrace available\nAsked at:\nNo backtrace available\n";
+        assert_eq!(
+            shorten(of_cubecl),
+            "Error while reading data: use `try_into_data` instead: can't allocate buffer of size: 2560"
+        );
         assert_eq!(shorten("short"), "short");
         assert_eq!(shorten(&"é".repeat(1000)), format!("{} …", "é".repeat(MOST_CHARACTERS)));
     }

@@ -206,18 +206,25 @@ pub fn two_ranks_equal_one(device: &str) {
     }
 }
 
-/// A run that asks for more memory than any device has, after one that saved a checkpoint: one line that says what to do.
+/// A run whose attention scores, of `length` tokens, need more memory than the device has says in one line what to do.
 #[track_caller]
-pub fn without_memory(device: &str) {
+pub fn without_memory(device: &str, length: usize) {
     let scratch = Scratch::new();
-    // Terabytes of attention scores.
-    let flags = "--config_overrides max_position_embeddings=400000 --max_seq_length 400000 --pad_to_max_length \
-                 --per_device_train_batch_size 1 --plain_ops";
-    let run = |flags: &str| -> Run {
-        let mut command = scratch.command("out", &format!("{flags} --device {device}"));
-        command.env_remove("RUST_BACKTRACE").output().expect("the program starts").into()
+    let change = |from: &Path, name: &str, old: &str, new: &str| {
+        let text = fs::read_to_string(from).expect("a file");
+        fs::write(scratch.path(name), text.replace(old, new)).expect("a file");
     };
-    let failed = run(&format!("{flags} --max_steps 2"));
+    let tokenizer = fixtures("lm-data/tests/fixtures/tokenizers/bert-cased-small");
+    copy(Path::new(&tokenizer), &scratch.path("tokenizer"));
+    let settings = "tokenizer/tokenizer_config.json";
+    change(&scratch.path(settings), settings, ": 512", &format!(": {length}"));
+    change(&scratch.path("dropout.json"), "long.json", ": 66", &format!(": {length}"));
+    let flags = format!(
+        "--config_name long.json --tokenizer_name tokenizer --max_seq_length {length} --pad_to_max_length \
+         --per_device_train_batch_size 1 --plain_ops --device {device}"
+    );
+    let mut command = scratch.command("out", &flags);
+    let failed = Run::from(command.env_remove("RUST_BACKTRACE").output().expect("the program starts"));
     let line = failed.fails(1);
     assert!(line.starts_with("run_mlm: error: the device has too little memory: "), "{line}");
     for part in ["--per_device_train_batch_size", "; no checkpoint was saved yet"] {
