@@ -171,11 +171,14 @@ mod tests {
                 ["this processor", "6 x 16", "12 x 32"].map(|way| (way, before.clone())).into();
             // SAFETY: each has m · n values, and no extent is zero.
             unsafe {
-                multiply(ways[0].1.as_mut_ptr(), a, b, start, threads);
+                // Small products are `gemm`'s, which asks Miri for what it lacks.
+                if cfg!(not(miri)) {
+                    multiply(ways[0].1.as_mut_ptr(), a, b, start, threads);
+                }
                 blocked::multiply::<6, 16>(ways[1].1.as_mut_ptr(), a, b, start, many);
                 blocked::multiply::<12, 32>(ways[2].1.as_mut_ptr(), a, b, start, many);
             }
-            for (way, out) in ways {
+            for (way, out) in ways.into_iter().skip(usize::from(cfg!(miri))) {
                 for (place, (out, expected)) in out.iter().zip(&expected).enumerate() {
                     let error = (f64::from(*out) - expected).abs();
                     assert!(
@@ -187,22 +190,20 @@ mod tests {
         }
     }
 
-    /// Longest side of a random product; Miri is slow.
-    const SIDE: usize = if cfg!(miri) { 20 } else { 80 };
-
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 24 }))]
+        #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn products(m in 1..SIDE, k in 1..SIDE, n in 1..SIDE, turns: [bool; 2], gap in 0usize..3) {
+        #[cfg_attr(miri, ignore = "too slow")]
+        fn products(m in 1usize..80, k in 1usize..80, n in 1usize..80, turns: [bool; 2], gap in 0usize..3) {
             check([m, k, n], turns, gap);
         }
     }
 
     #[test]
     fn products_of_more_than_one_depth() {
-        check([13, 400, 7], [false, true], 1);
-        check([7, 400, 13], [true, false], 0);
+        check([7, 385, 3], [false, true], 1);
+        check([3, 385, 17], [true, false], 0);
     }
 
     #[test]
