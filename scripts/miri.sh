@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The `unsafe` code of the fast operations under Miri, which finds undefined behaviour: raw results of products, buffers
-# that are filled before they count as initialised. Needs a nightly toolchain with miri (rustup installs it here); long:
-# the products were stopped after seven minutes, without a finding. Pages mapped from files and the allocator's option are calls into C, which Miri can't follow.
+# that are filled before they count as initialised. Needs a nightly toolchain with miri, which rustup installs here. Long:
+# the products were stopped after seven minutes, without a finding. Pages mapped from files and the allocator's option
+# are calls into C, which Miri can't follow.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rustup toolchain install nightly --profile minimal --component miri,rust-src
