@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The `unsafe` code of the fast operations under Miri, which finds undefined behaviour: raw results of products, buffers
 # that are filled before they count as initialised. Needs a nightly toolchain with miri, which rustup installs here. Long:
-# the products were stopped after seven minutes, without a finding. Pages mapped from files and the allocator's option
+# the products were stopped after seven minutes, the panels after two, without a finding. Pages mapped from files and the allocator's option
 # are calls into C, which Miri can't follow.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
