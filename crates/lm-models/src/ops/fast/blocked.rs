@@ -13,13 +13,14 @@ use super::panels::{Side, pack};
 use super::simd::simd;
 
 /// Terms of a sum that are added up in registers before the result is touched: a panel as deep fits the first cache.
-const DEPTH: usize = 384;
+/// Miri, which is slow, meets several of everything in small matrices.
+pub(super) const DEPTH: usize = if cfg!(miri) { 8 } else { 384 };
 
 /// Rows and columns of a block: two of them, as deep as said, fit the second cache.
-const BLOCK: usize = 96;
+pub(super) const BLOCK: usize = if cfg!(miri) { 12 } else { 96 };
 
 /// Values of the smaller side that are laid out at once, for all threads.
-const SHARED: usize = 1 << 20;
+const SHARED: usize = if cfg!(miri) { 1 << 8 } else { 1 << 20 };
 
 /// Panels that a thread lays out at a time.
 const PANELS: usize = 8;

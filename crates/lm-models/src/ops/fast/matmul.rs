@@ -141,6 +141,7 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: T
 mod tests {
     use proptest::prelude::*;
 
+    use super::blocked::{BLOCK, DEPTH};
     use super::*;
 
     /// A matrix whose rows, or columns, lie some way apart.
@@ -202,13 +203,17 @@ mod tests {
 
     #[test]
     fn products_of_more_than_one_depth() {
-        check([7, 385, 3], [false, true], 1);
-        check([3, 385, 17], [true, false], 0);
+        check([7, DEPTH + 1, 3], [false, true], 1);
+        check([3, DEPTH + 1, 17], [true, false], 0);
     }
 
     #[test]
-    #[cfg_attr(miri, ignore = "too slow")]
     fn products_of_more_than_one_block() {
+        check([BLOCK + 1, DEPTH + 1, 2 * BLOCK + 1], [false, true], 1);
+        check([2 * BLOCK + 1, 2 * DEPTH + 1, 3], [true, false], 0);
+        if cfg!(miri) {
+            return;
+        }
         for turns in [[false, false], [true, false], [false, true], [true, true]] {
             check([130, 400, 100], turns, 0);
             check([100, 800, 130], turns, 1);

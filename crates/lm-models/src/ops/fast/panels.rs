@@ -123,8 +123,10 @@ mod tests {
 
     #[test]
     fn panels_of_every_size_and_layout() {
-        for count in [1, 5, 6, 7, 16, 33] {
-            for depth in [1, 7, 8, 9, 31] {
+        let (counts, depths): (&[_], &[_]) =
+            if cfg!(miri) { (&[1, 7, 33], &[1, 9]) } else { (&[1, 5, 6, 7, 16, 33], &[1, 7, 8, 9, 31]) };
+        for &count in counts {
+            for &depth in depths {
                 for (across, along) in [(1, 50), (50, 1), (3, 100), (1, 1)] {
                     check::<6>(count, depth, across, along);
                     check::<12>(count, depth, across, along);
