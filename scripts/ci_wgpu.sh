@@ -1,13 +1,18 @@
 #!/usr/bin/env bash
 # What must hold of the feature `wgpu`, on Mesa's software Vulkan, which stands in for a GPU: builds, and checks the
-# reference numbers, training, saving and resuming there, and moving between it and the processor. With --short, which
-# .ci/run uses, saving and resuming are left out and training is a few steps. 7 and 30 minutes after the build.
+# reference numbers, training, saving and resuming there, and moving between it and the processor. --short, which .ci/run
+# uses, builds without the processor's backend, which takes minutes less, checks the reference numbers and trains a few
+# steps.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-steps=20 tests=(reference resume wgpu)
+packages=(--workspace) features=(--features wgpu) tests=(reference resume wgpu)
+length=(--max_steps 20 --max_eval_samples 64)
 case "${1-}" in
     "") ;;
-    --short) steps=3 tests=(reference wgpu) ;;
+    --short)
+        packages=(-p lm-train) features=(--no-default-features --features wgpu) tests=(reference)
+        length=(--max_steps 2 --max_eval_samples 16 --per_device_eval_batch_size 16)
+        ;;
     *) echo "usage: scripts/ci_wgpu.sh [--short]" >&2; exit 2 ;;
 esac
 export CARGO_TERM_COLOR=never RUST_BACKTRACE=1
@@ -22,12 +27,17 @@ stage() {
 if ! compgen -G '/usr/share/vulkan/icd.d/*' >/dev/null; then
     apt-get update -q && apt-get install -qy --no-install-recommends mesa-vulkan-drivers
 fi
-stage cargo test --workspace --features wgpu --no-run
+# Without it Mesa complains on standard error.
+if [[ -z ${XDG_RUNTIME_DIR-} ]]; then
+    XDG_RUNTIME_DIR=$(mktemp -d)
+    export XDG_RUNTIME_DIR
+fi
+stage cargo test "${packages[@]}" "${features[@]}" "${tests[@]/#/--test=}" --no-run
 for name in "${tests[@]}"; do
-    LM_TEST_DEVICE=wgpu stage cargo test --workspace --features wgpu --test "$name" $([[ $name == reference ]] || echo -- wgpu)
+    LM_TEST_DEVICE=wgpu stage cargo test "${packages[@]}" "${features[@]}" --test "$name" $([[ $name == reference ]] || echo -- wgpu)
 done
 for task in mlm clm plm; do
-    stage cargo run --features wgpu --bin run_$task -- configs/quickstart_$task.json --device wgpu --max_steps $steps \
-        --max_eval_samples 64 --output_dir results/wgpu_$task --overwrite_output_dir
+    stage cargo run "${features[@]}" --bin run_$task -- configs/quickstart_$task.json --device wgpu "${length[@]}" \
+        --output_dir results/wgpu_$task --overwrite_output_dir
 done
 printf '\n=== %d s in all\n' "$SECONDS"
