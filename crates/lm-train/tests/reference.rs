@@ -2,7 +2,7 @@
 //!
 //! Folders are those of lm-models' fixtures, of `../shared/reference/models` where that exists, and of
 //! `LM_REFERENCE_DIRS` (colon-separated; each a model folder or a folder of them), as `make_reference.py` writes them;
-//! the same numbers are checked once.
+//! folders with the same files are checked once.
 //! `LM_TEST_DEVICE` names the device, as `--device` does; the CPU by default.
 //! `LM_TEST_PRECISION` (float32, bfloat16, float16) says how matrices are multiplied.
 //! Prints a line per folder with the largest deviations, as shares of what is allowed in brackets.
@@ -183,12 +183,19 @@ fn folders() -> Vec<PathBuf> {
         children.sort();
         found.extend(children);
     }
-    // The fixtures are some of the shared folders. A file that can't be read is told when its folder's turn comes.
+    // The fixtures are some of the shared folders.
     let mut seen = HashSet::new();
-    found.retain(|path| {
-        seen.insert(["config.json", "expected.safetensors"].map(|file| std::fs::read(path.join(file)).ok()))
-    });
+    found.retain(|path| seen.insert(files(path)));
     found.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect()
+}
+
+/// Names and contents; what can't be read is told when the folder's turn comes.
+fn files(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<_> =
+        paths.map(|path| (PathBuf::from(path.file_name().unwrap_or_default()), std::fs::read(&path).ok())).collect();
+    files.sort();
+    files
 }
 
 /// The arrays of expected.safetensors.
