@@ -18,14 +18,16 @@ fn main() {
         return;
     };
     let lib = Path::new(&folder).join("lib");
-    let found = ["libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll"].iter().any(|name| lib.join(name).exists());
-    if !found {
+    let found = ["libtorch_cpu.so", "libtorch_cpu.dylib", "torch_cpu.dll"].map(|name| lib.join(name));
+    let Some(found) = found.iter().find(|path| path.exists()) else {
         println!(
             "cargo::error=LIBTORCH={folder}: there is no lib/libtorch_cpu.so in that folder: run \
              scripts/setup_libtorch.sh, or scripts/setup_libtorch.sh --existing FOLDER for a PyTorch that is installed"
         );
         return;
-    }
+    };
+    // The system's loader tells a library that is gone in its own words; `cargo run` shall say what to do.
+    println!("cargo::rerun-if-changed={}", found.display());
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|os| os != "windows") {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
     }
