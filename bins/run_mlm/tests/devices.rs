@@ -1,8 +1,9 @@
-//! Several devices, here the processor more than once, and gradient checkpointing: what the program makes of them.
+//! Several devices, here the processor more than once, gradient checkpointing and plain operations: what the program makes
+//! of them.
 
 mod run;
 
-use run::Scratch;
+use run::{Run, Scratch};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
 const MODEL: &str =
@@ -59,6 +60,26 @@ fn devices_that_are_none() {
         let run = scratch.run("out", flags);
         assert!(run.fails(2).contains(part), "{flags}: {}", run.stderr);
     }
+}
+
+#[test]
+fn plain_operations_by_flag_and_by_environment() {
+    let scratch = Scratch::new();
+    let weights = |folder: &str, flags: &str, environment: Option<&str>| {
+        let mut command = scratch.command(folder, &format!("--max_steps 3 {flags}"));
+        command.env_remove("LM_PLAIN_OPS").envs(environment.map(|value| ("LM_PLAIN_OPS", value)));
+        Run::from(command.output().expect("the program starts")).ok();
+        scratch.bytes(&format!("{folder}/model.safetensors"))
+    };
+    let fast = weights("fast", "", None);
+    let plain = weights("plain", "--plain_ops", None);
+    // Other sums of the same numbers: were the flag not heeded, the bytes would be the same.
+    assert!(fast != plain, "--plain_ops changes nothing");
+    assert!(plain == weights("environment", "", Some("1")), "LM_PLAIN_OPS=1 is not --plain_ops");
+    assert!(fast == weights("other", "", Some("0")), "LM_PLAIN_OPS=0 is not the fast operations");
+    let loss =
+        |folder: &str| scratch.json(&format!("{folder}/all_results.json"))["train_loss"].as_f64().expect("a loss");
+    assert!((loss("fast") - loss("plain")).abs() < 1e-5, "{} {}", loss("fast"), loss("plain"));
 }
 
 #[test]

@@ -74,6 +74,10 @@ pub fn run(args: &Arguments) -> Result<Ended> {
         device::prepare(names, device, args.beyond.autotune).map_err(|error| ArgsError::Rule(error.to_string()))?;
         precision::check(args, device)?;
     }
+    // Never set to false here: the environment's LM_PLAIN_OPS=1 stands without the flag too.
+    if args.beyond.plain_ops {
+        ops::set_plain(true);
+    }
     ops::set_precision(precision::of_training(args));
     let source = wants_model(args).then(|| setup::model_source(args)).transpose()?;
     let trains = training.do_train && !args.beyond.plan;
