@@ -6,11 +6,12 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::matmul::{Matrix, Start};
 use super::panels::{Side, pack};
-use super::simd::simd;
+use super::simd::{LANES, Vectors, prefetch, simd, vectors};
 
 /// Terms of a sum that are added up in registers before the result is touched: a panel as deep fits the first cache.
 /// Miri, which is slow, meets several of everything in small matrices.
@@ -25,10 +26,21 @@ const SHARED: usize = if cfg!(miri) { 1 << 8 } else { 1 << 20 };
 /// Panels that a thread lays out at a time.
 const PANELS: usize = 8;
 
+/// A cache line, so that panels begin with one: a vector that lies in two takes twice as long to load.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Line([f32; LANES]);
+
 thread_local! {
     /// What a thread laid out for itself, and for all; kept for the next product.
-    static OWN: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
-    static COMMON: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    static OWN: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static COMMON: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// Room for `len` values.
+fn room(lines: &mut Vec<Line>, len: usize) -> &mut [f32] {
+    lines.resize(lines.len().max(len.div_ceil(LANES)), Line::zeroed());
+    &mut bytemuck::cast_slice_mut(lines)[..len]
 }
 
 /// The result: rows laid end to end, written by several threads in different places.
@@ -48,19 +60,6 @@ impl Out {
         self.first.wrapping_add(row * self.columns + column)
     }
 
-    /// Asks for the cache line of an element, which is written soon.
-    #[inline(always)]
-    fn prefetch(self, row: usize, column: usize) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: a hint, which reads nothing.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(self.place(row, column).cast()) }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (row, column);
-    }
-
     /// `width` elements of a row, from `column` on, become `sums` and what the product is added to.
     ///
     /// # Safety
@@ -78,7 +77,10 @@ impl Out {
                     let row = &row[column..column + N];
                     *out = std::array::from_fn(|i| sums[i] + row[i]);
                 }
-                Start::Result => out.iter_mut().zip(sums).for_each(|(out, sum)| *out += sum),
+                Start::Result => {
+                    let before = *out;
+                    *out = std::array::from_fn(|i| sums[i] + before[i]);
+                }
             }
             return;
         }
@@ -110,6 +112,32 @@ fn kernel<const M: usize, const N: usize>(left: &[[f32; M]], right: &[[f32; N]])
     sums
 }
 
+/// The same for rows of two vectors by instructions of AVX-512, where what the compiler makes of the loops takes a tenth
+/// longer.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn kernel_avx512<const M: usize, const N: usize>(left: &[[f32; M]], right: &[[f32; N]]) -> [[f32; N]; M] {
+    use std::arch::x86_64::{__m512, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps};
+    let mut sums = [[_mm512_setzero_ps(); 2]; M];
+    for (left, right) in left.iter().zip(right) {
+        let right: [__m512; 2] = std::array::from_fn(|j| bytemuck::cast(right.as_chunks::<LANES>().0[j]));
+        for (sums, &left) in sums.iter_mut().zip(left) {
+            let left = _mm512_set1_ps(left);
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = _mm512_fmadd_ps(left, right, *sum);
+            }
+        }
+    }
+    let mut result = [[0.0; N]; M];
+    for (result, sums) in result.iter_mut().zip(sums) {
+        for (result, sum) in result.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
+            *result = bytemuck::cast(sum);
+        }
+    }
+    result
+}
+
 /// The product of panels, for some rows and columns of the result.
 ///
 /// # Safety
@@ -128,11 +156,24 @@ unsafe fn block<const M: usize, const N: usize>(
         let width = N.min(columns.end - column);
         for (row, left) in rows.clone().step_by(M).zip(left.chunks_exact(depth)) {
             let height = M.min(rows.end - row);
-            for i in 0..height {
-                out.prefetch(row + i, column);
-                out.prefetch(row + i, column + width - 1);
+            for i in 0..M {
+                (0..N).step_by(LANES).for_each(|j| prefetch(out.place(row + i, column + j)));
+                prefetch(out.place(row + i, column + N - 1));
             }
-            let sums = kernel(left, right);
+            let sums = match vectors() {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the processor has the instructions, as was found.
+                Vectors::Avx512 if N == 2 * LANES => unsafe { kernel_avx512(left, right) },
+                _ => kernel(left, right),
+            };
+            if (height, width) == (M, N) {
+                // The same with numbers that the compiler knows.
+                for (i, sums) in sums.iter().enumerate() {
+                    // SAFETY: the caller's.
+                    unsafe { out.store(row + i, column, N, sums, start) };
+                }
+                continue;
+            }
             for (i, sums) in sums.iter().enumerate().take(height) {
                 // SAFETY: the caller's.
                 unsafe { out.store(row + i, column, width, sums, start) };
@@ -163,27 +204,27 @@ pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix,
     let tasks = if threads == 1 { 1 } else { 4 * threads };
     let part = BLOCK.min(long.div_ceil(tasks)).next_multiple_of(tile);
 
-    let mut common = COMMON.take();
+    let mut common_lines = COMMON.take();
     for from in (0..terms).step_by(at_once) {
         let depths: Vec<_> =
             (from..terms.min(from + at_once)).step_by(depth).map(|k| k..terms.min(k + depth)).collect();
         let len = short_len * (terms.min(from + at_once) - from);
-        common.resize(common.len().max(len), 0.0);
+        let common = room(&mut common_lines, len);
         let lay_out = |(across, along, out): Piece| {
             if share_left { pack::<M>(left, across, along, out) } else { pack::<N>(right, across, along, out) }
         };
-        let jobs = pieces(&mut common[..len], short, PANELS * if share_left { M } else { N }, &depths, short_len);
+        let jobs = pieces(common, short, PANELS * if share_left { M } else { N }, &depths, short_len);
         if threads == 1 {
             jobs.into_iter().for_each(lay_out)
         } else {
             jobs.into_par_iter().for_each(lay_out)
         }
 
-        let common = &common[..len];
+        let common = &*common;
         let work = |index: usize| {
             let across = index * part..long.min((index + 1) * part);
-            let mut own = OWN.take();
-            own.resize(own.len().max(part * depth), 0.0);
+            let mut own_lines = OWN.take();
+            let own = room(&mut own_lines, part * depth);
             for along in &depths {
                 let start = if along.start == 0 { start } else { Start::Result };
                 let common = &common[short_len * (along.start - from)..][..short_len * along.len()];
@@ -195,21 +236,21 @@ pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix,
                     )
                 };
                 if share_left {
-                    pack::<N>(right, across.clone(), along.clone(), &mut own);
+                    pack::<N>(right, across.clone(), along.clone(), own);
                     for row in (0..rows).step_by(BLOCK) {
-                        compute(row..rows.min(row + BLOCK), across.clone(), &common[row * along.len()..], &own);
+                        compute(row..rows.min(row + BLOCK), across.clone(), &common[row * along.len()..], own);
                     }
                 } else {
-                    pack::<M>(left, across.clone(), along.clone(), &mut own);
-                    compute(across.clone(), 0..columns, &own, common);
+                    pack::<M>(left, across.clone(), along.clone(), own);
+                    compute(across.clone(), 0..columns, own, common);
                 }
             }
-            OWN.set(own);
+            OWN.set(own_lines);
         };
         let count = long.div_ceil(part);
         if threads == 1 { (0..count).for_each(work) } else { (0..count).into_par_iter().for_each(work) }
     }
-    COMMON.set(common);
+    COMMON.set(common_lines);
 }
 
 /// Elements across and along, and room for their panels.

@@ -13,7 +13,7 @@ use super::{CHUNK, Operation, apply, dims, primitive, tensor, values, values_mut
 use crate::ops::{Decoder, Loss, Predictions};
 
 /// Logits that exist at once.
-const PIECE: usize = 1 << 23;
+const PIECE: usize = 1 << 24;
 
 /// Hands gradients over that are known already.
 #[derive(Debug)]

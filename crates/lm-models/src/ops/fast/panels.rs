@@ -2,6 +2,11 @@
 
 use std::ops::Range;
 
+use super::simd::{LANES, prefetch};
+
+/// Rows before one is read at which it is asked for: they lie too far apart for the processor to foresee it.
+const AHEAD: usize = 8;
+
 /// One side of a product. Element `p` of the result's side, `k` of the sum, is `values[p * across + k * along]`.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
@@ -44,6 +49,8 @@ pub fn pack<const W: usize>(side: Side, across: Range<usize>, along: Range<usize
 fn copy<const W: usize>(side: Side, count: usize, depth: usize, out: &mut [[f32; W]]) {
     for k in 0..depth {
         let row = &side.values[k * side.along..][..count];
+        let ahead = row.as_ptr().wrapping_add(AHEAD * side.along);
+        (0..count).step_by(LANES).for_each(|p| prefetch(ahead.wrapping_add(p)));
         let (whole, rest) = row.as_chunks::<W>();
         for (panel, part) in whole.iter().enumerate() {
             out[panel * depth + k] = *part;
@@ -72,6 +79,10 @@ fn turn<const W: usize>(side: Side, width: usize, out: &mut [[f32; W]]) {
             let mut square = [[0.0; SQUARE]; SQUARE];
             for (to, row) in square.iter_mut().zip(&rows[start..W.min(start + SQUARE)]) {
                 if let Some(from) = row.get(index * SQUARE..).and_then(|row| row.first_chunk()) {
+                    // The same place of the next panel.
+                    if index % 2 == 0 {
+                        prefetch(from.as_ptr().wrapping_add(W * side.across));
+                    }
                     *to = *from;
                 }
             }

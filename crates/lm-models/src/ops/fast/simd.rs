@@ -48,6 +48,19 @@ pub fn simd<R>(kernel: impl FnOnce() -> R) -> R {
     kernel()
 }
 
+/// Asks for the cache line of a place that is read or written soon; nothing happens where there is no such place.
+#[inline(always)]
+pub fn prefetch(place: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
 pub const LANES: usize = 16;
 
 /// Σ over lanes, halves added to halves: one after the other they would take longer than the loop that filled them.
