@@ -133,7 +133,7 @@ pub fn save_pretrained(
     let tensors = parameters.iter().map(|Snapshot { info, tensor }| NamedTensor {
         name: info.name.clone(),
         shape: info.shape.clone(),
-        values: Box::new(move || Ok(tensor.clone().try_into_data()?.iter::<f32>().collect())),
+        values: Box::new(move || Ok(tensor.clone().try_into_data()?.try_into_vec_as::<f32>()?)),
     });
     weights::save(folder, tensors.collect(), &SaveOptions { dtype, ..SaveOptions::default() })?;
     Ok(())

@@ -357,7 +357,7 @@ fn write_into(folder: &Path, files: &ModelFiles, pending: &Pending) -> Result<()
         let tensors = tensors.iter().map(|StateTensor { name, tensor }| NamedTensor {
             name: name.clone(),
             shape: tensor.dims().to_vec(),
-            values: Box::new(move || Ok(tensor.clone().try_into_data()?.iter::<f32>().collect())),
+            values: Box::new(move || Ok(tensor.clone().try_into_data()?.try_into_vec_as::<f32>()?)),
         });
         weights::save_file(&folder.join(OPTIMIZER_NAME), tensors.collect(), FloatDtype::F32)
             .map_err(|e| CheckpointError::Write(e.to_string()))?;

@@ -79,16 +79,21 @@ impl FloatDtype {
         const BLOCK: usize = 1 << 16;
         let mut bytes = Vec::with_capacity(BLOCK * 4);
         for block in values.chunks(BLOCK) {
-            bytes.clear();
             match self {
-                Self::F32 => bytes.extend(block.iter().flat_map(|value| value.to_le_bytes())),
-                Self::F16 => bytes.extend(block.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes())),
-                Self::BF16 => bytes.extend(block.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes())),
+                Self::F32 => encode(block, &mut bytes, f32::to_le_bytes),
+                Self::F16 => encode(block, &mut bytes, |value| f16::from_f32(value).to_le_bytes()),
+                Self::BF16 => encode(block, &mut bytes, |value| bf16::from_f32(value).to_le_bytes()),
             }
             out.write_all(&bytes)?;
         }
         Ok(())
     }
+}
+
+/// `bytes` becomes the values, `N` bytes each.
+fn encode<const N: usize>(values: &[f32], bytes: &mut Vec<u8>, to_bytes: impl Fn(f32) -> [u8; N]) {
+    bytes.resize(values.len() * N, 0);
+    bytes.as_chunks_mut::<N>().0.iter_mut().zip(values).for_each(|(out, &value)| *out = to_bytes(value));
 }
 
 /// A parameter to be written. Its values are asked for when its turn comes, so only one is in memory twice.
