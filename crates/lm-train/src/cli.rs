@@ -22,7 +22,7 @@ pub fn main(task: Task) -> ExitCode {
         Ok(Parsed::Run(args)) => args,
         Ok(Parsed::Help(text) | Parsed::Version(text)) => return print(&text),
         Ok(Parsed::DeviceList) => {
-            return panics::caught(device::list).map_or_else(|panic| fail(task, &panic, 1), |text| print(&text));
+            return panics::caught(device::list).map_or_else(|panic| panicked(task, &panic), |text| print(&text));
         }
         Err(error) => return fail(task, &error.to_string(), 2),
     };
@@ -32,7 +32,7 @@ pub fn main(task: Task) -> ExitCode {
         Ok(Ok(Ended::Done)) => ExitCode::SUCCESS,
         Ok(Ok(Ended::Signal(signal))) => ExitCode::from(128 + signal as u8),
         Ok(Err(error)) => fail(task, &one_line(&error), if error.is::<ArgsError>() { 2 } else { 1 }),
-        Err(panic) => fail(task, &format!("{panic}{}", what_is_kept(&args)), 1),
+        Err(panic) => panicked(task, &format!("{panic}{}", what_is_kept(&args))),
     }
 }
 
@@ -79,6 +79,11 @@ fn fail(task: Task, message: &str, code: u8) -> ExitCode {
     // There is nowhere left to report a failure of this.
     let _ = writeln!(MessageWriter::new(), "{}: error: {}", task.binary(), message.replace('\n', " "));
     ExitCode::from(code)
+}
+
+fn panicked(task: Task, message: &str) -> ! {
+    fail(task, message, 1);
+    panics::exit()
 }
 
 /// Messages of the program go to standard error, around the progress bar.

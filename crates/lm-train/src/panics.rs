@@ -29,10 +29,18 @@ pub fn silence(program: &'static str) {
             let cause = LAST.with_borrow(|last| explain(&shorten(last)));
             // Not around the progress bar: its lock may be what the thread holds.
             let _ = writeln!(io::stderr(), "{program}: error: {cause}");
-            std::process::exit(1);
+            exit();
         }
         LAST.with_borrow_mut(|last| message.clone_into(last));
     }));
+}
+
+/// Ends the program with code 1, without what libraries do at an exit: a backend's threads may still be working, and the
+/// compiler of Mesa's lavapipe, taken down under them, turned the message into a segmentation fault.
+pub fn exit() -> ! {
+    // There is nowhere left to report a failure of this.
+    let _ = io::stdout().flush();
+    signal_hook::low_level::exit(1)
 }
 
 /// Calls `work`.
