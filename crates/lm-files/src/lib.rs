@@ -1,0 +1,12 @@
+//! Files that are whole or absent, and reading that ends.
+//!
+//! ```text
+//! write ──> .NAME.XXXXXX.tmp beside it ──> flush ──> rename to NAME ──> flush the folder
+//! read  ──> open without waiting ──> a regular file? ──> at most so many bytes
+//! ```
+
+mod read;
+mod write;
+
+pub use read::{SMALL, open_regular, read, read_to_string, same_file};
+pub use write::{sync_folder, write, write_with};
