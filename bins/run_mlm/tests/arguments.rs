@@ -84,6 +84,15 @@ fn run(folder: &Path, words: &[&str]) -> Output {
 }
 
 #[test]
+fn no_arguments_are_answered_with_what_to_do() {
+    let output = Command::new(env!("CARGO_BIN_EXE_run_mlm")).output().expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
+    assert_eq!(said.matches("  run_mlm --").count(), 2, "{said}");
+    assert!(!said.contains("error") && said.contains("--do_train"), "{said}");
+}
+
+#[test]
 fn every_argument_does_what_the_page_says() {
     let folder = std::env::temp_dir().join(format!("run_mlm_arguments_{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder for the test");

@@ -34,6 +34,14 @@ fn files_that_are_not_there() {
     scratch.run("--model_name_or_path ./absent --train_file train.txt --do_train").fails(1, &["./absent"]);
     train(&scratch, "--tokenizer_name ./absent").fails(1, &["--tokenizer_name", "./absent"]);
     train(&scratch, "--resume_from_checkpoint absent").fails(1, &["--resume_from_checkpoint", "absent"]);
+    train(&scratch, "--resume_from_checkpoint train.txt").fails(1, &["--resume_from_checkpoint train.txt: is a file"]);
+    // The text is looked for before the model is downloaded or loaded.
+    for (file, part) in [("absent.txt", "no such file"), ("absent*.txt", "no file matches"), ("bert/*", "kind of file")]
+    {
+        scratch
+            .run(&format!("--model_name_or_path ./absent --train_file {file} --do_train"))
+            .fails(1, &["--train_file: ", part]);
+    }
 }
 
 #[test]
@@ -347,6 +355,66 @@ fn output_folders_that_cannot_be_written() {
     train(&scratch, "--dump_examples absent/examples.jsonl").fails(1, &["--dump_examples absent/examples.jsonl"]);
 }
 
+/// Whatever file of the run `--dump_examples` is given, by its name or by another one, it stays as it is.
+#[test]
+fn files_that_are_read_are_not_written_over() {
+    let scratch = Scratch::prepared();
+    let model = "--model_name_or_path bert --line_by_line --max_seq_length 32";
+    scratch
+        .run(&format!(
+            "{model} --train_file train.txt --do_train --max_steps 1 --output_dir trained --data_cache_dir cache"
+        ))
+        .done();
+    scratch.write("arguments.json", json!({"validation_file": "valid.txt"}).to_string());
+    scratch.write("settings.json", "{}");
+    fs::create_dir(scratch.path("folder")).expect("a folder");
+    fs::hard_link(scratch.path("train.txt"), scratch.path("hard.jsonl")).expect("a link");
+    let examples = format!("cache/{}", scratch.list("cache").remove(0));
+    let mut files = vec![
+        ("train.txt", "--train_file"),
+        ("./folder/../valid.txt", "--validation_file"),
+        ("hard.jsonl", "--train_file train.txt"),
+        ("bert/config.json", "--model_name_or_path"),
+        ("bert/model.safetensors", "--model_name_or_path"),
+        ("bert/vocab.txt", "bert/vocab.txt"),
+        ("arguments.json", "arguments.json"),
+        ("settings.json", "--lr_scheduler_kwargs"),
+        ("trained/checkpoint-1/optimizer.safetensors", "--output_dir"),
+        (&examples, "--data_cache_dir"),
+        ("folder", "is a folder"),
+    ];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("train.txt", scratch.path("soft.jsonl")).expect("a link");
+        std::os::unix::fs::symlink("nowhere", scratch.path("dangling.jsonl")).expect("a link");
+        files.extend([("soft.jsonl", "is a link"), ("dangling.jsonl", "is a link"), ("/dev/null", "a device")]);
+    }
+    for (file, part) in files {
+        let before = fs::read(scratch.path(file)).ok();
+        for goes_on in ["", "--do_train --overwrite_output_dir"] {
+            scratch
+                .run(&format!(
+                    "{model} arguments.json --train_file train.txt --lr_scheduler_kwargs settings.json \
+                     --output_dir trained --data_cache_dir cache --dump_examples {file} {goes_on}"
+                ))
+                .fails(2, &[&format!("--dump_examples {file}: "), part]);
+        }
+        assert_eq!(fs::read(scratch.path(file)).ok(), before, "{file}");
+    }
+    assert!(!scratch.path("nowhere").exists());
+    // Another file is replaced as a whole.
+    scratch.write("old.jsonl", "old");
+    scratch.run(&format!("{model} --train_file train.txt --dump_examples old.jsonl")).done();
+    assert!(scratch.read("old.jsonl").starts_with("{\""), "{}", scratch.read("old.jsonl"));
+    // Nor may a text lie where the run writes its results.
+    fs::create_dir(scratch.path("results")).expect("a folder");
+    fs::hard_link(scratch.path("train.txt"), scratch.path("results/log.jsonl")).expect("a link");
+    train(&scratch, "--output_dir results --overwrite_output_dir").fails(2, &["--train_file train.txt would be lost"]);
+    for flag in ["output_dir", "logging_dir", "data_cache_dir", "cache_dir"] {
+        train(&scratch, &format!("--{flag} valid.txt")).fails(1, &[&format!("--{flag} valid.txt: is a file")]);
+    }
+}
+
 #[test]
 fn numbers_out_of_range() {
     let scratch = Scratch::prepared();
@@ -402,7 +470,6 @@ fn arguments_that_contradict_each_other() {
     train(&scratch, "--use_cpu --device wgpu").fails(2, &["--use_cpu", "--device wgpu"]);
     scratch.run("--train_file train.txt --do_train").fails(2, &["--tokenizer_name", "--model_name_or_path"]);
     scratch.run("--model_name_or_path bert --do_train").fails(2, &["--train_file"]);
-    scratch.run("--model_name_or_path bert --train_file train.txt").fails(2, &["--do_train", "--do_eval"]);
     scratch.run("--model_name_or_path bert --validation_file valid.txt --do_train").fails(2, &["--train_file"]);
 }
 
@@ -411,7 +478,14 @@ fn arguments_that_do_not_exist() {
     let scratch = Scratch::prepared();
     train(&scratch, "--learning_rte 1").fails(2, &["--learning_rte", "--learning_rate"]);
     train(&scratch, "--block_size 8").fails(2, &["--block_size", "run_clm"]);
+    train(&scratch, "--bathc_size 8").fails(2, &["did you mean --per_device_train_batch_size or"]);
+    train(&scratch, "--lr 1e-3").fails(2, &["unknown flag --lr; did you mean --learning_rate?"]);
     train(&scratch, "--device gpu7").fails(2, &["--device gpu7", "--device list"]);
+    if cfg!(not(any(feature = "tch", feature = "cuda"))) {
+        for name in ["cuda", "cuda:0", "gpu", "mps"] {
+            train(&scratch, &format!("--device {name}")).fails(2, &["--features tch", "--device libtorch:cuda"]);
+        }
+    }
     train(&scratch, "--output_dir").fails(2, &["--output_dir"]);
     train(&scratch, "--optim adamwow").fails(2, &["--optim", "adamw_torch"]);
     train(&scratch, "--fp16 --bf16").fails(2, &["fp16", "bf16", "At most one"]);

@@ -140,6 +140,78 @@ fn examples_are_dumped_without_training() {
         ))
         .done();
     assert!(scratch.path("both.jsonl").is_file() && scratch.path("out/model.safetensors").is_file());
+    let run = scratch
+        .run(&format!("{words} --model_name_or_path bert --preview 1 --do_train --max_steps 1 --output_dir shown"))
+        .done();
+    assert!(run.stdout.contains("example 0:") && scratch.path("shown/model.safetensors").is_file(), "{}", run.stdout);
+}
+
+/// As Python's scripts: a model card, whether or not there was anything to tell in it.
+#[test]
+fn evaluation_alone_and_nothing_at_all() {
+    let scratch = Scratch::prepared();
+    let words = "--model_name_or_path bert --train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32";
+    let run = scratch.run(&format!("{words} --output_dir nothing")).done();
+    assert!(run.stderr.contains("neither --do_train nor --do_eval is given"), "{}", run.stderr);
+    assert_eq!(scratch.list("nothing"), ["README.md"]);
+    assert!(!scratch.read("nothing/README.md").contains("evaluation set:"));
+
+    scratch.run(&format!("{words} --do_eval --output_dir out")).done();
+    assert_eq!(scratch.list("out"), ["README.md", "all_results.json", "eval_results.json"]);
+    let results = scratch.json("out/eval_results.json");
+    assert!(results["eval_model_preparation_time"].is_f64() && results.get("epoch").is_none(), "{results}");
+    let card = scratch.read("out/README.md");
+    assert!(card.contains("- eval_loss: ") && card.contains("- eval_model_preparation_time: "), "{card}");
+
+    // A card that a person wrote is theirs.
+    scratch.write("out/README.md", "# My model\n");
+    let run = scratch.run(&format!("{words} --do_eval --output_dir out")).done();
+    assert!(run.stderr.contains("out/README.md is not a card that this program wrote"), "{}", run.stderr);
+    assert_eq!(scratch.read("out/README.md"), "# My model\n");
+}
+
+#[test]
+fn memory_and_tokens_are_told_on_request() {
+    let scratch = Scratch::prepared();
+    let words = "--model_name_or_path bert --train_file train.txt --validation_file valid.txt --line_by_line \
+                 --pad_to_max_length --max_seq_length 32 --per_device_train_batch_size 4 --do_eval --skip_memory_metrics \
+                 false --include_num_input_tokens_seen";
+    let run = scratch
+        .run(&format!(
+            "{words} --do_train --max_steps 4 --logging_steps 2 --eval_strategy steps --eval_steps 2 --output_dir out"
+        ))
+        .done();
+    let [train, eval] = ["train", "eval"].map(|split| scratch.json(&format!("out/{split}_results.json")));
+    let memory = |results: &Value| -> Vec<String> {
+        keys(results).into_iter().filter(|name| name.contains("_mem_")).map(String::from).collect()
+    };
+    let of_training = [
+        "before_init_mem_cpu",
+        "init_mem_cpu_alloc_delta",
+        "init_mem_cpu_peaked_delta",
+        "train_mem_cpu_alloc_delta",
+        "train_mem_cpu_peaked_delta",
+    ];
+    assert_eq!(memory(&train), of_training);
+    assert_eq!(memory(&eval), ["eval_mem_cpu_alloc_delta", "eval_mem_cpu_peaked_delta"]);
+    assert!(train["before_init_mem_cpu"].as_u64().is_some_and(|bytes| bytes > 1 << 20), "{train}");
+    assert!(run.stdout.lines().any(|line| line.contains("train_mem_cpu_peaked_delta") && line.ends_with("MB")));
+    assert_eq!((&train["num_input_tokens_seen"], &eval["num_input_tokens_seen"]), (&json!(512), &json!(512)));
+
+    let state = scratch.json("out/trainer_state.json");
+    let history = state["log_history"].as_array().expect("a list");
+    let seen: Vec<u64> = history.iter().filter_map(|record| record["num_input_tokens_seen"].as_u64()).collect();
+    assert_eq!(seen, [256, 256, 512, 512, 512, 512], "in every record");
+    for record in history.iter().filter(|record| record.get("loss").is_some()) {
+        assert!(record["train_runtime"].is_f64() && record["train_tokens_per_second"].is_f64(), "{record}");
+    }
+    let card = scratch.read("out/README.md");
+    assert!(card.contains("| Input Tokens Seen |") && card.contains("- Num Input Tokens Seen: 512"), "{card}");
+
+    scratch.run(&format!("{words} --output_dir alone")).done();
+    let alone = scratch.json("alone/eval_results.json");
+    assert_eq!(memory(&alone).len(), 5, "{alone}");
+    assert_eq!(alone["num_input_tokens_seen"], 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::DataError;
 use crate::batch::Batch;
 use crate::collate::Collator;
 use crate::example::ExampleStore;
+use crate::prefetch::Prefetch;
 
 /// The order of the examples in an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,24 +134,35 @@ impl Loader {
         Ok(self.collator.collate(&examples, epoch)?)
     }
 
-    /// All batches from a place on, epoch after epoch, without end.
-    pub fn batches_from(&self, position: Position) -> impl Iterator<Item = Result<Batch, DataError>> + Send + 'static {
-        let loader = self.clone();
+    /// All batches from a place on, epoch after epoch, without end, built ahead on `workers` threads.
+    pub fn batches_from(
+        &self,
+        position: Position,
+        workers: usize,
+        ahead: usize,
+    ) -> std::io::Result<Prefetch<Result<Batch, DataError>>> {
+        let per_epoch = self.batches_per_epoch();
         let mut next = position;
-        std::iter::from_fn(move || {
-            if next.index >= loader.batches_per_epoch() {
+        let positions = std::iter::from_fn(move || {
+            if next.index >= per_epoch {
                 next = Position { epoch: next.epoch + 1, index: 0 };
             }
-            let batch = loader.batch(next.epoch, next.index);
             next.index += 1;
-            Some(batch)
-        })
+            Some(Position { index: next.index - 1, ..next })
+        });
+        let loader = self.clone();
+        Prefetch::new(positions, move |place| loader.batch(place.epoch, place.index), workers, ahead)
     }
 
-    /// The batches of one epoch.
-    pub fn epoch(&self, epoch: u64) -> impl Iterator<Item = Result<Batch, DataError>> + Send + 'static {
+    /// The batches of one epoch, built ahead on `workers` threads.
+    pub fn epoch(
+        &self,
+        epoch: u64,
+        workers: usize,
+        ahead: usize,
+    ) -> std::io::Result<Prefetch<Result<Batch, DataError>>> {
         let loader = self.clone();
-        (0..self.batches_per_epoch()).map(move |index| loader.batch(epoch, index))
+        Prefetch::new(0..self.batches_per_epoch(), move |index| loader.batch(epoch, index), workers, ahead)
     }
 
     /// Share of the positions of the first epoch's batches that are padding, `pad` telling the row length.
@@ -213,13 +225,15 @@ mod tests {
         assert_ne!(loader.indices(0, 0), loader.indices(1, 0));
         let place = loader.position(1_000_000);
         assert_eq!(place, Position { epoch: 1_000_000 / 13, index: 1_000_000 % 13 });
-        let mut batches = loader.batches_from(Position { index: 12, ..place });
+        let mut batches = loader.batches_from(Position { index: 12, ..place }, 3, 4).unwrap();
         for (epoch, index) in [(place.epoch, 12), (place.epoch + 1, 0), (place.epoch + 1, 1)] {
             let batch = batches.next().unwrap().unwrap();
             assert_eq!(batch.example_ids, loader.indices(epoch, index));
             assert_eq!(batch, loader.batch(epoch, index).unwrap());
         }
-        assert_eq!(loader.epoch(3).count(), 13);
+        let epoch = |workers| loader.epoch(3, workers, 2).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+        assert_eq!(epoch(1).len(), 13);
+        assert_eq!(epoch(1), epoch(4));
     }
 
     #[test]

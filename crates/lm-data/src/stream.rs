@@ -13,6 +13,7 @@ use crate::DataError;
 use crate::batch::Batch;
 use crate::collate::Collator;
 use crate::example::{Cut, Cutter, EncodedRow, Example, encode_rows, read_chunk};
+use crate::prefetch::Prefetch;
 use crate::source::{RowPosition, TextFiles};
 use crate::tokenizer::LmTokenizer;
 
@@ -138,22 +139,25 @@ impl ExampleStream {
         (self.epoch, self.examples, self.row) = (self.epoch + 1, 0, self.first_row);
     }
 
-    /// Batches without end, each with the position after it. An epoch's last batch may be smaller, or is left out.
+    /// Batches without end, each with the position after it, built ahead on `workers` threads. An epoch's last batch may be
+    /// smaller, or is left out.
     pub fn batches(
         mut self,
         collator: Arc<dyn Collator>,
         batch_size: usize,
         drop_last: bool,
-    ) -> impl Iterator<Item = Result<(Batch, StreamPosition), DataError>> + Send + 'static {
-        std::iter::from_fn(move || Some(self.next_batch(&*collator, batch_size.max(1), drop_last)))
+        workers: usize,
+        ahead: usize,
+    ) -> std::io::Result<Prefetch<Result<(Batch, StreamPosition), DataError>>> {
+        let rows = std::iter::from_fn(move || Some(self.next_rows(batch_size.max(1), drop_last)));
+        let collate = move |rows: Result<Rows, DataError>| {
+            let Rows { epoch, examples, position } = rows?;
+            Ok((collator.collate(&examples, epoch)?, position))
+        };
+        Prefetch::new(rows, collate, workers, ahead)
     }
 
-    fn next_batch(
-        &mut self,
-        collator: &dyn Collator,
-        batch_size: usize,
-        drop_last: bool,
-    ) -> Result<(Batch, StreamPosition), DataError> {
+    fn next_rows(&mut self, batch_size: usize, drop_last: bool) -> Result<Rows, DataError> {
         let (mut epoch, mut examples) = self.next_examples(batch_size)?;
         if drop_last && examples.len() < batch_size {
             (epoch, examples) = self.next_examples(batch_size)?;
@@ -161,8 +165,15 @@ impl ExampleStream {
                 return Err(DataError::NoBatch { examples: examples.len(), batch_size });
             }
         }
-        Ok((collator.collate(&examples, epoch)?, self.position()))
+        Ok(Rows { epoch, examples, position: self.position() })
     }
+}
+
+/// The examples of a batch, and the position after them.
+struct Rows {
+    epoch: u64,
+    examples: Vec<(u64, Example)>,
+    position: StreamPosition,
 }
 
 #[cfg(test)]
@@ -170,7 +181,7 @@ mod tests {
     use super::*;
     use crate::collate::{ClmCollator, PadTo, Padding};
     use crate::testing::{fixture, tokenizer};
-    use crate::{DataConfig, Prefetch, prepare, prepare_stream};
+    use crate::{DataConfig, prepare, prepare_stream};
 
     fn config(cache: &std::path::Path, line_by_line: bool, group_batch_size: usize, held_out: bool) -> DataConfig {
         let file = |name: &str| fixture("preprocessing").join(name).display().to_string();
@@ -208,7 +219,7 @@ mod tests {
             assert!(examples.into_iter().map(|(_, example)| example).eq(expected.iter().cloned()));
             assert_eq!(all.next_examples(1).unwrap(), (1, vec![(0, expected[0].clone())]));
 
-            let batches = |position| stream(position).batches(Arc::clone(&collator), 64, false);
+            let batches = |position| stream(position).batches(Arc::clone(&collator), 64, false, 1, 2).unwrap();
             let unbroken: Vec<_> =
                 batches(StreamPosition::default()).take(2 * expected.len() / 64 + 4).map(Result::unwrap).collect();
             for at in (0..unbroken.len() - 1).step_by(3) {
@@ -218,9 +229,9 @@ mod tests {
                 let resumed: Vec<_> = resumed.take(unbroken.len() - at - 1).take(4).map(Result::unwrap).collect();
                 assert_eq!(resumed, unbroken[at + 1..][..resumed.len()], "after batch {at}");
             }
-            let ahead = Prefetch::new(batches(StreamPosition::default()), 3).unwrap();
-            assert!(ahead.take(5).map(Result::unwrap).eq(unbroken.iter().take(5).cloned()));
-            let full = stream(StreamPosition::default()).batches(Arc::clone(&collator), 64, true);
+            let workers = stream(StreamPosition::default()).batches(Arc::clone(&collator), 64, false, 3, 3).unwrap();
+            assert!(workers.take(5).map(Result::unwrap).eq(unbroken.iter().take(5).cloned()));
+            let full = stream(StreamPosition::default()).batches(Arc::clone(&collator), 64, true, 2, 2).unwrap();
             assert!(full.take(3 * expected.len() / 64).all(|batch| batch.unwrap().0.batch_size == 64));
         }
     }

@@ -72,14 +72,17 @@ impl Lengths {
     }
 }
 
-/// A batch and, of a stream, the place after it.
-type Item = Result<(Batch, Option<StreamPosition>), DataError>;
-
-/// The batches from a step on, made ahead of their use on another thread.
+/// The batches from a step on, made ahead of their use on other threads.
 pub struct Batches {
-    items: Prefetch<Item>,
+    items: Items,
     /// The place after the last batch taken, of a stream.
     pub stream_position: Option<StreamPosition>,
+}
+
+enum Items {
+    Stored(Prefetch<Result<Batch, DataError>>),
+    /// Each with the place after it; none of a stream that was walked already.
+    Streamed(Option<Prefetch<Result<(Batch, StreamPosition), DataError>>>),
 }
 
 impl TrainData {
@@ -92,38 +95,35 @@ impl TrainData {
     }
 
     /// The batches from the one with this index on, counted from the start of the run. A stream stands where it was
-    /// opened, and can be walked once. At most `ahead` batches wait.
-    pub fn batches_from(&mut self, batch: u64, ahead: usize) -> std::io::Result<Batches> {
+    /// opened, and can be walked once. `workers` threads build them, and at most `ahead` wait.
+    pub fn batches_from(&mut self, batch: u64, workers: usize, ahead: usize) -> std::io::Result<Batches> {
         let stream_position = match self {
             Self::Streamed { stream: Some(stream), .. } => Some(stream.position()),
             _ => None,
         };
-        let items: Box<dyn Iterator<Item = Item> + Send> = match self {
-            Self::Stored(loader) => {
-                Box::new(loader.batches_from(loader.position(batch)).map(|batch| Ok((batch?, None))))
+        let items = match self {
+            Self::Stored(loader) => Items::Stored(loader.batches_from(loader.position(batch), workers, ahead)?),
+            Self::Streamed { stream, collator, batch_size, drop_last } => {
+                let batches = |stream: ExampleStream| {
+                    stream.batches(Arc::clone(collator), *batch_size, *drop_last, workers, ahead)
+                };
+                Items::Streamed(stream.take().map(batches).transpose()?)
             }
-            Self::Streamed { stream, collator, batch_size, drop_last } => match stream.take() {
-                Some(stream) => Box::new(
-                    stream
-                        .batches(Arc::clone(collator), *batch_size, *drop_last)
-                        .map(|item| item.map(|(batch, position)| (batch, Some(position)))),
-                ),
-                None => Box::new(std::iter::empty()),
-            },
         };
-        Ok(Batches { items: Prefetch::new(items, ahead)?, stream_position })
+        Ok(Batches { items, stream_position })
     }
 }
 
 impl Batches {
     /// The next batch; none at the end of a stream that ends.
     pub fn next_batch(&mut self) -> Option<Result<Batch, DataError>> {
-        match self.items.next()? {
-            Ok((batch, position)) => {
-                self.stream_position = position.or(self.stream_position.take());
-                Some(Ok(batch))
-            }
-            Err(error) => Some(Err(error)),
+        match &mut self.items {
+            Items::Stored(batches) => batches.next(),
+            Items::Streamed(batches) => batches.as_mut()?.next().map(|item| {
+                let (batch, position) = item?;
+                self.stream_position = Some(position);
+                Ok(batch)
+            }),
         }
     }
 }

@@ -493,6 +493,13 @@ fn rotate(output_dir: &Path, limit: usize, best: Option<&Path>, newest: &Path) -
     disposable.take(excess).try_for_each(|(_, folder)| remove_whole(folder))
 }
 
+/// Removes all checkpoints but the best one: what `--save_total_limit 1` leaves of a finished run, as in Python.
+pub fn keep_only(output_dir: &Path, best: &Path) -> Result<(), CheckpointError> {
+    let checkpoints = list(output_dir)?;
+    let others = checkpoints.iter().filter(|(_, folder)| folder != best);
+    if best.exists() { others.into_iter().try_for_each(|(_, folder)| remove_whole(folder)) } else { Ok(()) }
+}
+
 /// A checkpoint read back, but for the weights.
 pub struct Saved {
     /// The folder.

@@ -21,6 +21,11 @@ pub fn main(task: Task) -> ExitCode {
     let args = match args::parse(task, std::env::args_os().skip(1)) {
         Ok(Parsed::Run(args)) => args,
         Ok(Parsed::Help(text) | Parsed::Version(text)) => return print(&text),
+        Ok(Parsed::Usage(text)) => {
+            // There is nowhere left to report a failure of this.
+            let _ = io::stderr().write_all(text.as_bytes());
+            return ExitCode::from(2);
+        }
         Ok(Parsed::DeviceList) => {
             return panics::caught(device::list).map_or_else(|panic| panicked(task, &panic), |text| print(&text));
         }

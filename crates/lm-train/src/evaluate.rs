@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use lm_data::{Loader, Prefetch};
+use lm_data::Loader;
 use lm_models::{AutoModel, Task, ops};
 
 use crate::batches::to_inputs;
 use crate::callbacks::{Callbacks, LogRecord, speed_metrics};
+use crate::panics;
 use crate::step;
 use crate::stop::StopSignal;
 
@@ -22,6 +23,8 @@ pub struct Evaluation {
     pub loss_only: bool,
     /// Where to compute; without autodiff.
     pub device: Device,
+    /// Threads that build batches, and how many they build ahead.
+    pub workers: (usize, usize),
 }
 
 impl Evaluation {
@@ -31,14 +34,17 @@ impl Evaluation {
     pub fn run(&self, model: &AutoModel, callbacks: &mut Callbacks, stop: &StopSignal) -> Result<Option<LogRecord>> {
         let begin = Instant::now();
         let batches = self.loader.batches_per_epoch();
+        let (workers, ahead) = self.workers;
         let (mut loss, mut examples, mut correct, mut predicted) = (0.0, 0usize, 0, 0);
-        for (done, batch) in Prefetch::new(self.loader.epoch(0), 2)?.enumerate() {
+        for (done, batch) in self.loader.epoch(0, workers, ahead)?.enumerate() {
             if stop.received().is_some() {
                 return Ok(None);
             }
             let batch = batch?;
             let inputs = to_inputs(&batch, self.task, &self.device)?;
-            let result = ops::on_worker(&self.device, || step::evaluate(model, &inputs));
+            // A device without memory for it fails the evaluation, not the training.
+            let result = panics::caught(|| ops::on_worker(&self.device, || step::evaluate(model, &inputs)));
+            let result = result.map_err(anyhow::Error::msg)?;
             if result.count > 0 {
                 loss += result.loss_sum / result.count as f64 * batch.batch_size as f64;
                 examples += batch.batch_size;

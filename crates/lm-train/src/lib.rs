@@ -30,6 +30,7 @@ pub mod optimizer;
 pub mod output_dir;
 pub mod panics;
 pub mod parallel;
+pub mod paths;
 pub mod plan;
 pub mod precision;
 pub mod report;

@@ -1,11 +1,20 @@
 //! The model card: `README.md` of the output folder, as Python's `Trainer.create_model_card` writes it.
 
 use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 
 use crate::callbacks::{LogRecord, LogValue};
 
 /// The file's name in the output folder.
 pub const MODEL_CARD_NAME: &str = "README.md";
+
+/// Tells a card that was written by a program from one that a person wrote, or has read and completed.
+const GENERATED: &str = "\
+<!-- This model card has been generated automatically according to the information the Trainer had access to. You
+should probably proofread and complete it, then remove this comment. -->
+";
 
 /// What a model card tells about a run.
 #[derive(Clone, Debug, Default)]
@@ -99,14 +108,27 @@ const METRIC_TAGS: [&str; 1] = ["accuracy"];
 type Results = Vec<(String, LogValue)>;
 
 impl ModelCard {
+    /// Writes `README.md` for a run with this history, unless a person's stands there.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, folder: &Path, log_history: &[LogRecord]) -> Result<()> {
+        let path = folder.join(MODEL_CARD_NAME);
+        let show = path.display();
+        let found = std::fs::symlink_metadata(&path).is_ok();
+        let generated = || lm_files::read_to_string(&path, lm_files::SMALL).is_ok_and(|text| text.contains(GENERATED));
+        if found && !generated() {
+            tracing::warn!("{show} is not a card that this program wrote: it is kept, and no other is written");
+            return Ok(());
+        }
+        let card = self.to_markdown(log_history);
+        lm_files::write(&path, card.as_bytes()).with_context(|| format!("{show}: cannot be written"))
+    }
+
     /// The text of `README.md` for a run with this history.
     pub fn to_markdown(&self, log_history: &[LogRecord]) -> String {
         let (results, table) = results_of(log_history);
-        let mut card = format!("---\n{}---\n", self.metadata(&results));
-        card += "
-<!-- This model card has been generated automatically according to the information the Trainer had access to. You
-should probably proofread and complete it, then remove this comment. -->
-";
+        let mut card = format!("---\n{}---\n\n{GENERATED}", self.metadata(&results));
         let _ = write!(card, "\n# {}\n\n", self.model_name);
         match &self.finetuned_from {
             None => card += "This model was trained from scratch on ",
@@ -288,13 +310,20 @@ const NOT_RESULTS: [&str; 8] = [
     LogRecord::MEMORY,
 ];
 
-/// Python's `parse_log_history`: the last evaluation, and after a training the table of all evaluations in it.
+/// Python's `parse_log_history`: the last evaluation, which without a training is told as it was logged, and after one the
+/// table of all evaluations in it.
 fn results_of(log_history: &[LogRecord]) -> (Results, Option<String>) {
+    // Not by train_runtime as in Python: there every record has it with --include_num_input_tokens_seen.
+    let trained = log_history.iter().position(|record| record.get("train_loss").is_some());
     let results = log_history.iter().rev().find(|record| record.get("eval_loss").is_some()).map(|record| {
-        let results = record.iter().filter(|(name, _)| !NOT_RESULTS.contains(name));
-        results.map(|(name, value)| (title_case(name.strip_prefix("eval_").unwrap_or(name)), value.clone())).collect()
+        let title = |name: &str| match trained {
+            Some(_) => title_case(name.strip_prefix("eval_").unwrap_or(name)),
+            None => name.to_owned(),
+        };
+        let results = record.iter().filter(|(name, _)| trained.is_none() || !NOT_RESULTS.contains(name));
+        results.map(|(name, value)| (title(name), value.clone())).collect()
     });
-    let table = log_history.iter().position(|record| record.get("train_runtime").is_some()).map(|end| {
+    let table = trained.map(|end| {
         let mut training_loss = LogValue::Text("No log".to_owned());
         let mut lines: Vec<Results> = Vec::new();
         for record in log_history.iter().take(end) {
@@ -308,6 +337,7 @@ fn results_of(log_history: &[LogRecord]) -> (Results, Option<String>) {
             for (name, value) in record.iter().filter(|(name, _)| !NOT_RESULTS.contains(name)) {
                 let title = match name {
                     "eval_loss" => "Validation Loss".to_owned(),
+                    "num_input_tokens_seen" => "Input Tokens Seen".to_owned(),
                     _ => title_case(name.strip_prefix("eval_").unwrap_or(name)),
                 };
                 line.push((title, value.clone()));
@@ -473,8 +503,10 @@ mod tests {
                 && !empty.contains("Training results")
         );
         let evaluated = plain.to_markdown(&[LogRecord::new().with("eval_loss", 2.5).with("epoch", 1.0)]);
-        assert!(evaluated.contains("evaluation set:\n- Loss: 2.5\n\n##") && !evaluated.contains("Training results"));
-        let trained = plain.to_markdown(&[LogRecord::new().with("train_runtime", 2.5)]);
+        let as_logged = "evaluation set:\n- eval_loss: 2.5\n- epoch: 1.0\n\n##";
+        assert!(evaluated.contains(as_logged) && !evaluated.contains("Training results"), "{evaluated}");
+        let record = || LogRecord::new().with("train_runtime", 2.5);
+        let trained = plain.to_markdown(&[record().with("loss", 9.0), record().with("train_loss", 8.0)]);
         assert!(trained.contains("### Training results\n\n\n\n### Framework"), "{trained}");
     }
 

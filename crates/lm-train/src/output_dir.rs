@@ -73,6 +73,11 @@ impl OutputDir {
         Ok(())
     }
 
+    /// `--per_device_train_batch_size` of the checkpoint to go on from.
+    pub fn batch_size(&self) -> Option<usize> {
+        self.checkpoint.as_ref().map(|saved| saved.run_state.fingerprint.per_device_train_batch_size)
+    }
+
     /// The checkpoint to go on from, if there is one; handed out once.
     pub fn take_checkpoint(&mut self) -> Option<Saved> {
         self.checkpoint.take()

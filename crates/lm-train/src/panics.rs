@@ -7,7 +7,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// What Rust says when it can't unwind, after which the process is aborted.
 const ABORTING: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
@@ -52,6 +52,32 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| explain(&cause(&*payload)))
 }
 
+/// Calls `work` with a batch size, and each time that the device runs out of memory again with half of it (Python's
+/// `find_executable_batch_size`), down to 1.
+pub fn with_smaller_batches<T>(mut size: usize, work: impl Fn(usize) -> T) -> T {
+    loop {
+        let panic = match catch_unwind(AssertUnwindSafe(|| work(size))) {
+            Ok(done) => return done,
+            Err(panic) => panic,
+        };
+        let cause = cause(&*panic);
+        if size < 2 || !is_exhausted(&cause) {
+            resume_unwind(panic);
+        }
+        tracing::warn!(
+            "--auto_find_batch_size: too little memory for --per_device_train_batch_size {size} ({cause}); going on with {}",
+            size / 2
+        );
+        size /= 2;
+    }
+}
+
+/// Whether it is said that memory ran out.
+fn is_exhausted(cause: &str) -> bool {
+    let cause = cause.to_lowercase();
+    ["out of memory", "allocat", "memory exhausted", "buffer size"].iter().any(|words| cause.contains(words))
+}
+
 /// Why a thread panicked, on one line.
 pub fn cause(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -62,7 +88,7 @@ pub fn cause(payload: &(dyn Any + Send)) -> String {
 fn explain(cause: &str) -> String {
     let lower = cause.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let (what, advice) = if says(&["out of memory", "allocat", "memory exhausted", "buffer size"]) {
+    let (what, advice) = if is_exhausted(cause) {
         (
             "the device has too little memory",
             "try --gradient_checkpointing, a smaller --per_device_train_batch_size (with more \
@@ -128,6 +154,34 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_halved_until_it_fits() {
+        let tried = RefCell::new(Vec::new());
+        let fits = |most: usize| {
+            move |size: usize| {
+                if size > most {
+                    panic!("wgpu error: Out of Memory");
+                }
+                size
+            }
+        };
+        let work = |size| {
+            tried.borrow_mut().push(size);
+            fits(3)(size)
+        };
+        assert_eq!(with_smaller_batches(13, work), 3);
+        assert_eq!(*tried.borrow(), [13, 6, 3]);
+        let fails = |work: &dyn Fn(usize)| caught(|| with_smaller_batches(8, work)).expect_err("a panic");
+        assert!(fails(&|_| panic!("can't allocate")).starts_with("the device has too little memory"));
+        let (tries, once) = (RefCell::new(0), fails(&|_| panic!("device lost")));
+        assert!(once.starts_with("the device or its driver failed"));
+        fails(&|_| {
+            *tries.borrow_mut() += 1;
+            panic!("a fault")
+        });
+        assert_eq!(*tries.borrow(), 1, "nothing else is tried again");
+    }
+
+    #[test]
     fn a_panic_of_any_thread_that_is_waited_for_is_caught() {
         assert_eq!(caught(|| 1), Ok(1));
         let of = |work: fn()| caught(work).expect_err("a panic");
@@ -137,7 +191,7 @@ mod tests {
         assert!(of(|| rayon::scope(|scope| scope.spawn(|_| panic!("in rayon")))).contains("in rayon"));
         assert!(
             of(|| {
-                let items = lm_data::Prefetch::new((0..3).map(|i| if i < 2 { i } else { panic!("ahead") }), 1);
+                let items = lm_data::Prefetch::new(0..3, |i| if i < 2 { i } else { panic!("ahead") }, 1, 1);
                 assert!(items.expect("a thread").count() == 2);
             })
             .contains("ahead")

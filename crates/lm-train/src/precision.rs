@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use lm_models::ops::Precision;
 
 use crate::args::{ArgsError, Arguments};
+use crate::device;
 
 /// Of training, and of evaluation while it goes on.
 pub fn of_training(args: &Arguments) -> Precision {
@@ -41,7 +42,8 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
                 precision.name()
             )));
         }
-        if is_emulated(device) {
+        // 16 bits are no more than a way to round there.
+        if device::is_flex(device) {
             tracing::warn!("--{flag}: the CPU backend rounds to {} and is slower than in float32", precision.name());
         }
     }
@@ -62,17 +64,6 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
 
 /// Read by ATen's Context when the library is loaded; there is no call for it in the `tch` crate.
 const TENSOR_FLOAT_VARIABLE: &str = "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE";
-
-/// Whether 16 bits are no more than a way to round.
-#[cfg(feature = "flex")]
-fn is_emulated(device: &Device) -> bool {
-    *device == Device::flex()
-}
-
-#[cfg(not(feature = "flex"))]
-fn is_emulated(_: &Device) -> bool {
-    false
-}
 
 // burn-tch is marked deprecated in 0.22, the last line that has it.
 #[cfg(feature = "tch")]

@@ -1,9 +1,9 @@
 //! A run from its arguments to its last file: the order of things, each a call away.
 
-use std::fs::File;
-use std::io::BufWriter;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
@@ -15,16 +15,17 @@ use lm_data::{DataConfig, ExampleStream, Loader, StreamPosition, dump_examples, 
 use lm_models::{AutoModel, Task, ops};
 use serde_json::{Map, Value};
 
-use crate::args::{ArgsError, Arguments, OptimizerNames, Steps};
+use crate::args::{ArgsError, Arguments, OptimizerNames, Steps, TokenCount};
 use crate::batches::{Lengths, TrainData};
 use crate::callbacks::{
     Callbacks, Console, EarlyStopping, LogFile, LogRecord, Outcome, TRAINER_STATE_NAME, TensorBoard, TrainerState,
-    console, default_logging_dir, steps_of,
+    console, default_logging_dir, round, steps_of,
 };
 use crate::checkpoint::{self, Fingerprint, ModelFiles, Saved, Writer};
 use crate::disk::CheckpointPlan;
 use crate::evaluate::Evaluation;
 use crate::grad_scaler::GradScaler;
+use crate::memory::Stage;
 use crate::model_card::{Hyperparameters as CardHyperparameters, ModelCard};
 use crate::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
 use crate::output_dir::OutputDir;
@@ -35,10 +36,7 @@ use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
 use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
-use crate::{device, plan, precision, stop};
-
-/// Batches made ahead at most: room for them is taken at once.
-const MOST_AHEAD: usize = 1024;
+use crate::{device, panics, paths, plan, precision, stop};
 
 /// How a run ended, when no error did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,15 +71,46 @@ pub fn run(args: &Arguments) -> Result<Ended> {
     for device in &devices {
         device::prepare(names, device, args.beyond.autotune).map_err(|error| ArgsError::Rule(error.to_string()))?;
         precision::check(args, device)?;
+        if training.full_determinism && !device::is_flex(device) {
+            let line =
+                format!("--full_determinism: only --device cpu is sure to give the same bits again, not {names}");
+            return Err(ArgsError::Rule(line).into());
+        }
     }
     // Never set to false here: the environment's LM_PLAIN_OPS=1 stands without the flag too.
     if args.beyond.plain_ops {
         ops::set_plain(true);
     }
+    paths::check(args)?;
+    if !(training.auto_find_batch_size && training.do_train) || args.beyond.plan {
+        return attempt(args, devices);
+    }
+    panics::with_smaller_batches(training.per_device_train_batch_size, |size| {
+        attempt(&with_batch_size(args, size), devices.clone())
+    })
+}
+
+fn with_batch_size(args: &Arguments, size: usize) -> Arguments {
+    let mut args = args.clone();
+    args.training.per_device_train_batch_size = size;
+    args
+}
+
+/// The whole of a run, with the batch size that the arguments name.
+fn attempt(args: &Arguments, devices: Vec<Device>) -> Result<Ended> {
+    let training = &args.training;
     ops::set_precision(precision::of_training(args));
     let source = wants_model(args).then(|| setup::model_source(args)).transpose()?;
     let trains = training.do_train && !args.beyond.plan;
-    let output = if trains || training.do_eval { Some(OutputDir::open(args, trains)?) } else { None };
+    let output = if args.shows_only() || args.beyond.plan { None } else { Some(OutputDir::open(args, trains)?) };
+    // A batch size that was found is not looked for again, as in Python.
+    let found =
+        output.as_ref().and_then(OutputDir::batch_size).filter(|size| *size < training.per_device_train_batch_size);
+    if let Some(size) = found.filter(|_| training.auto_find_batch_size) {
+        tracing::info!("--auto_find_batch_size: the checkpoint was made with --per_device_train_batch_size {size}");
+        drop(output);
+        return attempt(&with_batch_size(args, size), devices);
+    }
 
     let (data, source, vocab_in_checkpoint) = prepare_data(args, source)?;
     show_examples(args, &data)?;
@@ -116,11 +145,11 @@ pub fn run(args: &Arguments) -> Result<Ended> {
 }
 
 fn wants_model(args: &Arguments) -> bool {
-    args.training.do_train
-        || args.training.do_eval
-        || args.beyond.plan
+    !args.shows_only()
         || args.beyond.train_tokenizer.is_some()
         || args.model.model_name_or_path.is_some()
+        || args.model.config_name.is_some()
+        || args.model.model_type.is_some()
 }
 
 /// Tokenizer and examples, and the configuration fitted to the tokenizer.
@@ -158,11 +187,11 @@ fn show_examples(args: &Arguments, data: &Data) -> Result<()> {
         train.into_iter().chain([("validation", &data.validation)])
     };
     if let Some(path) = &args.beyond.dump_examples {
-        let file = File::create(path).with_context(|| format!("--dump_examples {}", path.display()))?;
-        let mut writer = BufWriter::new(file);
-        for (split, store) in splits() {
-            dump_examples(&mut writer, split, store, &data.padding)?;
-        }
+        let mut splits = splits();
+        let mut write =
+            |writer: &mut _| splits.try_for_each(|(split, store)| dump_examples(writer, split, store, &data.padding));
+        lm_files::write_with(path, |writer| write(writer).map_err(io::Error::other))
+            .with_context(|| format!("--dump_examples {}", path.display()))?;
         tracing::info!("examples written to {}", path.display());
     }
     if let Some(count) = args.beyond.preview {
@@ -244,6 +273,8 @@ struct Session<'a> {
     state: TrainerState,
     callbacks: Callbacks,
     stop: StopSignal,
+    /// Memory from when the model was loaded to the first step or evaluation, with `--skip_memory_metrics false`.
+    memory: Option<Stage>,
 }
 
 impl<'a> Session<'a> {
@@ -273,9 +304,11 @@ impl<'a> Session<'a> {
             dtype,
         };
         let callbacks = Callbacks::default();
-        let state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
+        let mut state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
+        state.counts_tokens = args.training.include_num_input_tokens_seen != TokenCount::No;
         let stop = StopSignal::default();
-        Ok((Self { args, output, devices, data, files, saved, state, callbacks, stop }, model))
+        let memory = if args.training.skip_memory_metrics { None } else { Stage::start("init")? };
+        Ok((Self { args, output, devices, data, files, saved, state, callbacks, stop, memory }, model))
     }
 
     fn eval_collator(&self) -> Result<Arc<dyn Collator>> {
@@ -288,6 +321,7 @@ impl<'a> Session<'a> {
             task: self.args.task,
             loss_only: self.args.training.prediction_loss_only,
             device: self.devices[0].clone(),
+            workers: setup::workers(self.args),
         })
     }
 
@@ -356,6 +390,7 @@ impl<'a> Session<'a> {
         if args.training.overwrite_output_dir && first_step == 0 {
             self.output.start_anew()?;
         }
+        trainer.memory_before = self.memory.take().map(Stage::stop);
         let Finished { model, state, callbacks, metrics, signal } = trainer.train(model, data, &self.stop)?;
         self.state = state;
         if let Some(signal) = signal {
@@ -383,18 +418,30 @@ impl<'a> Session<'a> {
         if self.state.global_step == first_step {
             tracing::info!("nothing left to train: the checkpoint is at step {first_step} already");
         }
+        if args.training.checkpoint_limit() == Some(1)
+            && let Some(step) = self.state.best_global_step
+        {
+            let best = checkpoint::folder_of(self.output.path(), step);
+            if let Err(error) = checkpoint::keep_only(self.output.path(), &best) {
+                tracing::warn!("--save_total_limit 1: {error}");
+            }
+        }
         let mut metrics = metrics;
         if let Train::Stored(store) = &self.data.train {
             metrics.set("train_samples", store.len() as u64);
         }
-        self.add_epoch(&mut metrics);
+        self.add_progress(&mut metrics);
         results.save(self.output.path(), "train", &metrics)?;
         Ok((model, None))
     }
 
-    fn add_epoch(&self, metrics: &mut LogRecord) {
+    /// What Python's `Trainer.log` leaves in the metrics that it is given.
+    fn add_progress(&self, metrics: &mut LogRecord) {
         if let Some(epoch) = self.state.epoch {
             metrics.set("epoch", epoch);
+        }
+        if self.state.counts_tokens {
+            metrics.set("num_input_tokens_seen", self.state.num_input_tokens_seen);
         }
     }
 
@@ -403,21 +450,33 @@ impl<'a> Session<'a> {
         tracing::info!("evaluating on {} examples", self.data.validation.len());
         ops::set_precision(precision::of_evaluation(self.args));
         let evaluation = self.evaluation()?;
-        if !self.args.training.do_train {
+        let alone = !self.args.training.do_train;
+        if alone {
             self.callbacks.add(Console::new(self.args.training.disable_tqdm.unwrap_or(false)));
         }
-        let Some(mut metrics) = evaluation.run(&model.valid(), &mut self.callbacks, &self.stop)? else {
+        let before = self.memory.take().map(Stage::stop);
+        let memory = if self.args.training.skip_memory_metrics { None } else { Stage::start("eval")? };
+        let begin = Instant::now();
+        let model = model.valid();
+        let preparation = round(begin.elapsed().as_secs_f64(), 4);
+        let Some(mut metrics) = evaluation.run(&model, &mut self.callbacks, &self.stop)? else {
             tracing::warn!("the trained model is saved; a signal ended its evaluation, which --do_eval alone makes");
             return Ok(self.stop.received());
         };
-        if self.args.training.do_train {
+        if alone {
+            metrics.set("eval_model_preparation_time", preparation);
+            self.state.log(metrics.clone());
+        } else {
             let record = self.state.log(metrics.clone());
             self.callbacks.on_log(&self.state, &record);
             self.callbacks.on_evaluate(&self.state, &record);
             self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
         }
+        for figures in [before, memory.map(Stage::stop)].into_iter().flatten() {
+            metrics.extend(figures);
+        }
         metrics.set("eval_samples", self.data.validation.len() as u64);
-        self.add_epoch(&mut metrics);
+        self.add_progress(&mut metrics);
         results.save(self.output.path(), "eval", &metrics)?;
         Ok(None)
     }
@@ -451,6 +510,7 @@ impl<'a> Session<'a> {
             save_steps: plan.saving.1,
             train_batch_size: Some(training.per_device_train_batch_size as u64),
             epoch: Some(0.0),
+            counts_tokens: training.include_num_input_tokens_seen != TokenCount::No,
             ..TrainerState::default()
         };
         let parts = Parts {
@@ -568,13 +628,10 @@ impl<'a> Session<'a> {
     /// The last evaluation, and the file that describes the whole.
     fn finish(&mut self, model: &AutoModel, results: &mut Results) -> Result<Option<i32>> {
         let signal = if self.args.training.do_eval { self.evaluate(model, results)? } else { None };
-        if !self.args.training.do_train {
+        if signal.is_some() && !self.args.training.do_train {
             return Ok(signal);
         }
-        let folder = self.output.path();
-        let card = self.model_card().to_markdown(&self.state.log_history);
-        let path = folder.join("README.md");
-        std::fs::write(&path, card).with_context(|| format!("{}: cannot be written", path.display()))?;
+        self.model_card().write(self.output.path(), &self.state.log_history)?;
         Ok(signal)
     }
 
@@ -685,12 +742,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
         save_only_model: training.save_only_model,
         load_best_model_at_end: training.load_best_model_at_end,
         best: metric,
-        prefetch: training
-            .dataloader_prefetch_factor
-            .unwrap_or(2)
-            .saturating_mul(training.dataloader_num_workers.max(1))
-            .saturating_mul(args.beyond.num_devices())
-            .min(MOST_AHEAD),
+        workers: setup::workers(args),
         count_tokens: training.include_num_input_tokens_seen,
         tokens_per_second: training.include_tokens_per_second,
         step: StepOptions {
@@ -721,8 +773,11 @@ fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
         plan.optimizer
     );
     if let Some(difference) = plan.fingerprint.difference(&run.fingerprint) {
+        let then = run.fingerprint.per_device_train_batch_size;
+        let same = Fingerprint { per_device_train_batch_size: then, ..plan.fingerprint.clone() };
+        let only_batches = same.difference(&run.fingerprint).is_none();
         ensure!(
-            args.beyond.allow_changes_on_resume,
+            args.beyond.allow_changes_on_resume || (args.training.auto_find_batch_size && only_batches),
             "{folder} can't be continued as the same run: {difference}; give the old values, go on regardless with --allow_changes_on_resume, or start anew with --overwrite_output_dir"
         );
         tracing::warn!("resuming although {difference}: the run is not what it would have been unbroken");

@@ -219,6 +219,15 @@ pub fn collator(
     })
 }
 
+/// Threads that build batches, and how many they build ahead (`--dataloader_num_workers`, `--dataloader_prefetch_factor`).
+pub fn workers(args: &Arguments) -> (usize, usize) {
+    // Room for what waits is taken at once.
+    const MOST_AHEAD: usize = 1024;
+    let workers = args.training.dataloader_num_workers.max(1);
+    let each = args.training.dataloader_prefetch_factor.unwrap_or(2);
+    (workers, each.saturating_mul(workers).saturating_mul(args.beyond.num_devices()).min(MOST_AHEAD))
+}
+
 /// The order in which training walks its examples.
 pub fn train_options(args: &Arguments) -> LoaderOptions {
     let training = &args.training;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
@@ -19,7 +19,7 @@ use crate::checkpoint::{self, Fingerprint, Pending, RUN_STATE_VERSION, RunState,
 use crate::disk::{self, CheckpointSize};
 use crate::evaluate::Evaluation;
 use crate::grad_scaler::GradScaler;
-use crate::memory;
+use crate::memory::{self, Stage};
 use crate::optimizer::{Optimizer, OptimizerKind};
 use crate::samples::Samples;
 use crate::schedule::Schedule;
@@ -56,8 +56,8 @@ pub struct Plan {
     pub load_best_model_at_end: bool,
     /// `--metric_for_best_model`, with its `eval_`, and `--greater_is_better`.
     pub best: Option<(String, bool)>,
-    /// Batches made ahead.
-    pub prefetch: usize,
+    /// Threads that build batches, and how many they build ahead.
+    pub workers: (usize, usize),
     /// `--include_num_input_tokens_seen`
     pub count_tokens: TokenCount,
     /// `--include_tokens_per_second`
@@ -111,6 +111,8 @@ pub struct Trainer {
     pub sampler: Option<Sampler>,
     /// Prompts of the report, and what the model made of them before the run's first step.
     pub first_samples: Vec<(String, String)>,
+    /// Memory before training, if it is watched (`--skip_memory_metrics false`).
+    pub memory_before: Option<LogRecord>,
     plan: Plan,
     parameters: Vec<ParameterInfo>,
     optimizer: Optimizer,
@@ -128,6 +130,8 @@ pub struct Trainer {
     total_loss: f64,
     /// Tokens of this process, padding included.
     tokens: u64,
+    /// When this process began to train, and `num_input_tokens_seen` then.
+    begin: (Instant, u64),
     since_log: SinceLog,
     latest: Latest,
     stop_early: bool,
@@ -207,6 +211,7 @@ impl Trainer {
             evaluation: parts.evaluation,
             sampler: None,
             first_samples: Vec::new(),
+            memory_before: None,
             parameters,
             optimizer: parts.optimizer,
             schedule: parts.schedule,
@@ -221,6 +226,7 @@ impl Trainer {
             checkpoint_size,
             total_loss: 0.0,
             tokens: 0,
+            begin: (Instant::now(), 0),
             since_log: SinceLog::default(),
             latest: Latest::default(),
             stop_early: false,
@@ -240,6 +246,7 @@ impl Trainer {
         let history = TrainerState { max_steps: self.plan.max_steps, ..saved.state.clone() };
         let fresh = std::mem::replace(&mut self.state, history);
         self.state.num_train_epochs = fresh.num_train_epochs;
+        self.state.counts_tokens = fresh.counts_tokens;
         (self.state.logging_steps, self.state.eval_steps, self.state.save_steps) =
             (fresh.logging_steps, fresh.eval_steps, fresh.save_steps);
         self.scheduled = run.schedule.next_step;
@@ -263,8 +270,9 @@ impl Trainer {
 
     /// Trains the model, which has autodiff, to the last step, or until a signal, early stopping or an error ends it.
     pub fn train(mut self, model: AutoModel, mut data: TrainData, stop: &StopSignal) -> Result<Finished> {
-        let begin = Instant::now();
         let first_step = self.state.global_step;
+        self.begin = (Instant::now(), self.state.num_input_tokens_seen);
+        let memory = if self.memory_before.is_some() { Stage::start("train")? } else { None };
         self.callbacks.on_train_begin(&self.state);
         let result = self.run(model, &mut data, stop);
         let outcome = match &result {
@@ -282,7 +290,10 @@ impl Trainer {
         {
             model = best;
         }
-        let metrics = self.training_metrics(begin.elapsed(), first_step);
+        let mut metrics = self.training_metrics(first_step);
+        for figures in [self.memory_before.take(), memory.map(Stage::stop)].into_iter().flatten() {
+            metrics.extend(figures);
+        }
         if signal.is_none() {
             let record = self.state.log(metrics.clone());
             self.callbacks.on_log(&self.state, &record);
@@ -302,7 +313,9 @@ impl Trainer {
             self.evaluate(&model, stop)?;
         }
         let first_batch = self.plan.lengths.batches_before(self.state.global_step);
-        let mut batches = data.batches_from(first_batch, self.plan.prefetch)?;
+        let mut batches = data
+            .batches_from(first_batch, self.plan.workers.0, self.plan.workers.1)
+            .context("--dataloader_num_workers: a thread cannot be started")?;
         while self.evaluation_due || (self.state.global_step < self.plan.max_steps && !self.stop_early) {
             if !self.evaluation_due {
                 let Some(micro_batches) = self.next_micro_batches(&mut batches)? else {
@@ -461,7 +474,8 @@ impl Trainer {
             record.set(LogRecord::MEMORY, bytes);
         }
         if self.plan.count_tokens != TokenCount::No {
-            record.set("num_input_tokens_seen", self.state.num_input_tokens_seen);
+            let tokens = self.state.num_input_tokens_seen - self.begin.1;
+            record.extend(speed_metrics("train", self.begin.0.elapsed().as_secs_f64(), None, None, Some(tokens)));
         }
         let record = self.state.log(record);
         self.callbacks.on_log(&self.state, &record);
@@ -579,15 +593,20 @@ impl Trainer {
     }
 
     /// Python's `train_metrics`.
-    fn training_metrics(&self, elapsed: Duration, first_step: u64) -> LogRecord {
+    fn training_metrics(&self, first_step: u64) -> LogRecord {
         let steps = self.state.global_step;
         let batch_size = self.plan.fingerprint.per_device_train_batch_size as u64;
         let samples =
             self.plan.lengths.batches_before(steps).saturating_sub(self.plan.lengths.batches_before(first_step))
                 * batch_size;
         let tokens = self.plan.tokens_per_second.then_some(self.tokens);
-        let mut metrics =
-            speed_metrics("train", elapsed.as_secs_f64(), Some(samples), Some(steps - first_step), tokens);
+        let mut metrics = speed_metrics(
+            "train",
+            self.begin.0.elapsed().as_secs_f64(),
+            Some(samples),
+            Some(steps - first_step),
+            tokens,
+        );
         metrics.set("total_flos", self.state.total_flos);
         metrics.set("train_loss", self.total_loss / (steps as f64).max(0.001));
         metrics

@@ -145,6 +145,11 @@ impl TextFiles {
         Ok(Self { files: files.into(), text_column, keep_linebreaks })
     }
 
+    /// The files, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+
     /// The files' names, for messages.
     pub fn names(&self) -> String {
         let names: Vec<String> = self.files.iter().map(|file| file.path.display().to_string()).collect();

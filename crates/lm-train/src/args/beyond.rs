@@ -20,9 +20,11 @@ arguments! {
         train_tokenizer: Option<usize> = None, Supported;
         /// Folder for tokenized text, which later runs reuse.
         data_cache_dir: Option<PathBuf> = None, Supported;
-        /// Write what the model will see to this file, one JSON object per example, without training.
+        /// Write what the model will see to this file, one JSON object per example. Then the run goes on only if --do_train or
+        /// --do_eval is given.
         dump_examples: Option<PathBuf> = None, Supported;
-        /// Print the first so many examples decoded, predicted tokens marked.
+        /// Print the first so many examples decoded, predicted tokens marked. Then the run goes on only if --do_train or
+        /// --do_eval is given.
         preview: Option<usize> = None, Supported;
         /// Print parameters, memory, steps, tokens, checkpoints, disk and time of the run, without training.
         plan: bool = false, Supported;

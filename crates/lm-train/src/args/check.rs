@@ -97,8 +97,7 @@ fn model(args: &Arguments) -> Checked {
         },
     )?;
     let new_model = model.config_name.is_some() || model.model_type.is_some() || args.task == Task::Plm;
-    let only_text =
-        !(args.training.do_train || args.training.do_eval || args.beyond.plan) && beyond.train_tokenizer.is_none();
+    let only_text = args.shows_only() && beyond.train_tokenizer.is_none();
     rule(model.model_name_or_path.is_some() || new_model || only_text, || {
         "no model: give --model_name_or_path to start from a checkpoint, or --model_type or --config_name to train from scratch".into()
     })
@@ -384,15 +383,11 @@ fn reports(args: &mut Arguments) -> Checked {
 }
 
 fn whole_run(args: &mut Arguments, given: &Given) -> Checked {
-    let (training, beyond) = (&args.training, &args.beyond);
-    rule(
-        training.do_train
-            || training.do_eval
-            || beyond.plan
-            || beyond.dump_examples.is_some()
-            || beyond.preview.is_some(),
-        || "nothing to do: give --do_train, --do_eval, --plan, --preview N or --dump_examples FILE".into(),
-    )?;
+    let training = &args.training;
+    if !(training.do_train || training.do_eval || args.beyond.plan || args.shows_only()) {
+        let line = "neither --do_train nor --do_eval is given: only the model card is written, as in Python";
+        args.notes.push(line.into());
+    }
     if training.do_train {
         if !given.has("output_dir") {
             args.notes.push("no --output_dir given: the output goes to trainer_output".into());

@@ -8,7 +8,7 @@ use super::{Arguments, Flag, Group, Status, Task, flags};
 const WIDTH: usize = 80;
 
 /// What `-h` lists: the arguments of most command lines.
-const COMMON: &[&str] = &[
+pub(super) const COMMON: &[&str] = &[
     "model_name_or_path",
     "model_type",
     "config_overrides",
@@ -37,6 +37,26 @@ const COMMON: &[&str] = &[
     "preview",
     "plan",
 ];
+
+/// What a command line without arguments gets: the two things that people come for.
+pub(super) fn usage(task: Task) -> String {
+    let program = task.binary();
+    let (what, example, model, model_type) = match task {
+        Task::Mlm => ("masked", "fill in words", "bert-base-uncased", "--model_type bert"),
+        Task::Clm => ("causal", "continue texts", "gpt2", "--model_type gpt2"),
+        Task::Plm => ("permutation", "predict words in any order", "xlnet-base-cased", "--model_type xlnet"),
+    };
+    format!(
+        "{program} trains {what} language models, which {example}.\n\n\
+         Go on training a model, from the Hugging Face Hub or a folder, on your text:\n\
+         \x20 {program} --model_name_or_path {model} --train_file YOUR.txt \\\n\
+         \x20     --do_train --do_eval --output_dir results/\n\n\
+         Train a small new one, and its tokenizer, on nothing but your text:\n\
+         \x20 {program} {model_type} --train_tokenizer 8000 --train_file YOUR.txt \\\n\
+         \x20     --do_train --do_eval --output_dir results/\n\n\
+         {program} -h lists the common arguments, --help all.\n"
+    )
+}
 
 /// The text of `-h`.
 pub(super) fn short(task: Task) -> String {

@@ -22,6 +22,7 @@ mod training;
 mod value;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json};
 
@@ -51,6 +52,8 @@ pub struct Arguments {
     pub training: TrainingArguments,
     /// What the Python scripts do not have.
     pub beyond: BeyondArguments,
+    /// Files that the arguments themselves were read from, each with its flag: none of the file of arguments.
+    pub files: Vec<(Option<&'static str>, PathBuf)>,
     /// What the user should know before the run starts, one line each: flags without effect, old names.
     pub notes: Vec<String>,
 }
@@ -64,8 +67,15 @@ impl Arguments {
             data: DataTrainingArguments::defaults(task),
             training: TrainingArguments::defaults(task),
             beyond: BeyondArguments::defaults(task),
+            files: Vec::new(),
             notes: Vec::new(),
         }
+    }
+
+    /// Whether the examples are all that is asked for: `--dump_examples` and `--preview` without training or evaluation.
+    pub fn shows_only(&self) -> bool {
+        let shows = self.beyond.dump_examples.is_some() || self.beyond.preview.is_some();
+        shows && !(self.training.do_train || self.training.do_eval || self.beyond.plan)
     }
 
     /// All values under Python's names, for `training_args.json`, which the programs read as an argument file again.

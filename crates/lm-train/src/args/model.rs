@@ -22,7 +22,7 @@ arguments! {
         /// Folder for what is downloaded from the Hub.
         cache_dir: Option<PathBuf> = None, Supported;
         /// Whether to use the fast tokenizer.
-        use_fast_tokenizer: bool = true, SameByNature("there is one tokenizer, with the ids of Python's");
+        use_fast_tokenizer: bool = true, SameByNature("there is one tokenizer, with the ids of Python's fast one");
         /// Branch, tag or commit of the model on the Hub.
         model_revision: String = "main".into(), Supported;
         /// Access token for the Hub; without it, the one that `hf auth login` stored.

@@ -18,6 +18,8 @@ pub enum Parsed {
     Help(String),
     /// This text: `--version`.
     Version(String),
+    /// This text, since nothing was asked for: no arguments at all.
+    Usage(String),
     /// What this program can compute on: `--device list`, whatever else is given.
     DeviceList,
 }
@@ -47,7 +49,7 @@ pub enum ArgsError {
         hint: String,
     },
     /// An argument of another program.
-    #[error("{origin} belongs to {programs}: {program} does not have it")]
+    #[error("{origin} belongs to {programs}: {program} does not have it{instead}")]
     OtherProgram {
         /// Where it was given.
         origin: Origin,
@@ -55,6 +57,8 @@ pub enum ArgsError {
         programs: String,
         /// The program that runs.
         program: &'static str,
+        /// What it has in its place, if it has something.
+        instead: String,
     },
     /// An abbreviation that fits several flags.
     #[error("--{flag} could mean {candidates}: write more of it")]
@@ -155,15 +159,23 @@ pub fn parse(task: Task, words: impl IntoIterator<Item = OsString>) -> Result<Pa
             _ => {}
         }
     }
+    if words.is_empty() {
+        return Ok(Parsed::Usage(help::usage(task)));
+    }
     let line = split(task, &words)?;
     let mut args = Arguments::defaults(task);
     let mut given = Given(Vec::new());
     if let Some(file) = line.file {
         read_file(file, &mut args, &mut given)?;
+        args.files.push((None, file.into()));
     }
     for (flag, name, words) in line.flags {
         let origin = Origin::Flag(name);
         set(flag, &origin, (flag.set_words)(&mut args, &words))?;
+        if let Some(file) = words.first().filter(|word| flag.type_name == "dict" && !word.trim_start().starts_with('{'))
+        {
+            args.files.push((Some(flag.name), file.into()));
+        }
         given.0.push((flag, origin));
     }
     if args.beyond.device == "list" {
@@ -254,16 +266,107 @@ fn is_flag(word: &str) -> bool {
     word.len() > 1 && word.starts_with('-') && !name.contains(' ') && word.parse::<f64>().is_err()
 }
 
-/// Names of earlier versions of the scripts, and of their ancestors.
-const RENAMED: &[(&str, &str)] = &[
-    ("evaluation_strategy", "eval_strategy"),
-    ("evaluate_during_training", "eval_strategy"),
-    ("torch_dtype", "dtype"),
-    ("use_auth_token", "token"),
-    ("train_data_file", "train_file"),
-    ("eval_data_file", "validation_file"),
-    ("cpu", "use_cpu"),
+/// Names of earlier versions of the scripts, of their ancestors and of other programs, and what people try first; with
+/// what each means here, the likeliest first.
+const OTHER_NAMES: &[(&str, &[&str])] = &[
+    ("evaluation_strategy", &["eval_strategy"]),
+    ("evaluate_during_training", &["eval_strategy"]),
+    ("torch_dtype", &["dtype"]),
+    ("use_auth_token", &["token"]),
+    ("train_data_file", &["train_file"]),
+    ("eval_data_file", &["validation_file"]),
+    ("cpu", &["use_cpu"]),
+    ("batch_size", &["per_device_train_batch_size", "per_device_eval_batch_size"]),
+    ("bs", &["per_device_train_batch_size", "per_device_eval_batch_size"]),
+    ("batch", &["per_device_train_batch_size", "per_device_eval_batch_size"]),
+    ("train_batch_size", &["per_device_train_batch_size"]),
+    ("eval_batch_size", &["per_device_eval_batch_size"]),
+    ("lr", &["learning_rate"]),
+    ("learn_rate", &["learning_rate"]),
+    ("lr_scheduler", &["lr_scheduler_type"]),
+    ("scheduler", &["lr_scheduler_type"]),
+    ("wd", &["weight_decay"]),
+    ("epoch", &["num_train_epochs"]),
+    ("epochs", &["num_train_epochs"]),
+    ("num_epochs", &["num_train_epochs"]),
+    ("n_epochs", &["num_train_epochs"]),
+    ("steps", &["max_steps"]),
+    ("num_steps", &["max_steps"]),
+    ("train_steps", &["max_steps"]),
+    ("total_steps", &["max_steps"]),
+    ("warmup", &["warmup_steps", "warmup_ratio"]),
+    ("seq_len", LENGTH),
+    ("seq_length", LENGTH),
+    ("sequence_length", LENGTH),
+    ("max_len", LENGTH),
+    ("max_length", LENGTH),
+    ("max_tokens", LENGTH),
+    ("context_length", LENGTH),
+    ("model", &["model_name_or_path", "model_type"]),
+    ("model_name", &["model_name_or_path"]),
+    ("model_path", &["model_name_or_path"]),
+    ("checkpoint", &["model_name_or_path", "resume_from_checkpoint"]),
+    ("data", &["train_file", "validation_file"]),
+    ("data_file", &["train_file"]),
+    ("dataset", &["train_file", "validation_file"]),
+    ("text_file", &["train_file"]),
+    ("input", &["train_file"]),
+    ("input_file", &["train_file"]),
+    ("corpus", &["train_file"]),
+    ("eval_file", &["validation_file"]),
+    ("val_file", &["validation_file"]),
+    ("valid_file", &["validation_file"]),
+    ("dev_file", &["validation_file"]),
+    ("test_file", &["validation_file"]),
+    ("out", &["output_dir"]),
+    ("out_dir", &["output_dir"]),
+    ("save_dir", &["output_dir"]),
+    ("output", &["output_dir"]),
+    ("output_path", &["output_dir"]),
+    ("grad_accum", &["gradient_accumulation_steps"]),
+    ("grad_accum_steps", &["gradient_accumulation_steps"]),
+    ("accumulate_grad_batches", &["gradient_accumulation_steps"]),
+    ("grad_clip", &["max_grad_norm"]),
+    ("gradient_clip_val", &["max_grad_norm"]),
+    ("clip", &["max_grad_norm"]),
+    ("mask_prob", &["mlm_probability"]),
+    ("mask_probability", &["mlm_probability"]),
+    ("masking_probability", &["mlm_probability"]),
+    ("workers", &["dataloader_num_workers", "preprocessing_num_workers"]),
+    ("num_workers", &["dataloader_num_workers", "preprocessing_num_workers"]),
+    ("num_proc", &["preprocessing_num_workers"]),
+    ("threads", &["preprocessing_num_workers", "dataloader_num_workers"]),
+    ("gpu", &["device"]),
+    ("gpus", &["devices"]),
+    ("cuda", &["device"]),
+    ("optimizer", &["optim"]),
+    ("patience", &["early_stopping_patience"]),
+    ("early_stopping", &["early_stopping_patience"]),
+    ("evaluate", &["do_eval"]),
+    ("eval", &["do_eval"]),
+    ("eval_every", &["eval_steps"]),
+    ("save_every", &["save_steps"]),
+    ("log_every", &["logging_steps"]),
+    ("log_interval", &["logging_steps"]),
+    ("save_interval", &["save_steps"]),
+    ("keep_checkpoints", &["save_total_limit"]),
+    ("overwrite", &["overwrite_output_dir", "overwrite_cache"]),
+    ("dropout", &["config_overrides"]),
+    ("vocab_size", &["train_tokenizer", "config_overrides"]),
+    ("hidden_size", &["config_overrides"]),
+    ("num_layers", &["config_overrides"]),
+    ("num_hidden_layers", &["config_overrides"]),
+    ("mixed_precision", &["bf16", "fp16"]),
+    ("half", &["bf16", "fp16"]),
+    ("hf_token", &["token"]),
+    ("cache", &["cache_dir", "data_cache_dir"]),
 ];
+
+/// What run_mlm and run_plm, and what run_clm calls the length of an example.
+const LENGTH: &[&str] = &["max_seq_length", "block_size"];
+
+/// Flags of different programs for the same thing.
+const COUNTERPARTS: &[[&str; 2]] = &[["max_seq_length", "block_size"], ["mlm_probability", "plm_probability"]];
 
 /// The flag that `written` names, and whether as its `--no_…` form. Unambiguous beginnings count, as in `argparse`.
 fn find(task: Task, defaults: &Arguments, written: &str) -> Result<(&'static Flag, bool), ArgsError> {
@@ -290,6 +393,8 @@ fn find(task: Task, defaults: &Arguments, written: &str) -> Result<(&'static Fla
         match candidates.as_slice() {
             [] => {}
             [(_, flag, negated)] => return Ok((flag, *negated)),
+            // What is meant is known better than by its beginning.
+            _ if other_name(&name).is_some() => {}
             several => {
                 let names: Vec<_> = several.iter().map(|(form, ..)| format!("--{form}")).collect();
                 return Err(ArgsError::Ambiguous { flag: written.into(), candidates: names.join(", ") });
@@ -304,40 +409,69 @@ fn find(task: Task, defaults: &Arguments, written: &str) -> Result<(&'static Fla
     Err(ArgsError::UnknownFlag { flag: written.into(), hint })
 }
 
-/// The arguments that a wrong name may have meant, at most three.
+/// The arguments that a wrong name may have meant, the likeliest first, at most three.
 fn nearest(task: Task, name: &str) -> Vec<&'static str> {
-    let names = || flags().filter(|flag| flag.tasks.contains(&task)).map(|flag| flag.name);
-    if let Some((_, renamed)) = RENAMED.iter().find(|(old, _)| *old == name) {
-        return vec![renamed];
+    let mine = |name: &&str| flags().any(|flag| flag.name == *name && flag.tasks.contains(&task));
+    if let Some(meant) = other_name(name) {
+        return meant.iter().copied().filter(mine).collect();
+    }
+    // Suggested are flags that do something, those of most command lines first; old names of others are none.
+    let usable = |flag: &&Flag| flag.status == Status::Supported && !flag.help.contains("Old name of");
+    let rank = |name: &&str| !help::COMMON.contains(name);
+    let mut names: Vec<_> =
+        flags().filter(|flag| flag.tasks.contains(&task)).filter(usable).map(|flag| flag.name).collect();
+    names.sort_by_key(rank);
+    let known = names.iter().copied().chain(OTHER_NAMES.iter().map(|(other, _)| *other));
+    if let Some(known) = most_like(name, known, 0.75) {
+        return match other_name(known) {
+            Some(meant) => meant.iter().copied().filter(mine).collect(),
+            None => vec![known],
+        };
     }
     let parts: Vec<&str> = name.split('_').filter(|part| part.len() > 1).collect();
-    if !parts.is_empty() {
-        let containing = names().filter(|candidate| parts.iter().all(|part| candidate.contains(part)));
-        let containing: Vec<_> = containing.take(3).collect();
-        if !containing.is_empty() {
-            return containing;
+    let containing = names.iter().copied().filter(|candidate| parts.iter().all(|part| candidate.contains(part)));
+    let containing: Vec<_> = containing.take(if parts.is_empty() { 0 } else { 3 }).collect();
+    if containing.is_empty() { most_like(name, names.into_iter(), 0.6).into_iter().collect() } else { containing }
+}
+
+/// What a name of elsewhere means here.
+fn other_name(name: &str) -> Option<&'static [&'static str]> {
+    OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, meant)| *meant)
+}
+
+/// The first of the candidates that a wrong word is most like, if one is so similar: 1 is equal, and each letter left out,
+/// added, changed or swapped with the next costs its share of the longer word.
+fn most_like<'a>(word: &str, candidates: impl Iterator<Item = &'a str>, similarity: f64) -> Option<&'a str> {
+    let mut best = (similarity, None);
+    for candidate in candidates {
+        let found = strsim::normalized_damerau_levenshtein(candidate, word);
+        if found > best.0 {
+            best = (found, Some(candidate));
         }
     }
-    closest(name, names()).into_iter().collect()
+    best.1
 }
 
 /// The candidate that a wrong word is most like, if it is like one at all.
 pub(crate) fn closest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    candidates
-        .map(|candidate| (strsim::jaro_winkler(candidate, word), candidate))
-        .filter(|(similarity, _)| *similarity > 0.8)
-        .max_by(|one, other| one.0.total_cmp(&other.0))
-        .map(|(_, candidate)| candidate)
+    most_like(word, candidates, 0.6)
 }
 
 fn other_program(task: Task, flag: &Flag, origin: Origin) -> ArgsError {
     let programs: Vec<_> = flag.tasks.iter().map(|task| task.binary()).collect();
-    ArgsError::OtherProgram { origin, programs: programs.join(" and "), program: task.binary() }
+    let instead = COUNTERPARTS.iter().find_map(|pair| {
+        let at = pair.iter().position(|name| *name == flag.name)?;
+        let counterpart = flags().find(|other| other.name == pair[1 - at] && other.tasks.contains(&task))?;
+        Some(format!("; its own is --{}", counterpart.name))
+    });
+    let instead = instead.unwrap_or_default();
+    ArgsError::OtherProgram { origin, programs: programs.join(" and "), program: task.binary(), instead }
 }
 
 fn read_file(file: &str, args: &mut Arguments, given: &mut Given) -> Result<(), ArgsError> {
     let fail = |reason: String| ArgsError::File { file: file.into(), reason };
-    let text = std::fs::read_to_string(Path::new(file)).map_err(|error| fail(format!("cannot be read: {error}")))?;
+    let text = lm_files::read_to_string(Path::new(file), lm_files::SMALL)
+        .map_err(|error| fail(format!("cannot be read: {error}")))?;
     let json: Json = serde_json::from_str(&text).map_err(|error| fail(format!("is not JSON: {error}")))?;
     let Json::Object(map) = json else {
         return Err(fail("must hold one object, such as {\"do_train\": true}".into()));
@@ -353,7 +487,11 @@ fn read_file(file: &str, args: &mut Arguments, given: &mut Given) -> Result<(), 
         if !flag.tasks.contains(&args.task) {
             return Err(other_program(args.task, flag, origin));
         }
-        set(flag, &origin, (flag.set_json)(args, value))?;
+        // Whatever its type: such as the empty list that Python writes for fsdp, whose command line takes a text.
+        let asks_nothing = matches!(flag.status, Status::Refused(_)) && training::is_off(value);
+        if !asks_nothing {
+            set(flag, &origin, (flag.set_json)(args, value))?;
+        }
         given.0.push((flag, origin));
     }
     Ok(())
@@ -373,7 +511,9 @@ fn refuse(args: &mut Arguments, given: &Given) -> Result<(), ArgsError> {
     for (index, (flag, origin)) in given.0.iter().enumerate() {
         let overridden = given.0.iter().skip(index + 1).any(|(later, _)| later.name == flag.name);
         let (value, default) = (flag.value(args), flag.value(&defaults));
-        let as_default = value == default || (training::is_off(&value) && training::is_off(&default));
+        let as_default = value == default
+            || (training::is_off(&value) && training::is_off(&default))
+            || training::is_filled_in(flag.name, &value);
         if overridden || as_default {
             continue;
         }

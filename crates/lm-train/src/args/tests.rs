@@ -250,7 +250,8 @@ fn numbers_lists_and_objects() {
 fn later_flags_win_and_beginnings_are_enough() {
     let args = run(Task::Clm, &["--max_steps", "5", "--max_step=9", "--block", "64"]);
     assert_eq!((args.training.max_steps, args.data.block_size), (9, Some(64)));
-    assert!(error(Task::Mlm, &["--lr", "1"]).contains("--lr could mean --lr_scheduler_type, --lr_scheduler_kwargs"));
+    let line = error(Task::Mlm, &["--lr_sch", "1"]);
+    assert!(line.contains("--lr_sch could mean --lr_scheduler_type, --lr_scheduler_kwargs"), "{line}");
     // A flag beyond Python does not make a beginning ambiguous that is clear in Python.
     assert_eq!(run(Task::Mlm, &["--data_s", "3"]).training.data_seed, Some(3));
 }
@@ -262,10 +263,20 @@ fn unknown_flags_suggest_the_nearest() {
         ("--evaluation_strategy", "did you mean --eval_strategy?"),
         ("--torch_dtype", "did you mean --dtype?"),
         ("--batch_size", "did you mean --per_device_train_batch_size or"),
+        ("--bathc_size", "did you mean --per_device_train_batch_size or --per_device_eval_batch_size?"),
+        ("--bs", "did you mean --per_device_train_batch_size or"),
+        ("--train_batch_sizes", "did you mean --per_device_train_batch_size?"),
+        ("--lr", "did you mean --learning_rate?"),
         ("--epochs", "did you mean --num_train_epochs?"),
+        ("--epcohs", "did you mean --num_train_epochs?"),
+        ("--max_length", "did you mean --max_seq_length?"),
+        ("--seq-len", "did you mean --max_seq_length?"),
+        ("--modle_name_or_path", "did you mean --model_name_or_path?"),
+        ("--trian_file", "did you mean --train_file?"),
+        ("--eval_step_size", "did you mean --eval_steps?"),
         ("--zzz", "run_mlm --help lists them all"),
         ("-b", "flags begin with two dashes"),
-        ("--block_size", "--block_size belongs to run_clm: run_mlm does not have it"),
+        ("--block_size", "--block_size belongs to run_clm: run_mlm does not have it; its own is --max_seq_length"),
         ("stray", "'stray' belongs to no flag"),
     ] {
         let line = error(Task::Mlm, &[words, "1"]);
@@ -354,7 +365,6 @@ fn rules_of_the_scripts() {
     );
     fails(Task::Mlm, &["--train_file", "a.txt", "--do_train", "--model_type", "bert"], "no tokenizer");
     fails(Task::Mlm, &["--train_file", "a.txt", "--do_train", "--tokenizer_name", "t"], "no model");
-    fails(Task::Mlm, &[&model[..], &["--train_file", "a.txt"]].concat(), "nothing to do");
     fails(
         Task::Mlm,
         &[&model[..], &["--validation_file", "a.txt", "--do_train"]].concat(),
@@ -432,6 +442,53 @@ fn what_follows_from_other_arguments() {
 #[test]
 fn the_list_of_devices_needs_nothing_else() {
     assert_eq!(parse_words(Task::Clm, &["--device", "list"]), Ok(Parsed::DeviceList));
+}
+
+#[test]
+fn no_arguments_at_all_are_answered_with_what_to_do() {
+    for task in Task::ALL {
+        let Ok(Parsed::Usage(text)) = parse_words(*task, &[]) else { panic!() };
+        let commands = text.matches(&format!("  {} --", task.binary())).count();
+        assert!(commands == 2 && text.contains("--help all"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        // Both are understood as they stand.
+        for command in text.split("\n\n").filter(|part| part.contains("--do_train")) {
+            let words: Vec<&str> = command.split_whitespace().skip_while(|word| !word.starts_with("--")).collect();
+            let words: Vec<&str> = words.into_iter().filter(|word| *word != "\\").collect();
+            assert!(matches!(parse_words(*task, &words), Ok(Parsed::Run(_))), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn neither_training_nor_evaluation_is_said_and_allowed() {
+    let words = ["--model_name_or_path", "m", "--train_file", "t.txt"];
+    let Ok(Parsed::Run(args)) = parse_words(Task::Mlm, &words) else { panic!() };
+    assert!(args.notes.iter().any(|note| note.starts_with("neither --do_train nor --do_eval is given")));
+    let Ok(Parsed::Run(args)) = parse_words(Task::Mlm, &[&words[..], &["--preview", "3"]].concat()) else { panic!() };
+    assert!(args.shows_only() && args.notes.is_empty(), "{:?}", args.notes);
+}
+
+/// `TrainingArguments.to_json_string` of transformers 4.57.6, as far as it fills in fields by itself.
+#[test]
+fn what_python_fills_in_is_no_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(
+        &dir,
+        r#"{"local_rank": 0, "fsdp": [], "fsdp_config": {"min_num_params": 0, "xla": false, "xla_fsdp_v2": false,
+            "xla_fsdp_grad_ckpt": false}, "accelerator_config": {"split_batches": false, "dispatch_batches": null,
+            "even_batches": true, "use_seedable_sampler": true, "non_blocking": false,
+            "gradient_accumulation_kwargs": null}, "debug": [], "deepspeed": null, "lr_scheduler_kwargs": {}}"#,
+    );
+    run(Task::Mlm, &[&path]);
+    run(Task::Mlm, &["--debug", "", "--fsdp", "", "--local_rank", "0"]);
+    for words in [
+        ["--local_rank", "1"],
+        ["--accelerator_config", r#"{"split_batches": true}"#],
+        ["--fsdp_config", r#"{"xla": true}"#],
+    ] {
+        assert!(error(Task::Mlm, &words).contains("is not supported here"));
+    }
 }
 
 #[test]

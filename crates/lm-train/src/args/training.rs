@@ -12,7 +12,7 @@ use super::value::{
 use crate::schedule::SchedulerType;
 
 // A reason that several fields share stands here once.
-const NO_SHARDING: &str = "the model and its optimizer stay whole, on one device";
+const NO_SHARDING: &str = "the model and its optimizer are never split over devices";
 const NO_TPU: &str = "there is no TPU backend";
 const NO_UPLOAD: &str = "nothing is uploaded: run `hf upload NAME OUTPUT_DIR` after training";
 const NO_PROJECTION: &str = "only optimizers that this program does not have (GaLore, APOLLO, …) read it";
@@ -21,7 +21,6 @@ const ONLY_WITH_UPLOAD: &str = "read together with --push_to_hub only";
 const NO_COMPILER: &str = "a mode of PyTorch that changes the speed, not the numbers: this program is compiled already";
 const STREAMED_METRICS: &str = "evaluation adds up loss and hits batch by batch and keeps no predictions";
 const NO_METRIC_INPUTS: &str = "the metrics of language modelling need no inputs";
-const THREADS: &str = "batches are built by threads of this process";
 
 arguments! {
     /// `TrainingArguments` of transformers 4.57.
@@ -55,7 +54,7 @@ arguments! {
         /// Epochs or steps, as --eval_strategy counts, before the first evaluation.
         eval_delay: Steps = Steps(0.0), Supported;
         /// Steps between two emptyings of the device's memory cache.
-        torch_empty_cache_steps: Option<usize> = None, SameByNature("PyTorch's memory cache, which is not there to be emptied");
+        torch_empty_cache_steps: Option<usize> = None, SameByNature("it trades speed for memory of a GPU, and no number depends on it; here no cache is emptied");
         /// Highest learning rate.
         learning_rate: f64 = 5e-5, Supported;
         /// Weight decay, on all weights but biases and norms.
@@ -103,7 +102,7 @@ arguments! {
         /// Checkpoints to keep, the newest (and the best); 0 keeps all. Python keeps all by default.
         save_total_limit: Option<i64> = Some(3), Supported;
         /// Save as safetensors.
-        save_safetensors: bool = true, Refused("weights are saved as safetensors, which every version of transformers since 4.0 reads");
+        save_safetensors: bool = true, Refused("weights are always saved as safetensors, as in transformers 5, which dropped the flag; pytorch_model.bin is read, not written");
         /// Whether every machine saves.
         save_on_each_node: bool = false, SameByNature(ONE_PROCESS);
         /// Leave out of checkpoints what only resuming needs.
@@ -115,7 +114,7 @@ arguments! {
         /// Compute on the CPU: --device cpu.
         use_cpu: bool = false, Supported;
         /// Compute on Apple's GPU.
-        use_mps_device: bool = false, Refused("name the device with --device; --device list shows what this build can use");
+        use_mps_device: bool = false, SameByNature("Python ignores it too; --device names the device, libtorch:mps on Apple's machines");
         /// Seed of every random choice.
         seed: u64 = 42, Supported;
         /// Seed of the order of the examples; without it, --seed.
@@ -129,7 +128,7 @@ arguments! {
         /// Level of NVIDIA Apex.
         fp16_opt_level: String = "O1".into(), SameByNature("read by NVIDIA Apex only, which PyTorch's own mixed precision replaced");
         /// Who provides 16-bit training.
-        half_precision_backend: String = "auto".into(), Refused("apex and cpu_amp are parts of PyTorch");
+        half_precision_backend: String = "auto".into(), Refused("16-bit training is this program's own: apex and cpu_amp are parts of PyTorch");
         /// Multiply matrices in bfloat16 in the evaluation after training.
         bf16_full_eval: bool = false, Supported;
         /// Multiply matrices in float16 in the evaluation after training.
@@ -150,9 +149,9 @@ arguments! {
         dataloader_drop_last: bool = false, Supported;
         /// Steps between two evaluations; below 1 a share of all steps. Without it, --logging_steps.
         eval_steps: Option<Steps> = None, Supported;
-        /// Threads that build batches ahead; 0 leaves it to the program. The batches are the same.
+        /// Threads that build batches ahead, at most 256; 0 takes one. The batches are the same.
         dataloader_num_workers: usize = 0, Supported;
-        /// Batches that each of these threads builds ahead.
+        /// Batches that each of these threads builds ahead; 2 if not given.
         dataloader_prefetch_factor: Option<usize> = None, Supported;
         /// Output that is handed to the next step as its past.
         past_index: i64 = -1, Refused("no state is carried from one batch to the next");
@@ -171,7 +170,7 @@ arguments! {
         /// Whether a greater metric is a better one. Default: not for loss and perplexity.
         greater_is_better: Option<bool> = None, Supported;
         /// Do not go forward to the position in the data on resume.
-        ignore_data_skip: bool = false, SameByNature("going to the position costs nothing, so no data is seen twice");
+        ignore_data_skip: bool = false, SameByNature("a resumed run always goes on at its position in the data, which costs no reading");
         /// PyTorch's fully sharded training.
         fsdp: Option<String> = None, Refused(NO_SHARDING);
         /// Smallest shard.
@@ -211,11 +210,12 @@ arguments! {
         /// Whether buffers travel.
         ddp_broadcast_buffers: Option<bool> = None, SameByNature(ONE_PROCESS);
         /// Build batches in pinned memory.
-        dataloader_pin_memory: bool = true, SameByNature(THREADS);
+        dataloader_pin_memory: bool = true, SameByNature("no memory is pinned; it would change the speed of a copy, not the batch");
         /// Keep the processes that build batches.
-        dataloader_persistent_workers: bool = false, SameByNature(THREADS);
-        /// Leave memory out of the metrics.
-        skip_memory_metrics: bool = true, SameByNature("peak memory is always in the log and the report");
+        dataloader_persistent_workers: bool = false, SameByNature("the threads that build batches go on from one epoch to the next");
+        /// Leave memory out of the metrics; false adds init_mem_cpu_…, train_mem_cpu_… and eval_mem_cpu_…, in bytes of this process. A
+        /// GPU's own memory is not among them.
+        skip_memory_metrics: bool = true, Supported;
         /// Evaluate with the old loop.
         use_legacy_prediction_loop: bool = false, SameByNature("there is one evaluation loop");
         /// Upload the model.
@@ -237,7 +237,7 @@ arguments! {
         /// Compute activations again in the backward pass, to save memory.
         gradient_checkpointing: bool = false, Supported;
         /// Settings of gradient checkpointing.
-        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature("it chooses between PyTorch's two implementations; the gradients here are the same with and without checkpointing");
+        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature("it chooses between PyTorch's two implementations, which give the same gradients");
         /// Hand the inputs to the metrics.
         include_inputs_for_metrics: bool = false, SameByNature(NO_METRIC_INPUTS);
         /// What else is handed to the metrics.
@@ -245,7 +245,7 @@ arguments! {
         /// Join the predictions of all batches.
         eval_do_concat_batches: bool = true, SameByNature(STREAMED_METRICS);
         /// Old name of half_precision_backend.
-        fp16_backend: String = "auto".into(), Refused("apex and cpu_amp are parts of PyTorch");
+        fp16_backend: String = "auto".into(), Refused("16-bit training is this program's own: apex and cpu_amp are parts of PyTorch");
         /// Old name of hub_model_id.
         push_to_hub_model_id: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
         /// Owner of the upload.
@@ -254,10 +254,11 @@ arguments! {
         push_to_hub_token: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
         /// Settings from SageMaker's launcher.
         mp_parameters: String = String::new(), SameByNature("Python ignores it too");
-        /// Halve the batch size until the batch fits the memory.
-        auto_find_batch_size: bool = false, SameByNature("memory of the CPU is promised without limit, so no failed request can be caught; --plan prints what a batch needs");
-        /// Choose deterministic operations.
-        full_determinism: bool = false, SameByNature("a run is always a function of its arguments");
+        /// When the device runs out of memory, halve per_device_train_batch_size and go on from the last checkpoint, or start again.
+        /// The backend cpu cannot report it: there the system ends the program, and --plan prints what a batch needs.
+        auto_find_batch_size: bool = false, Supported;
+        /// Allow only what gives the same bits again: --device cpu, where every run does.
+        full_determinism: bool = false, Supported;
         /// Old name of torch_compile_backend.
         torchdynamo: Option<String> = None, SameByNature(NO_COMPILER);
         /// Which trials Ray looks at.
@@ -317,5 +318,23 @@ impl TrainingArguments {
 
 /// Whether a value is one of Python's ways to say nothing or off: never a request.
 pub(super) fn is_off(value: &Json) -> bool {
-    [json!(null), json!(false), json!(""), json!([])].contains(value)
+    [json!(null), json!(false), json!(""), json!([]), json!([""]), json!({})].contains(value)
+}
+
+/// Whether a value is what `TrainingArguments` itself puts in place of the field's default, as it stands in the files that
+/// it writes.
+pub(super) fn is_filled_in(name: &str, value: &Json) -> bool {
+    let within =
+        |own: Json| value.as_object().is_some_and(|given| given.iter().all(|(key, value)| own.get(key) == Some(value)));
+    match name {
+        "local_rank" => *value == json!(0),
+        "fsdp_config" => within(json!({
+            "min_num_params": 0, "xla": false, "xla_fsdp_v2": false, "xla_fsdp_grad_ckpt": false,
+        })),
+        "accelerator_config" => within(json!({
+            "split_batches": false, "dispatch_batches": null, "even_batches": true, "use_seedable_sampler": true,
+            "non_blocking": false, "gradient_accumulation_kwargs": null, "use_configured_state": false,
+        })),
+        _ => false,
+    }
 }

@@ -353,7 +353,7 @@ impl Value for Kwargs {
         let (text, origin) = if word.trim_start().starts_with('{') {
             ((*word).to_string(), *word)
         } else {
-            let text = std::fs::read_to_string(Path::new(word))
+            let text = lm_files::read_to_string(Path::new(word), lm_files::SMALL)
                 .map_err(|error| format!("expected {}; reading '{word}' as a file: {error}", Self::expected()))?;
             (text, *word)
         };

@@ -253,6 +253,7 @@ pub fn metrics_table(split: &str, metrics: &LogRecord) -> String {
 fn metric(name: &str, value: &LogValue) -> String {
     match value {
         LogValue::Text(text) => text.clone(),
+        LogValue::Integer(bytes) if name.contains("_mem_") => format!("{}MB", bytes >> 20),
         LogValue::Number(flos) if name == "total_flos" => format!("{}GF", *flos as u64 >> 30),
         LogValue::Number(seconds) if name.contains("_runtime") => {
             format!("{}.{:02}", duration(seconds.floor()), ((seconds - seconds.floor()) * 100.0) as u64)
@@ -289,19 +290,22 @@ mod tests {
 
     #[test]
     fn metrics_are_shown_as_python_shows_them() {
-        // What Python prints for {"epoch": 1.5, "eval_loss": 5.0630717, "eval_runtime": 3723.339, "eval_samples": 24, "total_flos": 69444864000.0}.
+        // What Python prints for {"epoch": 1.5, "eval_loss": 5.0630717, "eval_runtime": 3723.339, "eval_samples": 24, "total_flos": 69444864000.0,
+        // "eval_mem_cpu_alloc_delta": -3000000}.
         let metrics = LogRecord::new()
             .with("epoch", 1.5)
             .with("eval_loss", 5.063_071_7)
             .with("eval_runtime", 3723.339)
             .with("eval_samples", 24_u64)
-            .with("total_flos", 69_444_864_000.0);
+            .with("total_flos", 69_444_864_000.0)
+            .with("eval_mem_cpu_alloc_delta", -3_000_000_i64);
         let expected = "***** eval metrics *****
-  epoch        =        1.5
-  eval_loss    =     5.0631
-  eval_runtime = 1:02:03.33
-  eval_samples =         24
-  total_flos   =       64GF";
+  epoch                    =        1.5
+  eval_loss                =     5.0631
+  eval_mem_cpu_alloc_delta =       -3MB
+  eval_runtime             = 1:02:03.33
+  eval_samples             =         24
+  total_flos               =       64GF";
         assert_eq!(metrics_table("eval", &metrics), expected);
         assert_eq!(metrics_table("eval", &LogRecord::new()), "***** eval metrics *****");
     }

@@ -1,6 +1,6 @@
 //! `log.jsonl`: every log record as one line of JSON, readable while the run goes on.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -27,11 +27,8 @@ impl LogFile {
     fn start(&mut self, history: &[LogRecord]) -> io::Result<()> {
         let mut lines = Vec::new();
         history.iter().try_for_each(|record| write_line(&mut lines, record))?;
-        let beside = self.path.with_extension("jsonl.tmp");
-        let mut file = File::create(&beside)?;
-        file.write_all(&lines)?;
-        fs::rename(&beside, &self.path)?;
-        self.file = Some(file);
+        lm_files::write(&self.path, &lines)?;
+        self.file = Some(OpenOptions::new().append(true).open(&self.path)?);
         Ok(())
     }
 
@@ -65,6 +62,8 @@ fn write_line(lines: &mut Vec<u8>, record: &LogRecord) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn logged(log: &mut LogFile, state: &mut TrainerState, steps: std::ops::RangeInclusive<u64>) {

@@ -38,6 +38,12 @@ impl From<u64> for LogValue {
     }
 }
 
+impl From<i64> for LogValue {
+    fn from(count: i64) -> Self {
+        Self::Integer(count)
+    }
+}
+
 impl From<String> for LogValue {
     fn from(text: String) -> Self {
         Self::Text(text)

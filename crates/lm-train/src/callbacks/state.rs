@@ -58,6 +58,9 @@ pub struct TrainerState {
     pub trial_name: Option<String>,
     /// Always null here.
     pub trial_params: Option<Map<String, Value>>,
+    /// Whether every record tells `num_input_tokens_seen`: `--include_num_input_tokens_seen`, not part of the file.
+    #[serde(skip)]
+    pub counts_tokens: bool,
 }
 
 impl Default for TrainerState {
@@ -83,6 +86,7 @@ impl Default for TrainerState {
             train_batch_size: None,
             trial_name: None,
             trial_params: None,
+            counts_tokens: false,
         }
     }
 }
@@ -135,6 +139,9 @@ impl TrainerState {
     pub fn log(&mut self, mut record: LogRecord) -> LogRecord {
         if let Some(epoch) = self.epoch {
             record.set("epoch", epoch);
+        }
+        if self.counts_tokens {
+            record.set("num_input_tokens_seen", self.num_input_tokens_seen);
         }
         record.set("step", self.global_step);
         self.log_history.push(record.clone());
@@ -216,6 +223,12 @@ mod tests {
         let record = state.log(LogRecord::new().with("loss", 2.0));
         assert_eq!(serde_json::to_string(&record).expect("JSON"), r#"{"loss":2.0,"epoch":0.25,"step":7}"#);
         assert_eq!(state.log_history, [record]);
+        (state.counts_tokens, state.num_input_tokens_seen) = (true, 42);
+        let record = state.log(LogRecord::new());
+        assert_eq!(
+            serde_json::to_string(&record).expect("JSON"),
+            r#"{"epoch":0.25,"num_input_tokens_seen":42,"step":7}"#
+        );
     }
 
     #[test]

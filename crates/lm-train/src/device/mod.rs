@@ -100,6 +100,22 @@ fn flex() -> Found {
     Found { usable: vec![usable], missing: Vec::new() }
 }
 
+/// Whether it is the processor by this project's own backend, whose results are the same bits every time.
+pub fn is_flex(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    let flex = *device == Device::flex();
+    #[cfg(not(feature = "flex"))]
+    let flex = {
+        let _ = device;
+        false
+    };
+    flex
+}
+
+/// What to do for who asks for a GPU by a name that is none.
+const GPUS: &str = "for an NVIDIA GPU build with `--features tch` and name --device libtorch:cuda, for another with \
+                    `--features wgpu` and name --device wgpu (docs/backends.md)";
+
 /// Whether `asked` is the device's name, or the beginning of it that ends at a colon.
 fn means(asked: &str, name: &str) -> bool {
     name.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
@@ -150,11 +166,19 @@ fn lookup(name: &str, backends: &[Backend]) -> Result<Usable, String> {
     let name = if name == "flex" { "cpu" } else { name };
     let first = name.split(':').next().unwrap_or_default();
     let Some(backend) = backends.iter().find(|backend| backend.names.contains(&first)) else {
+        if ["gpu", "nvidia", "rocm", "mps", "xpu"].contains(&first) {
+            return Err(format!("no such device; {GPUS}"));
+        }
         let known = ["auto", "list"].into_iter().chain(backends.iter().flat_map(|b| b.names.iter().copied()));
         let hint = crate::args::closest(first, known).map(|near| format!("; did you mean {near}?"));
         return Err(format!("no such device{}", hint.unwrap_or_default()));
     };
     let Some(find) = backend.find else {
+        if first == "cuda" {
+            return Err(format!(
+                "this program was built without it: `--features cuda` is Burn's own backend, untested here; {GPUS}"
+            ));
+        }
         return Err(format!("this program was built without it; build with `--features {}`", backend.feature));
     };
     let Found { usable, missing } = find();

@@ -1,0 +1,182 @@
+//! What a run reads and where its flags write, looked at before anything is downloaded, loaded or begun: a file that is
+//! missing is named at once, and none that is read is written over.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs};
+
+use anyhow::{Context, Result, bail};
+use lm_data::source::TextFiles;
+
+use crate::args::{ArgsError, Arguments, Resume};
+use crate::callbacks::{LOG_FILE_NAME, TRAINER_STATE_NAME};
+use crate::checkpoint;
+use crate::model_card::MODEL_CARD_NAME;
+use crate::report::REPORT_NAME;
+use crate::setup;
+
+/// Files that a run makes in its output folder.
+const RESULTS: &[&str] = &[
+    LOG_FILE_NAME,
+    REPORT_NAME,
+    MODEL_CARD_NAME,
+    TRAINER_STATE_NAME,
+    checkpoint::ARGUMENTS_NAME,
+    "all_results.json",
+    "train_results.json",
+    "eval_results.json",
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+];
+
+/// A file that the run reads, and the flag that names it; the file of arguments has none.
+struct Input {
+    flag: Option<&'static str>,
+    path: PathBuf,
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.flag {
+            Some(flag) => write!(f, "--{flag} {}", self.path.display()),
+            None => write!(f, "{}", self.path.display()),
+        }
+    }
+}
+
+/// Looks at the files and folders that the arguments name.
+///
+/// # Errors
+/// If a file that is to be read is missing or none, or one that is to be written is read or cannot be made.
+pub fn check(args: &Arguments) -> Result<()> {
+    let mut inputs = texts(args)?;
+    prompts(args, &mut inputs)?;
+    let (training, beyond) = (&args.training, &args.beyond);
+    if let Some(Resume::Folder(path)) = &training.resume_from_checkpoint
+        && path.is_file()
+    {
+        let folder = path.parent().filter(|folder| folder.join(checkpoint::RUN_STATE_NAME).is_file());
+        let advice = folder.map_or("checkpoint-N in the output folder".into(), |folder| folder.display().to_string());
+        bail!("--resume_from_checkpoint {}: is a file; name a checkpoint's folder: {advice}", path.display());
+    }
+    let folders = [
+        ("output_dir", Some(&training.output_dir)),
+        ("logging_dir", training.logging_dir.as_ref()),
+        ("data_cache_dir", beyond.data_cache_dir.as_ref()),
+        ("cache_dir", args.model.cache_dir.as_ref()),
+    ];
+    for (flag, folder) in folders {
+        if let Some(folder) = folder.filter(|folder| folder.exists() && !folder.is_dir()) {
+            bail!("--{flag} {}: is a file; name a folder", folder.display());
+        }
+    }
+    if !args.shows_only() && !beyond.plan {
+        keep(args, &inputs)?;
+    }
+    match &beyond.dump_examples {
+        Some(path) => dump(args, path, inputs),
+        None => Ok(()),
+    }
+}
+
+/// The text files, found and looked at.
+fn texts(args: &Arguments) -> Result<Vec<Input>> {
+    let config = setup::data_config(args, 512);
+    let mut inputs = Vec::new();
+    for (flag, names) in [("train_file", &config.train_files), ("validation_file", &config.validation_files)] {
+        let files = TextFiles::resolve(names, config.text_column.clone(), config.keep_linebreaks);
+        let files = files.with_context(|| format!("--{flag}"))?;
+        inputs.extend(files.paths().map(|path| Input { flag: Some(flag), path: path.to_owned() }));
+    }
+    Ok(inputs)
+}
+
+fn prompts(args: &Arguments, inputs: &mut Vec<Input>) -> Result<()> {
+    if let Some(path) = &args.beyond.sample_prompts {
+        lm_files::open_regular(path).with_context(|| format!("--sample_prompts {}", path.display()))?;
+        inputs.push(Input { flag: Some("sample_prompts"), path: path.clone() });
+    }
+    Ok(())
+}
+
+/// Fails if a text would be written over by a result of its name, or by one that is a link to it.
+fn keep(args: &Arguments, inputs: &[Input]) -> Result<(), ArgsError> {
+    let folder = &args.training.output_dir;
+    let results = RESULTS.iter().map(|name| folder.join(name)).filter(|path| path.exists());
+    for result in results {
+        if let Some(input) = inputs.iter().find(|input| lm_files::same_file(&input.path, &result)) {
+            let (result, folder) = (result.display(), folder.display());
+            return Err(ArgsError::Rule(format!(
+                "{input} would be lost: this run writes its own {result}; choose another folder than --output_dir {folder}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `--dump_examples` may write to `path`: a new file, or one that this run does not read.
+fn dump(args: &Arguments, path: &Path, mut inputs: Vec<Input>) -> Result<()> {
+    let show = path.display();
+    let refuse = |reason: String| Err(ArgsError::Rule(format!("--dump_examples {show}: {reason}")).into());
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if !folder.is_dir() {
+                bail!("--dump_examples {show}: there is no folder {}; make it first", folder.display());
+            }
+        }
+        Err(error) => bail!("--dump_examples {show}: {error}"),
+        Ok(found) if found.is_symlink() => {
+            return refuse("is a link; name the file that is to be written itself".into());
+        }
+        Ok(found) if found.is_dir() => {
+            return refuse(format!("is a folder; name a file, such as {show}/examples.jsonl"));
+        }
+        Ok(found) if !found.is_file() => return refuse("is a pipe or a device; name a file".into()),
+        Ok(_) => {
+            others(args, &mut inputs);
+            if let Some(input) = inputs.iter().find(|input| lm_files::same_file(&input.path, path)) {
+                return refuse(format!("this run reads that file ({input}); name another"));
+            }
+        }
+    }
+    let same_folder = |folder: &Path| path.parent().is_some_and(|parent| lm_files::same_file(parent, folder));
+    let is_result = RESULTS.iter().any(|name| path.ends_with(name)) && same_folder(&args.training.output_dir);
+    if is_result && !args.shows_only() {
+        return refuse("is the name of a result of this run; name another".into());
+    }
+    Ok(())
+}
+
+/// What else the run reads: the model, the tokenizer, the checkpoints, examples tokenized before, the arguments.
+fn others(args: &Arguments, inputs: &mut Vec<Input>) {
+    let (model, training) = (&args.model, &args.training);
+    let path = |name: &Option<String>| name.as_ref().map(PathBuf::from);
+    let mut named = vec![
+        ("model_name_or_path", path(&model.model_name_or_path)),
+        ("config_name", path(&model.config_name)),
+        ("tokenizer_name", path(&model.tokenizer_name)),
+        ("data_cache_dir", Some(setup::data_config(args, 512).cache_dir)),
+    ];
+    if let Some(Resume::Folder(folder)) = &training.resume_from_checkpoint {
+        named.push(("resume_from_checkpoint", Some(folder.clone())));
+    }
+    // A folder that cannot be listed has nothing that this run could read, and is told of where it is needed.
+    let checkpoints = checkpoint::list(&training.output_dir).unwrap_or_default();
+    named.extend(checkpoints.into_iter().map(|(_, folder)| ("output_dir", Some(folder))));
+    for (flag, path) in named {
+        let Some(path) = path else { continue };
+        let files = fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path());
+        inputs.extend(files.chain([path.clone()]).map(|path| Input { flag: Some(flag), path }));
+    }
+    inputs.extend(args.files.iter().map(|(flag, path)| Input { flag: *flag, path: path.clone() }));
+}
