@@ -401,6 +401,23 @@ fn other_data_or_batches_are_refused_unless_allowed() {
     scratch.run("stream", "--train_file moved.txt --max_steps 6 --streaming").ok();
 }
 
+/// As after `--auto_find_batch_size` had to take less than the command says.
+#[test]
+fn a_batch_size_that_was_found_is_kept() {
+    let scratch = Scratch::new();
+    let flags = "--lr_scheduler_type constant --per_device_train_batch_size";
+    scratch.run("unbroken", &format!("{flags} 2 --max_steps 5")).ok();
+    scratch.run("out", &format!("{flags} 2 --max_steps 3")).ok();
+    let run = scratch.run("out", &format!("{flags} 4 --max_steps 5 --auto_find_batch_size")).ok();
+    let found = "--auto_find_batch_size: the checkpoint was made with --per_device_train_batch_size 2";
+    assert!(run.stderr.contains(found), "{}", run.stderr);
+    assert!(scratch.bytes("out/model.safetensors") == scratch.bytes("unbroken/model.safetensors"));
+    // What the next smaller size makes of the same checkpoint.
+    let run = scratch.run("out", &format!("{flags} 1 --max_steps 7 --auto_find_batch_size")).ok();
+    let changed = "resuming although --per_device_train_batch_size is 1, was 2";
+    assert!(run.stderr.contains(changed), "{}", run.stderr);
+}
+
 #[test]
 fn the_checkpoint_of_another_model_is_refused() {
     let scratch = Scratch::new();
