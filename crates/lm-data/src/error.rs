@@ -2,7 +2,7 @@
 
 use crate::collate::CollateError;
 use crate::example::{Cut, StoreError};
-use crate::source::{SourceError, TextFiles};
+use crate::source::{RowPosition, SourceError, TextFiles};
 use crate::tokenizer::TokenizerError;
 
 /// Any error of this crate; the message is one line that says what, where and what to do.
@@ -14,6 +14,14 @@ pub enum DataError {
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A row that the tokenizer cannot encode.
+    #[error("{place}: {fault}")]
+    Row {
+        /// The file and the line at which the row begins.
+        place: String,
+        /// Why.
+        fault: TokenizerError,
+    },
     /// The cache of tokenized examples.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -81,6 +89,11 @@ pub enum DataError {
 }
 
 impl DataError {
+    /// A fault of the row that begins at `position`.
+    pub(crate) fn row(files: &TextFiles, position: RowPosition, fault: TokenizerError) -> Self {
+        Self::Row { place: files.place(position), fault }
+    }
+
     /// Why files gave no example although `tokens` tokens were read.
     pub(crate) fn no_example(files: &TextFiles, cut: &Cut, tokens: u64) -> Self {
         let (files, length) = (files.names(), cut.length);

@@ -126,9 +126,14 @@ impl ExampleStream {
 
     fn read_ahead(&mut self) -> Result<(), DataError> {
         let (mut texts, mut positions) = (Vec::new(), Vec::new());
-        let mut rows = self.files.rows_from(self.row);
+        let first = self.row;
+        let mut rows = self.files.rows_from(first);
         read_chunk(&mut rows, &mut texts, ROWS_AHEAD, |position| positions.push(position))?;
-        let encoded = self.pool.install(|| encode_rows(&texts, &self.cut, &self.tokenizer))?;
+        let encoded = self.pool.install(|| encode_rows(&texts, &self.cut, &self.tokenizer));
+        let encoded = encoded.map_err(|fault| {
+            let place = fault.row.checked_sub(1).map_or(first, |row| positions[row]);
+            DataError::row(&self.files, place, fault.error)
+        })?;
         self.ahead = encoded.into_iter().zip(positions).collect();
         Ok(())
     }

@@ -6,6 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::auto::{self, Family, Task};
+use crate::sizes;
 
 /// The version of Python's `transformers` whose files these are.
 pub const TRANSFORMERS_VERSION: &str = "4.57.6";
@@ -161,18 +162,19 @@ impl ModelConfig {
         Err(ConfigError::WrongTask { model_type: self.model_type().into(), found: self.family.task, wanted })
     }
 
-    /// Fails if a probability is none, or if a size, which is positive by default, is not.
+    /// Fails if a probability is none, or if a size, which is positive by default, is not or is larger than any can be.
     fn expect_sane_numbers(&self) -> Result<(), ConfigError> {
         let defaults = (self.family.defaults)();
-        let is_size = |name: &str| {
-            defaults.get(name).and_then(Value::as_i64).is_some_and(|default| default > 0)
-                && !name.ends_with("_id")
-                && !name.contains("layer")
-        };
+        let default = |name: &str| defaults.get(name).filter(|_| !name.ends_with("_id"));
+        let is_size = |name: &str| default(name).and_then(Value::as_i64) > Some(0);
+        let may_be_size = |name: &str| is_size(name) || default(name).is_some_and(Value::is_null);
         for (name, value) in &self.fields {
             let fault = match value.as_f64() {
                 Some(number) if name.contains("drop") && !(0.0..=1.0).contains(&number) => "must lie in 0 to 1",
-                Some(number) if is_size(name) && number < 1.0 => "must be at least 1",
+                Some(number) if is_size(name) && !name.contains("layer") && number < 1.0 => "must be at least 1",
+                Some(number) if may_be_size(name) && number > sizes::MOST as f64 => {
+                    "is more than the 2147483647 that can be had"
+                }
                 _ => continue,
             };
             let reason = format!("`{name}` = {value} {fault}");

@@ -24,6 +24,7 @@ pub mod load;
 pub mod ops;
 pub mod params;
 pub mod roberta;
+pub mod sizes;
 pub mod stages;
 pub mod weights;
 pub mod xlnet;

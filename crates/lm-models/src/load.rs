@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::auto::AutoModel;
 use crate::config::{ConfigError, ModelConfig};
@@ -68,10 +69,28 @@ pub fn load(
 
     let initial = params::initial_values(&model);
     let model = params::fill(model, |info| match report.source(&info.name) {
-        Some(name) => checkpoint.read_f32(name).map(|values| resized(values, info)),
+        Some(name) => {
+            let values = checkpoint.read_f32(name)?;
+            expect_finite(&checkpoint, name, &values)?;
+            Ok::<_, WeightsError>(resized(values, info))
+        }
         None => Ok(initial[&info.name].values(&info.name, &info.shape, seed)),
     })?;
     Ok(Loaded { model, report })
+}
+
+/// A weight that is no number makes every loss one: no learning rate helps, so it is told where it stands.
+fn expect_finite(checkpoint: &Checkpoint, name: &str, values: &[f32]) -> Result<(), WeightsError> {
+    const AT_LEAST: usize = 1 << 16; // values for which a second thread pays
+    let fault = values.par_iter().with_min_len(AT_LEAST).position_first(|value| !value.is_finite());
+    let Some(at) = fault else { return Ok(()) };
+    let reason = format!(
+        "holds {} (value {at} of {}), which is no usable number: the run that made these weights diverged or the file is \
+         damaged; take an earlier checkpoint, or get the file again",
+        values[at],
+        values.len()
+    );
+    Err(WeightsError::tensor(checkpoint.file_of(name), name, reason))
 }
 
 /// Cuts or extends a parameter to its rows in the model.

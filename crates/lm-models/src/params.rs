@@ -197,7 +197,7 @@ impl Initial {
             Self::NormalExceptRow { std, zero_row } => {
                 let mut values = normal(name, len, seed, std);
                 let width = shape.last().copied().unwrap_or(1);
-                if let Some(row) = values.get_mut(zero_row * width..(zero_row + 1) * width) {
+                if let Some(row) = values.chunks_exact_mut(width.max(1)).nth(zero_row) {
                     row.fill(0.0);
                 }
                 values

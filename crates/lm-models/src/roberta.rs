@@ -44,7 +44,7 @@ fn padding_idx(config: &ModelConfig) -> usize {
 
 /// Position ids start at `padding_idx + 1`.
 pub fn max_positions(config: &ModelConfig) -> Option<usize> {
-    Some(config.size("max_position_embeddings")?.saturating_sub(padding_idx(config) + 1))
+    Some(config.size("max_position_embeddings")?.saturating_sub(padding_idx(config).saturating_add(1)))
 }
 
 #[derive(Module, Debug)]

@@ -157,7 +157,7 @@ fn run(bencher: Bencher, case: Case, plain: bool) {
 }
 
 fn main() {
-    keep_memory();
+    keep_memory("bench");
     let peak = Peak::measure();
     divan::main();
     println!(

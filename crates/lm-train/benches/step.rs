@@ -21,7 +21,7 @@ const SEQ: usize = 128;
 const MODELS: &[&str] = &["bert", "gpt2", "xlnet"];
 
 fn main() {
-    keep_memory();
+    keep_memory("bench");
     divan::main();
 }
 

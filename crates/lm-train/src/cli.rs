@@ -11,12 +11,12 @@ use crate::allocator;
 use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed, Resume};
 use crate::callbacks::console::MessageWriter;
 use crate::run::{Ended, run};
-use crate::{checkpoint, device, panics};
+use crate::{checkpoint, device, escape, panics};
 
 /// The program for `task`: reads the command line, runs, and tells how it went. 0 when all is done, 1 for a failed run, 2
 /// for bad arguments, 130 and 143 after SIGINT and SIGTERM.
 pub fn main(task: Task) -> ExitCode {
-    allocator::keep_memory();
+    allocator::keep_memory(task.binary());
     panics::silence(task.binary());
     let args = match args::parse(task, std::env::args_os().skip(1)) {
         Ok(Parsed::Run(args)) => args,
@@ -82,7 +82,7 @@ fn one_line(error: &anyhow::Error) -> String {
 
 fn fail(task: Task, message: &str, code: u8) -> ExitCode {
     // There is nowhere left to report a failure of this.
-    let _ = writeln!(MessageWriter::new(), "{}: error: {}", task.binary(), message.replace('\n', " "));
+    let _ = writeln!(MessageWriter::new(), "{}: error: {}", task.binary(), escape::line(message));
     ExitCode::from(code)
 }
 
@@ -106,9 +106,19 @@ fn listen(args: &Arguments) {
         // What fails there comes back as an error; their messages hold whole shaders.
         filter = filter.with_targets(["burn", "cubecl", "naga", "wgpu"].map(|name| (name, LevelFilter::OFF)));
     }
+    use tracing_subscriber::field::MakeExt;
+    use tracing_subscriber::fmt::format::debug_fn;
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
+    // The colours around a message are the listener's; what comes from values is escaped.
+    let fields = debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{}", escape::message(&format!("{value:?}"))),
+        // Where a message of the `log` crate came from.
+        name if name.starts_with("log.") => Ok(()),
+        name => write!(writer, "{name}={}", escape::message(&format!("{value:?}"))),
+    });
     let format = tracing_subscriber::fmt::layer()
+        .fmt_fields(fields.delimited(" "))
         .with_writer(MessageWriter::new)
         .with_target(level == Level::TRACE)
         .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))

@@ -1,4 +1,123 @@
-//! Memory of this process, for the logs.
+//! Memory of this process, for the logs; and whether a model has room in what is free.
+
+use anyhow::{Result, ensure};
+use burn::tensor::Device;
+use lm_models::ModelConfig;
+use lm_models::sizes::Sizes;
+
+use crate::args::Arguments;
+use crate::callbacks::format::count;
+use crate::disk::human_size;
+use crate::optimizer::OptimizerKind;
+
+/// Fails if a model of this configuration can't be built, or if its parameters, with what training keeps for each of them,
+/// do not fit into the memory that is free. Of a model on another device only the weights pass through this memory.
+pub fn expect_room(args: &Arguments, config: &ModelConfig, device: &Device) -> Result<()> {
+    let sizes = Sizes::of(config, device)?;
+    let Some(free) = available() else { return Ok(()) };
+    let weights = sizes.values().saturating_mul(4);
+    let on_host = args.beyond.device_list().split(',').all(|name| name == "cpu" || name == "libtorch:cpu");
+    let trains = args.training.do_train || args.beyond.plan;
+    let (bytes, what) = if trains && on_host {
+        let kind = OptimizerKind::from_name(args.training.optim.as_str())?;
+        let state = sizes.sum(|shape| kind.state_bytes(shape));
+        (weights.saturating_mul(2).saturating_add(state), "weights, gradients and optimizer")
+    } else {
+        (weights, "weights")
+    };
+    let field = || Sizes::cause(config, device).map(|(name, value)| format!("`{name}` = {value} makes "));
+    ensure!(
+        bytes <= free,
+        "config of `{}`: {}{} parameters, which need {} for {what}, and {} of memory are free: make the model smaller, or \
+         free memory",
+        config.model_type(),
+        field().unwrap_or_default(),
+        count(sizes.values()),
+        human_size(bytes),
+        human_size(free)
+    );
+    Ok(())
+}
+
+/// Bytes that this process can still get: of the machine with its swap space, of its control group, and of its own
+/// limit. `None` where the system does not say.
+pub fn available() -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    return linux::available();
+    #[cfg(not(target_os = "linux"))]
+    None
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::fs;
+    use std::path::Path;
+
+    pub fn available() -> Option<u64> {
+        [of_machine(), of_group(), of_process()].into_iter().flatten().min()
+    }
+
+    fn of_machine() -> Option<u64> {
+        let text = fs::read_to_string("/proc/meminfo").ok()?;
+        Some(kibibytes(&text, "MemAvailable:")? + kibibytes(&text, "SwapFree:").unwrap_or(0))
+    }
+
+    /// The least that a control group, this process's or one around it, leaves; what it holds of files can be given up.
+    fn of_group() -> Option<u64> {
+        let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let left = |line: &str| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            let (root, limit, usage) = match controllers {
+                "" => ("/sys/fs/cgroup", "memory.max", "memory.current"),
+                "memory" => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+                _ => return None,
+            };
+            let of_folder = |folder: &Path| {
+                let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+                let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
+                let stat = read("memory.stat").unwrap_or_default();
+                let files = ["inactive_file ", "active_file "].map(|name| first_number(&stat, name).unwrap_or(0));
+                Some(number(limit)?.saturating_sub(number(usage)?.saturating_sub(files.iter().sum())))
+            };
+            // Inside a container the path may be the one outside, where nothing lies here: then the root has the limit.
+            let folders = Path::new(path.trim_start_matches('/')).ancestors().map(|path| Path::new(root).join(path));
+            folders.filter_map(|folder| of_folder(&folder)).min()
+        };
+        groups.lines().filter_map(left).min()
+    }
+
+    /// What `ulimit -v` leaves; addresses that the allocator holds without using them are not lost.
+    fn of_process() -> Option<u64> {
+        let limits = fs::read_to_string("/proc/self/limits").ok()?;
+        let limit = first_number(&limits, "Max address space")?;
+        let used = kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")?;
+        Some(limit.saturating_sub(used))
+    }
+
+    /// The number after a name at the beginning of a line; none for a word such as `unlimited`.
+    fn first_number(text: &str, name: &str) -> Option<u64> {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        rest.split_whitespace().next()?.parse().ok()
+    }
+
+    fn kibibytes(text: &str, name: &str) -> Option<u64> {
+        Some(first_number(text, name)? * 1024)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn figures_are_found_by_their_names() {
+            let text = "MemTotal:  9 kB\nMemAvailable:    1234 kB\nMax address space         unlimited   bytes\n";
+            assert_eq!(kibibytes(text, "MemAvailable:"), Some(1234 * 1024));
+            assert_eq!(first_number(text, "Max address space"), None);
+            let all = available().expect("a figure");
+            assert!(all > 1 << 20 && all <= of_machine().expect("a figure"), "{all}");
+        }
+    }
+}
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};

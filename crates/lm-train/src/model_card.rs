@@ -129,18 +129,19 @@ impl ModelCard {
     pub fn to_markdown(&self, log_history: &[LogRecord]) -> String {
         let (results, table) = results_of(log_history);
         let mut card = format!("---\n{}---\n\n{GENERATED}", self.metadata(&results));
-        let _ = write!(card, "\n# {}\n\n", self.model_name);
+        let _ = write!(card, "\n# {}\n\n", markdown(&self.model_name));
         match &self.finetuned_from {
             None => card += "This model was trained from scratch on ",
             Some(base) => {
+                let (name, path) = (markdown(base), url_path(base));
                 let _ =
-                    write!(card, "This model is a fine-tuned version of [{base}](https://huggingface.co/{base}) on ");
+                    write!(card, "This model is a fine-tuned version of [{name}](https://huggingface.co/{path}) on ");
             }
         }
         match self.dataset_name() {
             None => card += "an unknown dataset.",
             Some(name) => {
-                let _ = write!(card, "the {name} dataset.");
+                let _ = write!(card, "the {} dataset.", markdown(&name));
             }
         }
         if !results.is_empty() {
@@ -170,7 +171,7 @@ More information needed
 The following hyperparameters were used during training:
 ";
         for (name, value) in self.hyperparameters.rows() {
-            let _ = writeln!(card, "- {name}: {value}");
+            let _ = writeln!(card, "- {name}: {}", markdown_lines(&value));
         }
         if let Some(table) = table {
             let _ = write!(card, "\n### Training results\n\n{table}\n");
@@ -393,6 +394,44 @@ fn rounded(value: &LogValue) -> String {
     }
 }
 
+/// A name as Markdown's text, where nothing in it has a meaning: no link, no HTML, no new line.
+fn markdown(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    let mut before = ' ';
+    let mut letters = name.chars().peekable();
+    while let Some(letter) = letters.next() {
+        // Within a word, an underscore is only that.
+        let in_word = before.is_alphanumeric() && letters.peek().is_some_and(|next| next.is_alphanumeric());
+        match letter {
+            '_' if in_word => text.push('_'),
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '~' | '&' | '#' | '!' => text.extend(['\\', letter]),
+            _ if letter.is_control() => text.push(' '),
+            _ => text.push(letter),
+        }
+        before = letter;
+    }
+    text
+}
+
+/// A value that may have several lines, each without a meaning in Markdown.
+fn markdown_lines(value: &str) -> String {
+    value.split('\n').map(markdown).collect::<Vec<_>>().join("\n")
+}
+
+/// A name as the path of a web address.
+fn url_path(name: &str) -> String {
+    let mut path = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' => path.push(byte.into()),
+            _ => {
+                let _ = write!(path, "%{byte:02X}");
+            }
+        }
+    }
+    path
+}
+
 /// A float as Python's `repr` writes it.
 fn python_float(number: f64) -> String {
     if !number.is_finite() {
@@ -426,8 +465,13 @@ fn yaml_number(value: &LogValue) -> String {
 /// A string for YAML: plain where nothing in it has a meaning there, else quoted.
 fn yaml_string(text: &str) -> String {
     if text.chars().any(char::is_control) {
-        // A JSON string is a YAML string.
-        return serde_json::Value::from(text).to_string();
+        // A JSON string is a YAML string, but JSON lets DEL and what follows it stand.
+        let json = serde_json::Value::from(text).to_string();
+        let hide = |letter: char| match letter.is_control() {
+            true => format!("\\u{:04x}", u32::from(letter)),
+            false => letter.to_string(),
+        };
+        return json.chars().map(hide).collect();
     }
     let starts_plainly = text.starts_with(|first: char| first.is_alphanumeric() || "_/.\\".contains(first));
     let has_syntax = text.contains(": ") || text.contains(" #") || text.ends_with([':', ' ']);
@@ -547,6 +591,27 @@ mod tests {
         let shown = [5e-5, 1e-4, 0.1, 3.0, 1e15, 1e16, 1.5e-7, -2.0, f64::NAN].map(python_float);
         assert_eq!(shown, ["5e-05", "0.0001", "0.1", "3.0", "1000000000000000.0", "1e+16", "1.5e-07", "-2.0", "nan"]);
         assert_eq!([5e-5, 0.25].map(|number| yaml_number(&number.into())), ["5.0e-05", "0.25"]);
+    }
+
+    #[test]
+    fn names_mean_nothing_in_the_card() {
+        let hostile = "x](http://evil) <script>\n# new `y` \u{1b}[31m";
+        let card = ModelCard {
+            model_name: hostile.to_owned(),
+            finetuned_from: Some(hostile.to_owned()),
+            dataset: Some(hostile.to_owned()),
+            ..card()
+        };
+        let text = card.to_markdown(&[]);
+        let shown = r"x\](http://evil) \<script\> \# new \`y\`  \[31m";
+        let link = "x%5D%28http%3A//evil%29%20%3Cscript%3E%0A%23%20new%20%60y%60%20%1B%5B31m";
+        assert!(text.contains(&format!("\n# {shown}\n")), "{text}");
+        assert!(
+            text.contains(&format!("of [{shown}](https://huggingface.co/{link}) on the {shown} wikitext")),
+            "{text}"
+        );
+        assert!(!text.contains('\u{1b}'), "{text}");
+        assert_eq!(markdown("my_model-v1.0 (a) _b_"), r"my_model-v1.0 (a) \_b\_");
     }
 
     #[test]

@@ -72,14 +72,15 @@ impl OptimizerKind {
         }
     }
 
-    /// Bytes of state for a parameter of this shape, for the disk plan.
+    /// Bytes of state for a parameter of this shape, however large, for the plans of disk and memory.
     pub fn state_bytes(self, shape: &[usize]) -> u64 {
-        self.slots(shape).iter().map(|slot| 4 * slot_len(slot, shape) as u64).sum()
+        let bytes = |slot: &&str| (slot_len(slot, shape) as u64).saturating_mul(4);
+        self.slots(shape).iter().map(bytes).fold(0, u64::saturating_add)
     }
 }
 
 fn slot_len(slot: &str, shape: &[usize]) -> usize {
-    let len: usize = shape.iter().product();
+    let len = shape.iter().fold(1, |len: usize, &size| len.saturating_mul(size));
     match (slot, shape) {
         ("exp_avg_sq_row", [.., _, columns]) => len / (*columns).max(1),
         ("exp_avg_sq_col", [.., rows, _]) => len / (*rows).max(1),

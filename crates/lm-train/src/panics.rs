@@ -8,11 +8,20 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Mutex, PoisonError};
+
+use crate::escape;
 
 /// What Rust says when it can't unwind, after which the process is aborted.
 const ABORTING: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
 /// Longer messages are cut.
 const MOST_CHARACTERS: usize = 400;
+
+/// Parts of paths and messages of what computes: only there another device or the plain operations are a way out.
+const BACKENDS: [&str; 9] = ["wgpu", "cubecl", "burn", "torch", "tch-", "naga", "gemm", "cuda", "lm-models/src/ops"];
+
+/// The source file of the last panic of any thread.
+static PLACE: Mutex<String> = Mutex::new(String::new());
 
 /// From here on a panic prints nothing by itself, unless `RUST_BACKTRACE` asks for it: [`caught`] tells of it. Where Rust
 /// would abort the process, as for a second panic while the first unwinds, it ends with one line and code 1 instead.
@@ -25,10 +34,13 @@ pub fn silence(program: &'static str) {
             print(info);
         }
         let message = info.payload_as_str().unwrap_or_default();
+        if let Some(location) = info.location() {
+            *PLACE.lock().unwrap_or_else(PoisonError::into_inner) = location.file().to_owned();
+        }
         if ABORTING.contains(&message) {
             let cause = LAST.with_borrow(|last| explain(&shorten(last)));
             // Not around the progress bar: its lock may be what the thread holds.
-            let _ = writeln!(io::stderr(), "{program}: error: {cause}");
+            let _ = writeln!(io::stderr(), "{program}: error: {}", escape::line(&cause));
             exit();
         }
         LAST.with_borrow_mut(|last| message.clone_into(last));
@@ -75,7 +87,9 @@ pub fn with_smaller_batches<T>(mut size: usize, work: impl Fn(usize) -> T) -> T 
 /// Whether it is said that memory ran out.
 fn is_exhausted(cause: &str) -> bool {
     let cause = cause.to_lowercase();
-    ["out of memory", "allocat", "memory exhausted", "buffer size"].iter().any(|words| cause.contains(words))
+    ["out of memory", "allocat", "memory exhausted", "buffer size", "capacity overflow"]
+        .iter()
+        .any(|words| cause.contains(words))
 }
 
 /// Why a thread panicked, on one line.
@@ -86,6 +100,7 @@ pub fn cause(payload: &(dyn Any + Send)) -> String {
 
 /// What failed and what can be done.
 fn explain(cause: &str) -> String {
+    let place = PLACE.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let lower = cause.to_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let (what, advice) = if is_exhausted(cause) {
@@ -96,11 +111,13 @@ fn explain(cause: &str) -> String {
         )
     } else if says(&["device was lost", "device is lost", "device lost", "poisoned", "cuda error"]) {
         ("the device or its driver failed", "the system's log may say why; run again, or with another --device")
-    } else {
+    } else if says(&BACKENDS) || BACKENDS.iter().any(|part| place.contains(part)) {
         (
-            "a fault in this program or its backend",
+            "a fault in the device's backend",
             "--device cpu or --plain_ops may avoid it, RUST_BACKTRACE=1 shows where it happened",
         )
+    } else {
+        ("a fault in this program", "please report it, with what RUST_BACKTRACE=1 shows of where it happened")
     };
     format!("{what}: {cause}; {advice}")
 }
@@ -185,7 +202,10 @@ mod tests {
     fn a_panic_of_any_thread_that_is_waited_for_is_caught() {
         assert_eq!(caught(|| 1), Ok(1));
         let of = |work: fn()| caught(work).expect_err("a panic");
-        assert!(of(|| panic!("wgpu error: {}", "lost")).starts_with("a fault in this program or its backend: wgpu"));
+        assert!(of(|| panic!("wgpu error: {}", "lost")).starts_with("a fault in the device's backend: wgpu"));
+        let own = of(|| panic!("index out of bounds"));
+        assert!(own.starts_with("a fault in this program: index") && !own.contains("--plain_ops"), "{own}");
+        assert!(of(|| panic!("capacity overflow")).starts_with("the device has too little memory: "));
         assert!(of(|| panic!("Device is lost")).starts_with("the device or its driver failed: Device is lost; "));
         assert!(of(|| std::panic::panic_any(7)).contains("no reason given"));
         assert!(of(|| rayon::scope(|scope| scope.spawn(|_| panic!("in rayon")))).contains("in rayon"));

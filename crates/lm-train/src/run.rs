@@ -36,7 +36,7 @@ use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
 use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
-use crate::{device, panics, paths, plan, precision, stop};
+use crate::{device, memory, panics, paths, plan, precision, stop};
 
 /// How a run ended, when no error did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,9 @@ fn attempt(args: &Arguments, devices: Vec<Device>) -> Result<Ended> {
     let training = &args.training;
     ops::set_precision(precision::of_training(args));
     let source = wants_model(args).then(|| setup::model_source(args)).transpose()?;
+    if let Some(source) = &source {
+        expect_room(args, source, &devices[0])?;
+    }
     let trains = training.do_train && !args.beyond.plan;
     let output = if args.shows_only() || args.beyond.plan { None } else { Some(OutputDir::open(args, trains)?) };
     // A batch size that was found is not looked for again, as in Python.
@@ -112,7 +115,7 @@ fn attempt(args: &Arguments, devices: Vec<Device>) -> Result<Ended> {
         return attempt(&with_batch_size(args, size), devices);
     }
 
-    let (data, source, vocab_in_checkpoint) = prepare_data(args, source)?;
+    let (data, source, vocab_in_checkpoint) = prepare_data(args, source, &devices[0])?;
     show_examples(args, &data)?;
     let Some(source) = source else { return Ok(Ended::Done) };
     if args.beyond.plan {
@@ -152,14 +155,33 @@ fn wants_model(args: &Arguments) -> bool {
         || args.model.model_type.is_some()
 }
 
+/// What is wrong with a configuration, or too large in it, is told before anything is read or built after it.
+fn expect_room(args: &Arguments, source: &ModelSource, device: &Device) -> Result<()> {
+    if !(args.training.do_train || args.training.do_eval || args.beyond.plan) {
+        return Ok(());
+    }
+    let mut config = source.config.clone();
+    if let Some(size) = args.beyond.train_tokenizer {
+        config.set("vocab_size", size);
+    }
+    memory::expect_room(args, &config, device)
+}
+
 /// Tokenizer and examples, and the configuration fitted to the tokenizer.
-fn prepare_data(args: &Arguments, mut source: Option<ModelSource>) -> Result<(Data, Option<ModelSource>, usize)> {
+fn prepare_data(
+    args: &Arguments,
+    mut source: Option<ModelSource>,
+    device: &Device,
+) -> Result<(Data, Option<ModelSource>, usize)> {
     let files = setup::data_config(args, 512);
     let tokenizer = setup::tokenizer(args, source.as_ref(), &files)?;
     let vocab = match &mut source {
         Some(source) => setup::fit_vocabulary(source, &tokenizer, args)?,
         None => 0,
     };
+    if let Some(source) = &source {
+        expect_room(args, source, device)?;
+    }
     let length = setup::sequence_length(args, &tokenizer, source.as_ref().map(|source| &source.config))?;
     let config = setup::data_config(args, length);
     let padding = setup::padding(args, &tokenizer, length);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
 use lm_data::Batch;
@@ -380,6 +380,12 @@ impl Trainer {
         };
         let StepOutcome { loss, grad_norm } = outcome;
         let overflows = !grad_norm.is_finite();
+        ensure!(
+            index > 0 || loss.is_finite(),
+            "step 1: the loss is {loss} before any training: no learning rate helps; the weights that the model starts \
+             from do not compute to usable numbers (in this precision): look at the model, or take \
+             another"
+        );
         if !loss.is_finite() || (overflows && self.grad_scaler.is_none_or(|scaler| scaler.scale < SMALLEST_SCALE)) {
             self.finish_save()?;
             let kept = checkpoint::list(&self.output_dir)?;

@@ -146,7 +146,8 @@ impl Scratch {
     /// The program, to be run in the folder.
     pub fn command(&self) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.current_dir(self.folder.path()).env("HF_HUB_OFFLINE", "1");
+        // A panic that is caught tells of itself where this is set.
+        command.current_dir(self.folder.path()).env("HF_HUB_OFFLINE", "1").env_remove("RUST_BACKTRACE");
         command.env("XDG_CACHE_HOME", self.path("cache")).env("HF_HOME", self.path("hub"));
         #[cfg(unix)]
         if self.as_nobody {

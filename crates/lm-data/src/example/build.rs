@@ -30,6 +30,8 @@ pub(crate) struct Build<'a> {
 
 struct Chunk<T> {
     rows: Vec<T>,
+    /// Where each row begins.
+    places: Vec<RowPosition>,
     /// Bytes of the files read so far.
     bytes: u64,
 }
@@ -63,8 +65,8 @@ fn read(job: &Build, output: &SyncSender<Chunk<String>>) -> Result<(), DataError
     let mut rows = job.files.rows_from(job.files.position_of(job.rows.start)?);
     let mut left = job.rows.end.saturating_sub(job.rows.start);
     loop {
-        let mut chunk = Chunk { rows: Vec::new(), bytes: 0 };
-        let more = read_chunk(&mut rows, &mut chunk.rows, left, |_| {})?;
+        let mut chunk = Chunk { rows: Vec::new(), places: vec![rows.next_position()], bytes: 0 };
+        let more = read_chunk(&mut rows, &mut chunk.rows, left, |position| chunk.places.push(position))?;
         left -= chunk.rows.len() as u64;
         chunk.bytes = job.files.offset(rows.next_position());
         // A send fails when a later stage has stopped; its own error says why.
@@ -100,8 +102,9 @@ fn tokenize(
     output: SyncSender<Chunk<Option<EncodedRow>>>,
 ) -> Result<(), DataError> {
     for chunk in input {
-        let rows = job.pool.install(|| encode_rows(&chunk.rows, &job.cut, job.tokenizer))?;
-        if output.send(Chunk { rows, bytes: chunk.bytes }).is_err() {
+        let rows = job.pool.install(|| encode_rows(&chunk.rows, &job.cut, job.tokenizer));
+        let rows = rows.map_err(|fault| DataError::row(job.files, chunk.places[fault.row], fault.error))?;
+        if output.send(Chunk { rows, places: Vec::new(), bytes: chunk.bytes }).is_err() {
             break;
         }
     }

@@ -50,15 +50,34 @@ pub(crate) struct EncodedRow {
     pub truncated: bool,
 }
 
+/// A row that cannot be encoded.
+pub(crate) struct RowFault {
+    /// Its place among the rows that were given.
+    pub row: usize,
+    pub error: TokenizerError,
+}
+
 /// Encodes rows in parallel on the current rayon pool; blank rows give None where lines are examples.
 pub(crate) fn encode_rows(
     rows: &[String],
     cut: &Cut,
     tokenizer: &LmTokenizer,
-) -> Result<Vec<Option<EncodedRow>>, TokenizerError> {
+) -> Result<Vec<Option<EncodedRow>>, RowFault> {
     const ROWS_PER_CALL: usize = 64;
-    let encoded: Result<Vec<Vec<_>>, _> =
-        rows.par_chunks(ROWS_PER_CALL).map(|rows| encode_chunk(rows, cut, tokenizer)).collect();
+    let encoded: Result<Vec<Vec<_>>, _> = rows
+        .par_chunks(ROWS_PER_CALL)
+        .enumerate()
+        .map(|(chunk, rows)| {
+            encode_chunk(rows, cut, tokenizer).map_err(|error| {
+                let index = match &error {
+                    TokenizerError::Encode { index, .. } | TokenizerError::Stopped { index, .. } => *index,
+                    _ => 0,
+                };
+                let mut used = (0..rows.len()).filter(|row| !cut.line_by_line || !is_blank(&rows[*row]));
+                RowFault { row: chunk * ROWS_PER_CALL + used.nth(index).unwrap_or(0), error }
+            })
+        })
+        .collect();
     Ok(encoded?.into_iter().flatten().collect())
 }
 

@@ -156,6 +156,12 @@ impl TextFiles {
         names.join(", ")
     }
 
+    /// The file and the line of a position, for messages.
+    pub fn place(&self, position: RowPosition) -> String {
+        let file = self.files.get(position.file).map_or_else(String::new, |file| file.path.display().to_string());
+        format!("{file}:{}", position.line.max(1))
+    }
+
     /// Size of all files together.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()

@@ -50,10 +50,24 @@ pub enum TokenizerError {
     /// A text could not be encoded.
     #[error("cannot tokenize {text:?}: {message}")]
     Encode {
+        /// Its place among the texts that were given.
+        index: usize,
         /// The beginning of the text.
         text: String,
         /// The reason.
         message: String,
+    },
+    /// The `tokenizers` library stopped at a text, where it should have returned an error.
+    #[error("{file}: the tokenizer fails on the text {text:?}: {cause}; {}", advice(.cause))]
+    Stopped {
+        /// Its place among the texts that were given.
+        index: usize,
+        /// The tokenizer's file or folder.
+        file: String,
+        /// The beginning of the text.
+        text: String,
+        /// What the library said.
+        cause: String,
     },
     /// The length limit leaves no room for the text.
     #[error(
@@ -68,6 +82,16 @@ pub enum TokenizerError {
     /// Training was given something it cannot work with.
     #[error("cannot train a tokenizer: {0}")]
     Train(String),
+}
+
+/// What can be done where the library stops.
+pub(super) fn advice(cause: &str) -> &'static str {
+    if cause.contains("retry-limit") || cause.contains("match-stack") {
+        "a regular expression in it takes too long there: write it so that it does not try the same again in other ways, \
+         or take another tokenizer with --tokenizer_name"
+    } else {
+        "it is damaged or says what cannot be: mend it, get it again, or take another with --tokenizer_name"
+    }
 }
 
 impl TokenizerError {

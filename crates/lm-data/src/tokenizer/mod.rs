@@ -4,6 +4,7 @@ mod check;
 mod class;
 mod error;
 mod legacy;
+mod library;
 mod load;
 mod save;
 mod segments;
@@ -72,6 +73,8 @@ pub struct SpecialTokens {
 #[derive(Clone)]
 pub struct LmTokenizer {
     backend: Tokenizer,
+    /// Where it came from, for messages.
+    name: String,
     segments: Segments,
     settings: Settings,
     sentencepiece: Option<Vec<u8>>,
@@ -91,7 +94,18 @@ impl LmTokenizer {
     /// # Errors
     /// If the folder holds no tokenizer, or a file of it cannot be read or contradicts another.
     pub fn from_folder(dir: &Path) -> Result<Self, TokenizerError> {
-        Self::new(load::from_folder(dir)?, dir)
+        let damaged = |cause: String| {
+            let file = Some(dir.join(settings::TOKENIZER_FILE)).filter(|file| file.is_file());
+            let message = format!("no tokenizer can be made of it: {cause}; {}", error::advice(&cause));
+            TokenizerError::invalid(file.unwrap_or_else(|| dir.to_owned()), message)
+        };
+        let tokenizer = library::caught(|| {
+            let tokenizer = Self::new(load::from_folder(dir)?, dir)?;
+            // Some faults show only at a text.
+            tokenizer.probe().map_err(damaged)?;
+            Ok(tokenizer)
+        });
+        tokenizer.unwrap_or_else(|cause| Err(damaged(cause)))
     }
 
     /// Trains a tokenizer of `vocab_size` tokens at most, special ones included, on lines of text. The same lines give the
@@ -131,7 +145,28 @@ impl LmTokenizer {
         hash.update([truncates_left(&settings).into(), backend.get_encode_special_tokens().into()]);
         let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let segments = Segments::new(&backend);
-        Ok(Self { backend, segments, settings, sentencepiece, special, prefix, suffix, word_starts, fingerprint })
+        let file = dir.join(settings::TOKENIZER_FILE);
+        let name = if file.is_file() { file.display() } else { dir.display() }.to_string();
+        Ok(Self { backend, name, segments, settings, sentencepiece, special, prefix, suffix, word_starts, fingerprint })
+    }
+
+    /// Encodes a short text as a whole: some faults of a tokenizer show only then, and so does one that makes much of
+    /// little.
+    fn probe(&self) -> Result<(), String> {
+        const TEXT: &str = "The quick brown fox, aged 1,234,567,890, jumps over the lazy dog's (\"old\") den.\n";
+        const MOST: usize = 100;
+        let mut text = tokenizers::NormalizedString::from(TEXT);
+        if let Some(normalizer) = self.backend.get_normalizer() {
+            tokenizers::Normalizer::normalize(normalizer, &mut text).map_err(|error| error.to_string())?;
+        }
+        match text.get().len() / TEXT.len() {
+            // What the vocabulary has no token for is an error of the text, not of the tokenizer.
+            0..MOST => {
+                let _ = self.segments.encode(&self.backend, TEXT);
+                Ok(())
+            }
+            times => Err(format!("its normalizer makes text {times} times as long")),
+        }
     }
 
     /// Encodes texts in parallel, with special tokens around each. With `truncate_to`, a sequence has at most so
@@ -149,15 +184,16 @@ impl LmTokenizer {
                 return Err(TokenizerError::NoRoom { max_length, special_tokens: added });
             }
         };
-        texts.par_iter().map(|text| self.encode_one(text, room)).collect()
+        texts.par_iter().enumerate().map(|(index, text)| self.encode_one(index, text, room)).collect()
     }
 
     /// Encodes one text; `room` is the largest number of tokens of the text itself.
-    fn encode_one(&self, text: &str, room: usize) -> Result<Encoded, TokenizerError> {
-        let ids = self.segments.encode(&self.backend, text).map_err(|error| TokenizerError::Encode {
-            text: text.chars().take(40).collect(),
-            message: error.to_string(),
-        })?;
+    fn encode_one(&self, index: usize, text: &str, room: usize) -> Result<Encoded, TokenizerError> {
+        let ids = library::caught(|| self.segments.encode(&self.backend, text));
+        let start = || text.chars().take(40).collect();
+        let ids = ids
+            .map_err(|cause| TokenizerError::Stopped { index, file: self.name.clone(), text: start(), cause })?
+            .map_err(|error| TokenizerError::Encode { index, text: start(), message: error.to_string() })?;
         let kept = if ids.len() <= room {
             &ids[..]
         } else if truncates_left(&self.settings) {

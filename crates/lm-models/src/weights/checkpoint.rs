@@ -115,6 +115,11 @@ impl Checkpoint {
         }
     }
 
+    /// The file that holds a tensor, or the folder when there is none of that name.
+    pub fn file_of(&self, name: &str) -> &Path {
+        self.places.get(name).map_or(&self.folder, |(file, _)| self.files[*file].path())
+    }
+
     fn from_file(folder: &Path, path: &Path) -> Result<Self, WeightsError> {
         let file = WeightFile::open(path)?;
         let names: Vec<String> = file.names();
@@ -124,7 +129,8 @@ impl Checkpoint {
 
     fn from_index(folder: &Path, path: &Path) -> Result<Self, WeightsError> {
         refuse_impostors(path)?;
-        let text = std::fs::read_to_string(path).map_err(|source| WeightsError::io(path, "read", source))?;
+        let text =
+            lm_files::read_to_string(path, lm_files::SMALL).map_err(|source| WeightsError::io(path, "read", source))?;
         let index: Index = serde_json::from_str(&text).map_err(|error| {
             WeightsError::file(path, format!("not an index of weights: {error}: get the file again"))
         })?;
@@ -175,6 +181,13 @@ impl WeightFile {
             SafetensorsFile::open(path).map(Self::Safetensors)
         } else {
             PytorchFile::open(path).map(Self::Pytorch)
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Safetensors(file) => file.path(),
+            Self::Pytorch(file) => file.path(),
         }
     }
 
@@ -395,6 +408,7 @@ mod tests {
             (safetensors(&entry("F32", "[2]", "[8,0]"), 8), "tensor a: the header is wrong"),
             (safetensors(&entry("F32", "[4611686018427387904,4]", "[0,0]"), 0), "tensor a: the header is wrong"),
             (safetensors(&entry("F32", "[-2]", "[0,8]"), 8), "tensor a: its header entry is invalid"),
+            (safetensors(&entry("F32", &format!("[{}1]", "1,".repeat(100)), "[0,4]"), 4), "more than 64 sizes"),
             (safetensors(&entry("F33", "[2]", "[0,8]"), 8), "tensor a: its header entry is invalid: unknown variant"),
             (safetensors(&two("[4,12]"), 16), "tensor b: the header is wrong: its bytes 4..12 start where 8"),
             (safetensors(&two("[12,20]"), 20), "leaves a hole"),

@@ -90,7 +90,7 @@ impl WeightsError {
         Self::InvalidFile { path: path.to_path_buf(), reason: one_line(&reason.into()) }
     }
 
-    fn tensor(path: &Path, tensor: &str, reason: impl Into<String>) -> Self {
+    pub(crate) fn tensor(path: &Path, tensor: &str, reason: impl Into<String>) -> Self {
         Self::InvalidTensor { path: path.to_path_buf(), tensor: tensor.to_string(), reason: one_line(&reason.into()) }
     }
 }

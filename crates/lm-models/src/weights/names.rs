@@ -264,8 +264,12 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
 
 /// `['a', 'b']`, as Python prints a list of names.
 fn python_list(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
-    format!("[{}]", quoted.join(", "))
+    // Python tells all of them; no model of the three scripts has so many that are known to it.
+    const MOST: usize = 1000;
+    let quoted: Vec<String> = names.iter().take(MOST).map(|name| format!("'{name}'")).collect();
+    let more = names.len().saturating_sub(MOST);
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!("[{}{more}]", quoted.join(", "))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! One `pytorch_model.bin`: a pickled state dict, parsed and never executed.
 
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
@@ -13,6 +14,10 @@ const TENSOR: &str = "torch.Tensor";
 /// `nn.Module.state_dict()` hangs the versions of its modules on the dict as an attribute, which the reader shows as one
 /// more entry.
 const METADATA: &str = "_metadata";
+
+/// The most bytes of a pickle inside an archive. It tells some hundred bytes of each tensor; read, every byte of one that
+/// was made for it takes a hundred bytes of memory, and an archive of some kilobytes can hold gigabytes of them.
+const MAX_PICKLE: u64 = 8 << 20;
 
 /// An open file; the values stay in it until they are asked for.
 pub(super) struct PytorchFile {
@@ -31,6 +36,7 @@ impl PytorchFile {
                 ),
             )
         };
+        refuse_bomb(path)?;
         let root = PytorchReader::read_pickle_data(path, None).map_err(|error| invalid(&error))?;
         let names = tensor_names(path, root)?;
         let mut tensors = PytorchReader::new(path).map_err(|error| invalid(&error))?.into_tensors();
@@ -43,6 +49,10 @@ impl PytorchFile {
             })
             .collect();
         Ok(Self { path: path.to_path_buf(), tensors })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// In alphabetical order.
@@ -63,6 +73,24 @@ impl PytorchFile {
         })?;
         decode_f32(info.dtype, &bytes).map_err(|reason| WeightsError::tensor(&self.path, &tensor.name, reason))
     }
+}
+
+/// Fails if the file is an archive whose pickle is far longer than a list of tensors. What is no archive at all is for the
+/// reader to say.
+fn refuse_bomb(path: &Path) -> Result<(), WeightsError> {
+    let file = lm_files::open_regular(path).map_err(|source| WeightsError::io(path, "open", source))?;
+    let Ok(mut archive) = zip::ZipArchive::new(BufReader::new(file)) else { return Ok(()) };
+    for index in 0..archive.len() {
+        let Ok(entry) = archive.by_index_raw(index) else { continue };
+        if entry.name_raw().ends_with(b"data.pkl") && entry.size() > MAX_PICKLE {
+            let reason = format!(
+                "its data.pkl has {} bytes, more than the {MAX_PICKLE} that any list of tensors has: get the file again",
+                entry.size()
+            );
+            return Err(WeightsError::file(path, reason));
+        }
+    }
+    Ok(())
 }
 
 /// The names of a state dict, in alphabetical order. A dict that maps to anything but tensors is either a training

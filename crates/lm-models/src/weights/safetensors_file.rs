@@ -1,12 +1,12 @@
 //! One `.safetensors` file, memory-mapped: the header is checked whole when the file is opened, so that a tensor read
 //! later cannot fall outside of it. Format: <https://huggingface.co/docs/safetensors>.
 
-use std::fs::File;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 use safetensors::Dtype;
-use serde::Deserialize;
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::WeightsError;
 use super::checkpoint::{TensorInfo, decode_f32};
@@ -16,12 +16,77 @@ const PREFIX: usize = 8;
 /// The format's own limit on the header.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// No tensor has more dimensions (torch's limit).
+const MAX_DIMENSIONS: usize = 64;
+
 /// A tensor's entry in the JSON header.
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 struct HeaderEntry {
     dtype: Dtype,
+    #[serde(deserialize_with = "shape")]
     shape: Vec<usize>,
     data_offsets: (usize, usize),
+}
+
+/// A list of sizes that takes no more memory than a shape does, however long it is in the file.
+fn shape<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
+    struct Shape;
+    impl<'de> Visitor<'de> for Shape {
+        type Value = Vec<usize>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a list of sizes")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sizes: A) -> Result<Vec<usize>, A::Error> {
+            let mut shape = Vec::new();
+            while let Some(size) = sizes.next_element()? {
+                if shape.len() == MAX_DIMENSIONS {
+                    return Err(de::Error::custom(format_args!("its shape has more than {MAX_DIMENSIONS} sizes")));
+                }
+                shape.push(size);
+            }
+            Ok(shape)
+        }
+    }
+    deserializer.deserialize_seq(Shape)
+}
+
+/// The entries of the header one by one: nothing but them is kept of it. Says in the end, or when it fails, which tensor
+/// it came to.
+#[derive(Default)]
+struct Header {
+    entries: Vec<(String, HeaderEntry)>,
+    reading: Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Header {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Header {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            self.reading = Some(name.clone());
+            self.entries.push((name, map.next_value()?));
+            self.reading = None;
+        }
+        Ok(())
+    }
 }
 
 /// A tensor's place in the file.
@@ -42,13 +107,17 @@ pub(super) struct SafetensorsFile {
 
 impl SafetensorsFile {
     pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
-        let file = File::open(path).map_err(|source| WeightsError::io(path, "open", source))?;
+        let file = lm_files::open_regular(path).map_err(|source| WeightsError::io(path, "open", source))?;
         // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid. Another process that
         // shortens the file meanwhile would end this one with SIGBUS; writers of weights, ours included, write beside
         // and rename, which leaves the mapped file as it was. Reading instead would copy models of gigabytes twice.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| WeightsError::io(path, "map", source))?;
         let entries = read_header(path, &map)?;
         Ok(Self { path: path.to_path_buf(), map, entries })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// In the order of the data.
@@ -87,17 +156,15 @@ fn read_header(path: &Path, bytes: &[u8]) -> Result<Vec<Entry>, WeightsError> {
     let Some((header, data)) = rest.split_at_checked(header_len) else {
         return Err(truncated(&format!("its header has {header_len} bytes, only {} follow", rest.len())));
     };
-    let header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).map_err(|error| {
-        WeightsError::file(path, format!("not a safetensors file: its header is no JSON object: {error}"))
+    let mut read = Header::default();
+    let mut json = serde_json::Deserializer::from_slice(header);
+    (&mut read).deserialize(&mut json).and_then(|()| json.end()).map_err(|error| match &read.reading {
+        Some(name) => WeightsError::tensor(path, name, format!("its header entry is invalid: {error}")),
+        None => WeightsError::file(path, format!("not a safetensors file: its header is no JSON object: {error}")),
     })?;
 
-    let mut entries = Vec::with_capacity(header.len());
-    for (name, value) in header {
-        if name == "__metadata__" {
-            continue;
-        }
-        let entry: HeaderEntry = serde_json::from_value(value)
-            .map_err(|error| WeightsError::tensor(path, &name, format!("its header entry is invalid: {error}")))?;
+    let mut entries = Vec::with_capacity(read.entries.len());
+    for (name, entry) in read.entries {
         let (start, end) = entry.data_offsets;
         let declared = end.checked_sub(start);
         let needed = entry

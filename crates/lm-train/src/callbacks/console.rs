@@ -12,6 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::format::{count, duration, short_number};
 use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, StepInfo, TrainerState};
 use crate::disk::human_size;
+use crate::escape;
 
 /// The bars of this process; whoever writes to the terminal meanwhile has to move them out of the way.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -209,7 +210,7 @@ fn line(record: &LogRecord, state: &TrainerState, seconds_left: Option<f64>) -> 
     }
     for (name, value) in record.iter().filter(|(name, _)| !["step", "epoch", "total_flos"].contains(name)) {
         parts.push(match value {
-            LogValue::Text(text) => format!("{name} {text}"),
+            LogValue::Text(text) => format!("{name} {}", escape::visible(text)),
             LogValue::Integer(bytes) if name == LogRecord::MEMORY => {
                 format!("memory {}", human_size(u64::try_from(*bytes).unwrap_or(0)))
             }
@@ -229,7 +230,7 @@ fn line(record: &LogRecord, state: &TrainerState, seconds_left: Option<f64>) -> 
 
 /// Prints a text to standard output. That nobody reads it any more, or that its disk is full, costs no run its results.
 pub fn say(text: &str) {
-    if let Err(error) = writeln!(io::stdout(), "{text}")
+    if let Err(error) = writeln!(io::stdout(), "{}", escape::visible(text))
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         tracing::warn!("standard output: {error}");

@@ -1,0 +1,121 @@
+//! How large a model of a configuration will be, known before anything of it is built.
+
+use burn::tensor::Device;
+use serde_json::Value;
+
+use crate::config::{ConfigError, ModelConfig};
+use crate::params;
+
+/// The field that says how many layers there are, by the name that every architecture has for it or as its alias.
+const LAYERS: [&str; 2] = ["num_hidden_layers", "n_layer"];
+
+/// Ids and positions are 32-bit numbers.
+pub(crate) const MOST: u64 = i32::MAX as u64;
+
+/// Shapes of a model's parameters, each with how many parameters have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes(Vec<(Vec<usize>, u64)>);
+
+impl Sizes {
+    /// The parameters of a model of this configuration, which is checked as if it were built: layers are all alike, so one
+    /// of them is looked at, and no parameter gets a value.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration.
+    pub fn of(config: &ModelConfig, device: &Device) -> Result<Self, ConfigError> {
+        let name = *LAYERS.iter().find(|name| config.get(name).is_some()).unwrap_or(&LAYERS[0]);
+        let layers = config.size(name).unwrap_or(0) as u64;
+        let with = |layers: u64| {
+            let mut config = config.clone();
+            config.set(name, layers);
+            Ok::<_, ConfigError>(params::list(&(config.family().build)(&config, device)?))
+        };
+        let outside = with(0)?;
+        let of_one_layer = if layers > 0 { with(1)? } else { Vec::new() };
+        let in_layer = of_one_layer.into_iter().filter(|info| outside.iter().all(|other| other.name != info.name));
+        let in_layer: Vec<_> = in_layer.map(|info| (info.shape, layers)).collect();
+        Ok(Self(outside.into_iter().map(|info| (info.shape, 1)).chain(in_layer).collect()))
+    }
+
+    /// The sum over all parameters of what `count` says of a shape; the largest number for anything above it.
+    pub fn sum(&self, count: impl Fn(&[usize]) -> u64) -> u64 {
+        self.0.iter().fold(0, |sum: u64, (shape, times)| sum.saturating_add(count(shape).saturating_mul(*times)))
+    }
+
+    /// Number of values in all parameters.
+    pub fn values(&self) -> u64 {
+        self.sum(values)
+    }
+
+    /// The size in config.json that makes a model of this configuration large, with its value: the one without which, were
+    /// it the architecture's default, the fewest values would be left.
+    pub fn cause(config: &ModelConfig, device: &Device) -> Option<(String, Value)> {
+        let Value::Object(defaults) = (config.family().defaults)() else { return None };
+        let all = Self::of(config, device).ok()?.values();
+        let without = |name: &str, default: &Value| {
+            let mut config = config.clone();
+            config.set(name, default.clone());
+            Some(Self::of(&config, device).ok()?.values())
+        };
+        let fields = defaults.iter().filter(|(_, default)| default.as_u64().is_some());
+        let fields = fields.filter_map(|(name, default)| Some((without(name, default)?, name)));
+        let (left, name) = fields.min_by_key(|(left, _)| *left)?;
+        (left < all).then(|| (name.clone(), config.get(name).cloned().unwrap_or_default()))
+    }
+}
+
+/// Number of values of a shape.
+pub fn values(shape: &[usize]) -> u64 {
+    shape.iter().fold(1, |product: u64, &size| product.saturating_mul(size as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auto::FAMILIES;
+
+    #[test]
+    fn sizes_are_those_of_the_model_that_is_built() {
+        let device = Device::flex();
+        for family in FAMILIES {
+            let mut config = ModelConfig::from_model_type(family.model_type).expect("known");
+            for (name, value) in [("vocab_size", 50), ("hidden_size", 8), ("num_attention_heads", 2)] {
+                config.set(name, value);
+            }
+            for layers in [0, 1, 3] {
+                config.set(LAYERS.iter().find(|name| config.get(name).is_some()).expect("layers"), layers);
+                let built: u64 = params::list(&(family.build)(&config, &device).expect("built"))
+                    .iter()
+                    .map(|info| info.len() as u64)
+                    .sum();
+                let sizes = Sizes::of(&config, &device).expect("sizes");
+                assert_eq!(sizes.values(), built, "{} with {layers} layers", family.model_type);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_everything_are_counted_or_refused_by_name() {
+        let device = Device::flex();
+        let with = |name: &str, value: u64| {
+            let mut config = ModelConfig::from_model_type("bert").expect("known");
+            config.set(name, value);
+            config
+        };
+        for name in ["vocab_size", "num_hidden_layers", "max_position_embeddings", "type_vocab_size"] {
+            let error = Sizes::of(&with(name, 1 << 40), &device).expect_err("too large").to_string();
+            assert!(error.contains(&format!("`{name}` = 1099511627776")), "{error}");
+            let config = with(name, 2_000_000_000);
+            assert!(Sizes::of(&config, &device).expect("counted").values() > 1_000_000_000_000);
+            assert_eq!(Sizes::cause(&config, &device), Some((name.to_owned(), 2_000_000_000_u64.into())));
+        }
+        let config = with("hidden_size", 12 << 26);
+        assert_eq!(Sizes::cause(&config, &device), Some(("hidden_size".to_owned(), (12_u64 << 26).into())));
+        assert_eq!(Sizes::of(&with("hidden_size", 12 << 26), &device).expect("counted").values(), {
+            let size = 12_u64 << 26;
+            let layer = 4 * (size * size + size) + 2 * (size * 3072) + 3072 + size + 4 * size;
+            let head = size * size + size + 2 * size + 30522;
+            (30522 + 512 + 2) * size + 2 * size + 12 * layer + head
+        });
+    }
+}
