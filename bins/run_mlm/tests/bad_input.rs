@@ -391,16 +391,21 @@ fn tokenizers_that_end_the_library() {
         json!({"id": id, "content": content, "single_word": false, "lstrip": content == "\n", "rstrip": content == "\n",
             "normalized": content == "\n", "special": content == "\n"})
     };
+    // What the error tells; none where this version of the library, or this text, may do with it.
     let faults = [
-        ("pre_tokenizer", json!({"type": "FixedLength", "length": 0}), ""),
-        ("normalizer", json!({"type": "Prepend", "prepend": ""}), ""),
-        ("post_processor", template(json!([sequence("B")]), json!([sequence("B")])), ""),
-        ("post_processor", template(json!([{"SpecialToken": {"id": "a", "type_id": 0}}]), json!([sequence("A")])), ""),
-        ("added_tokens", json!([token("", 200), token("\n", 201)]), ""),
-        ("pre_tokenizer", split(r"(\w+\s*)+$"), "regular expression"),
-        ("pre_tokenizer", split(r"(?:(a*)*)*b"), "regular expression"),
-        ("normalizer", replace(json!({"Regex": r"(\w+\s*)+$"}), "x"), "regular expression"),
-        ("normalizer", replace(json!({"String": "e"}), &"x".repeat(1_000_000)), "times as long"),
+        ("pre_tokenizer", json!({"type": "FixedLength", "length": 0}), Some("must be non-zero")),
+        ("normalizer", json!({"type": "Prepend", "prepend": ""}), None),
+        ("post_processor", template(json!([sequence("B")]), json!([sequence("B")])), Some("--tokenizer_name")),
+        (
+            "post_processor",
+            template(json!([{"SpecialToken": {"id": "a", "type_id": 0}}]), json!([sequence("A")])),
+            Some("--tokenizer_name"),
+        ),
+        ("added_tokens", json!([token("", 200), token("\n", 201)]), None),
+        ("pre_tokenizer", split(r"(\w+\s*)+$"), Some("regular expression")),
+        ("pre_tokenizer", split(r"(?:(a*)*)*b"), None),
+        ("normalizer", replace(json!({"Regex": r"(\w+\s*)+$"}), "x"), Some("regular expression")),
+        ("normalizer", replace(json!({"String": "e"}), &"x".repeat(1_000_000)), Some("times as long")),
     ];
     for (part, fault, told) in faults {
         let mut tokenizer = json!({
@@ -416,10 +421,13 @@ fn tokenizers_that_end_the_library() {
         scratch.write("long.txt", format!("fine\n{}!\n", "a".repeat(3000)));
         let run = scratch.run(
             "--model_name_or_path bert --train_file long.txt --validation_file long.txt --max_seq_length 32 --do_train \
-             --line_by_line --max_steps 1 --output_dir out",
+             --line_by_line --max_steps 1 --output_dir out --overwrite_output_dir",
         );
         assert!(!run.stderr.contains("fault in this program") && !run.stderr.contains("--plain_ops"), "{}", run.stderr);
-        run.fails(1, &["bert/tokenizer.json", told]);
+        match told {
+            None if run.code == Some(0) => {}
+            _ => drop(run.fails(1, &["bert/tokenizer.json", told.unwrap_or_default()])),
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::sizes;
 /// The version of Python's `transformers` whose files these are.
 pub const TRANSFORMERS_VERSION: &str = "4.57.6";
 
+/// The most bytes of a config.json; real ones have some thousand, and a few hundred thousand where they name labels.
+const LONGEST: u64 = 64 << 20;
+
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -105,7 +108,8 @@ impl ModelConfig {
     /// Reads `folder/config.json`, or the file itself when `path` is one.
     pub fn from_path(path: &Path) -> Result<Self, ConfigError> {
         let file = if path.is_file() { path.to_owned() } else { path.join("config.json") };
-        let text = std::fs::read_to_string(&file).map_err(|source| ConfigError::Read { path: file.clone(), source })?;
+        let text = lm_files::read_to_string(&file, LONGEST)
+            .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
         let value: Value = serde_json::from_str(&text)
             .map_err(|e| ConfigError::Invalid { path: file.clone(), reason: format!("no valid JSON: {e}") })?;
         let Value::Object(fields) = value else {

@@ -7,6 +7,7 @@ use lm_models::sizes::Sizes;
 
 use crate::args::Arguments;
 use crate::callbacks::format::count;
+use crate::device;
 use crate::disk::human_size;
 use crate::optimizer::OptimizerKind;
 
@@ -16,7 +17,7 @@ pub fn expect_room(args: &Arguments, config: &ModelConfig, device: &Device) -> R
     let sizes = Sizes::of(config, device)?;
     let Some(free) = available() else { return Ok(()) };
     let weights = sizes.values().saturating_mul(4);
-    let on_host = args.beyond.device_list().split(',').all(|name| name == "cpu" || name == "libtorch:cpu");
+    let on_host = device::in_main_memory(device);
     let trains = args.training.do_train || args.beyond.plan;
     let (bytes, what) = if trains && on_host {
         let kind = OptimizerKind::from_name(args.training.optim.as_str())?;

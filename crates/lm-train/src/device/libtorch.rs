@@ -38,6 +38,10 @@ pub(super) fn find() -> Found {
     found
 }
 
+pub(super) fn is_processor(device: &Device) -> bool {
+    *device == Device::libtorch()
+}
+
 /// What the driver calls the GPUs, if they are all of one model: its order is not always CUDA's.
 fn model() -> Option<String> {
     let mut models = Vec::new();

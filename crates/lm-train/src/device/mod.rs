@@ -137,6 +137,20 @@ pub fn open_all(names: &str) -> Result<Vec<Device>, DeviceError> {
     names.split(',').map(|name| open(name.trim())).collect()
 }
 
+/// Whether a device computes in this machine's own memory.
+pub fn in_main_memory(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    if *device == Device::flex() {
+        return true;
+    }
+    #[cfg(feature = "tch")]
+    if libtorch::is_processor(device) {
+        return true;
+    }
+    let _ = device;
+    false
+}
+
 /// Tells the backend of a device what it wants to know before the first tensor, and opens the device.
 ///
 /// # Errors
