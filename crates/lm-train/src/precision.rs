@@ -53,13 +53,22 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
                 "--tf32: TensorFloat-32 is a mode of NVIDIA's GPUs that only libtorch offers here: name --device libtorch:cuda".into(),
             ));
         }
-        if std::env::var_os(TENSOR_FLOAT_VARIABLE).is_none_or(|value| value != "1") {
+        if !tensor_float_is_on() {
             return Err(ArgsError::Rule(format!(
                 "--tf32: libtorch reads it from the environment when it is loaded: start with {TENSOR_FLOAT_VARIABLE}=1"
             )));
         }
     }
+    if training.tf32 == Some(false) && has_tensor_float(device) && tensor_float_is_on() {
+        return Err(ArgsError::Rule(format!(
+            "--tf32 false: the environment has {TENSOR_FLOAT_VARIABLE}=1; leave that out"
+        )));
+    }
     Ok(())
+}
+
+fn tensor_float_is_on() -> bool {
+    std::env::var_os(TENSOR_FLOAT_VARIABLE).is_some_and(|value| value == "1")
 }
 
 /// Read by ATen's Context when the library is loaded; there is no call for it in the `tch` crate.

@@ -40,7 +40,10 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
     let model = &args.model;
     let resolve = |name: &str, files| hub::resolve(name, files, &hub_options(args));
     let weights = match &model.model_name_or_path {
-        Some(name) => Some(resolve(name, Files::Model).context("--model_name_or_path")?),
+        Some(name) => {
+            let files = if args.shows_only() { Files::Config } else { Files::Model };
+            Some(resolve(name, files).context("--model_name_or_path")?)
+        }
         None => None,
     };
     let mut config = match (&model.config_name, &weights, &model.model_type) {

@@ -51,7 +51,7 @@ pub(super) fn usage(task: Task) -> String {
          Go on training a model, from the Hugging Face Hub or a folder, on your text:\n\
          \x20 {program} --model_name_or_path {model} --train_file YOUR.txt \\\n\
          \x20     --do_train --do_eval --output_dir results/\n\n\
-         Train a small new one, and its tokenizer, on nothing but your text:\n\
+         Train a new one, and its tokenizer, on nothing but your text:\n\
          \x20 {program} {model_type} --train_tokenizer 8000 --train_file YOUR.txt \\\n\
          \x20     --do_train --do_eval --output_dir results/\n\n\
          {program} -h lists the common arguments, --help all.\n"
@@ -210,7 +210,7 @@ pub(super) fn markdown() -> String {
          `crates/lm-train/src/args/`: change a row there, then run\n\
          `UPDATE_DOCS=1 cargo test -p lm-train arguments_page`.\n\n\
          - **supported**: does what Python does.\n\
-         - **same by nature**: accepted; it can change nothing here, and the program says so and why.\n\
+         - **same by nature**: accepted; nothing that is computed depends on it here, and the program says so and why.\n\
          - **refused**: recognised; asking for it ends the program with exit code 2 and the reason. Its default value, and\n\
          \x20 false, are always accepted.\n\n\
          ## How they are written\n\n\

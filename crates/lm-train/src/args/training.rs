@@ -237,7 +237,7 @@ arguments! {
         /// Compute activations again in the backward pass, to save memory.
         gradient_checkpointing: bool = false, Supported;
         /// Settings of gradient checkpointing.
-        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature("it chooses between PyTorch's two implementations, which give the same gradients");
+        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature("it says how PyTorch does it; here the gradients are those without checkpointing");
         /// Hand the inputs to the metrics.
         include_inputs_for_metrics: bool = false, SameByNature(NO_METRIC_INPUTS);
         /// What else is handed to the metrics.

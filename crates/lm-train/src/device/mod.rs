@@ -113,8 +113,13 @@ pub fn is_flex(device: &Device) -> bool {
 }
 
 /// What to do for who asks for a GPU by a name that is none.
-const GPUS: &str = "for an NVIDIA GPU build with `--features tch` and name --device libtorch:cuda, for another with \
-                    `--features wgpu` and name --device wgpu (docs/backends.md)";
+fn gpus(backends: &[Backend]) -> String {
+    let of = |feature: &str, name: &str| match backends.iter().find(|backend| backend.feature == feature) {
+        Some(Backend { find: Some(_), .. }) => format!("name --device {name}"),
+        _ => format!("build with `--features {feature}` and name --device {name}"),
+    };
+    format!("for an NVIDIA GPU {}; for another {}", of("tch", "libtorch:cuda"), of("wgpu", "wgpu"))
+}
 
 /// Whether `asked` is the device's name, or the beginning of it that ends at a colon.
 fn means(asked: &str, name: &str) -> bool {
@@ -181,7 +186,7 @@ fn lookup(name: &str, backends: &[Backend]) -> Result<Usable, String> {
     let first = name.split(':').next().unwrap_or_default();
     let Some(backend) = backends.iter().find(|backend| backend.names.contains(&first)) else {
         if ["gpu", "nvidia", "rocm", "mps", "xpu"].contains(&first) {
-            return Err(format!("no such device; {GPUS}"));
+            return Err(format!("no such device; {}", gpus(backends)));
         }
         let known = ["auto", "list"].into_iter().chain(backends.iter().flat_map(|b| b.names.iter().copied()));
         let hint = crate::args::closest(first, known).map(|near| format!("; did you mean {near}?"));
@@ -190,7 +195,8 @@ fn lookup(name: &str, backends: &[Backend]) -> Result<Usable, String> {
     let Some(find) = backend.find else {
         if first == "cuda" {
             return Err(format!(
-                "this program was built without it: `--features cuda` is Burn's own backend, untested here; {GPUS}"
+                "this program was built without it: `--features cuda` is Burn's own backend, untested here; {}",
+                gpus(backends)
             ));
         }
         return Err(format!("this program was built without it; build with `--features {}`", backend.feature));
