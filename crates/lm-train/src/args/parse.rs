@@ -282,6 +282,7 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("train_batch_size", &["per_device_train_batch_size"]),
     ("eval_batch_size", &["per_device_eval_batch_size"]),
     ("lr", &["learning_rate"]),
+    ("lr_rate", &["learning_rate"]),
     ("learn_rate", &["learning_rate"]),
     ("lr_scheduler", &["lr_scheduler_type"]),
     ("scheduler", &["lr_scheduler_type"]),
@@ -308,6 +309,12 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("checkpoint", &["model_name_or_path", "resume_from_checkpoint"]),
     ("data", &["train_file", "validation_file"]),
     ("data_file", &["train_file"]),
+    ("data_path", &["train_file", "validation_file"]),
+    ("dataset_path", &["train_file", "validation_file"]),
+    ("train_data", &["train_file"]),
+    ("eval_data", &["validation_file"]),
+    ("val_data", &["validation_file"]),
+    ("test", &["do_eval", "validation_file"]),
     ("dataset", &["train_file", "validation_file"]),
     ("text_file", &["train_file"]),
     ("input", &["train_file"]),
@@ -321,6 +328,7 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("out", &["output_dir"]),
     ("out_dir", &["output_dir"]),
     ("save_dir", &["output_dir"]),
+    ("checkpoint_dir", &["output_dir", "resume_from_checkpoint"]),
     ("output", &["output_dir"]),
     ("output_path", &["output_dir"]),
     ("grad_accum", &["gradient_accumulation_steps"]),
@@ -338,26 +346,37 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("threads", &["preprocessing_num_workers", "dataloader_num_workers"]),
     ("gpu", &["device"]),
     ("gpus", &["devices"]),
+    ("num_gpus", &["devices"]),
+    ("n_gpu", &["devices"]),
     ("cuda", &["device"]),
     ("optimizer", &["optim"]),
     ("patience", &["early_stopping_patience"]),
     ("early_stopping", &["early_stopping_patience"]),
     ("evaluate", &["do_eval"]),
+    ("evaluation", &["do_eval", "eval_strategy"]),
     ("eval", &["do_eval"]),
     ("eval_every", &["eval_steps"]),
+    ("eval_every_n_steps", &["eval_steps"]),
     ("save_every", &["save_steps"]),
+    ("save_every_n_steps", &["save_steps"]),
     ("log_every", &["logging_steps"]),
+    ("log_every_n_steps", &["logging_steps"]),
+    ("log_steps", &["logging_steps"]),
     ("log_interval", &["logging_steps"]),
     ("save_interval", &["save_steps"]),
     ("keep_checkpoints", &["save_total_limit"]),
     ("overwrite", &["overwrite_output_dir", "overwrite_cache"]),
     ("dropout", &["config_overrides"]),
+    ("vocab", &["tokenizer_name", "train_tokenizer"]),
     ("vocab_size", &["train_tokenizer", "config_overrides"]),
     ("hidden_size", &["config_overrides"]),
     ("num_layers", &["config_overrides"]),
     ("num_hidden_layers", &["config_overrides"]),
     ("mixed_precision", &["bf16", "fp16"]),
     ("half", &["bf16", "fp16"]),
+    ("tensorboard", &["report_to", "logging_dir"]),
+    ("wandb", &["report_to"]),
+    ("logger", &["report_to"]),
     ("hf_token", &["token"]),
     ("cache", &["cache_dir", "data_cache_dir"]),
 ];
@@ -421,6 +440,12 @@ fn nearest(task: Task, name: &str) -> Vec<&'static str> {
     let mut names: Vec<_> =
         flags().filter(|flag| flag.tasks.contains(&task)).filter(usable).map(|flag| flag.name).collect();
     names.sort_by_key(rank);
+    let parts: Vec<&str> = name.split('_').filter(|part| part.len() > 1).collect();
+    let containing = names.iter().copied().filter(|candidate| parts.iter().all(|part| candidate.contains(part)));
+    let containing: Vec<_> = containing.take(if parts.is_empty() { 0 } else { 3 }).collect();
+    if parts.len() > 1 && !containing.is_empty() {
+        return containing;
+    }
     let known = names.iter().copied().chain(OTHER_NAMES.iter().map(|(other, _)| *other));
     if let Some(known) = most_like(name, known, 0.75) {
         return match other_name(known) {
@@ -428,9 +453,6 @@ fn nearest(task: Task, name: &str) -> Vec<&'static str> {
             None => vec![known],
         };
     }
-    let parts: Vec<&str> = name.split('_').filter(|part| part.len() > 1).collect();
-    let containing = names.iter().copied().filter(|candidate| parts.iter().all(|part| candidate.contains(part)));
-    let containing: Vec<_> = containing.take(if parts.is_empty() { 0 } else { 3 }).collect();
     if containing.is_empty() { most_like(name, names.into_iter(), 0.6).into_iter().collect() } else { containing }
 }
 
