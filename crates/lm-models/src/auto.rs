@@ -72,6 +72,8 @@ pub struct Family {
     pub aliases: &'static [(&'static str, &'static str)],
     /// The most tokens a sequence may have; none for no limit.
     pub max_positions: fn(&ModelConfig) -> Option<usize>,
+    /// Whether positions count from the padding token's id on, so that config.json can't take just any.
+    pub positions_from_padding: bool,
     /// Builds the model with empty parameters.
     pub build: fn(&ModelConfig, &Device) -> Result<AutoModel, ConfigError>,
 }
@@ -120,6 +122,7 @@ pub static FAMILIES: &[Family] = &[
         derived: xlnet::derived,
         aliases: xlnet::ALIASES,
         max_positions: |_| None,
+        positions_from_padding: false,
         build: xlnet::build,
     },
 ];
@@ -137,6 +140,7 @@ const MLM: Family = Family {
     derived: |_| None,
     aliases: &[],
     max_positions: |config| config.size("max_position_embeddings"),
+    positions_from_padding: false,
     build: bert::build,
 };
 
@@ -147,6 +151,7 @@ const ROBERTA: Family = Family {
     ignore_unexpected: &["pooler"],
     defaults: roberta::defaults_of_relatives,
     max_positions: roberta::max_positions,
+    positions_from_padding: true,
     build: roberta::build,
     ..MLM
 };
@@ -164,6 +169,7 @@ const CAUSAL: Family = Family {
     derived: |_| None,
     aliases: gpt2::ALIASES,
     max_positions: |config| config.size("n_positions"),
+    positions_from_padding: false,
     build: gpt2::build,
 };
 

@@ -231,7 +231,7 @@ struct BertPredictionHeadTransform {
 struct BertLMPredictionHead {
     transform: BertPredictionHeadTransform,
     /// The decoder's weights when they are not the word embeddings.
-    decoder: Option<Embedding>,
+    decoder: Option<Linear>,
     bias: Param<Tensor<1>>,
 }
 
@@ -264,7 +264,7 @@ pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigE
                     dense: Linear::new(size, size, device),
                     layer_norm: LayerNorm::new(size, config.layer_norm_eps, device),
                 },
-                decoder: (!config.tie_word_embeddings).then(|| Embedding::new(config.vocab_size, size, device)),
+                decoder: (!config.tie_word_embeddings).then(|| Linear::without_bias(size, config.vocab_size, device)),
                 bias: parameter([config.vocab_size], device),
             },
         },
@@ -286,8 +286,11 @@ impl LanguageModel for BertForMaskedLM {
     }
 
     fn decoder(&self) -> Decoder {
-        let table = self.cls.predictions.decoder.as_ref().unwrap_or(&self.bert.embeddings.word_embeddings);
-        Decoder { weight: table.weight.val(), bias: Some(self.cls.predictions.bias.val()) }
+        let weight = match &self.cls.predictions.decoder {
+            Some(decoder) => decoder.weight.val(),
+            None => self.bert.embeddings.word_embeddings.weight.val(),
+        };
+        Decoder { weight, bias: Some(self.cls.predictions.bias.val()) }
     }
 
     fn initial_value(&self, parameter: &ParameterInfo) -> Initial {

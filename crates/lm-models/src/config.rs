@@ -244,6 +244,17 @@ impl ModelConfig {
         self.fields.insert(Self::real_name(self.family, key).to_owned(), value.into());
     }
 
+    /// Sets the id of a special token. One that is lacking is null in config.json if the architecture has it by default,
+    /// and else not mentioned, as in Python.
+    pub fn set_token(&mut self, key: &str, id: Option<u32>) {
+        let default = (self.family.defaults)().get(key).is_some_and(|default| !default.is_null());
+        if id.is_some() || default {
+            self.set(key, id);
+        } else {
+            self.fields.remove(key);
+        }
+    }
+
     /// Number of tokens that the embeddings hold.
     pub fn vocab_size(&self) -> usize {
         self.size("vocab_size").unwrap_or(0)

@@ -20,26 +20,50 @@ fn defaults() -> Value {
     })
 }
 
-/// The text of generation_config.json as Python's `save_pretrained` writes it: none for models that can't generate.
-/// `loaded` is the text of the file that the model came with, which is kept; without it, or when it is no JSON object,
-/// the fields come from the model's configuration (`GenerationConfig.from_model_config`).
-pub fn generation_config(config: &ModelConfig, loaded: Option<&str>) -> Option<String> {
-    if config.family().task == Task::Mlm {
-        return None;
+/// How a model generates when nobody says otherwise.
+#[derive(Clone, Debug)]
+pub struct GenerationConfig {
+    fields: Map<String, Value>,
+}
+
+impl GenerationConfig {
+    /// Of a model; none for models that can't generate. `loaded` is the text of the file that the model came with, which is
+    /// kept; without it, or when it is no JSON object, the fields come from the model's configuration
+    /// (`GenerationConfig.from_model_config`).
+    pub fn new(config: &ModelConfig, loaded: Option<&str>) -> Option<Self> {
+        if config.family().task == Task::Mlm {
+            return None;
+        }
+        let loaded: Option<Map<String, Value>> = loaded.and_then(|text| serde_json::from_str(text).ok());
+        let fields = loaded.unwrap_or_else(|| {
+            let defaults = defaults();
+            let known = defaults.as_object().into_iter().flat_map(Map::keys);
+            let given = known.filter_map(|key| Some((key.clone(), config.get(key)?.clone())));
+            given.chain([("_from_model_config".to_owned(), true.into())]).collect()
+        });
+        Some(Self { fields })
     }
-    let defaults = defaults();
-    let loaded: Option<Map<String, Value>> = loaded.and_then(|text| serde_json::from_str(text).ok());
-    let mut fields = loaded.unwrap_or_else(|| {
-        let known = defaults.as_object().into_iter().flat_map(Map::keys);
-        let given = known.filter_map(|key| Some((key.clone(), config.get(key)?.clone())));
-        given.chain([("_from_model_config".to_owned(), true.into())]).collect()
-    });
-    fields.retain(|key, value| !value.is_null() && defaults.get(key) != Some(value));
-    fields.insert("transformers_version".into(), TRANSFORMERS_VERSION.into());
-    fields.sort_keys();
-    let mut text = serde_json::to_string_pretty(&fields).unwrap_or_default();
-    text.push('\n');
-    Some(text)
+
+    /// A field that is not null.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.fields.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Sets a field.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.fields.insert(key.to_owned(), value.into());
+    }
+
+    /// The text of generation_config.json as Python's `save_pretrained` writes it.
+    pub fn to_json(&self) -> String {
+        let (mut fields, defaults) = (self.fields.clone(), defaults());
+        fields.retain(|key, value| !value.is_null() && defaults.get(key) != Some(value));
+        fields.insert("transformers_version".into(), TRANSFORMERS_VERSION.into());
+        fields.sort_keys();
+        let mut text = serde_json::to_string_pretty(&fields).unwrap_or_default();
+        text.push('\n');
+        text
+    }
 }
 
 #[cfg(test)]
@@ -50,7 +74,8 @@ mod tests {
     #[test]
     fn what_python_writes() -> Result<(), ConfigError> {
         let written = |config: &ModelConfig, loaded| {
-            generation_config(config, loaded).and_then(|text| serde_json::from_str::<Value>(&text).ok())
+            GenerationConfig::new(config, loaded)
+                .and_then(|generation| serde_json::from_str::<Value>(&generation.to_json()).ok())
         };
         let gpt2 = ModelConfig::from_model_type("gpt2")?;
         let expected = json!({
@@ -67,7 +92,7 @@ mod tests {
         let loaded = r#"{"bos_token_id": 1, "do_sample": true, "top_k": 50, "transformers_version": "4.1.0"}"#;
         let expected = json!({"bos_token_id": 1, "do_sample": true, "transformers_version": TRANSFORMERS_VERSION});
         assert_eq!(written(&gpt2, Some(loaded)), Some(expected));
-        assert_eq!(generation_config(&ModelConfig::from_model_type("bert")?, None), None);
+        assert!(GenerationConfig::new(&ModelConfig::from_model_type("bert")?, None).is_none());
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use crate::config::{ConfigError, ModelConfig};
 use crate::generate::{Cache, CausalModel};
 use crate::gpt2::{CausalAttention, Context, Mlp};
 use crate::inputs::{Mode, ModelInputs};
-use crate::layers::{Embedding, LayerNorm};
+use crate::layers::{Embedding, LayerNorm, Linear};
 use crate::ops::{self, Activation, Decoder};
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;
@@ -119,7 +119,7 @@ impl OpenAIGPTModel {
 pub struct OpenAIGPTLMHeadModel {
     transformer: OpenAIGPTModel,
     /// The decoder's weights when they are not the word embeddings.
-    lm_head: Option<Embedding>,
+    lm_head: Option<Linear>,
     #[module(skip)]
     config: OpenAIGPTConfig,
 }
@@ -136,7 +136,7 @@ pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigE
             h: (0..config.n_layer).map(|layer| Block::new(&config, layer, device)).collect(),
             dropout: config.embd_pdrop,
         },
-        lm_head: (!config.tie_word_embeddings).then(|| Embedding::new(config.vocab_size, config.n_embd, device)),
+        lm_head: (!config.tie_word_embeddings).then(|| Linear::without_bias(config.n_embd, config.vocab_size, device)),
         config,
     }))
 }
@@ -156,7 +156,11 @@ impl LanguageModel for OpenAIGPTLMHeadModel {
     }
 
     fn decoder(&self) -> Decoder {
-        Decoder { weight: self.lm_head.as_ref().unwrap_or(&self.transformer.tokens_embed).weight.val(), bias: None }
+        let weight = match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.transformer.tokens_embed.weight.val(),
+        };
+        Decoder { weight, bias: None }
     }
 
     /// As `OpenAIGPTPreTrainedModel._init_weights`.

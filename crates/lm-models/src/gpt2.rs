@@ -9,7 +9,7 @@ use crate::auto::{AutoModel, LanguageModel};
 use crate::config::{ConfigError, ModelConfig};
 use crate::generate::{Cache, CausalModel};
 use crate::inputs::{Mode, ModelInputs, Sequences};
-use crate::layers::{Conv1D, Embedding, LayerNorm};
+use crate::layers::{Conv1D, Embedding, LayerNorm, Linear};
 use crate::ops::{self, Activation, Attention, Decoder};
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;
@@ -202,7 +202,7 @@ impl GPT2Model {
 pub struct GPT2LMHeadModel {
     transformer: GPT2Model,
     /// The decoder's weights when they are not the word embeddings.
-    lm_head: Option<Embedding>,
+    lm_head: Option<Linear>,
     #[module(skip)]
     config: GPT2Config,
 }
@@ -218,7 +218,7 @@ pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigE
             ln_f: LayerNorm::new(config.n_embd, config.layer_norm_epsilon, device),
             dropout: config.embd_pdrop,
         },
-        lm_head: (!config.tie_word_embeddings).then(|| Embedding::new(config.vocab_size, config.n_embd, device)),
+        lm_head: (!config.tie_word_embeddings).then(|| Linear::without_bias(config.n_embd, config.vocab_size, device)),
         config,
     }))
 }
@@ -237,7 +237,11 @@ impl LanguageModel for GPT2LMHeadModel {
     }
 
     fn decoder(&self) -> Decoder {
-        Decoder { weight: self.lm_head.as_ref().unwrap_or(&self.transformer.wte).weight.val(), bias: None }
+        let weight = match &self.lm_head {
+            Some(head) => head.weight.val(),
+            None => self.transformer.wte.weight.val(),
+        };
+        Decoder { weight, bias: None }
     }
 
     /// As `GPT2PreTrainedModel._init_weights`: projections onto the residual stream start smaller, there being two a

@@ -32,6 +32,11 @@ impl Linear {
         Self { weight: parameter([outputs, inputs], device), bias: Some(parameter([outputs], device)) }
     }
 
+    /// A layer without one, such as a decoder that is not the word embeddings.
+    pub fn without_bias(inputs: usize, outputs: usize, device: &Device) -> Self {
+        Self { weight: parameter([outputs, inputs], device), bias: None }
+    }
+
     /// [rows, in] → [rows, out]
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))

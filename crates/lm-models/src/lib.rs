@@ -25,6 +25,7 @@ pub mod ops;
 pub mod params;
 pub mod roberta;
 pub mod sizes;
+pub mod special_tokens;
 pub mod stages;
 pub mod weights;
 pub mod xlnet;

@@ -41,7 +41,7 @@ pub struct Loaded {
 /// Loads the weights of `folder` into the architecture of `config`, as Python's `from_pretrained`; parameters that the
 /// checkpoint lacks get initial values by `seed`. Where `config` has a larger vocabulary than the checkpoint
 /// (`vocab_in_checkpoint` rows), the new rows are the mean of the old ones (`resize_token_embeddings` with
-/// `mean_resizing`), new biases zero.
+/// `mean_resizing`), and so are the new biases of a head of its own; those of a tied one are zero.
 pub fn load(
     folder: &Path,
     config: &ModelConfig,
@@ -67,12 +67,13 @@ pub fn load(
     };
     let report = weights::match_names(&names, &checkpoint)?;
 
+    let tied = config.get("tie_word_embeddings").and_then(serde_json::Value::as_bool).unwrap_or(true);
     let initial = params::initial_values(&model);
     let model = params::fill(model, |info| match report.source(&info.name) {
         Some(name) => {
             let values = checkpoint.read_f32(name)?;
             expect_finite(&checkpoint, name, &values)?;
-            Ok::<_, WeightsError>(resized(values, info))
+            Ok::<_, WeightsError>(resized(values, info, tied))
         }
         None => Ok(initial[&info.name].values(&info.name, &info.shape, seed)),
     })?;
@@ -93,8 +94,8 @@ fn expect_finite(checkpoint: &Checkpoint, name: &str, values: &[f32]) -> Result<
     Err(WeightsError::tensor(checkpoint.file_of(name), name, reason))
 }
 
-/// Cuts or extends a parameter to its rows in the model.
-fn resized(mut values: Vec<f32>, info: &ParameterInfo) -> Vec<f32> {
+/// Cuts or extends a parameter to its rows in the model; `tied`: the head has the weights of the embeddings.
+fn resized(mut values: Vec<f32>, info: &ParameterInfo, tied: bool) -> Vec<f32> {
     if values.len() >= info.len() {
         values.truncate(info.len());
         return values;
@@ -102,7 +103,7 @@ fn resized(mut values: Vec<f32>, info: &ParameterInfo) -> Vec<f32> {
     let width: usize = info.shape.iter().skip(1).product();
     let rows = values.len() / width.max(1);
     let mean: Vec<f32> = match info.shape.len() {
-        1 => vec![0.0],
+        1 if tied => vec![0.0],
         _ => (0..width)
             .map(|column| {
                 let sum: f64 = values.iter().skip(column).step_by(width).map(|&v| f64::from(v)).sum();

@@ -8,7 +8,7 @@ use crate::auto::{AutoModel, LanguageModel};
 use crate::bert::{BertConfig, BertEmbeddings, BertEncoder, bert_initial_value};
 use crate::config::{ConfigError, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
-use crate::layers::{Embedding, LayerNorm, Linear, parameter};
+use crate::layers::{LayerNorm, Linear, parameter};
 use crate::ops::{Activation, Decoder};
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;
@@ -58,7 +58,7 @@ struct RobertaLMHead {
     dense: Linear,
     head_norm: LayerNorm,
     /// The decoder's weights when they are not the word embeddings.
-    decoder: Option<Embedding>,
+    decoder: Option<Linear>,
     bias: Param<Tensor<1>>,
 }
 
@@ -86,7 +86,7 @@ pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigE
         lm_head: RobertaLMHead {
             dense: Linear::new(size, size, device),
             head_norm: LayerNorm::new(size, config.layer_norm_eps, device),
-            decoder: (!config.tie_word_embeddings).then(|| Embedding::new(config.vocab_size, size, device)),
+            decoder: (!config.tie_word_embeddings).then(|| Linear::without_bias(size, config.vocab_size, device)),
             bias: parameter([config.vocab_size], device),
         },
         config,
@@ -127,8 +127,11 @@ impl LanguageModel for RobertaForMaskedLM {
     }
 
     fn decoder(&self) -> Decoder {
-        let table = self.lm_head.decoder.as_ref().unwrap_or(&self.roberta.embeddings.word_embeddings);
-        Decoder { weight: table.weight.val(), bias: Some(self.lm_head.bias.val()) }
+        let weight = match &self.lm_head.decoder {
+            Some(decoder) => decoder.weight.val(),
+            None => self.roberta.embeddings.word_embeddings.weight.val(),
+        };
+        Decoder { weight, bias: Some(self.lm_head.bias.val()) }
     }
 
     fn initial_value(&self, parameter: &ParameterInfo) -> Initial {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 
 use burn::tensor::Device;
-use lm_models::generation_config::generation_config;
+use lm_models::generation_config::GenerationConfig;
 use lm_models::weights::{Checkpoint, FloatDtype};
 use lm_models::{ModelConfig, load, params};
 use serde_json::Value;
@@ -18,7 +18,7 @@ fn loaded_and_saved_again() -> Result<(), Box<dyn Error>> {
         let config = ModelConfig::from_path(&folder)?;
         let model = load::load(&folder, &config, config.vocab_size(), 0, &Device::flex())?.model;
         let saved = tempfile::tempdir()?;
-        let generation = generation_config(&config, None);
+        let generation = GenerationConfig::new(&config, None).map(|generation| generation.to_json());
         let parameters = params::snapshot(&model);
         load::save_pretrained(saved.path(), &config, generation.as_deref(), &parameters, FloatDtype::F32)?;
 

@@ -19,6 +19,8 @@ pub struct Evaluation {
     pub loader: Loader,
     /// What is predicted.
     pub task: Task,
+    /// `--label_smoothing_factor`: the loss is the one that training minimises, as in Python.
+    pub label_smoothing: f64,
     /// Leave out the accuracy (`--prediction_loss_only`).
     pub loss_only: bool,
     /// Where to compute; without autodiff.
@@ -43,7 +45,9 @@ impl Evaluation {
             let batch = batch?;
             let inputs = to_inputs(&batch, self.task, &self.device)?;
             // A device without memory for it fails the evaluation, not the training.
-            let result = panics::caught(|| ops::on_worker(&self.device, || step::evaluate(model, &inputs)));
+            let result = panics::caught(|| {
+                ops::on_worker(&self.device, || step::evaluate(model, &inputs, self.label_smoothing))
+            });
             let result = result.map_err(anyhow::Error::msg)?;
             if result.count > 0 {
                 loss += result.loss_sum / result.count as f64 * batch.batch_size as f64;

@@ -1,14 +1,31 @@
-//! generation_config.json: kept from a checkpoint, made for a new model where Python makes one.
+//! Special tokens and generation_config.json: kept from a checkpoint, made for a new model where Python makes one.
 
 use anyhow::{Context, Result};
+use lm_data::tokenizer::LmTokenizer;
+use lm_models::generation_config::GenerationConfig;
+use lm_models::special_tokens::{SpecialIds, align};
 
 use crate::setup::ModelSource;
 
-/// The text of generation_config.json for this model; none for models that do not generate.
-pub fn generation_config(source: &ModelSource) -> Result<Option<String>> {
+/// How this model generates; none for models that do not.
+pub fn generation_config(source: &ModelSource) -> Result<Option<GenerationConfig>> {
     let path =
         source.weights.as_ref().map(|folder| folder.join("generation_config.json")).filter(|path| path.is_file());
     let read = |path: std::path::PathBuf| std::fs::read_to_string(&path).with_context(|| path.display().to_string());
     let loaded = path.map(read).transpose()?;
-    Ok(lm_models::generation_config::generation_config(&source.config, loaded.as_deref()))
+    Ok(GenerationConfig::new(&source.config, loaded.as_deref()))
+}
+
+/// Before training, as Python's Trainer: the model ends, begins and pads a text as its tokenizer does.
+pub fn align_special_tokens(source: &mut ModelSource, tokenizer: &LmTokenizer) {
+    let special = tokenizer.special();
+    let ids = SpecialIds { eos: special.eos, bos: special.bos, pad: special.pad };
+    let updated = align(&mut source.config, source.generation.as_mut(), ids);
+    if !updated.is_empty() {
+        let list: Vec<String> = updated.iter().map(ToString::to_string).collect();
+        tracing::warn!(
+            "the tokenizer's special tokens are not the model's, which takes them over as in Python: {}",
+            list.join(", ")
+        );
+    }
 }

@@ -36,7 +36,7 @@ use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
 use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
-use crate::{device, memory, panics, paths, plan, precision, stop};
+use crate::{device, generation, memory, panics, paths, plan, precision, stop};
 
 /// How a run ended, when no error did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +179,11 @@ fn prepare_data(
         Some(source) => setup::fit_vocabulary(source, &tokenizer, args)?,
         None => 0,
     };
-    if let Some(source) = &source {
+    if let Some(source) = &mut source {
+        source.generation = generation::generation_config(source)?;
+        if args.training.do_train {
+            generation::align_special_tokens(source, &tokenizer);
+        }
         expect_room(args, source, device)?;
     }
     let length = setup::sequence_length(args, &tokenizer, source.as_ref().map(|source| &source.config))?;
@@ -320,7 +324,7 @@ impl<'a> Session<'a> {
         };
         let files = ModelFiles {
             config: source.config.clone(),
-            generation_config: crate::generation::generation_config(source)?,
+            generation_config: source.generation.as_ref().map(|generation| generation.to_json()),
             tokenizer: Arc::clone(&data.tokenizer),
             arguments: serde_json::to_string_pretty(&args.to_json())? + "\n",
             dtype,
@@ -341,6 +345,7 @@ impl<'a> Session<'a> {
         Ok(Evaluation {
             loader: setup::eval_loader(self.args, self.data.validation.clone(), self.eval_collator()?)?,
             task: self.args.task,
+            label_smoothing: self.args.training.label_smoothing_factor,
             loss_only: self.args.training.prediction_loss_only,
             device: self.devices[0].clone(),
             workers: setup::workers(self.args),

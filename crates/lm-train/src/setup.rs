@@ -10,6 +10,7 @@ use lm_data::collate::{
 };
 use lm_data::tokenizer::{LmTokenizer, TrainKind};
 use lm_data::{DataConfig, Loader, LoaderOptions, Order};
+use lm_models::generation_config::GenerationConfig;
 use lm_models::hub::{self, Files, HubOptions};
 use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, load};
@@ -33,6 +34,8 @@ pub struct ModelSource {
     pub config: ModelConfig,
     /// The checkpoint; none for a new model.
     pub weights: Option<PathBuf>,
+    /// generation_config.json, once the configuration fits the tokenizer; none for models that do not generate.
+    pub generation: Option<GenerationConfig>,
 }
 
 /// Finds the configuration that the arguments name (`--config_name`, `--model_name_or_path` or `--model_type`).
@@ -63,7 +66,7 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
     if let Some(overrides) = &model.config_overrides {
         config.apply_overrides(overrides).map_err(|error| ArgsError::Rule(error.to_string()))?;
     }
-    Ok(ModelSource { config, weights })
+    Ok(ModelSource { config, weights, generation: None })
 }
 
 /// Loads the tokenizer that the arguments name, or trains one on the training text.
@@ -194,9 +197,14 @@ pub fn cache_dir() -> Option<PathBuf> {
     base.map(|base| base.join("run_lm"))
 }
 
-/// How batches of a task are padded.
+/// How batches of a task are padded: lines for 16 bits to a multiple of 8, as `run_mlm.py` alone does it.
 pub fn padding(args: &Arguments, tokenizer: &LmTokenizer, length: usize) -> Padding {
-    let to = if args.data.line_by_line && args.data.pad_to_max_length { PadTo::Length(length) } else { PadTo::Longest };
+    let (data, training) = (&args.data, &args.training);
+    let to = match (data.line_by_line, data.pad_to_max_length) {
+        (true, true) => PadTo::Length(length),
+        (true, false) if args.task == Task::Mlm && (training.fp16 || training.bf16) => PadTo::MultipleOf(8),
+        _ => PadTo::Longest,
+    };
     Padding::new(tokenizer, to)
 }
 
@@ -210,8 +218,11 @@ pub fn collator(
     let (data, seed) = (&args.data, args.training.seed);
     Ok(match args.task {
         Task::Mlm => {
-            let options =
-                MlmOptions { mlm_probability: data.mlm_probability, whole_word_mask: args.beyond.whole_word_mask };
+            let options = MlmOptions {
+                mlm_probability: data.mlm_probability,
+                whole_word_mask: args.beyond.whole_word_mask,
+                special_in_text: !args.training.remove_unused_columns,
+            };
             Arc::new(MlmCollator::new(tokenizer, options, padding, seed, split)?)
         }
         Task::Clm => Arc::new(ClmCollator::new(padding)),

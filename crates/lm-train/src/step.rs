@@ -100,11 +100,12 @@ fn backward(
     (gradients, sum)
 }
 
-/// Loss and accuracy on one batch, without gradients; `model` is one of [`burn::module::Module::valid`].
-pub fn evaluate(model: &AutoModel, inputs: &ModelInputs) -> Predictions {
+/// Loss, smoothed as in training, and accuracy on one batch, without gradients; `model` is one of
+/// [`burn::module::Module::valid`].
+pub fn evaluate(model: &AutoModel, inputs: &ModelInputs, label_smoothing: f64) -> Predictions {
     if inputs.host_predicted.is_empty() {
         return Predictions::default();
     }
     let rows = model.forward(inputs, &Mode::eval());
-    ops::predictions(rows, &model.decoder(), inputs.targets.clone())
+    ops::predictions(rows, &model.decoder(), inputs.targets.clone(), label_smoothing)
 }

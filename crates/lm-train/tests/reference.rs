@@ -7,12 +7,13 @@
 //! `LM_TEST_PRECISION` (float32, bfloat16, float16) says how matrices are multiplied.
 //! Prints a line per folder with the largest deviations, as shares of what is allowed in brackets.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
+use lm_models::auto::FAMILIES;
 use lm_models::inputs::{HostBatch, Objective, Padding};
 use lm_models::ops::{self, Precision};
 use lm_models::params::{self, ParameterInfo, Visit};
@@ -114,10 +115,12 @@ fn main() -> ExitCode {
     }
     println!("on {name} in {}", ops::precision().name());
     let (mut checked, mut failed) = (0, 0);
+    let mut without: BTreeSet<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
     for folder in folders() {
         let name = folder.display();
         match check(&folder, &device.clone().autodiff()) {
-            Ok(Some(deviations)) => {
+            Ok(Some((model_type, deviations))) => {
+                without.remove(model_type);
                 let excess = deviations.iter().any(|d| d.value.is_nan() || d.value > d.limit);
                 let columns: Vec<String> = deviations.iter().map(Deviation::to_string).collect();
                 println!("{} {name}: {}", if excess { "FAILED" } else { "ok    " }, columns.join("  "));
@@ -133,7 +136,10 @@ fn main() -> ExitCode {
         }
     }
     println!("\n{} passed, {failed} failed", checked - failed);
-    if checked > 0 && failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    for model_type in &without {
+        println!("FAILED `{model_type}` is in the list of architectures and has no reference folder");
+    }
+    if without.is_empty() && failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A figure and what it may be.
@@ -256,13 +262,11 @@ impl OwnedBatch {
     }
 }
 
-/// All deviations of a folder; none if its architecture is not one of ours.
-fn check(folder: &Path, device: &Device) -> Result<Option<Vec<Deviation>>> {
+/// The architecture of a folder and all deviations; none if it is not one of ours.
+fn check(folder: &Path, device: &Device) -> Result<Option<(&'static str, Vec<Deviation>)>> {
     let facts: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("expected.json"))?)?;
     let model_type = facts["model_type"].as_str().context("model_type")?;
-    if lm_models::auto::family(model_type).is_err() {
-        return Ok(None);
-    }
+    let Ok(family) = lm_models::auto::family(model_type) else { return Ok(None) };
     let bytes = std::fs::read(folder.join("expected.safetensors"))?;
     let expected = Expected(SafeTensors::deserialize(&bytes)?);
     let config = ModelConfig::from_path(folder)?;
@@ -288,7 +292,7 @@ fn check(folder: &Path, device: &Device) -> Result<Option<Vec<Deviation>>> {
     deviations.push(deviation);
     deviations.push(compare_gradients(&model, gradients, &expected)?);
     deviations.extend(training(model, &facts["train"], &expected, (objective, padding), device)?);
-    Ok(Some(deviations))
+    Ok(Some((family.model_type, deviations)))
 }
 
 /// Every position's logits, those of padding included.

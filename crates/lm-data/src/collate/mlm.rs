@@ -1,6 +1,7 @@
 //! Masked language modelling (Devlin et al., 2019), as Python's `DataCollatorForLanguageModeling` does it: of the
 //! tokens chosen for prediction 80 % become the mask token, 10 % a random one, 10 % stay.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lm_random::{Purpose, Stream};
@@ -22,11 +23,14 @@ pub struct MlmOptions {
     pub mlm_probability: f64,
     /// Choose whole words instead of single tokens.
     pub whole_word_mask: bool,
+    /// Predict special tokens too where the text itself has them: an unknown word, a literal `[MASK]`. Python does so only
+    /// with `--remove_unused_columns False`, when its collator gets to see which tokens were put around the text.
+    pub special_in_text: bool,
 }
 
 impl Default for MlmOptions {
     fn default() -> Self {
-        Self { mlm_probability: 0.15, whole_word_mask: false }
+        Self { mlm_probability: 0.15, whole_word_mask: false, special_in_text: false }
     }
 }
 
@@ -39,6 +43,8 @@ pub struct MlmCollator {
     vocabulary: u32,
     /// For whole words: whether the token of each id starts a word.
     word_start: Option<Arc<[bool]>>,
+    /// Ids that are never predicted.
+    never: Arc<HashSet<u32>>,
     seed: u64,
     split: Split,
 }
@@ -58,12 +64,14 @@ impl MlmCollator {
         }
         let vocabulary = tokenizer.len() as u32;
         let word_start = || (0..vocabulary).map(|id| tokenizer.is_word_start(id)).collect();
+        let never: &[u32] = if options.special_in_text { &[] } else { &tokenizer.special().all_special_ids };
         Ok(Self {
             padding,
             probability: value as f32,
             mask: tokenizer.special().mask.ok_or(CollateError::NoMaskToken("masked"))?,
             vocabulary,
             word_start: options.whole_word_mask.then(word_start),
+            never: Arc::new(never.iter().copied().collect()),
             seed,
             split,
         })
@@ -81,7 +89,7 @@ impl MlmCollator {
         for (&id, &special) in example.ids.iter().zip(&example.special) {
             let starts =
                 self.word_start.as_ref().is_none_or(|starts| starts.get(id as usize).is_none_or(|start| *start));
-            if special {
+            if special || self.never.contains(&id) {
                 (chosen, in_word) = (false, false);
             } else if starts || !in_word {
                 (chosen, in_word) = (random.next_f32() < self.probability, true);
@@ -177,6 +185,27 @@ mod tests {
         assert_eq!(collator.collate(&[], 0).unwrap().batch_size, 0);
     }
 
+    /// Python's collator knows no mask of its own (`remove_unused_columns`): it asks the tokenizer, for which every special
+    /// token is special, wherever it stands.
+    #[test]
+    fn special_tokens_in_the_text_are_not_predicted() {
+        let tokenizer = tokenizer("bert-cased-small");
+        let special = &tokenizer.special().all_special_ids;
+        let ids: Vec<u32> = special.iter().copied().chain([100, 101]).collect();
+        for split in [Split::Train, Split::Eval] {
+            let predicted = |special_in_text| {
+                let options = MlmOptions { mlm_probability: 1.0, special_in_text, ..Default::default() };
+                let padding = Padding::new(&tokenizer, PadTo::Longest);
+                let collator = MlmCollator::new(&tokenizer, options, padding, 42, split).unwrap();
+                let batch = collator.collate(&[(0, example(ids.clone()))], 0).unwrap();
+                batch.labels.into_iter().filter(|&label| label != IGNORE).map(|id| id as u32).collect::<Vec<_>>()
+            };
+            assert!(special.len() >= 5, "{special:?}");
+            assert_eq!(predicted(false), [100, 101]);
+            assert_eq!(predicted(true), ids);
+        }
+    }
+
     #[test]
     fn words_are_masked_whole() {
         let tokenizer = tokenizer("bert-cased-small");
@@ -184,7 +213,7 @@ mod tests {
         let encoded = tokenizer.encode_batch(&[text], None).unwrap().remove(0);
         let special: Vec<bool> = encoded.special_tokens_mask.iter().map(|&special| special == 1).collect();
         let example = Example { ids: encoded.ids.clone(), special };
-        let options = MlmOptions { mlm_probability: 0.5, whole_word_mask: true };
+        let options = MlmOptions { mlm_probability: 0.5, whole_word_mask: true, ..Default::default() };
         let collator = collator(&tokenizer, options, PadTo::Longest);
         let (mut partly, mut differ) = (0, false);
         for index in 0..200 {

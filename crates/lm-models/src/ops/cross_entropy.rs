@@ -30,7 +30,7 @@ impl Decoder {
 /// What an evaluation wants to know of predicted rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Predictions {
-    /// Sum of the cross-entropies, in nats.
+    /// Sum of the cross-entropies, in nats; smoothed where that was asked for.
     pub loss_sum: f64,
     /// Rows whose most likely token is the target.
     pub correct: usize,
@@ -120,11 +120,11 @@ pub fn cross_entropy(
     Loss { value: loss, carrier }
 }
 
-/// Loss and accuracy of predicted rows, without gradients.
-pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>) -> Predictions {
+/// Loss and accuracy of predicted rows, without gradients; the loss is that of [`cross_entropy`].
+pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Predictions {
     #[cfg(feature = "flex")]
     if super::fast::applies(&narrow(rows.clone())) {
-        return super::fast::cross_entropy::predictions(rows, decoder, targets);
+        return super::fast::cross_entropy::predictions(rows, decoder, targets, label_smoothing);
     }
     let [count, _] = rows.dims();
     let piece = decoder.piece();
@@ -133,7 +133,13 @@ pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>) 
         let range = start..(start + piece).min(count);
         let x = rows.clone().slice([range.clone()]);
         let targets = targets.clone().slice([range]).unsqueeze_dim::<2>(1);
-        let (losses, _, logits) = losses(decoder, x, targets.clone());
+        let (losses, log_sum, logits) = losses(decoder, x, targets.clone());
+        let losses = if label_smoothing > 0.0 {
+            let uniform = log_sum - logits.clone().mean_dim(1);
+            losses * (1.0 - label_smoothing) + uniform * label_smoothing
+        } else {
+            losses
+        };
         let correct = logits.argmax(1).equal(targets).int().sum();
         total.loss_sum += losses.into_data().iter::<f32>().map(f64::from).sum::<f64>();
         total.correct += correct.into_data().iter::<i64>().sum::<i64>() as usize;

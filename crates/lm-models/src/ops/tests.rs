@@ -125,10 +125,11 @@ fn check_cross_entropy([rows, dim, vocab]: [usize; 3], size: f32, smoothing: f64
         results.push(b.grad(&gradients).map_or_else(Vec::new, host));
         results
     };
-    let judge = || predictions(x.clone(), &decoder, targets.clone());
+    let judge = || predictions(x.clone(), &decoder, targets.clone(), smoothing);
     let _turn = turn();
     set_plain(true);
     let (plain, judged) = (run(), judge());
+    assert!((judged.loss_sum - f64::from(plain[0][0])).abs() <= 1e-5 * judged.loss_sum.abs().max(1.0), "one loss");
     set_plain(false);
     let fast = judge();
     assert_eq!((fast.count, fast.correct), (judged.count, judged.correct));
@@ -354,7 +355,7 @@ proptest! {
         let targets: Vec<i32> = (0..rows as i32).map(|row| row % 2).collect();
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), &device());
         let decoder = Decoder { weight: Tensor::zeros([vocab, 3], &device()), bias: None };
-        prop_assert_eq!(predictions(matrix(1, [rows, 3], 1.0), &decoder, targets).correct, rows.div_ceil(2));
+        prop_assert_eq!(predictions(matrix(1, [rows, 3], 1.0), &decoder, targets, 0.0).correct, rows.div_ceil(2));
     }
 
     #[test]

@@ -159,8 +159,8 @@ arguments! {
         run_name: Option<String> = None, SameByNature("read by services such as wandb and mlflow only");
         /// No progress bar. Without a terminal there is none anyway.
         disable_tqdm: Option<bool> = None, Supported;
-        /// Drop columns that the model does not read.
-        remove_unused_columns: bool = true, SameByNature("only the text column is read");
+        /// Drop columns that the model does not read, and with them the mask of special tokens: special tokens in the text are then never predicted. False: run_mlm may predict them.
+        remove_unused_columns: bool = true, Supported;
         /// Names of the labels.
         label_names: Option<Vec<String>> = None, SameByNature("the program makes the labels itself");
         /// Load the best checkpoint when training ends.

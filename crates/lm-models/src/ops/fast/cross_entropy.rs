@@ -91,7 +91,7 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
 }
 
 /// See [`crate::ops::predictions`].
-pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>) -> Predictions {
+pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Predictions {
     let (x, weight) = (primitive(rows), primitive(decoder.weight.clone()));
     let bias = decoder.bias.clone().map(primitive);
     let targets: Vec<usize> = targets.into_data().iter::<i64>().map(|id| id as usize).collect();
@@ -114,8 +114,10 @@ pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>) 
                     let (largest, of_target) = (max(logits), logits[target]);
                     // The first of several equals is the one predicted.
                     let correct = of_target == largest && !logits[..target].contains(&largest);
+                    let smoothing = label_smoothing as f32;
+                    let mean = if smoothing > 0.0 { sum(logits) / vocab as f32 } else { 0.0 };
                     logits.iter_mut().for_each(|logit| *logit = exp(*logit - largest));
-                    (sum(logits).ln() + largest - of_target, correct)
+                    (smoothed(sum(logits).ln() + largest, of_target, mean, smoothing), correct)
                 },
             )
         });
@@ -147,5 +149,15 @@ fn row(logits: &mut [f32], bias: Option<&[f32]>, target: usize, smoothing: f32) 
         *logit = *logit * scale - uniform;
     }
     logits[target] -= 1.0 - smoothing;
-    (1.0 - smoothing) * (log_sum - of_target) + if smoothing > 0.0 { smoothing * (log_sum - mean) } else { 0.0 }
+    smoothed(log_sum, of_target, mean, smoothing)
+}
+
+/// The cross-entropy from log Σ exp, the target's logit and the mean of all.
+#[inline(always)]
+fn smoothed(log_sum: f32, of_target: f32, mean: f32, smoothing: f32) -> f32 {
+    if smoothing > 0.0 {
+        (1.0 - smoothing) * (log_sum - of_target) + smoothing * (log_sum - mean)
+    } else {
+        log_sum - of_target
+    }
 }

@@ -31,6 +31,12 @@ impl<const N: usize> Operation<LibTorch, N> for Carrier<N> {
     }
 }
 
+/// The product of 16-bit matrices in float32. CUDA's keeps the sums that it is made of; others round them once.
+fn wide_product(a: &tch::Tensor, b: &tch::Tensor) -> tch::Tensor {
+    let kept = if a.device().is_cuda() { a.f_mm_dtype(b, Kind::Float).ok() } else { None };
+    kept.unwrap_or_else(|| a.mm(b).to_kind(Kind::Float))
+}
+
 /// See [`crate::ops::cross_entropy`].
 pub fn cross_entropy(
     rows: Tensor<2>,
@@ -47,8 +53,10 @@ pub fn cross_entropy(
 
     let mut loss = tch::Tensor::zeros([1], (Kind::Float, x.device()));
     let row_gradient = x.zeros_like();
-    let mut weight_gradient = weight.zeros_like();
-    let mut bias_gradient = bias.as_ref().map(tch::Tensor::zeros_like);
+    // Sums over the pieces stay float32, as the parameters are: a 16-bit sum would lose what each piece adds.
+    let sum_of = |parameter: &tch::Tensor| tch::Tensor::zeros(parameter.size(), (Kind::Float, x.device()));
+    let mut weight_gradient = sum_of(&weight);
+    let mut bias_gradient = bias.as_ref().map(sum_of);
     let piece = decoder.piece() as i64;
     for start in (0..count).step_by(piece as usize) {
         let len = piece.min(count - start);
@@ -69,11 +77,14 @@ pub fn cross_entropy(
         let _ = gradient.scatter_add_(1, &targets, &at_label);
         // Before 16 bits: float16 has no room for the small ones otherwise.
         let _ = gradient.g_mul_scalar_(factor);
+        if let Some(sum) = &mut bias_gradient {
+            let _ = sum.g_add_(&gradient.sum_dim_intlist(0i64, false, Kind::Float));
+        }
         let gradient = gradient.to_kind(x.kind());
         row_gradient.narrow(0, start, len).copy_(&gradient.mm(&weight));
-        let _ = weight_gradient.addmm_(&gradient.tr(), &x);
-        if let Some(sum) = &mut bias_gradient {
-            let _ = sum.g_add_(&gradient.sum_dim_intlist(0i64, false, sum.kind()));
+        match x.kind() {
+            Kind::Float => weight_gradient = weight_gradient.addmm_(&gradient.tr(), &x),
+            _ => weight_gradient = weight_gradient.g_add_(&wide_product(&gradient.tr(), &x)),
         }
     }
 
