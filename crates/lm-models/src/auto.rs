@@ -270,6 +270,42 @@ pub fn family(model_type: &str) -> Result<&'static Family, ConfigError> {
     })
 }
 
+/// Architectures of Python whose names contain the name of one of ours: a folder named after them is not taken for ours.
+const NAMESAKES: &[&str] = &[
+    "albert",
+    "bert-generation",
+    "convbert",
+    "deberta",
+    "deberta-v2",
+    "flaubert",
+    "hubert",
+    "ibert",
+    "megatron-bert",
+    "mobilebert",
+    "modernbert",
+    "modernbert-decoder",
+    "qdqbert",
+    "rembert",
+    "retribert",
+    "roberta-prelayernorm",
+    "roc_bert",
+    "squeezebert",
+    "visual_bert",
+    "wav2vec2-bert",
+    "xlm-roberta-xl",
+];
+
+/// The architecture that the name of a folder or of a model on the Hub speaks of, for checkpoints of before there was a
+/// `model_type`: the longest name in it, as in Python. The last part of a path counts before the whole of it.
+pub fn model_type_in(name: &str) -> Option<&'static str> {
+    let longest = |text: &str| {
+        let known = FAMILIES.iter().map(|family| family.model_type).chain(NAMESAKES.iter().copied());
+        known.filter(|known| text.contains(known)).max_by_key(|known| known.len())
+    };
+    let last = name.trim_end_matches('/').rsplit('/').next().unwrap_or(name);
+    longest(last).or_else(|| longest(name))
+}
+
 /// The known types, of one task or all, as a list for messages.
 pub fn known_model_types(task: Option<Task>) -> String {
     let names = FAMILIES.iter().filter(|family| task.is_none_or(|task| family.task == task)).map(|f| f.model_type);
@@ -283,4 +319,27 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>)
         .filter(|(similarity, _)| *similarity > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_speak_of_their_architecture() {
+        for (name, expected) in [
+            ("my-bert-2019", Some("bert")),
+            ("bert-base-uncased", Some("bert")),
+            ("distilbert-base-cased", Some("distilbert")),
+            ("FacebookAI/xlm-roberta-base", Some("xlm-roberta")),
+            ("/data/roberta-experiments/my-bert-2019/", Some("bert")),
+            ("/data/gpt2/checkpoint-500", Some("gpt2")),
+            ("openai-gpt", Some("openai-gpt")),
+            ("google/mobilebert-uncased", Some("mobilebert")),
+            ("/home/albert/bert", Some("bert")),
+            ("out", None),
+        ] {
+            assert_eq!(model_type_in(name), expected, "{name}");
+        }
+    }
 }

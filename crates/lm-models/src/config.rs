@@ -34,7 +34,7 @@ pub enum ConfigError {
         reason: String,
     },
     /// There is no `model_type`.
-    #[error("{}: `model_type` is missing; known types: {}", path.display(), auto::known_model_types(None))]
+    #[error("{}: `model_type` is missing, and the folder's name has none of the known ones; say it with --model_type: {}", path.display(), auto::known_model_types(None))]
     NoModelType {
         /// The file.
         path: PathBuf,
@@ -107,6 +107,12 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Reads `folder/config.json`, or the file itself when `path` is one.
     pub fn from_path(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_named_path(path, &path.display().to_string(), None)
+    }
+
+    /// The same. For a config.json of before there was a `model_type` it is `model_type`, else the one that `name`, by which
+    /// the user calls the folder, speaks of.
+    pub fn from_named_path(path: &Path, name: &str, model_type: Option<&str>) -> Result<Self, ConfigError> {
         let file = if path.is_file() { path.to_owned() } else { path.join("config.json") };
         let text = lm_files::read_to_string(&file, LONGEST)
             .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
@@ -115,11 +121,18 @@ impl ModelConfig {
         let Value::Object(fields) = value else {
             return Err(ConfigError::Invalid { path: file, reason: "a JSON object was expected".into() });
         };
-        match fields.get("model_type") {
-            Some(Value::String(model_type)) => Self::new(&model_type.clone(), fields)
-                .map_err(|e| ConfigError::Invalid { path: file, reason: e.to_string() }),
-            _ => Err(ConfigError::NoModelType { path: file }),
+        let (model_type, source) = match (fields.get("model_type"), model_type) {
+            (Some(Value::String(model_type)), _) => (model_type.clone(), None),
+            (_, Some(given)) => (given.to_owned(), Some("by --model_type")),
+            (_, None) => match auto::model_type_in(name) {
+                Some(named) => (named.to_owned(), Some("by its name; --model_type can say another")),
+                None => return Err(ConfigError::NoModelType { path: file }),
+            },
+        };
+        if let Some(source) = source {
+            tracing::info!("{} has no model_type: it is taken for `{model_type}` {source}", file.display());
         }
+        Self::new(&model_type, fields).map_err(|e| ConfigError::Invalid { path: file, reason: e.to_string() })
     }
 
     /// The defaults of an architecture, as Python's `CONFIG_MAPPING[model_type]()`.

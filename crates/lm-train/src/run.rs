@@ -19,7 +19,7 @@ use crate::args::{ArgsError, Arguments, OptimizerNames, Steps, TokenCount};
 use crate::batches::{Lengths, TrainData};
 use crate::callbacks::{
     Callbacks, Console, EarlyStopping, LogFile, LogRecord, Outcome, TRAINER_STATE_NAME, TensorBoard, TrainerState,
-    console, default_logging_dir, round, steps_of,
+    console, default_logging_dir, json, round, steps_of,
 };
 use crate::checkpoint::{self, Fingerprint, ModelFiles, Saved, Writer};
 use crate::disk::CheckpointPlan;
@@ -279,10 +279,7 @@ impl Results {
 /// Sorted keys, four spaces, as Python writes its results.
 fn write_json(path: &Path, mut object: Map<String, Value>) -> Result<()> {
     object.sort_keys();
-    let mut text = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
-    serde::Serialize::serialize(&object, &mut serde_json::Serializer::with_formatter(&mut text, formatter))?;
-    text.push(b'\n');
+    let text = json::to_string(&object, "    ")? + "\n";
     std::fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
 }
 

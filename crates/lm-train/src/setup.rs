@@ -54,9 +54,12 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
             let path = Path::new(name);
             let path =
                 if path.is_file() { path.to_owned() } else { resolve(name, Files::Config).context("--config_name")? };
-            ModelConfig::from_path(&path)?
+            ModelConfig::from_named_path(&path, name, model.model_type.as_deref())?
         }
-        (None, Some(folder), _) => ModelConfig::from_path(folder)?,
+        (None, Some(folder), model_type) => {
+            let name = model.model_name_or_path.as_deref().unwrap_or_default();
+            ModelConfig::from_named_path(folder, name, model_type.as_deref())?
+        }
         (None, None, Some(model_type)) => ModelConfig::from_model_type(model_type)
             .map_err(|error| ArgsError::Rule(format!("--model_type: {error}")))?,
         (None, None, None) if args.task == Task::Plm => ModelConfig::from_model_type("xlnet")?,
@@ -89,7 +92,9 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, data: &DataConf
         (None, None) => bail!("no tokenizer: give --tokenizer_name or --train_tokenizer"),
     };
     let folder = hub::resolve(name, Files::Tokenizer, &hub_options(args)).context(flag)?;
-    LmTokenizer::from_folder(&folder).context(flag)
+    let of_model = source.map(|source| source.config.model_type());
+    let named = if args.model.tokenizer_name.is_some() { lm_models::auto::model_type_in(name) } else { None };
+    LmTokenizer::from_folder_of(&folder, named.or(of_model)).context(flag)
 }
 
 /// Makes configuration and tokenizer fit: a larger vocabulary enlarges the embeddings, a new model with a new tokenizer

@@ -22,7 +22,7 @@ pub(super) struct Loaded {
     pub sentencepiece: Option<Vec<u8>>,
 }
 
-pub(super) fn from_folder(dir: &Path) -> Result<Loaded, TokenizerError> {
+pub(super) fn from_folder(dir: &Path, model_type: Option<&str>) -> Result<Loaded, TokenizerError> {
     let path = dir.join(TOKENIZER_FILE);
     if let Some(text) = settings::read_text(&path)? {
         let damaged = |error: &dyn std::fmt::Display| {
@@ -33,7 +33,7 @@ pub(super) fn from_folder(dir: &Path) -> Result<Loaded, TokenizerError> {
         };
         let value: Value = serde_json::from_str(&text).map_err(|error| damaged(&error))?;
         check_json(&value).map_err(|message| damaged(&message))?;
-        let mut settings = settings::read(dir, Some(&value))?;
+        let mut settings = settings::read(dir, Some(&value), model_type)?;
         let mut backend: Tokenizer = text.parse().map_err(|error| damaged(&error))?;
         // Stored truncation and padding must not act on training texts. Removing truncation cannot fail: only setting it can.
         let _ = backend.with_truncation(None);
@@ -51,7 +51,7 @@ pub(super) fn from_folder(dir: &Path) -> Result<Loaded, TokenizerError> {
     if !any_file {
         return Err(no_files(dir));
     }
-    let mut settings = settings::read(dir, None)?;
+    let mut settings = settings::read(dir, None, model_type)?;
     if let Some(path) = legacy::missing_files(dir, &settings).first() {
         return Err(TokenizerError::invalid(
             path,

@@ -94,13 +94,22 @@ impl LmTokenizer {
     /// # Errors
     /// If the folder holds no tokenizer, or a file of it cannot be read or contradicts another.
     pub fn from_folder(dir: &Path) -> Result<Self, TokenizerError> {
+        Self::from_folder_of(dir, None)
+    }
+
+    /// The same, of a model of this `model_type` where the folder does not say what it is of: a vocab.txt of 2019 has
+    /// nothing beside it.
+    ///
+    /// # Errors
+    /// As [`from_folder`](Self::from_folder).
+    pub fn from_folder_of(dir: &Path, model_type: Option<&str>) -> Result<Self, TokenizerError> {
         let damaged = |cause: String| {
             let file = Some(dir.join(settings::TOKENIZER_FILE)).filter(|file| file.is_file());
             let message = format!("no tokenizer can be made of it: {cause}; {}", error::advice(&cause));
             TokenizerError::invalid(file.unwrap_or_else(|| dir.to_owned()), message)
         };
         let tokenizer = library::caught(|| {
-            let tokenizer = Self::new(load::from_folder(dir)?, dir)?;
+            let tokenizer = Self::new(load::from_folder(dir, model_type)?, dir)?;
             // Some faults show only at a text.
             tokenizer.probe().map_err(damaged)?;
             Ok(tokenizer)

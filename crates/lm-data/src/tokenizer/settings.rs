@@ -71,11 +71,13 @@ pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError>
     }
 }
 
-/// Reads the configuration files of `dir`; `backend` is its tokenizer.json, if there is one.
-pub(super) fn read(dir: &Path, backend: Option<&Value>) -> Result<Settings, TokenizerError> {
+/// Reads the configuration files of `dir`; `backend` is its tokenizer.json, if there is one, `model_type` what it is of
+/// where the files do not say so.
+pub(super) fn read(dir: &Path, backend: Option<&Value>, model_type: Option<&str>) -> Result<Settings, TokenizerError> {
     let config_path = dir.join(CONFIG_FILE);
     let mut options = read_object(&config_path)?.unwrap_or_default();
-    let (class_name, class) = find_class(dir, &mut options, backend.is_some())?;
+    let (class_name, class) = find_class(dir, &mut options, backend.is_some(), model_type)?;
+    from_transformers_5(&mut options);
     untag_tokens(&mut options);
     if let Some(template) = read_text(&dir.join(CHAT_TEMPLATE_FILE))? {
         options.insert("chat_template".to_owned(), Value::String(template));
@@ -192,25 +194,34 @@ pub(super) fn read(dir: &Path, backend: Option<&Value>) -> Result<Settings, Toke
     Ok(Settings { class_name, class, options, special, added_tokens })
 }
 
-/// The class named by tokenizer_config.json, else by config.json, else the one of config.json's model type.
+/// The class named by tokenizer_config.json, else by config.json, else the one of config.json's model type, or of the
+/// given one. A folder without any configuration is read by its tokenizer.json alone.
 fn find_class(
     dir: &Path,
     options: &mut Map<String, Value>,
     has_tokenizer_file: bool,
+    model_type: Option<&str>,
 ) -> Result<(String, &'static Class), TokenizerError> {
     let mut found = "neither tokenizer_config.json names a tokenizer_class nor config.json a model_type";
     let mut unknown = None;
     if let Some(Value::String(name)) = options.remove("tokenizer_class") {
         unknown = Some(name);
-    } else if let Some(config) = read_object(&dir.join("config.json"))? {
-        if let Some(name) = config.get("tokenizer_class").and_then(Value::as_str) {
+    } else {
+        let config = read_object(&dir.join("config.json"))?;
+        let text = |name: &str| config.as_ref().and_then(|config| config.get(name)).and_then(Value::as_str);
+        let given = model_type.filter(|_| config.is_some() || !has_tokenizer_file);
+        if let Some(name) = text("tokenizer_class") {
             unknown = Some(name.to_owned());
-        } else if let Some(model_type) = config.get("model_type").and_then(Value::as_str) {
+        } else if let Some(model_type) = text("model_type").or(given) {
             if let Some(class) = Class::by_model_type(model_type) {
                 return Ok((class.name.to_owned(), class));
             }
             found = "the model_type in config.json has no tokenizer class here";
         }
+    }
+    // transformers 5 has classes that 4.57 does not know; what they do is all in tokenizer.json.
+    if unknown.as_deref().is_some_and(|name| name.ends_with("Backend") || ONLY_IN_5.contains(&name)) {
+        unknown = None;
     }
     let known = |class: &&Class| has_tokenizer_file || !class.legacy_files().is_empty();
     if let Some(class) = unknown.as_deref().and_then(Class::by_name).filter(known) {
@@ -229,6 +240,24 @@ fn find_class(
         },
         known: Class::known_legacy().join(", "),
     })
+}
+
+/// Classes of transformers 5 without a namesake in 4.57, besides `TokenizersBackend` and the other backends.
+const ONLY_IN_5: &[&str] = &["EsmcTokenizer", "LasrTokenizer", "Siglip2Tokenizer", "Tipsv2Tokenizer"];
+
+/// What transformers 5 writes otherwise than 4.57, whose files ours are.
+fn from_transformers_5(options: &mut Map<String, Value>) {
+    // Which library reads the folder, and where it lay.
+    options.shift_remove("backend");
+    options.shift_remove("is_local");
+    // A list, which is called otherwise in 4.57; there the name belongs to named roles.
+    if let Some(Value::Array(tokens)) = options.get("extra_special_tokens").cloned() {
+        options.shift_remove("extra_special_tokens");
+        options.entry("additional_special_tokens").or_insert(Value::Array(tokens));
+    }
+    if let Some(roles @ Value::Object(_)) = options.shift_remove("model_specific_special_tokens") {
+        options.entry("extra_special_tokens").or_insert(roles);
+    }
 }
 
 /// Truncation and padding stored in tokenizer.json say which sides to use and which token pads, where the configuration

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::{Callback, CallbackError, CallbackResult, LogRecord, TrainerState};
+use super::{Callback, CallbackError, CallbackResult, LogRecord, TrainerState, json};
 
 /// The file's name in the output folder.
 pub const LOG_FILE_NAME: &str = "log.jsonl";
@@ -55,7 +55,7 @@ impl Callback for LogFile {
 }
 
 fn write_line(lines: &mut Vec<u8>, record: &LogRecord) -> io::Result<()> {
-    serde_json::to_writer(&mut *lines, record)?;
+    lines.extend(json::to_string(record, "")?.into_bytes());
     lines.push(b'\n');
     Ok(())
 }

@@ -12,6 +12,7 @@
 pub mod console;
 mod early_stopping;
 pub(crate) mod format;
+pub mod json;
 mod log_file;
 mod record;
 mod state;

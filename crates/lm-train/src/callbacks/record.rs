@@ -4,12 +4,14 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
+use super::json;
+
 /// A value in a [`LogRecord`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum LogValue {
     /// A count, such as `step`.
     Integer(i64),
-    /// A measurement; not a finite number becomes `null` in JSON, which has no name for it.
+    /// A measurement; one that is not finite has its Python name in the files, see [`json`].
     Number(f64),
     /// Anything else that a log written elsewhere may hold.
     Text(String),
@@ -54,8 +56,10 @@ impl Serialize for LogValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Integer(count) => serializer.serialize_i64(*count),
-            Self::Number(number) if number.is_finite() => serializer.serialize_f64(*number),
-            Self::Number(_) => serializer.serialize_none(),
+            Self::Number(number) => match json::stand_in(*number) {
+                Some(text) => serializer.serialize_str(&text),
+                None => serializer.serialize_f64(*number),
+            },
             Self::Text(text) => serializer.serialize_str(text),
         }
     }
@@ -65,7 +69,7 @@ impl From<Value> for LogValue {
     fn from(value: Value) -> Self {
         match value {
             Value::Null => Self::Number(f64::NAN),
-            Value::String(text) => Self::Text(text),
+            Value::String(text) => json::number(&text).map_or(Self::Text(text), Self::Number),
             Value::Number(number) => match number.as_i64() {
                 Some(count) => Self::Integer(count),
                 None => Self::Number(number.as_f64().unwrap_or(f64::NAN)),
@@ -196,10 +200,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_finite_number_is_null() {
-        let record = LogRecord::new().with("loss", f64::INFINITY);
-        assert_eq!(serde_json::to_string(&record).expect("JSON"), r#"{"loss":null}"#);
-        let read: LogRecord = serde_json::from_str(r#"{"loss":null,"note":"x","flag":true}"#).expect("a record");
+    fn what_is_no_finite_number_has_pythons_name() {
+        let record = LogRecord::new().with("loss", f64::INFINITY).with("step", 1_u64);
+        let text = json::to_string(&record, "").expect("JSON");
+        assert_eq!(text, r#"{"loss":Infinity,"step":1}"#);
+        assert_eq!(json::from_str::<LogRecord>(&text).expect("a record"), record);
+        // Written by earlier versions.
+        let read: LogRecord = json::from_str(r#"{"loss":null,"note":"x","flag":true}"#).expect("a record");
         assert!(read.get("loss").is_some_and(f64::is_nan));
         assert_eq!(read.get("note"), None);
     }

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::json;
 use super::record::LogRecord;
 
 /// The file's name inside a checkpoint and the output folder.
@@ -18,6 +19,7 @@ pub struct TrainerState {
     /// The optimizer step with the best metric.
     pub best_global_step: Option<u64>,
     /// The best value of `--metric_for_best_model` so far.
+    #[serde(with = "json::optional")]
     pub best_metric: Option<f64>,
     /// The folder of the checkpoint with the best metric.
     pub best_model_checkpoint: Option<String>,
@@ -119,7 +121,7 @@ impl TrainerState {
     /// When the file cannot be read or is no trainer state.
     pub fn load(path: &Path) -> Result<Self, StateError> {
         let text = fs::read_to_string(path).map_err(|source| StateError::Io { path: path.to_owned(), source })?;
-        serde_json::from_str(&text).map_err(|source| StateError::Json { path: path.to_owned(), source })
+        json::from_str(&text).map_err(|source| StateError::Json { path: path.to_owned(), source })
     }
 
     /// Writes the file as `json.dumps(…, indent=2, sort_keys=True)` does.
@@ -127,10 +129,10 @@ impl TrainerState {
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), StateError> {
-        let json = |source| StateError::Json { path: path.to_owned(), source };
-        let mut value = serde_json::to_value(self).map_err(json)?;
+        let unwritable = |source| StateError::Json { path: path.to_owned(), source };
+        let mut value = serde_json::to_value(self).map_err(unwritable)?;
         value.sort_all_objects();
-        let text = serde_json::to_string_pretty(&value).map_err(json)? + "\n";
+        let text = json::to_string(&value, "  ").map_err(unwritable)? + "\n";
         fs::write(path, text).map_err(|source| StateError::Io { path: path.to_owned(), source })
     }
 
@@ -165,14 +167,15 @@ impl TrainerState {
     /// Records the switches of the training loop as Python saves them with a checkpoint; `should_training_stop` is
     /// true in the last one of a run.
     pub fn set_control(&mut self, should_training_stop: bool, should_evaluate: bool, should_log: bool) {
-        let args = json!({
+        let args = serde_json::json!({
             "should_epoch_stop": false,
             "should_evaluate": should_evaluate,
             "should_log": should_log,
             "should_save": true,
             "should_training_stop": should_training_stop,
         });
-        self.stateful_callbacks.insert("TrainerControl".to_owned(), json!({"args": args, "attributes": {}}));
+        self.stateful_callbacks
+            .insert("TrainerControl".to_owned(), serde_json::json!({"args": args, "attributes": {}}));
     }
 }
 
@@ -215,6 +218,20 @@ mod tests {
         let (mut ours, pythons) = (values(&ours), values(PYTHONS));
         ours["logging_steps"] = pythons["logging_steps"].clone(); // 1 here, 1.0 in Python
         assert_eq!(ours, pythons);
+    }
+
+    /// `json.dumps` of the same in Python: `{"best_metric": Infinity, …, "perplexity": Infinity, …}`.
+    #[test]
+    fn an_infinite_perplexity_survives() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join(TRAINER_STATE_NAME);
+        let mut state = TrainerState { best_metric: Some(f64::INFINITY), ..TrainerState::default() };
+        state.log(LogRecord::new().with("perplexity", f64::INFINITY).with("sample_1", "Infinity, NaN".to_owned()));
+        state.save(&path).expect("saved");
+        let text = fs::read_to_string(&path).expect("read");
+        assert!(text.contains("\"best_metric\": Infinity,\n"), "{text}");
+        assert!(text.contains("\"perplexity\": Infinity,\n"), "{text}");
+        assert_eq!(TrainerState::load(&path).expect("loaded"), state);
     }
 
     #[test]
