@@ -557,3 +557,119 @@ fn every_architecture_from_scratch() {
         assert!(loss(&scratch, model_type).is_finite());
     }
 }
+
+/// Python's Trainer drops the mask of special tokens, and its collator asks the tokenizer, for which an unknown word and a
+/// literal mask in the text are special.
+#[test]
+fn special_tokens_in_the_text_are_not_predicted() {
+    let scratch = Scratch::prepared();
+    scratch.write("special.txt", "a \u{2603} b [MASK] c [SEP]\n");
+    let predicted = |words: &str| {
+        let ran = scratch.run(&format!(
+            "--model_name_or_path bert --train_file special.txt --validation_file special.txt --line_by_line \
+             --mlm_probability 1 --preview 1 {words} --output_dir out"
+        ));
+        ran.done().stdout
+    };
+    let said = predicted("");
+    assert!(said.contains("8 tokens, 3 predicted"), "{said}");
+    for words in ["--remove_unused_columns False", "--no_remove_unused_columns"] {
+        let said = predicted(words);
+        assert!(said.contains("8 tokens, 6 predicted"), "{said}");
+    }
+}
+
+/// `math.exp` of a large loss is `inf` in Python's scripts, `Infinity` in its files; and what is written is read again.
+#[test]
+fn a_perplexity_beyond_numbers_is_infinity() {
+    let scratch = Scratch::prepared();
+    let path = scratch.path("bert/model.safetensors");
+    let mut weights = tensors(&path);
+    let (_, _, bias) = weights.get_mut("cls.predictions.bias").expect("a bias");
+    bias[4 * 7..][..4].copy_from_slice(&5000f32.to_le_bytes());
+    write_tensors(&path, &weights);
+    let words = "--model_name_or_path bert --train_file train.txt --validation_file valid.txt --line_by_line --do_train \
+                 --do_eval --max_steps 2 --learning_rate 1e-9 --eval_strategy steps --eval_steps 1 --save_steps 1 \
+                 --metric_for_best_model perplexity --greater_is_better --output_dir out";
+    let said = scratch.run(words).done().stdout;
+    assert!(said.contains("perplexity") && said.contains("= inf"), "{said}");
+    for file in ["eval_results.json", "all_results.json", "trainer_state.json", "log.jsonl"] {
+        let text = scratch.read(&format!("out/{file}")).replace(' ', "");
+        assert!(text.contains("\"perplexity\":Infinity") && !text.contains("null,\"perp"), "{file}: {text}");
+    }
+    assert!(scratch.read("out/README.md").contains("model"));
+
+    // The checkpoint's state is read back, infinity and all.
+    fs::remove_dir_all(scratch.path("out/checkpoint-2")).expect("removed");
+    let resumed = scratch.run(words).done();
+    assert!(resumed.stderr.contains("(step 1)"), "{}", resumed.stderr);
+    assert_eq!(scratch.read("out/trainer_state.json").matches("\"perplexity\": Infinity").count(), 3);
+}
+
+/// With 16 bits lines are padded to a multiple of 8.
+#[test]
+fn lines_for_16_bits_are_padded_to_8() {
+    let scratch = Scratch::prepared();
+    scratch.write("odd.txt", "a b c\n");
+    let seen = |words: &str| {
+        let common = "--model_name_or_path bert --train_file odd.txt --validation_file odd.txt --do_train --max_steps 1 \
+                      --save_strategy no --include_num_input_tokens_seen all --logging_steps 1 --output_dir";
+        let folder = words.replace([' ', '-'], "");
+        scratch.run(&format!("{common} {folder} {words}")).done();
+        scratch.json(&format!("{folder}/trainer_state.json"))["num_input_tokens_seen"].as_u64()
+    };
+    assert_eq!(seen("--line_by_line"), Some(5));
+    assert_eq!(seen("--line_by_line --bf16"), Some(8));
+    assert_eq!(seen("--line_by_line --bf16 --pad_to_max_length --max_seq_length 12"), Some(12));
+}
+
+/// A checkpoint of 2019: config.json without `model_type`, vocab.txt, weights; nothing else.
+#[test]
+fn a_folder_from_before_model_type() {
+    let scratch = Scratch::prepared();
+    let mut config = scratch.json("bert/config.json");
+    let fields = config.as_object_mut().expect("an object");
+    fields.retain(|name, _| !["model_type", "architectures", "transformers_version"].contains(&name.as_str()));
+    let put = |folder: &str| {
+        scratch.write(&format!("{folder}/config.json"), config.to_string());
+        for file in ["model.safetensors", "vocab.txt"] {
+            let bytes = fs::read(scratch.path("bert").join(file)).expect("a file");
+            scratch.write(&format!("{folder}/{file}"), bytes);
+        }
+    };
+    put("my-bert-2019");
+    put("old");
+    put("my-convbert");
+    let train = |words: &str| {
+        scratch.run(&format!("{words} --train_file train.txt --line_by_line --do_train --max_steps 1 --output_dir out"))
+    };
+    for words in ["--model_name_or_path my-bert-2019", "--model_name_or_path old --model_type bert"] {
+        let ran = train(words).done();
+        assert!(ran.stderr.contains("has no model_type: it is taken for `bert` by"), "{}", ran.stderr);
+        assert_eq!(scratch.json("out/config.json")["model_type"], "bert");
+        assert_eq!(scratch.json("out/tokenizer_config.json")["tokenizer_class"], "BertTokenizer");
+        fs::remove_dir_all(scratch.path("out")).expect("removed");
+    }
+    train("--model_name_or_path old").fails(1, &["old/config.json", "`model_type` is missing", "--model_type"]);
+    train("--model_name_or_path my-convbert").fails(1, &["my-convbert/config.json", "`convbert`"]);
+}
+
+/// `total_flos` of a model with a head of its own counts the head, as Python's `num_parameters(exclude_embeddings=True)`.
+#[test]
+fn total_flos_count_a_head_of_its_own() {
+    let scratch = Scratch::prepared();
+    scratch.write("line.txt", "a b c\n");
+    let mut config = scratch.json("bert/config.json");
+    for (tied, parameters) in [(true, 26792.0), (false, 33192.0)] {
+        config["tie_word_embeddings"] = json!(tied);
+        scratch.write("config.json", config.to_string());
+        scratch
+            .run(
+                "--config_name config.json --tokenizer_name bert --train_file line.txt --validation_file line.txt \
+                 --line_by_line --do_train --max_steps 1 --save_strategy no --output_dir out",
+            )
+            .done();
+        assert_eq!(scratch.json("out/train_results.json")["total_flos"], 6.0 * 5.0 * parameters);
+        fs::remove_dir_all(scratch.path("out")).expect("removed");
+    }
+}

@@ -330,3 +330,38 @@ fn an_unknown_word_without_an_unknown_token_is_an_error_not_a_panic() {
     let error = tokenizer.encode_batch(&["other"], None).unwrap_err().to_string();
     assert!(error.starts_with("cannot tokenize \"other\": "), "{error}");
 }
+
+/// A folder as transformers 5 writes it becomes one that 4.57 reads, with the same ids.
+#[test]
+fn folders_of_transformers_5_are_read_and_written_for_4_57() {
+    let bert = r#"{"backend": "tokenizers", "cls_token": "[CLS]", "is_local": false, "mask_token": "[MASK]",
+                   "model_max_length": 512, "pad_token": "[PAD]", "sep_token": "[SEP]",
+                   "tokenizer_class": "TokenizersBackend", "unk_token": "[UNK]"}"#;
+    let xlnet = r#"{"backend": "tokenizers", "bos_token": "<s>", "cls_token": "<cls>",
+                    "do_lower_case": false, "eos_token": "</s>", "extra_special_tokens": ["<eop>", "<eod>"],
+                    "is_local": true, "keep_accents": false, "mask_token": "<mask>", "model_max_length": 512,
+                    "pad_token": "<pad>", "padding_side": "left", "remove_space": true, "sep_token": "<sep>",
+                    "tokenizer_class": "XLNetTokenizer", "unk_token": "<unk>"}"#;
+    let text = "The ferry crosses the lake, 3 times a day.";
+    for (name, config, class, additional) in [
+        ("bert-cased-small", bert, "PreTrainedTokenizerFast", Value::Null),
+        ("xlnet-small", xlnet, "XLNetTokenizerFast", serde_json::json!(["<eop>", "<eod>"])),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = "tokenizer.json";
+        fs::copy(fixtures().join(name).join(file), folder.path().join(file)).unwrap();
+        fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+        let (old, new) = (LmTokenizer::from_folder(&fixtures().join(name)), LmTokenizer::from_folder(folder.path()));
+        let (old, new) = (old.unwrap(), new.unwrap());
+        assert_eq!(new.encode_batch(&[text], None).unwrap(), old.encode_batch(&[text], None).unwrap(), "{name}");
+        assert_eq!(new.special(), old.special(), "{name}");
+        let saved = folder.path().join("saved");
+        new.save(&saved).unwrap();
+        let config = read_json(&saved.join("tokenizer_config.json"));
+        assert_eq!(config["tokenizer_class"], class);
+        assert_eq!(config["extra_special_tokens"], serde_json::json!({}), "a list of them stops 4.57");
+        assert_eq!(config["additional_special_tokens"], additional);
+        assert!(config.get("backend").is_none() && config.get("is_local").is_none(), "{config}");
+        assert_eq!(LmTokenizer::from_folder(&saved).unwrap().special(), old.special(), "{name}");
+    }
+}

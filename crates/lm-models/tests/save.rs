@@ -47,3 +47,69 @@ fn sorted(names: &[String]) -> Vec<&String> {
     names.sort();
     names
 }
+
+/// A head of its own grows by the mean of its old rows and biases, a tied one's new biases are zero: what
+/// `resize_token_embeddings` of transformers 4.57 gives for each of these.
+#[test]
+fn a_vocabulary_grows_as_in_python() -> Result<(), Box<dyn Error>> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+    for (name, bias, weight) in [
+        ("bert", "cls.predictions.bias", "cls.predictions.decoder.weight"),
+        ("roberta", "lm_head.bias", "lm_head.decoder.weight"),
+        ("distilbert", "vocab_projector.bias", "vocab_projector.weight"),
+        ("xlnet", "lm_loss.bias", "lm_loss.weight"),
+    ] {
+        for tied in [true, false] {
+            let mut config = ModelConfig::from_path(&fixtures.join(name))?;
+            config.set("tie_word_embeddings", tied);
+            let old = config.vocab_size();
+            let model = load::load(&fixtures.join(name), &config, old, 0, &Device::flex())?.model;
+            let folder = tempfile::tempdir()?;
+            load::save_pretrained(folder.path(), &config, None, &params::snapshot(&model), FloatDtype::F32)?;
+            let before = Checkpoint::open(folder.path())?.read_f32(bias)?;
+            let mean = before.iter().map(|&b| f64::from(b)).sum::<f64>() / old as f64;
+            assert!(mean != 0.0, "{name}");
+
+            config.set("vocab_size", old + 3);
+            let grown = load::load(folder.path(), &config, old, 0, &Device::flex())?.model;
+            load::save_pretrained(folder.path(), &config, None, &params::snapshot(&grown), FloatDtype::F32)?;
+            let saved = Checkpoint::open(folder.path())?;
+            let after = saved.read_f32(bias)?;
+            assert_eq!((after.len(), &after[..old]), (old + 3, &before[..]), "{name}");
+            let expected = if tied { 0.0 } else { mean };
+            assert!(after[old..].iter().all(|&b| (f64::from(b) - expected).abs() < 1e-6), "{name} {tied}: {after:?}");
+            if !tied {
+                let rows = saved.read_f32(weight)?;
+                let width = rows.len() / (old + 3);
+                let mean = (0..old).map(|row| rows[row * width]).sum::<f32>() / old as f32;
+                assert!((rows[old * width] - mean).abs() < 1e-6, "{name}");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Python's `num_parameters(exclude_embeddings=True)` of each of these folders, with tied embeddings and with untied ones:
+/// a head of its own is no embedding.
+#[test]
+fn embeddings_are_told_from_heads() -> Result<(), Box<dyn Error>> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+    for (name, pythons) in [
+        ("bert", [26792, 33192]),
+        ("roberta", [26792, 33192]),
+        ("distilbert", [26792, 33192]),
+        ("gpt2", [25472, 31872]),
+        ("openai-gpt", [25408, 31808]),
+        ("xlnet", [27752, 34152]),
+    ] {
+        let ours = [true, false].map(|tied| -> Result<usize, Box<dyn Error>> {
+            let mut config = ModelConfig::from_path(&fixtures.join(name))?;
+            config.set("tie_word_embeddings", tied);
+            let model = lm_models::AutoModel::from_config(&config, 0, &Device::flex())?;
+            Ok(params::list(&model).iter().filter(|info| !info.in_embedding).map(|info| info.len()).sum())
+        });
+        let [tied, untied] = ours;
+        assert_eq!([tied?, untied?], pythons, "{name}");
+    }
+    Ok(())
+}

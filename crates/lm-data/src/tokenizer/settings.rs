@@ -250,6 +250,7 @@ fn from_transformers_5(options: &mut Map<String, Value>) {
     // Which library reads the folder, and where it lay.
     options.shift_remove("backend");
     options.shift_remove("is_local");
+    options.shift_remove("local_files_only");
     // A list, which is called otherwise in 4.57; there the name belongs to named roles.
     if let Some(Value::Array(tokens)) = options.get("extra_special_tokens").cloned() {
         options.shift_remove("extra_special_tokens");

@@ -11,7 +11,8 @@ use super::json;
 pub enum LogValue {
     /// A count, such as `step`.
     Integer(i64),
-    /// A measurement; one that is not finite has its Python name in the files, see [`json`].
+    /// A measurement. In the files an infinite one has its Python name, see [`json`], and one that is NaN, the mean of
+    /// nothing, is null.
     Number(f64),
     /// Anything else that a log written elsewhere may hold.
     Text(String),
@@ -56,6 +57,7 @@ impl Serialize for LogValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Integer(count) => serializer.serialize_i64(*count),
+            Self::Number(number) if number.is_nan() => serializer.serialize_none(),
             Self::Number(number) => match json::stand_in(*number) {
                 Some(text) => serializer.serialize_str(&text),
                 None => serializer.serialize_f64(*number),
@@ -200,12 +202,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_finite_number_has_pythons_name() {
+    fn what_is_infinite_has_pythons_name_and_no_number_is_null() {
         let record = LogRecord::new().with("loss", f64::INFINITY).with("step", 1_u64);
         let text = json::to_string(&record, "").expect("JSON");
         assert_eq!(text, r#"{"loss":Infinity,"step":1}"#);
         assert_eq!(json::from_str::<LogRecord>(&text).expect("a record"), record);
-        // Written by earlier versions.
+        assert_eq!(json::to_string(&LogRecord::new().with("loss", f64::NAN), "").expect("JSON"), r#"{"loss":null}"#);
+        let pythons: LogRecord = json::from_str(r#"{"loss": NaN}"#).expect("a record");
+        assert!(pythons.get("loss").is_some_and(f64::is_nan));
         let read: LogRecord = json::from_str(r#"{"loss":null,"note":"x","flag":true}"#).expect("a record");
         assert!(read.get("loss").is_some_and(f64::is_nan));
         assert_eq!(read.get("note"), None);
