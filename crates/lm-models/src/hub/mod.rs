@@ -1,22 +1,30 @@
 //! Models by name: a folder on this machine, or a model of the Hugging Face Hub, downloaded once into the cache that
 //! Python's `huggingface_hub` uses too, so that neither downloads what the other has.
 
+mod cache;
+mod download;
+mod error;
+mod hash;
+mod http;
+mod progress;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
-use hf_hub::repository::RepoTreeEntry;
-use hf_hub::{HFClientBuilder, HFError, HFRepositorySync, RepoTypeModel};
-use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+
+use cache::{Cache, Kept, is_commit, is_file_name};
+use download::Download;
+pub use error::HubError;
+use error::without_credentials;
+use http::{Failure, Hub};
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const DEFAULT_REVISION: &str = "main";
-/// Python's HF_HUB_DOWNLOAD_TIMEOUT: silence of the other side for this long is a failure.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// How often an interrupted download is taken up again; the files that are complete are kept.
-const ATTEMPTS: usize = 3;
+/// How often the Hub is asked, if it does not answer; once, if the cache has what it could answer.
+const ATTEMPTS: usize = 2;
 
 /// What a tokenizer may consist of, in any of its layouts.
 const TOKENIZER_FILES: [&str; 14] = [
@@ -71,124 +79,6 @@ pub struct HubOptions {
     pub cache_dir: Option<PathBuf>,
 }
 
-/// Why a name could not be resolved. Every message is one line and says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum HubError {
-    /// Neither a folder nor possibly the name of a model.
-    #[error("{0}: no such folder: check the path (it cannot be the name of a model on the Hub either)")]
-    NoSuchFolder(String),
-    /// A file where a folder is needed.
-    #[error("{0}: is a file: name the folder that it lies in")]
-    NotAFolder(String),
-    /// The Hub knows no such model, or does not show it to this user.
-    #[error(
-        "{name}: no such folder, and no such model on {endpoint}: check the name; a private model needs a token (--token \
-         or HF_TOKEN)"
-    )]
-    UnknownModel {
-        /// The name asked for.
-        name: String,
-        /// The Hub asked.
-        endpoint: String,
-    },
-    /// The model has conditions that this user has not accepted, or no token was given.
-    #[error(
-        "{name}: access is restricted: accept its conditions at {endpoint}/{name}, then give a token of that account \
-         (--token or HF_TOKEN)"
-    )]
-    Gated {
-        /// The name asked for.
-        name: String,
-        /// The Hub asked.
-        endpoint: String,
-    },
-    /// The Hub does not accept the token.
-    #[error("{name}: {endpoint} refused the token ({detail}): check --token, HF_TOKEN or the token of `hf auth login`")]
-    TokenRefused {
-        /// The name asked for.
-        name: String,
-        /// The Hub asked.
-        endpoint: String,
-        /// The server's words.
-        detail: String,
-    },
-    /// The model has no such branch, tag or commit.
-    #[error("{name}: has no revision {revision:?}: check --model_revision (a branch, a tag or a full commit hash)")]
-    UnknownRevision {
-        /// The name asked for.
-        name: String,
-        /// The revision asked for.
-        revision: String,
-    },
-    /// The model exists and lacks what is needed.
-    #[error("{name}: has no {wanted} that can be read here{instead}")]
-    MissingFiles {
-        /// The name asked for.
-        name: String,
-        /// What was looked for.
-        wanted: String,
-        /// What it has instead, and what to do; or empty.
-        instead: String,
-    },
-    /// Offline, and not downloaded before.
-    #[error(
-        "{name}: no such folder, and HF_HUB_OFFLINE forbids to download it; not in the cache {cache}: {missing}: unset \
-         HF_HUB_OFFLINE once, or give a folder"
-    )]
-    NotCached {
-        /// The name asked for.
-        name: String,
-        /// The cache looked into.
-        cache: PathBuf,
-        /// What is missing there.
-        missing: String,
-    },
-    /// The Hub cannot be reached.
-    #[error("{name}: no such folder, and {endpoint} cannot be reached ({detail}): check the network, or give a folder")]
-    NoNetwork {
-        /// The name asked for.
-        name: String,
-        /// The Hub asked.
-        endpoint: String,
-        /// The network's reason.
-        detail: String,
-    },
-    /// A download broke off, more than once.
-    #[error("{name}: the download broke off ({detail}): run again, complete files are kept")]
-    Interrupted {
-        /// The name asked for.
-        name: String,
-        /// What happened.
-        detail: String,
-    },
-    /// The cache cannot be written.
-    #[error("{cache}: cannot write the cache of downloads: {source}: free space or name another with --cache_dir")]
-    Cache {
-        /// The cache.
-        cache: PathBuf,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// `HF_ENDPOINT` is no address.
-    #[error("HF_ENDPOINT {endpoint:?} is no URL: {detail}")]
-    Endpoint {
-        /// Its value.
-        endpoint: String,
-        /// Why not.
-        detail: String,
-    },
-    /// Anything else the Hub answered.
-    #[error("{name}: {endpoint} answered: {detail}")]
-    Other {
-        /// The name asked for.
-        name: String,
-        /// The Hub asked.
-        endpoint: String,
-        /// Its answer.
-        detail: String,
-    },
-}
-
 /// The folder that holds `files` of `model_name_or_path`: the folder of that name, or else the snapshot of the Hub's
 /// model in the cache, downloaded if it is not there.
 ///
@@ -203,8 +93,13 @@ pub fn resolve(model_name_or_path: &str, files: Files, options: &HubOptions) -> 
     if path.is_dir() {
         return Ok(path.to_path_buf());
     }
-    if path.exists() {
-        return Err(HubError::NotAFolder(model_name_or_path.to_string()));
+    if path.symlink_metadata().is_ok() {
+        let what = match path.metadata() {
+            Ok(metadata) if metadata.is_file() => "a file: name the folder that it lies in",
+            Ok(_) => "a pipe, socket or device: name a folder",
+            Err(_) => "a link that leads nowhere: name a folder",
+        };
+        return Err(HubError::NotAFolder(model_name_or_path.to_string(), what));
     }
     if !is_model_name(model_name_or_path) {
         return Err(HubError::NoSuchFolder(model_name_or_path.to_string()));
@@ -266,7 +161,7 @@ impl Settings {
             let path = variable("HF_TOKEN_PATH").map(&expand).unwrap_or_else(|| hf_home.join("token"));
             variable("HF_TOKEN")
                 .or_else(|| variable("HUGGING_FACE_HUB_TOKEN"))
-                .or_else(|| std::fs::read_to_string(path).ok())
+                .or_else(|| lm_files::read_to_string(&path, 1 << 16).ok())
                 .map(|token| token.trim().to_string())
                 .filter(|token| !token.is_empty())
         };
@@ -292,114 +187,159 @@ struct Lookup<'a> {
 
 impl Lookup<'_> {
     fn resolve(&self) -> Result<PathBuf, HubError> {
-        let repo = self.repository().map_err(|error| self.explain(error))?;
-        if self.settings.offline {
-            return self.cached(&repo).map_err(|missing| HubError::NotCached {
-                name: self.name.to_string(),
-                cache: self.settings.cache.clone(),
-                missing,
-            });
+        let settings = self.settings;
+        let (name, revision) = (self.name.to_string(), settings.revision.clone());
+        // It becomes the name of a file in the cache.
+        if !revision.split('/').all(is_file_name) {
+            return Err(HubError::UnknownRevision { name, revision });
         }
-        // A commit never changes: what the cache has of it needs no question.
-        let revision = &self.settings.revision;
-        if revision.len() == 40
-            && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
-            && let Ok(folder) = self.cached(&repo)
-        {
-            return Ok(folder);
+        let cache = Cache::new(&settings.cache, self.name);
+        let cached = self.cached(&cache);
+        if settings.offline {
+            return cached.map_err(|missing| HubError::NotCached { name, cache: settings.cache.clone(), missing });
         }
-        match self.download(&repo) {
-            Err(error @ HubError::NoNetwork { .. }) => match self.cached(&repo) {
-                Ok(folder) => {
-                    tracing::warn!("{error}; using the copy in the cache: {}", folder.display());
+        match cached {
+            // A commit never changes: what the cache has of it needs no question.
+            Ok(folder) if is_commit(&revision) => Ok(folder),
+            Ok(folder) => match self.download(&cache, 1) {
+                Err(error @ HubError::NoNetwork { .. }) => {
+                    tracing::warn!("{}; using the copy in the cache: {}", reason(&error), folder.display());
                     Ok(folder)
                 }
-                Err(_) => Err(error),
+                result => result,
             },
-            result => result,
+            Err(missing) => self.download(&cache, ATTEMPTS).map_err(|error| with_missing(error, missing)),
         }
     }
 
-    fn repository(&self) -> Result<HFRepositorySync<RepoTypeModel>, HFError> {
-        let settings = self.settings;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(TIMEOUT)
-            .read_timeout(TIMEOUT)
-            .build()?;
-        let mut builder = HFClientBuilder::new()
-            .endpoint(&settings.endpoint)
-            .cache_dir(&settings.cache)
-            .client(http)
-            .retry_max_attempts(ATTEMPTS)
-            .retry_base_delay(settings.retry_delay);
-        if let Some(token) = &settings.token {
-            builder = builder.token(token);
-        }
-        let (owner, name) = hf_hub::split_id(self.name);
-        Ok(builder.build_sync()?.model(owner, name))
-    }
-
-    /// The snapshot in the cache, if it has all that is wanted; else what is missing.
-    fn cached(&self, repo: &HFRepositorySync<RepoTypeModel>) -> Result<PathBuf, String> {
+    /// The snapshot in the cache, if it has all that is wanted, undamaged; else what is missing.
+    fn cached(&self, cache: &Cache) -> Result<PathBuf, String> {
         let revision = &self.settings.revision;
-        let folder = repo
-            .snapshot_download()
-            .revision(revision)
-            .local_files_only(true)
-            .send()
-            .map_err(|_| format!("revision {revision:?} of the model"))?;
-        let has = |name: &str| folder.join(name).is_file();
+        let commit = cache.commit(revision).ok_or_else(|| format!("revision {revision:?} of the model"))?;
+        let has = |name: &str| match cache.find(&commit, name) {
+            Kept::Whole(_) => Ok(true),
+            Kept::Nothing => Ok(false),
+            Kept::Damaged(why) => Err(format!("an undamaged {name} ({why})")),
+        };
+        let mut found = Vec::new();
+        for &name in self.possible_files() {
+            if has(name)? {
+                found.push(name);
+            }
+        }
         match self.files {
-            Files::Config if !has("config.json") => Err("config.json".to_string()),
-            Files::Tokenizer if !VOCABULARIES.iter().any(|name| has(name)) => Err("the tokenizer".to_string()),
-            Files::Model => {
-                if !has("config.json") {
-                    return Err("config.json".to_string());
-                }
-                let weights = WEIGHTS.iter().find(|name| has(name)).ok_or("the weights")?;
-                match shards(&folder, weights)?.iter().find(|shard| !has(shard)) {
-                    Some(shard) => Err(shard.clone()),
-                    None => Ok(folder),
+            Files::Tokenizer if !found.iter().any(|name| VOCABULARIES.contains(name)) => {
+                return Err("the tokenizer".to_string());
+            }
+            Files::Config | Files::Model if !found.contains(&"config.json") => return Err("config.json".to_string()),
+            _ => {}
+        }
+        let folder = cache.snapshot(&commit);
+        if self.files == Files::Model {
+            let weights = WEIGHTS.into_iter().find_map(|name| has(name).map(|has| has.then_some(name)).transpose());
+            for shard in shards(&folder, weights.ok_or("the weights")??)? {
+                if !has(&shard)? {
+                    return Err(shard);
                 }
             }
-            _ => Ok(folder),
+        }
+        Ok(folder)
+    }
+
+    /// What may be wanted, apart from weights.
+    fn possible_files(&self) -> &'static [&'static str] {
+        match self.files {
+            Files::Config => &["config.json"],
+            Files::Tokenizer => &TOKENIZER_FILES,
+            Files::Model => &["config.json", "generation_config.json"],
         }
     }
 
-    fn download(&self, repo: &HFRepositorySync<RepoTypeModel>) -> Result<PathBuf, HubError> {
-        let sizes: HashMap<String, u64> = repo
-            .list_tree()
-            .revision(&self.settings.revision)
-            .send()
-            .map_err(|error| self.explain(error))?
-            .into_iter()
-            .filter_map(|entry| match entry {
-                RepoTreeEntry::File { path, size, .. } => Some((path, size)),
-                RepoTreeEntry::Directory { .. } => None,
-            })
-            .collect();
-        let mut wanted: Vec<String> = match self.files {
-            Files::Config => vec!["config.json".to_string()],
-            Files::Tokenizer => TOKENIZER_FILES.map(String::from).to_vec(),
-            Files::Model => vec!["config.json".to_string(), "generation_config.json".to_string()],
-        };
+    fn download(&self, cache: &Cache, attempts: usize) -> Result<PathBuf, HubError> {
+        let settings = self.settings;
+        let endpoint = self.endpoint()?;
+        let authorization = settings.token.as_ref().map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| HubError::BadToken { name: self.name.to_string() })?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let explain = |failure| self.explain(failure);
+        let hub = Hub::new(&endpoint, authorization.transpose()?, attempts, settings.retry_delay).map_err(explain)?;
+        tracing::info!("asking {} for {}", self.shown_endpoint(), self.name);
+
+        let commit = self.find_commit(&hub).map_err(explain)?;
+        let sizes = self.list(&hub, &commit).map_err(explain)?;
+        let mut wanted: Vec<String> = self.possible_files().iter().map(ToString::to_string).collect();
         let weights = WEIGHTS.into_iter().find(|name| sizes.contains_key(*name)).filter(|_| self.files == Files::Model);
         wanted.extend(weights.map(String::from));
         wanted.retain(|name| sizes.contains_key(name));
         self.refuse_incomplete(&wanted, &sizes)?;
 
-        let folder = self.fetch(repo, &wanted, &sizes)?;
-        let shards = weights.map_or(Ok(Vec::new()), |weights| shards(&folder, weights)).map_err(|detail| {
-            HubError::Other { name: self.name.to_string(), endpoint: self.settings.endpoint.clone(), detail }
-        })?;
+        let download = Download { hub: &hub, cache, model: self.name, commit: &commit, sizes: &sizes };
+        download.fetch(&wanted).map_err(explain)?;
+        let folder = cache.snapshot(&commit);
+        let shards = weights.map_or(Ok(Vec::new()), |weights| shards(&folder, weights));
+        let shards = shards.map_err(|detail| explain(Failure::Nonsense(detail)))?;
         if let Some(shard) = shards.iter().find(|shard| !sizes.contains_key(*shard)) {
             return Err(self.missing(shard, ": its index names that file: report it to the model's owner"));
         }
-        if !shards.is_empty() {
-            self.fetch(repo, &shards, &sizes)?;
-        }
+        download.fetch(&shards).map_err(explain)?;
+        cache.remember(&settings.revision, &commit).map_err(|error| explain(Failure::Cache(error)))?;
         Ok(folder)
+    }
+
+    /// `HF_ENDPOINT`, if it can be one.
+    fn endpoint(&self) -> Result<Url, HubError> {
+        let refused = |detail: String| HubError::Endpoint { endpoint: self.shown_endpoint(), detail };
+        let url = Url::parse(&self.settings.endpoint).map_err(|error| refused(error.to_string()))?;
+        match url.scheme() {
+            "http" | "https" => Ok(url),
+            other => Err(refused(format!("it begins with {other}:"))),
+        }
+    }
+
+    fn shown_endpoint(&self) -> String {
+        without_credentials(&self.settings.endpoint)
+    }
+
+    /// The commit that the revision is now.
+    fn find_commit(&self, hub: &Hub) -> Result<String, Failure> {
+        #[derive(serde::Deserialize)]
+        struct Info {
+            sha: String,
+        }
+        let info: Info = hub.document(self.api(hub, "revision", &self.settings.revision))?;
+        match is_commit(&info.sha) {
+            true => Ok(info.sha),
+            false => Err(Failure::Nonsense(format!("a commit that is none: {}", error::plain(&info.sha)))),
+        }
+    }
+
+    /// The files of a commit with their sizes in bytes. Names that no file of a model has are passed over.
+    fn list(&self, hub: &Hub, commit: &str) -> Result<HashMap<String, u64>, Failure> {
+        #[derive(serde::Deserialize)]
+        struct Entry {
+            #[serde(rename = "type")]
+            kind: String,
+            path: String,
+            #[serde(default)]
+            size: u64,
+        }
+        let entries: Vec<Entry> = hub.list(self.api(hub, "tree", commit))?;
+        let files = entries.into_iter().filter(|entry| entry.kind == "file" && is_file_name(&entry.path));
+        let sizes: HashMap<String, u64> = files.map(|entry| (entry.path, entry.size)).collect();
+        match self.possible_files().iter().find(|name| sizes.get(**name).is_some_and(|size| *size > lm_files::SMALL)) {
+            Some(name) => Err(Failure::Nonsense(format!("a {name} of {} bytes", sizes[*name]))),
+            None => Ok(sizes),
+        }
+    }
+
+    fn api(&self, hub: &Hub, what: &str, of: &str) -> Url {
+        let mut parts = vec!["api", "models"];
+        parts.extend(self.name.split('/'));
+        parts.extend([what, of]);
+        hub.url(&parts)
     }
 
     /// Refuses a model that lacks what was asked for, before anything is downloaded.
@@ -427,78 +367,67 @@ impl Lookup<'_> {
         }
     }
 
-    /// Brings the files into the cache and checks their sizes.
-    fn fetch(
-        &self,
-        repo: &HFRepositorySync<RepoTypeModel>,
-        files: &[String],
-        sizes: &HashMap<String, u64>,
-    ) -> Result<PathBuf, HubError> {
-        let mut attempt = 1;
-        loop {
-            let progress = DownloadProgress::new(self.name);
-            let result = repo
-                .snapshot_download()
-                .revision(&self.settings.revision)
-                .allow_patterns(files.to_vec())
-                .progress(progress)
-                .send();
-            let detail = match result {
-                Ok(folder) => match remove_incomplete(&folder, files, sizes) {
-                    None => return Ok(folder),
-                    Some(detail) => detail,
-                },
-                Err(HFError::Request { source, .. }) if !source.is_connect() => chain(&source),
-                Err(error @ HFError::Xet { .. }) => chain(&error),
-                Err(error) => return Err(self.explain(error)),
-            };
-            if attempt == ATTEMPTS {
-                return Err(HubError::Interrupted { name: self.name.to_string(), detail });
-            }
-            attempt += 1;
-            tracing::warn!("{}: the download broke off ({detail}), trying again", self.name);
-        }
-    }
-
     fn missing(&self, wanted: &str, instead: &str) -> HubError {
         HubError::MissingFiles { name: self.name.to_string(), wanted: wanted.to_string(), instead: instead.to_string() }
     }
 
     /// What an error of the Hub means for the user, by its `X-Error-Code` and status
     /// (`hf_raise_for_status` in huggingface_hub).
-    fn explain(&self, error: HFError) -> HubError {
-        let name = self.name.to_string();
-        let endpoint = self.settings.endpoint.clone();
-        let context = match error {
-            HFError::Http { context } | HFError::AuthRequired { context } | HFError::Forbidden { context } => context,
-            HFError::RepoNotFound { context: Some(context), .. }
-            | HFError::RevisionNotFound { context: Some(context), .. }
-            | HFError::EntryNotFound { context: Some(context), .. } => context,
-            HFError::Request { source, .. } if source.is_decode() => {
-                return HubError::Other { name, endpoint, detail: format!("what no Hub answers: {}", chain(&source)) };
-            }
-            HFError::Request { source, .. } => return HubError::NoNetwork { name, endpoint, detail: chain(&source) },
-            HFError::Io(source) => return HubError::Cache { cache: self.settings.cache.clone(), source },
-            HFError::Url(source) => return HubError::Endpoint { endpoint, detail: chain(&source) },
-            other => return HubError::Other { name, endpoint, detail: chain(&other) },
+    fn explain(&self, failure: Failure) -> HubError {
+        let (name, endpoint) = (self.name.to_string(), self.shown_endpoint());
+        let cache = self.settings.cache.clone();
+        let no_network = |detail| HubError::NoNetwork {
+            name: name.clone(),
+            endpoint: endpoint.clone(),
+            detail,
+            cache: cache.clone(),
+            missing: String::new(),
         };
-        let status = context.status.as_u16();
-        let message = context.server_message.unwrap_or_default();
-        match (context.error_code.as_deref(), status) {
-            (Some("GatedRepo"), _) => HubError::Gated { name, endpoint },
-            (Some("RevisionNotFound"), _) => {
-                HubError::UnknownRevision { name, revision: self.settings.revision.clone() }
+        let (status, code, message) = match failure {
+            // A server may repeat what it was sent.
+            Failure::Refused { status, code, message } => match &self.settings.token {
+                Some(token) => (status, code, message.replace(token.as_str(), "…")),
+                None => (status, code, message),
+            },
+            Failure::Unreachable(detail) => return no_network(detail),
+            Failure::Broken(detail) => return HubError::Interrupted { name, detail },
+            Failure::Nonsense(detail) => {
+                return HubError::Other { name, endpoint, detail: format!("what no Hub answers: {detail}") };
             }
-            (Some("RepoNotFound"), _) => HubError::UnknownModel { name, endpoint },
+            Failure::WrongBytes { file, hash } => return HubError::WrongBytes { name, endpoint, file, hash },
+            Failure::Cache(source) => return HubError::Cache { cache, source },
+        };
+        match (code.as_str(), status.as_u16()) {
+            ("GatedRepo", _) => HubError::Gated { name, endpoint },
+            ("RevisionNotFound", _) => HubError::UnknownRevision { name, revision: self.settings.revision.clone() },
+            ("RepoNotFound", _) => HubError::UnknownModel { name, endpoint },
             // The Hub hides whether a model exists from those who may not see it.
             (_, 401) if !message.contains("Invalid credentials") => HubError::UnknownModel { name, endpoint },
-            (_, 401 | 403) => HubError::TokenRefused { name, endpoint, detail: message },
+            (_, 401 | 403) => HubError::TokenRefused { name, endpoint, detail: format!("{status} {message}") },
             (_, 404) => HubError::UnknownModel { name, endpoint },
-            (_, 500 | 502 | 503 | 504) => {
-                HubError::NoNetwork { name, endpoint, detail: format!("{} {message}", context.status) }
-            }
-            _ => HubError::Other { name, endpoint, detail: format!("{} {message}", context.status) },
+            (_, 408 | 429 | 500 | 502 | 503 | 504) => no_network(format!("{status} {message}").trim().to_string()),
+            _ => HubError::Other { name, endpoint, detail: format!("{status} {message}").trim().to_string() },
         }
+    }
+}
+
+/// What the cache lacks belongs to the message that the Hub cannot be reached.
+fn with_missing(error: HubError, lacks: String) -> HubError {
+    match error {
+        HubError::NoNetwork { name, endpoint, detail, cache, .. } => {
+            HubError::NoNetwork { name, endpoint, detail, cache, missing: lacks }
+        }
+        other => other,
+    }
+}
+
+/// Why the Hub was not asked, for those who do not need it.
+fn reason(error: &HubError) -> String {
+    match error {
+        HubError::NoNetwork { name, endpoint, detail, .. } => {
+            format!("{name}: {endpoint} cannot be reached ({detail})")
+        }
+        other => other.to_string(),
     }
 }
 
@@ -511,95 +440,15 @@ fn shards(folder: &Path, weights: &str) -> Result<Vec<String>, String> {
     if !weights.ends_with(".index.json") {
         return Ok(Vec::new());
     }
-    let index: Index = std::fs::read_to_string(folder.join(weights))
+    let index: Index = lm_files::read_to_string(&folder.join(weights), lm_files::SMALL)
         .map_err(|error| format!("{weights}: {error}"))
         .and_then(|text| serde_json::from_str(&text).map_err(|error| format!("{weights} is no index: {error}")))?;
     let mut files: Vec<String> = index.weight_map.into_values().collect();
     files.sort();
     files.dedup();
-    Ok(files)
-}
-
-/// Removes files whose size is not the one that the Hub lists, and says so. hf-hub does not look at the status of the
-/// answer it writes into the cache, where an error page would stay as if it were the file.
-fn remove_incomplete(folder: &Path, files: &[String], sizes: &HashMap<String, u64>) -> Option<String> {
-    let mut detail = None;
-    for name in files {
-        let path = folder.join(name);
-        let found = std::fs::metadata(&path).map(|metadata| metadata.len()).unwrap_or(0);
-        let listed = sizes.get(name).copied().unwrap_or(0);
-        if found != listed {
-            if let Ok(blob) = path.canonicalize() {
-                // If removing fails, the next attempt finds the same file and reports it again.
-                let _ = std::fs::remove_file(blob);
-            }
-            let _ = std::fs::remove_file(&path);
-            detail = Some(format!("{name} has {found} of {listed} bytes"));
-        }
-    }
-    detail
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-        cause = error.source();
-    }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// A bar over the bytes of all files; indicatif draws it only on a terminal.
-struct DownloadProgress {
-    name: String,
-    bar: ProgressBar,
-    /// Bytes per file; the total of those that xet brings stands under an empty name.
-    done: Mutex<HashMap<String, u64>>,
-}
-
-impl DownloadProgress {
-    fn new(name: &str) -> Self {
-        let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = ProgressBar::no_length().with_style(style).with_message(format!("Downloading {name}"));
-        Self { name: name.to_string(), bar, done: Mutex::default() }
-    }
-
-    fn set(&self, entries: impl IntoIterator<Item = (String, u64)>) {
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        done.extend(entries);
-        self.bar.set_position(done.values().sum());
-    }
-}
-
-impl ProgressHandler for DownloadProgress {
-    fn on_progress(&self, event: &ProgressEvent) {
-        let ProgressEvent::Download(event) = event else { return };
-        match event {
-            // The first is the whole download's; each file then has one of its own.
-            DownloadEvent::Start { total_files, total_bytes } => {
-                if self.bar.length().is_none() && *total_bytes > 0 {
-                    tracing::info!("downloading {total_files} files of {}, {total_bytes} bytes", self.name);
-                    self.bar.set_length(*total_bytes);
-                }
-            }
-            DownloadEvent::Progress { files } => {
-                self.set(files.iter().map(|file| (file.filename.clone(), file.bytes_completed)));
-            }
-            DownloadEvent::AggregateProgress { bytes_completed, .. } => self.set([(String::new(), *bytes_completed)]),
-            DownloadEvent::Complete => {}
-        }
-    }
-}
-
-impl Drop for DownloadProgress {
-    fn drop(&mut self) {
-        self.bar.finish_and_clear();
+    match files.iter().find(|name| !is_file_name(name)) {
+        Some(name) => Err(format!("{weights} names {}, which is no file beside it", error::plain(name))),
+        None => Ok(files),
     }
 }
 
@@ -608,8 +457,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
+    use super::hash::{git_name, lfs_name};
     use super::*;
 
     const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -628,6 +478,32 @@ mod tests {
         error: Option<(&'static str, &'static str)>,
         /// Without this token, the model does not exist.
         token: Option<&'static str>,
+        /// What is untrue of the answers.
+        lie: Lie,
+    }
+
+    #[derive(Default, Clone, Copy, PartialEq)]
+    enum Lie {
+        #[default]
+        None,
+        /// This ETag for every file.
+        ETag(&'static str),
+        /// This commit of every file.
+        FileCommit(&'static str),
+        /// This commit of the model.
+        Commit(&'static str),
+        /// Zeros instead of the bytes.
+        Zeros,
+        /// More bytes than listed.
+        Longer,
+        /// These entries in the list too.
+        Entries(&'static str),
+        /// Each page of the list leads to the next, which is the same.
+        Pages,
+        /// The list never ends.
+        EndlessList,
+        /// Files lie there.
+        Location(&'static str),
     }
 
     /// Speaks as much of the Hub's protocol as a download needs, on a port of this machine.
@@ -701,11 +577,14 @@ mod tests {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut request = String::new();
         let _ = reader.read_line(&mut request);
-        let mut token = None;
+        let (mut token, mut range) = (None, None);
         let mut line = String::new();
         while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
             if let Some((_, value)) = line.trim_end().split_once("authorization: Bearer ") {
                 token = Some(value.to_string());
+            }
+            if let Some((_, value)) = line.trim_end().trim_end_matches('-').split_once("range: bytes=") {
+                range = Some(value.to_string());
             }
             line.clear();
         }
@@ -726,17 +605,30 @@ mod tests {
         }
         let path = path.split('?').next().unwrap_or_default();
         if path == "/api/models/owner/model/revision/main" {
-            let body = format!(r#"{{"id": "owner/model", "sha": "{COMMIT}"}}"#);
+            let commit = if let Lie::Commit(commit) = script.lie { commit } else { COMMIT };
+            let body = format!(r#"{{"id": "owner/model", "sha": "{commit}"}}"#);
             return reply("200 OK", "", body.as_bytes(), body.len());
         }
         if path == "/api/models/owner/model/tree/main" || path == format!("/api/models/owner/model/tree/{COMMIT}") {
-            let entries: Vec<_> = script
+            if script.lie == Lie::EndlessList {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n[");
+                while stream.write_all(&[b' '; 1 << 16]).is_ok() {}
+                return;
+            }
+            let mut entries: Vec<_> = script
                 .files
                 .iter()
                 .map(|(name, bytes)| format!(r#"{{"type":"file","oid":"x","size":{},"path":"{name}"}}"#, bytes.len()))
                 .collect();
+            if let Lie::Entries(more) = script.lie {
+                entries.push(more.to_string());
+            }
             let body = format!("[{}]", entries.join(","));
-            return reply("200 OK", "Content-Type: application/json\r\n", body.as_bytes(), body.len());
+            let next = match script.lie {
+                Lie::Pages => format!("Link: <{base}{path}?cursor=1>; rel=\"next\"\r\n"),
+                _ => String::new(),
+            };
+            return reply("200 OK", &next, body.as_bytes(), body.len());
         }
         let resolve = format!("/owner/model/resolve/{COMMIT}/");
         let name = path.strip_prefix(&resolve).or(path.strip_prefix("/cdn/")).unwrap_or_default();
@@ -746,23 +638,45 @@ mod tests {
         if let (Some(status), "GET") = (script.refused.get(name), method) {
             return reply(status, "", b"denied", 6);
         }
+        let commit = if let Lie::FileCommit(commit) = script.lie { commit } else { COMMIT };
+        let etag =
+            |hash: String| if let Lie::ETag(etag) = script.lie { etag.to_string() } else { format!("\"{hash}\"") };
+        if let Lie::Location(place) = script.lie {
+            let headers =
+                format!("Location: {place}\r\nX-Repo-Commit: {COMMIT}\r\nETag: {}\r\n", etag(git_name(bytes)));
+            return reply("302 Found", &headers, b"", 0);
+        }
         if script.redirected.contains(&name) && path.starts_with(&resolve) {
             let headers = format!(
-                "Location: {base}/cdn/{name}\r\nX-Repo-Commit: {COMMIT}\r\nX-Linked-Etag: \"lfs-{name}\"\r\n\
+                "Location: {base}/cdn/{name}\r\nX-Repo-Commit: {commit}\r\nX-Linked-Etag: {}\r\nETag: \"of the answer\"\r\n\
                  X-Linked-Size: {}\r\n",
+                etag(lfs_name(bytes)),
                 bytes.len()
             );
             return reply("302 Found", &headers, b"", 0);
         }
-        let mut sent = bytes.len();
+        let headers = format!("ETag: {}\r\nX-Repo-Commit: {commit}\r\n", etag(git_name(bytes)));
+        let sent = match script.lie {
+            Lie::Zeros => vec![0; bytes.len()],
+            Lie::Longer => [bytes.as_slice(), b"more"].concat(),
+            _ => bytes.clone(),
+        };
+        let from: usize = range.and_then(|range| range.parse().ok()).unwrap_or(0);
+        let mut until = sent.len();
         if method == "GET"
             && let Some(breaks) = script.breaks.lock().unwrap().get_mut(name)
             && *breaks > 0
         {
             *breaks -= 1;
-            sent /= 2;
+            until = from + (sent.len() - from) / 2;
         }
-        reply("200 OK", &format!("ETag: \"etag-{name}\"\r\nX-Repo-Commit: {COMMIT}\r\n"), bytes, sent);
+        match from {
+            0 => reply("200 OK", &headers, &sent, until),
+            _ => {
+                let headers = format!("{headers}Content-Range: bytes {from}-{}/{}\r\n", sent.len() - 1, sent.len());
+                reply("206 Partial Content", &headers, &sent[from..], until - from)
+            }
+        }
     }
 
     const MODEL: [(&str, &str); 7] = [
@@ -783,7 +697,7 @@ mod tests {
         assert_eq!(folder, repository.join("snapshots").join(COMMIT));
         assert_eq!(std::fs::read_to_string(repository.join("refs/main")).unwrap(), COMMIT);
         assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), b"the weights");
-        assert_eq!(std::fs::read(repository.join("blobs/etag-config.json")).unwrap(), b"{}");
+        assert_eq!(std::fs::read(repository.join("blobs").join(git_name(b"{}"))).unwrap(), b"{}");
         assert_eq!(hub.downloaded(), ["config.json", "generation_config.json", "model.safetensors"]);
 
         assert_eq!(hub.resolve(Files::Tokenizer).unwrap(), folder);
@@ -843,9 +757,9 @@ mod tests {
         let refused = HashMap::from([("model.safetensors", "403 Forbidden")]);
         let hub = TestHub::new(Script { files: contents(&MODEL), refused, ..Script::default() });
         let error = hub.resolve(Files::Model).unwrap_err();
-        assert!(error.to_string().contains("model.safetensors has 6 of 11 bytes"), "{error}");
+        assert!(matches!(error, HubError::TokenRefused { .. }), "{error}");
         let repository = hub.cache.path().join("models--owner--model");
-        assert!(!repository.join("blobs/etag-model.safetensors").exists());
+        assert!(!repository.join("blobs").join(git_name(b"the weights")).exists());
         assert!(
             std::fs::symlink_metadata(repository.join("snapshots").join(COMMIT).join("model.safetensors")).is_err()
         );
@@ -871,10 +785,11 @@ mod tests {
     fn without_a_network_the_cache_serves_too() {
         let hub = TestHub::with_files(&MODEL);
         let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let unreachable = Settings { endpoint: format!("http://{closed}"), ..hub.settings() };
+        let unreachable = Settings { endpoint: format!("http://me:secret@{closed}"), ..hub.settings() };
         let by_commit = Settings { revision: COMMIT.to_string(), ..hub.settings() };
         let error = hub.resolve_with(Files::Model, &unreachable).unwrap_err();
         assert!(matches!(&error, HubError::NoNetwork { detail, .. } if detail.contains("refused")), "{error}");
+        assert!(!error.to_string().contains("secret") && error.to_string().contains("revision \"main\""), "{error}");
         let folder = hub.resolve(Files::Model).unwrap();
         assert_eq!(hub.resolve_with(Files::Model, &unreachable).unwrap(), folder);
 
@@ -885,6 +800,9 @@ mod tests {
         let invalid = Settings { endpoint: "the hub".to_string(), ..hub.settings() };
         let error = Lookup { name: "owner/model", files: Files::Model, settings: &invalid }.resolve().unwrap_err();
         assert!(error.to_string().starts_with("HF_ENDPOINT \"the hub\" is no URL"), "{error}");
+        let invalid = Settings { endpoint: "file:///etc".to_string(), ..hub.settings() };
+        let error = Lookup { name: "owner/model", files: Files::Model, settings: &invalid }.resolve().unwrap_err();
+        assert!(error.to_string().contains("it begins with file:"), "{error}");
     }
 
     #[test]
@@ -906,6 +824,9 @@ mod tests {
     fn the_token_is_sent() {
         let hub = TestHub::new(Script { files: contents(&MODEL), token: Some("hf_secret"), ..Script::default() });
         assert!(matches!(hub.resolve(Files::Config).unwrap_err(), HubError::UnknownModel { .. }));
+        let bad = Settings { token: Some("hf_secret\n".to_string()), ..hub.settings() };
+        let error = hub.resolve_with(Files::Config, &bad).unwrap_err();
+        assert!(matches!(error, HubError::BadToken { .. }) && !error.to_string().contains("hf_secret"), "{error}");
         let with_token = Settings { token: Some("hf_secret".to_string()), ..hub.settings() };
         hub.resolve_with(Files::Config, &with_token).unwrap();
     }
@@ -930,6 +851,110 @@ mod tests {
         assert!(error.contains("has no model-00001-of-00001.safetensors"), "{error}");
     }
 
+    /// Everything in the folder around the cache, as names.
+    fn all_files(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+        entries
+            .flat_map(|path| if path.is_dir() && !path.is_symlink() { all_files(&path) } else { vec![path] })
+            .collect()
+    }
+
+    #[test]
+    fn a_hub_that_lies_is_told_so_and_nothing_is_kept() {
+        let cases = [
+            (Lie::ETag("\"../../../../escaped\""), "an ETag that is no hash"),
+            (Lie::ETag("\"/tmp/escaped\""), "an ETag that is no hash"),
+            (Lie::ETag("\"a%00b\""), "an ETag that is no hash"),
+            (Lie::FileCommit("../../../../escaped"), "of another commit (../../../../escaped)"),
+            (Lie::FileCommit("main"), "of another commit (main)"),
+            (Lie::Commit("../../../../escaped"), "a commit that is none: ../../../../escaped"),
+            (Lie::Commit("main"), "a commit that is none: main"),
+            (Lie::Zeros, "sent a wrong config.json"),
+            (Lie::Longer, "more than the 2 bytes"),
+            (Lie::Entries(r#"{"type": "file", "path": "a", "size": -1}"#), "invalid value: integer `-1`"),
+            (
+                Lie::Entries(r#"{"type": "file", "path": "config.json", "size": 4611686018427387904}"#),
+                "a config.json of 4611686018427387904 bytes",
+            ),
+            (Lie::Entries("[["), "what no Hub answers: invalid type: sequence"),
+            (Lie::Pages, "a list of files without end"),
+            (Lie::EndlessList, "more than the 16777216 bytes"),
+            (Lie::Location("file:///etc/passwd"), "a redirection to file:///etc/passwd"),
+            (Lie::Location("/owner/model/resolve/x"), "no such model"),
+        ];
+        for (lie, expected) in cases {
+            let around = tempfile::tempdir().unwrap();
+            let hub = TestHub::new(Script { files: contents(&[("config.json", "{}")]), lie, ..Script::default() });
+            let settings = Settings { cache: around.path().join("a/b/c/d"), ..hub.settings() };
+            let error = hub.resolve_with(Files::Config, &settings).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+            for path in all_files(around.path()) {
+                assert!(path.to_str().unwrap().ends_with(".lock"), "{}: {expected}", path.display());
+            }
+            let offline = Settings { offline: true, ..settings };
+            assert!(matches!(hub.resolve_with(Files::Config, &offline), Err(HubError::NotCached { .. })), "{expected}");
+        }
+        // Names that no file of a model has are not looked at.
+        let traversal = r#"{"type": "file", "path": "../../../../../escaped.json", "size": 2}"#;
+        let lie = Lie::Entries(traversal);
+        let hub = TestHub::new(Script { files: contents(&[("config.json", "{}")]), lie, ..Script::default() });
+        assert!(hub.resolve(Files::Config).unwrap().join("config.json").exists());
+        let index = r#"{"weight_map": {"a": "../../escaped.safetensors"}}"#;
+        let hub = TestHub::with_files(&[("config.json", "{}"), ("model.safetensors.index.json", index)]);
+        let error = hub.resolve(Files::Model).unwrap_err().to_string();
+        assert!(error.contains("names ../../escaped.safetensors, which is no file beside it"), "{error}");
+    }
+
+    #[test]
+    fn what_another_program_left_wrong_in_the_cache_is_found_and_fetched_again() {
+        let hub = TestHub::with_files(&MODEL);
+        let folder = hub.resolve(Files::Model).unwrap();
+        let offline = Settings { offline: true, ..hub.settings() };
+        let outside = hub.cache.path().join("outside");
+        std::fs::write(&outside, "the weights").unwrap();
+        let blob = hub.cache.path().join("models--owner--model/blobs").join(git_name(b"the weights"));
+        let (link, weights) = (folder.join("model.safetensors"), || std::fs::read(folder.join("model.safetensors")));
+        let refused = || hub.resolve_with(Files::Model, &offline).unwrap_err().to_string();
+
+        std::fs::remove_file(&blob).unwrap();
+        std::fs::write(&blob, "the WEIGHTS").unwrap();
+        assert!(refused().contains("an undamaged model.safetensors (its bytes do not have the hash"), "{}", refused());
+        hub.downloaded();
+        hub.resolve(Files::Model).unwrap();
+        assert_eq!(
+            (hub.downloaded(), weights().unwrap()),
+            (vec!["model.safetensors".to_string()], b"the weights".to_vec())
+        );
+
+        #[cfg(unix)]
+        {
+            std::fs::remove_file(&link).unwrap();
+            std::os::unix::fs::symlink(&outside, &link).unwrap();
+            assert!(refused().contains("(it leads out of the cache)"), "{}", refused());
+            hub.resolve(Files::Model).unwrap();
+            assert_eq!(std::fs::read(&outside).unwrap(), b"the weights", "what it led to is untouched");
+            assert!(link.canonicalize().unwrap().ends_with(git_name(b"the weights")));
+        }
+        // A reference that is no commit leads nowhere.
+        std::fs::write(hub.cache.path().join("models--owner--model/refs/main"), "../../../outside").unwrap();
+        assert!(refused().contains("revision \"main\""), "{}", refused());
+        // What an earlier download left is believed no more than what comes.
+        std::fs::remove_file(&blob).unwrap();
+        std::fs::write(blob.with_extension("incomplete"), "THE").unwrap();
+        hub.resolve(Files::Model).unwrap();
+        assert_eq!(weights().unwrap(), b"the weights");
+    }
+
+    #[test]
+    fn a_revision_is_no_path() {
+        for revision in ["../../escaped", "/etc", "a//b", "a\\b", "", "refs/../.."] {
+            let hub = TestHub::with_files(&MODEL);
+            let settings = Settings { revision: revision.to_string(), ..hub.settings() };
+            let error = hub.resolve_with(Files::Config, &settings).unwrap_err();
+            assert!(matches!(error, HubError::UnknownRevision { .. }), "{error}");
+        }
+    }
+
     #[test]
     fn a_folder_is_itself() {
         let dir = tempfile::tempdir().unwrap();
@@ -938,7 +963,7 @@ mod tests {
         let file = dir.path().join("config.json");
         std::fs::write(&file, "{}").unwrap();
         let error = resolve(file.to_str().unwrap(), Files::Model, &options).unwrap_err();
-        assert!(matches!(error, HubError::NotAFolder(_)));
+        assert!(matches!(error, HubError::NotAFolder(..)));
         for name in ["./absent", "/absent/model", "a/b/c", "-x", "a--b", "a..b", "x.git", "", "a b", "~/model"] {
             let error = resolve(name, Files::Model, &options).unwrap_err();
             assert!(matches!(error, HubError::NoSuchFolder(_)), "{name:?}: {error}");

@@ -1,0 +1,208 @@
+//! From the Hub into the cache: files side by side, each checked before it gets its name.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::cache::{Cache, Kept};
+use super::error::plain;
+use super::hash::{Check, Hash};
+use super::http::{Failure, Hub};
+use super::progress::Progress;
+
+/// Files that are fetched at the same time.
+const AT_ONCE: usize = 4;
+/// How often a download that breaks off is taken up again.
+const ATTEMPTS: usize = 3;
+const BUFFER: usize = 1 << 18;
+
+/// Fetches files of one commit of one model.
+pub(super) struct Download<'a> {
+    pub hub: &'a Hub,
+    pub cache: &'a Cache,
+    pub model: &'a str,
+    pub commit: &'a str,
+    /// Bytes per file, as the Hub lists them.
+    pub sizes: &'a HashMap<String, u64>,
+}
+
+impl Download<'_> {
+    /// Brings into the cache what it does not have of these files.
+    pub(super) fn fetch(&self, files: &[String]) -> Result<(), Failure> {
+        let mut wanted = Vec::new();
+        for file in files {
+            match self.cache.find(self.commit, file) {
+                Kept::Whole(size) if size == self.size(file) => continue,
+                Kept::Nothing => {}
+                kept => {
+                    let why = if let Kept::Damaged(why) = kept { why } else { "its size is not the one listed" };
+                    tracing::warn!("{}: {file} in the cache is damaged ({why}): fetching it again", self.model);
+                    self.cache.discard(self.commit, file)?;
+                }
+            }
+            wanted.push(file.as_str());
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let total = wanted.iter().fold(0, |total: u64, file| total.saturating_add(self.size(file)));
+        if let Some(free) = self.cache.free().filter(|free| total > *free) {
+            let error = format!("{total} bytes are to be downloaded, and {free} are free");
+            return Err(Failure::Cache(std::io::Error::other(error)));
+        }
+        let progress = Progress::new(self.model, wanted.len(), total);
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let failure = Mutex::new(None);
+        std::thread::scope(|scope| {
+            for _ in 0..AT_ONCE.min(wanted.len()) {
+                scope.spawn(|| {
+                    while let Some(file) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if failed.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        if let Err(error) = self.fetch_one(file, &progress, &failed) {
+                            failed.store(true, Ordering::Relaxed);
+                            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                        }
+                    }
+                });
+            }
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn size(&self, file: &str) -> u64 {
+        self.sizes.get(file).copied().unwrap_or(0)
+    }
+
+    fn fetch_one(&self, file: &str, progress: &Progress, stop: &AtomicBool) -> Result<(), Failure> {
+        let mut parts: Vec<&str> = self.model.split('/').collect();
+        parts.extend(["resolve", self.commit, file]);
+        let url = self.hub.url(&parts);
+        let described = self.hub.describe(url.clone())?;
+        if let Some(commit) = described.commit.filter(|commit| commit != self.commit) {
+            return Err(Failure::Nonsense(format!("{file} of another commit ({})", plain(&commit))));
+        }
+        let hash = Hash::from_etag(&described.etag).ok_or_else(|| {
+            Failure::Nonsense(format!("{file} with an ETag that is no hash to check it by: {}", plain(&described.etag)))
+        })?;
+        let _lock = self.cache.lock(&hash)?;
+        match self.cache.find_blob(&hash) {
+            Kept::Whole(size) if size == self.size(file) => progress.add(size),
+            _ => self.fetch_bytes(file, &url, &hash, progress, stop)?,
+        }
+        Ok(self.cache.link(self.commit, file, &hash)?)
+    }
+
+    /// The bytes, taken up again where they broke off.
+    fn fetch_bytes(
+        &self,
+        file: &str,
+        url: &reqwest::Url,
+        hash: &Hash,
+        progress: &Progress,
+        stop: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let (path, mut partial) = self.cache.partial(hash)?;
+        let mut attempt = 1;
+        loop {
+            match self.receive(file, url, hash, &mut partial, progress, stop) {
+                Ok(true) => return Ok(self.cache.keep(&partial, &path, hash)?),
+                // What an earlier download left may be what is wrong; from here on there is nothing of it.
+                Ok(false) => partial.set_len(0)?,
+                Err(Failure::Broken(detail)) if attempt < ATTEMPTS && !stop.load(Ordering::Relaxed) => {
+                    tracing::warn!("{}: the download broke off ({detail}), trying again", self.model);
+                    attempt += 1;
+                }
+                Err(error) => {
+                    if !matches!(error, Failure::Broken(_) | Failure::Unreachable(_)) {
+                        discard(&path, &partial);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Completes the file. False if its hash is wrong and something of it was there before.
+    fn receive(
+        &self,
+        file: &str,
+        url: &reqwest::Url,
+        hash: &Hash,
+        partial: &mut File,
+        progress: &Progress,
+        stop: &AtomicBool,
+    ) -> Result<bool, Failure> {
+        let size = self.size(file);
+        let mut check = hash.check(size);
+        let there = partial.metadata()?.len();
+        let mut done = if there <= size { there } else { 0 };
+        let mut body = None;
+        if done < size || size == 0 {
+            let answer = self.hub.body(url.clone(), done)?;
+            if !answer.continued {
+                done = 0;
+            }
+            body = Some(answer);
+        }
+        partial.set_len(done)?;
+        partial.seek(SeekFrom::Start(0))?;
+        hash_all(partial, &mut check)?;
+        let before = done;
+        progress.add(before);
+        let mut buffer = vec![0; BUFFER];
+        while let Some(body) = &mut body {
+            let received = match body.read(&mut buffer) {
+                Ok(received) => received,
+                Err(error) => {
+                    progress.forget(done);
+                    return Err(error);
+                }
+            };
+            if received == 0 || stop.load(Ordering::Relaxed) {
+                break;
+            }
+            done += received as u64;
+            if done > size {
+                return Err(Failure::Nonsense(format!("{file} with more than the {size} bytes that it lists")));
+            }
+            check.update(&buffer[..received]);
+            partial.write_all(&buffer[..received])?;
+            progress.add(received as u64);
+        }
+        if done < size {
+            progress.forget(done);
+            return Err(Failure::Broken(format!("{file} has {done} of {size} bytes")));
+        }
+        match check.holds() {
+            true => Ok(true),
+            false if before > 0 => {
+                progress.forget(done);
+                Ok(false)
+            }
+            false => Err(Failure::WrongBytes { file: file.to_string(), hash: hash.to_string() }),
+        }
+    }
+}
+
+/// Nothing stays of a file whose bytes are wrong.
+fn discard(path: &Path, partial: &File) {
+    // If neither can be done, the next download finds that the hash is wrong, and begins anew.
+    let _ = partial.set_len(0);
+    let _ = std::fs::remove_file(path);
+}
+
+fn hash_all(file: &mut File, check: &mut Check) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            count => check.update(&buffer[..count]),
+        }
+    }
+}

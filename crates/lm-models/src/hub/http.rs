@@ -1,0 +1,317 @@
+//! Requests to the Hub. Nothing that comes back is believed to be short, to end, or to lead where it should.
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use reqwest::blocking::{Client, Response};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, LINK, LOCATION, RANGE};
+use reqwest::redirect::Policy;
+use reqwest::{Method, StatusCode, Url};
+use serde::de::DeserializeOwned;
+
+use super::error::{chain, plain, without_credentials};
+
+/// A connection that takes longer is not going to be one.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Python's HF_HUB_DOWNLOAD_TIMEOUT: silence of the other side for this long is a failure.
+const SILENCE: Duration = Duration::from_secs(10);
+/// Longer than any list of files takes.
+const LIST_TIME: Duration = Duration::from_secs(30);
+/// The list of 40,000 files.
+const LIST_BYTES: u64 = 16 << 20;
+const LIST_PAGES: usize = 100;
+const REDIRECTS: usize = 10;
+
+/// One for all, never dropped: that would wait for lookups of names, which without a network take half a minute.
+static CLIENT: LazyLock<Result<Client, String>> = LazyLock::new(|| {
+    let client = Client::builder()
+        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT)
+        .timeout(SILENCE)
+        .redirect(Policy::none());
+    client.build().map_err(|error| chain(&error))
+});
+
+/// Why a request had no use.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No connection, or silence.
+    Unreachable(String),
+    /// The connection was lost, or ended too early.
+    Broken(String),
+    /// The Hub said no.
+    Refused {
+        /// Status of the answer.
+        status: StatusCode,
+        /// Its `X-Error-Code`, the Hub's own name for the reason.
+        code: String,
+        /// Its words.
+        message: String,
+    },
+    /// An answer that no Hub gives.
+    Nonsense(String),
+    /// Bytes that do not have the hash that they should have.
+    WrongBytes {
+        /// The file.
+        file: String,
+        /// The hash.
+        hash: String,
+    },
+    /// The cache cannot be written.
+    Cache(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Cache(error)
+    }
+}
+
+impl Failure {
+    /// Whether the same request may be answered later.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504),
+            _ => false,
+        }
+    }
+}
+
+/// What a HEAD request tells of a file.
+pub(super) struct Described {
+    /// The hash in quotes, as the server wrote it.
+    pub etag: String,
+    /// The commit that the server took it from.
+    pub commit: Option<String>,
+}
+
+/// The body of a file.
+pub(super) struct Body {
+    response: Response,
+    /// Whether it begins where it was asked to, not at the file's beginning.
+    pub continued: bool,
+}
+
+impl Body {
+    /// The next bytes; none at the end.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+        loop {
+            match self.response.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Failure::Broken(chain(&error))),
+                Ok(count) => return Ok(count),
+            }
+        }
+    }
+}
+
+/// A connection to one Hub.
+pub(super) struct Hub {
+    client: &'static Client,
+    endpoint: Url,
+    authorization: Option<HeaderValue>,
+    /// How often a request is made at most.
+    attempts: usize,
+    /// Before a request is repeated; doubled each time.
+    retry_delay: Duration,
+}
+
+impl Hub {
+    pub(super) fn new(
+        endpoint: &Url,
+        authorization: Option<HeaderValue>,
+        attempts: usize,
+        retry_delay: Duration,
+    ) -> Result<Self, Failure> {
+        let client = CLIENT.as_ref().map_err(|detail| Failure::Unreachable(detail.clone()))?;
+        Ok(Self { client, endpoint: endpoint.clone(), authorization, attempts, retry_delay })
+    }
+
+    /// An address of the Hub; `/` within a part is no separator.
+    pub(super) fn url(&self, parts: &[&str]) -> Url {
+        let mut url = self.endpoint.clone();
+        // What has no path was refused as an endpoint.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(parts);
+        }
+        url
+    }
+
+    /// A JSON document.
+    pub(super) fn document<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failure> {
+        let response = self.follow(&Method::GET, url, 0, |_| false)?;
+        let bytes = read_bounded(response, LIST_BYTES, Instant::now() + LIST_TIME)?;
+        parse(&bytes)
+    }
+
+    /// A list that may come in pages.
+    pub(super) fn list<T: DeserializeOwned>(&self, url: Url) -> Result<Vec<T>, Failure> {
+        let deadline = Instant::now() + LIST_TIME;
+        let mut left = LIST_BYTES;
+        let mut seen = HashSet::new();
+        let mut list = Vec::new();
+        let mut next = Some(url);
+        while let Some(url) = next {
+            if seen.len() == LIST_PAGES || !seen.insert(url.clone()) {
+                return Err(Failure::Nonsense("a list of files without end".to_string()));
+            }
+            let response = self.follow(&Method::GET, url, 0, |_| false)?;
+            let base = response.url().clone();
+            let link = next_page(response.headers()).map(str::to_string);
+            next = link.map(|link| self.lead(&base, &link)).transpose()?;
+            let bytes = read_bounded(response, left, deadline)?;
+            left -= bytes.len() as u64;
+            list.extend(parse::<Vec<T>>(&bytes)?);
+        }
+        Ok(list)
+    }
+
+    /// What the Hub knows of a file, before it sends it or says where it lies.
+    pub(super) fn describe(&self, url: Url) -> Result<Described, Failure> {
+        let response = self.follow(&Method::HEAD, url, 0, |response| etag(response).is_some())?;
+        let etag = etag(&response).ok_or_else(|| Failure::Nonsense("a file without an ETag".to_string()))?;
+        let commit = header(response.headers(), "x-repo-commit").map(str::to_string);
+        Ok(Described { etag, commit })
+    }
+
+    /// The bytes of a file, if possible beginning at `from`.
+    pub(super) fn body(&self, url: Url, from: u64) -> Result<Body, Failure> {
+        let response = self.follow(&Method::GET, url, from, |_| false)?;
+        let begins = format!("bytes {from}-");
+        let continued = response.status() == StatusCode::PARTIAL_CONTENT;
+        if continued && !header(response.headers(), "content-range").is_some_and(|range| range.starts_with(&begins)) {
+            return Err(Failure::Nonsense("another part of the file than was asked for".to_string()));
+        }
+        Ok(Body { response, continued })
+    }
+
+    /// A request that leads to success over some redirections, or ends where `stop` says.
+    fn follow(
+        &self,
+        method: &Method,
+        mut url: Url,
+        from: u64,
+        stop: impl Fn(&Response) -> bool,
+    ) -> Result<Response, Failure> {
+        for _ in 0..=REDIRECTS {
+            let response = self.send(method, &url, from)?;
+            let status = response.status();
+            if status.is_success() || (status.is_redirection() && stop(&response)) {
+                return Ok(response);
+            }
+            if !status.is_redirection() {
+                return Err(refusal(response));
+            }
+            let location = header(response.headers(), LOCATION.as_str())
+                .ok_or_else(|| Failure::Nonsense(format!("{status} without a place to go to")))?;
+            url = self.lead(&url, location)?;
+        }
+        Err(Failure::Nonsense(format!("more than {REDIRECTS} redirections")))
+    }
+
+    /// Where a redirection or the next page leads: only over HTTP, and never out of encryption.
+    fn lead(&self, base: &Url, to: &str) -> Result<Url, Failure> {
+        let refused = || Failure::Nonsense(format!("a redirection to {}", plain(&without_credentials(to))));
+        let url = base.join(to).map_err(|_| refused())?;
+        match (self.endpoint.scheme(), url.scheme()) {
+            (_, "https") | ("http", "http") => Ok(url),
+            _ => Err(refused()),
+        }
+    }
+
+    /// One request, repeated while the other side can't be reached or asks to come back later.
+    fn send(&self, method: &Method, url: &Url, from: u64) -> Result<Response, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if url.origin() == self.endpoint.origin() {
+            headers.extend(self.authorization.clone().map(|token| (AUTHORIZATION, token)));
+        }
+        if from > 0 {
+            headers.extend(HeaderValue::from_str(&format!("bytes={from}-")).ok().map(|range| (RANGE, range)));
+        }
+        let mut attempt = 1;
+        loop {
+            let request = self.client.request(method.clone(), url.clone()).headers(headers.clone());
+            let failure = match request.send() {
+                Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
+                    refusal(response)
+                }
+                Ok(response) => return Ok(response),
+                Err(error) => Failure::Unreachable(chain(&error.without_url())),
+            };
+            if attempt >= self.attempts || !failure.passes() {
+                return Err(failure);
+            }
+            let detail = match &failure {
+                Failure::Unreachable(detail) => detail.clone(),
+                Failure::Refused { status, .. } => status.to_string(),
+                other => format!("{other:?}"),
+            };
+            tracing::warn!("{}: {detail}; trying again", url.host_str().unwrap_or_default());
+            std::thread::sleep(self.retry_delay * (1 << (attempt - 1)));
+            attempt += 1;
+        }
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The hash of the file itself, which for one that lies elsewhere is not that of the answer.
+fn etag(response: &Response) -> Option<String> {
+    let headers = response.headers();
+    header(headers, "x-linked-etag").or_else(|| header(headers, ETAG.as_str())).map(str::to_string)
+}
+
+/// `Link: <address>; rel="next"`
+fn next_page(headers: &HeaderMap) -> Option<&str> {
+    let next = header(headers, LINK.as_str())?.split(',').find(|link| link.contains("rel=\"next\""))?;
+    Some(next.split_once('<')?.1.split_once('>')?.0)
+}
+
+fn refusal(response: Response) -> Failure {
+    #[derive(serde::Deserialize)]
+    struct Words {
+        error: String,
+    }
+    let status = response.status();
+    let told = |name| header(response.headers(), name).map(str::to_string);
+    let (code, message) = (told("x-error-code").unwrap_or_default(), told("x-error-message"));
+    let message = message.unwrap_or_else(|| {
+        // A reason that cannot be read is no reason.
+        let body = read_bounded(response, 1 << 16, Instant::now() + SILENCE).unwrap_or_default();
+        serde_json::from_slice(&body).map_or_else(|_| String::new(), |words: Words| words.error)
+    });
+    Failure::Refused { status, code, message: plain(&message) }
+}
+
+/// The whole body, if it is no longer and takes no longer than it may.
+fn read_bounded(mut response: Response, most: u64, deadline: Instant) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 1 << 14];
+    loop {
+        let count = match response.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Failure::Unreachable(chain(&error))),
+            Ok(0) => return Ok(bytes),
+            Ok(count) => count,
+        };
+        bytes.extend_from_slice(&buffer[..count]);
+        if bytes.len() as u64 > most {
+            return Err(Failure::Nonsense(format!(
+                "more than the {LIST_BYTES} bytes that are read of a list of files"
+            )));
+        }
+        if Instant::now() > deadline {
+            return Err(Failure::Unreachable(format!("its answer took more than {} seconds", LIST_TIME.as_secs())));
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    serde_json::from_slice(bytes).map_err(|error| Failure::Nonsense(plain(&error.to_string())))
+}
