@@ -558,6 +558,7 @@ fn every_architecture_from_scratch() {
     }
 }
 
+<<<<<<< HEAD
 /// Python's Trainer drops the mask of special tokens, and its collator asks the tokenizer, for which an unknown word and a
 /// literal mask in the text are special.
 #[test]
@@ -672,4 +673,78 @@ fn total_flos_count_a_head_of_its_own() {
         assert_eq!(scratch.json("out/train_results.json")["total_flos"], 6.0 * 5.0 * parameters);
         fs::remove_dir_all(scratch.path("out")).expect("removed");
     }
+=======
+/// Every file below a folder.
+fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn no_secret_is_written_or_said() {
+    let scratch = Scratch::prepared();
+    let arguments = json!({"push_to_hub_token": "first-s3cret", "logging_steps": 1, "log_level": "debug"});
+    scratch.write("arguments.json", arguments.to_string());
+    let run = scratch.run_with(&[
+        "arguments.json",
+        "--token",
+        "second-s3cret",
+        "--hub-token=third-s3cret",
+        "--hub_model_id",
+        "https://me:fourth-s3cret@host/model",
+        "--run_name",
+        "it's $HOME",
+        "--model_name_or_path",
+        "bert",
+        "--train_file",
+        "train.txt",
+        "--line_by_line",
+        "--max_seq_length",
+        "32",
+        "--do_train",
+        "--max_steps",
+        "2",
+        "--save_steps",
+        "1",
+        "--report_to",
+        "tensorboard",
+        "--output_dir",
+        "out",
+    ]);
+    let run = run.done();
+    assert!(!format!("{}{}", run.stdout, run.stderr).contains("s3cret"), "{}{}", run.stdout, run.stderr);
+    for path in files_below(&scratch.path("out")) {
+        let bytes = fs::read(&path).expect("a file");
+        assert!(!bytes.windows(6).any(|window| window == b"s3cret"), "{}", path.display());
+    }
+    let report = scratch.read("out/report.html");
+    for part in ["--token &quot;$HF_TOKEN&quot;", "--hub-token=&quot;$HF_TOKEN&quot;", "https://…@host/model"] {
+        assert!(report.contains(part), "{part}");
+    }
+    let begin = report.find("arguments.json --token").expect("the command");
+    let command = report[begin..].lines().next().and_then(|line| line.split("</pre>").next()).expect("its end");
+    let command = command.replace("&quot;", "\"").replace("&#39;", "'").replace("&amp;", "&");
+    let shell = format!("printf '%s\\n' {command}");
+    let words =
+        std::process::Command::new("sh").args(["-c", &shell]).env("HF_TOKEN", "again").output().expect("a shell");
+    let words = String::from_utf8(words.stdout).expect("UTF-8");
+    assert!(words.starts_with("arguments.json\n--token\nagain\n--hub-token=again\n"), "{words}");
+    assert!(words.contains("\n--run_name\nit's $HOME\n"), "{words}");
+
+    // Nor in a message about words that are wrong.
+    for (words, said) in [
+        ("--token a-s3cret a-s3cret", "'…' belongs to no flag"),
+        ("--tokn a-s3cret --hub_token a-s3cret --max_steps a-s3cret", "--tokn"),
+        ("--max_steps https://me:a-s3cret@host --do_train", "https://…@host"),
+        (
+            "--train_file x.txt --model_name_or_path https://me:a-s3cret@host/x --do_train --output_dir o",
+            "https://…@host/x",
+        ),
+    ] {
+        let run = scratch.run(words);
+        assert!(run.stderr.contains(said) && !run.stderr.contains("s3cret"), "{}", run.stderr);
+    }
+    scratch.write("wrong.json", json!({"token": ["a-s3cret"]}).to_string());
+    scratch.run("wrong.json").fails(2, &["wrong.json: key \"token\": expected one text"]);
+>>>>>>> 5ae6343 (Secrets: no file, message or list of processes shows a token; the report's command can be run again)
 }

@@ -114,3 +114,16 @@ fn two_runs_never_share_a_folder() {
     assert!(next.stderr.contains(&owner) && next.stderr.contains("its lock is taken over"), "{}", next.stderr);
     assert!(!scratch.names("out").iter().any(|name| name.contains("lock")), "given back");
 }
+
+/// `ps` shows everybody on the machine the words of a command.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_token_does_not_stay_in_the_list_of_processes() {
+    let scratch = Scratch::new();
+    let mut child = scratch.start("out", "--token s3cret-one --hub_token=s3cret-two --max_steps 100000");
+    let list = format!("/proc/{}/cmdline", child.id());
+    wait_until(&mut child, "the first steps", || lines_of_log(&scratch, "out") > 0);
+    let shown = std::fs::read_to_string(list).expect("the command").replace('\0', " ");
+    child.kill().and_then(|()| child.wait()).expect("an end");
+    assert!(shown.contains("--token ********** --hub_token=********** --max_steps 100000"), "{shown}");
+}

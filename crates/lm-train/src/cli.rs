@@ -11,14 +11,16 @@ use crate::allocator;
 use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed, Resume};
 use crate::callbacks::console::MessageWriter;
 use crate::run::{Ended, run};
-use crate::{checkpoint, device, escape, panics};
+use crate::{checkpoint, device, escape, panics, secrets};
 
 /// The program for `task`: reads the command line, runs, and tells how it went. 0 when all is done, 1 for a failed run, 2
 /// for bad arguments, 130 and 143 after SIGINT and SIGTERM.
 pub fn main(task: Task) -> ExitCode {
     allocator::keep_memory(task.binary());
     panics::silence(task.binary());
-    let args = match args::parse(task, std::env::args_os().skip(1)) {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    secrets::learn(&words);
+    let args = match args::parse(task, words) {
         Ok(Parsed::Run(args)) => args,
         Ok(Parsed::Help(text) | Parsed::Version(text)) => return print(&text),
         Ok(Parsed::Usage(text)) => {
@@ -31,6 +33,7 @@ pub fn main(task: Task) -> ExitCode {
         }
         Err(error) => return fail(task, &error.to_string(), 2),
     };
+    secrets::learn_arguments(&args);
     listen(&args);
     args.notes.iter().for_each(|note| tracing::info!("{note}"));
     match panics::caught(|| run(&args)) {

@@ -43,6 +43,7 @@ pub mod report;
 pub mod run;
 pub mod samples;
 pub mod schedule;
+pub mod secrets;
 pub mod setup;
 pub mod step;
 pub mod stop;

@@ -36,7 +36,7 @@ use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
 use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
-use crate::{device, generation, memory, panics, paths, plan, precision, stop};
+use crate::{device, generation, memory, panics, paths, plan, precision, secrets, stop};
 
 /// How a run ended, when no error did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -592,7 +592,7 @@ impl<'a> Session<'a> {
         Ok(RunFacts {
             title: self.output.path().display().to_string(),
             task: format!("{} model", family.task.noun()),
-            command: std::env::args().collect::<Vec<_>>().join(" "),
+            command: secrets::command(std::env::args_os()),
             model: vec![
                 ("architecture".into(), family.class.into()),
                 ("parameters".into(), parameters.to_string()),
@@ -824,8 +824,10 @@ fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
 fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
     let path = saved.folder.join(checkpoint::ARGUMENTS_NAME);
     // The checkpoint has been found whole: a file that is no object is one written by hand, with nothing to compare.
-    let then: Map<String, Value> =
-        std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let then: Map<String, Value> = lm_files::read(&path, lm_files::SMALL)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default();
     let now = args.to_json();
     let about_folders = ["output_dir", "overwrite_output_dir", "resume_from_checkpoint", "logging_dir"];
     now.as_object()

@@ -39,6 +39,8 @@ pub use value::{
     SaveStrategy, Steps, TokenCount,
 };
 
+use crate::secrets;
+
 /// Everything that a run is told.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arguments {
@@ -82,7 +84,11 @@ impl Arguments {
     /// Tokens are left out.
     pub fn to_json(&self) -> Json {
         let values = flags().filter(|flag| flag.tasks.contains(&self.task)).map(|flag| {
-            let value = if is_secret(flag.name) { Json::Null } else { flag.value(self) };
+            let value = match flag.value(self) {
+                _ if is_secret(flag.name) => Json::Null,
+                Json::String(text) => secrets::hide_credentials(&text).into(),
+                value => value,
+            };
             (flag.name.to_string(), value)
         });
         Json::Object(values.collect::<Map<_, _>>())
@@ -90,7 +96,7 @@ impl Arguments {
 }
 
 /// Whether an argument is a password of some service, which no file and no log may hold.
-fn is_secret(name: &str) -> bool {
+pub(crate) fn is_secret(name: &str) -> bool {
     name == "token" || name.ends_with("_token")
 }
 
@@ -105,7 +111,7 @@ impl fmt::Display for Arguments {
                 .filter(|flag| flag.value(self) != flag.value(&defaults))
                 .map(|flag| match flag.value(self) {
                     _ if is_secret(flag.name) => format!("{}=…", flag.name),
-                    Json::String(text) => format!("{}={text}", flag.name),
+                    Json::String(text) => format!("{}={}", flag.name, secrets::hide_credentials(&text)),
                     value => format!("{}={value}", flag.name),
                 })
                 .collect();

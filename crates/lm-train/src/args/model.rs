@@ -25,7 +25,7 @@ arguments! {
         use_fast_tokenizer: bool = true, SameByNature("there is one tokenizer, with the ids of Python's fast one");
         /// Branch, tag or commit of the model on the Hub.
         model_revision: String = "main".into(), Supported;
-        /// Access token for the Hub; without it, the one that `hf auth login` stored.
+        /// Access token for the Hub; HF_TOKEN, or the one that `hf auth login` stored, stays out of the command line.
         token: Option<String> = None, Supported;
         /// Whether Python code inside a model folder may run.
         trust_remote_code: bool = false, SameByNature("code inside a model or data folder is never run");

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::value::Arity;
-use super::{Arguments, Flag, Group, Status, Task, check, flags, help, training};
+use super::{Arguments, Flag, Group, Status, Task, check, flags, help, is_secret, training};
 
 /// What the command line asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -523,6 +523,8 @@ fn read_file(file: &str, args: &mut Arguments, given: &mut Given) -> Result<(), 
 fn set(flag: &Flag, origin: &Origin, outcome: Result<(), String>) -> Result<(), ArgsError> {
     outcome.map_err(|reason| match flag.status {
         Status::Refused(why) => ArgsError::Refused { origin: origin.clone(), why: why.into() },
+        // The reason repeats the value.
+        _ if is_secret(flag.name) => ArgsError::Value { origin: origin.clone(), reason: "expected one text".into() },
         _ => ArgsError::Value { origin: origin.clone(), reason },
     })
 }
