@@ -730,3 +730,85 @@ fn a_tokenizer_that_cannot_be_trained() {
         .run(&format!("{words} --train_file blank.txt --validation_file valid.txt --train_tokenizer 100"))
         .fails(1, &["blank.txt"]);
 }
+
+/// Whatever is read as a whole must end: pipes, devices and links in a circle are refused before they are waited for.
+#[cfg(unix)]
+#[test]
+fn files_that_never_end() {
+    use std::os::unix::fs::symlink;
+
+    let begun = std::time::Instant::now();
+    let scratch = Scratch::prepared();
+    let pipe = scratch.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
+    symlink("circle", scratch.path("circle")).expect("a link");
+    let endless = [(pipe.as_path(), "regular file"), ("/dev/zero".as_ref(), "regular file"), ("circle".as_ref(), "")];
+
+    for name in ["config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json"] {
+        for (target, why) in endless {
+            let folder = tempfile::tempdir_in(scratch.path("")).expect("a folder");
+            for file in ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"] {
+                fs::copy(scratch.path("bert").join(file), folder.path().join(file)).expect("a copy");
+            }
+            let path = folder.path().join(name);
+            // It is either there already, or not.
+            let _ = fs::remove_file(&path);
+            symlink(if target.is_absolute() { target } else { path.as_path() }, &path).expect("a link");
+            let model = folder.path().display();
+            let words = format!("--model_name_or_path {model} --validation_file valid.txt --do_eval --output_dir out");
+            let vocabulary = name == "vocab.txt";
+            scratch.run(&words).fails(1, if vocabulary { &["vocab"] } else { &[name, why] });
+        }
+    }
+    for name in ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"] {
+        for (target, _) in endless {
+            let folder = tempfile::tempdir_in(scratch.path("")).expect("a folder");
+            for file in ["config.json", "vocab.txt", "tokenizer_config.json"] {
+                fs::copy(scratch.path("bert").join(file), folder.path().join(file)).expect("a copy");
+            }
+            let path = folder.path().join(name);
+            symlink(if target.is_absolute() { target } else { path.as_path() }, &path).expect("a link");
+            let model = folder.path().display();
+            let words = format!("--model_name_or_path {model} --validation_file valid.txt --do_eval --output_dir out");
+            scratch.run(&words).fails(1, &[name, "no regular file"]);
+        }
+    }
+    for (target, why) in endless {
+        let target = if target.is_absolute() { target } else { "circle".as_ref() };
+        symlink(target, scratch.path("endless.json")).expect("a link");
+        scratch.run("endless.json").fails(2, &["argument file endless.json", why]);
+        train(&scratch, "--lr_scheduler_type cosine --lr_scheduler_kwargs endless.json")
+            .fails(2, &["endless.json", why]);
+        scratch
+            .run("--config_name endless.json --tokenizer_name bert --train_file train.txt --do_train --output_dir out")
+            .fails(1, &["endless.json", why]);
+        scratch
+            .run("--model_name_or_path endless.json --train_file train.txt --do_train --output_dir out")
+            .fails(1, &["endless.json: is a"]);
+        fs::remove_file(scratch.path("endless.json")).expect("removed");
+    }
+    assert!(begun.elapsed().as_secs() < 120, "nothing was waited for");
+}
+
+/// What comes from a Hub that cannot be reached, or that is none, is one line; and that it is asked is said before.
+#[test]
+fn a_hub_that_cannot_be_reached() {
+    let scratch = Scratch::prepared();
+    // Nobody listens on a port that was just closed.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = address.expect("an address");
+    let run = |endpoint: &str| {
+        let words =
+            "--model_name_or_path owner/model --train_file train.txt --do_train --output_dir out --token s3cr3t";
+        let mut command = scratch.command();
+        command.args(words.split(' ')).env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", endpoint);
+        let output = command.output().expect("the program starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    };
+    let asked = run(&format!("http://me:passw0rd@{address}"));
+    assert!(asked.stderr.contains(&format!("INFO asking http://…@{address} for owner/model")), "{}", asked.stderr);
+    assert!(!asked.stderr.contains("passw0rd") && !asked.stderr.contains("ERROR"), "{}", asked.stderr);
+    asked.fails(1, &["owner/model", "cannot be reached", "not in the cache", "check the network, or give a folder"]);
+    run("nowhere").fails(1, &["HF_ENDPOINT \"nowhere\" is no URL"]);
+}

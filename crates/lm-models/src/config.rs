@@ -113,7 +113,7 @@ impl ModelConfig {
     /// The same. For a config.json of before there was a `model_type` it is `model_type`, else the one that `name`, by which
     /// the user calls the folder, speaks of.
     pub fn from_named_path(path: &Path, name: &str, model_type: Option<&str>) -> Result<Self, ConfigError> {
-        let file = if path.is_file() { path.to_owned() } else { path.join("config.json") };
+        let file = if path.is_dir() || !path.exists() { path.join("config.json") } else { path.to_owned() };
         let text = lm_files::read_to_string(&file, LONGEST)
             .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
         let value: Value = serde_json::from_str(&text)

@@ -1,6 +1,5 @@
 //! A few texts that the model fills in or continues, before and after training, for the log and the report.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -122,7 +121,7 @@ impl Samples {
 /// One prompt per line; blank lines are passed over.
 fn read_prompts(path: &Path, tokenizer: &LmTokenizer) -> Result<Vec<Vec<u32>>> {
     let show = format!("--sample_prompts {}", path.display());
-    let text = fs::read_to_string(path).with_context(|| show.clone())?;
+    let text = lm_files::read_to_string(path, lm_files::SMALL).with_context(|| show.clone())?;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     ensure!(!lines.is_empty(), "{show}: no prompt in it; write one per line");
     let encoded = tokenizer.encode_batch(&lines, None).with_context(|| show.clone())?;

@@ -52,8 +52,9 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
     let mut config = match (&model.config_name, &weights, &model.model_type) {
         (Some(name), _, _) => {
             let path = Path::new(name);
-            let path =
-                if path.is_file() { path.to_owned() } else { resolve(name, Files::Config).context("--config_name")? };
+            // What is no file, as a pipe, is refused where it is read.
+            let is_folder = path.is_dir() || path.symlink_metadata().is_err();
+            let path = if is_folder { resolve(name, Files::Config).context("--config_name")? } else { path.to_owned() };
             ModelConfig::from_named_path(&path, name, model.model_type.as_deref())?
         }
         (None, Some(folder), model_type) => {

@@ -64,7 +64,7 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
 
 /// Reads a file; `None` if there is no such file.
 pub(super) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
-    match std::fs::read(path) {
+    match lm_files::read(path, lm_files::SMALL) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TokenizerError::Io { action: "read", path: path.to_owned(), source }),

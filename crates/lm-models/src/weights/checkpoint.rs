@@ -1,7 +1,6 @@
 //! A folder of weights, whichever of the four layouts it has.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -216,7 +215,7 @@ impl WeightFile {
 /// Names the common reasons why a file is not weights at all, before a parser describes them in its own words.
 fn refuse_impostors(path: &Path) -> Result<(), WeightsError> {
     let mut start = Vec::new();
-    File::open(path)
+    lm_files::open_regular(path)
         .and_then(|file| file.take(64).read_to_end(&mut start))
         .map_err(|source| WeightsError::io(path, "read", source))?;
     let reason = if start.is_empty() {
@@ -241,6 +240,9 @@ fn hint(folder: &Path) -> String {
     for (name, _) in LAYOUTS {
         if folder.join(name).is_dir() {
             return format!(" ({name} is a folder there)");
+        }
+        if folder.join(name).symlink_metadata().is_ok() {
+            return format!(" ({name} there is no regular file, or a link that leads nowhere)");
         }
     }
     let names: Vec<String> = std::fs::read_dir(folder)

@@ -120,7 +120,8 @@ impl TrainerState {
     /// # Errors
     /// When the file cannot be read or is no trainer state.
     pub fn load(path: &Path) -> Result<Self, StateError> {
-        let text = fs::read_to_string(path).map_err(|source| StateError::Io { path: path.to_owned(), source })?;
+        let text = lm_files::read_to_string(path, lm_files::SMALL)
+            .map_err(|source| StateError::Io { path: path.to_owned(), source })?;
         json::from_str(&text).map_err(|source| StateError::Json { path: path.to_owned(), source })
     }
 
