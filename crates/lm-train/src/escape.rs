@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use crate::secrets;
+
 /// Longer values are cut where a message quotes them.
 const MOST_OF_A_VALUE: usize = 200;
 /// Longer messages lose their middle: what is wrong stands at the beginning, what to do at the end.
@@ -33,8 +35,10 @@ fn is_obeyed(character: char) -> bool {
     turns || (character.is_control() && character != '\n' && character != '\t')
 }
 
-/// A message for people: visible, and every long value in it cut.
+/// A message for people: visible, without secrets, and every long value in it cut.
 pub fn message(text: &str) -> String {
+    // A secret that is cut is none that would be known.
+    let text = &*secrets::hide(text);
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     // A value is what stands between two quotation marks of a kind, or has no blank in it; a path stays whole.

@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::format::{count, duration, short_number};
 use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, StepInfo, TrainerState};
 use crate::disk::human_size;
-use crate::{escape, secrets};
+use crate::escape;
 
 /// The bars of this process; whoever writes to the terminal meanwhile has to move them out of the way.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
@@ -37,9 +37,7 @@ impl Default for MessageWriter {
 
 impl Write for MessageWriter {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        let shown = String::from_utf8_lossy(text);
-        BARS.suspend(|| io::stderr().write_all(secrets::hide(&shown).as_bytes()))?;
-        Ok(text.len())
+        BARS.suspend(|| io::stderr().write(text))
     }
 
     fn flush(&mut self) -> io::Result<()> {
