@@ -737,7 +737,7 @@ fn no_secret_is_written_or_said() {
         ("--tokn a-s3cret --hub_token a-s3cret --max_steps a-s3cret", "--tokn"),
         ("--max_steps https://me:a-s3cret@host --do_train", "https://…@host"),
         (
-            "--train_file x.txt --model_name_or_path https://me:a-s3cret@host/x --do_train --output_dir o",
+            "--train_file train.txt --model_name_or_path https://me:a-s3cret@host/x --do_train --output_dir o",
             "https://…@host/x",
         ),
     ] {

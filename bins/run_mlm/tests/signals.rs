@@ -120,7 +120,8 @@ fn two_runs_never_share_a_folder() {
 #[test]
 fn a_token_does_not_stay_in_the_list_of_processes() {
     let scratch = Scratch::new();
-    let mut child = scratch.start("out", "--token s3cret-one --hub_token=s3cret-two --max_steps 100000");
+    let mut child =
+        scratch.start("out", "--token s3cret-one --hub_token=s3cret-two --max_steps 100000 --save_strategy no");
     let list = format!("/proc/{}/cmdline", child.id());
     wait_until(&mut child, "the first steps", || lines_of_log(&scratch, "out") > 0);
     let shown = std::fs::read_to_string(list).expect("the command").replace('\0', " ");
