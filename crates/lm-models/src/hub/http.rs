@@ -18,7 +18,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Python's HF_HUB_DOWNLOAD_TIMEOUT: silence of the other side for this long is a failure.
 const SILENCE: Duration = Duration::from_secs(10);
 /// Longer than any list of files takes.
-const LIST_TIME: Duration = Duration::from_secs(30);
+const LIST_TIME: Duration = Duration::from_secs(20);
 /// The list of 40,000 files.
 const LIST_BYTES: u64 = 16 << 20;
 const LIST_PAGES: usize = 100;
