@@ -558,7 +558,6 @@ fn every_architecture_from_scratch() {
     }
 }
 
-<<<<<<< HEAD
 /// Python's Trainer drops the mask of special tokens, and its collator asks the tokenizer, for which an unknown word and a
 /// literal mask in the text are special.
 #[test]
@@ -673,7 +672,8 @@ fn total_flos_count_a_head_of_its_own() {
         assert_eq!(scratch.json("out/train_results.json")["total_flos"], 6.0 * 5.0 * parameters);
         fs::remove_dir_all(scratch.path("out")).expect("removed");
     }
-=======
+}
+
 /// Every file below a folder.
 fn files_below(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
@@ -746,5 +746,4 @@ fn no_secret_is_written_or_said() {
     }
     scratch.write("wrong.json", json!({"token": ["a-s3cret"]}).to_string());
     scratch.run("wrong.json").fails(2, &["wrong.json: key \"token\": expected one text"]);
->>>>>>> 5ae6343 (Secrets: no file, message or list of processes shows a token; the report's command can be run again)
 }
