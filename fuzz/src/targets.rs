@@ -1,5 +1,5 @@
 //! One function for every parser of bytes that others made. Each ends in a value or in an error, whatever the bytes are: a
-//! panic, an abort or a hang is a finding. lm-train's tests run them on everything in `fuzz/corpus`.
+//! panic, an abort or a hang is a finding. A test of lm-train runs them on everything in `fuzz/corpus`.
 
 use std::cell::OnceCell;
 use std::fs;

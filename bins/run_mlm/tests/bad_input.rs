@@ -405,7 +405,12 @@ fn tokenizers_that_end_the_library() {
         ("pre_tokenizer", split(r"(\w+\s*)+$"), Some("regular expression")),
         ("pre_tokenizer", split(r"(?:(a*)*)*b"), None),
         ("normalizer", replace(json!({"Regex": r"(\w+\s*)+$"}), "x"), Some("regular expression")),
-        ("normalizer", replace(json!({"String": "e"}), &"x".repeat(1_000_000)), Some("times as long")),
+        ("normalizer", replace(json!({"String": "e"}), &"x".repeat(1_000_000)), Some("1000000 bytes")),
+        (
+            "normalizer",
+            json!({"type": "Sequence", "normalizers": vec![replace(json!({"String": "e"}), &"e".repeat(10)); 6]}),
+            Some("times as long"),
+        ),
     ];
     for (part, fault, told) in faults {
         let mut tokenizer = json!({

@@ -21,11 +21,6 @@ pub mod device;
 pub mod disk;
 mod escape;
 pub mod evaluate;
-#[cfg(test)]
-mod fuzz_corpus;
-#[cfg(test)]
-#[path = "../../../fuzz/src/targets.rs"]
-mod fuzz_targets;
 pub mod generation;
 pub mod grad_scaler;
 pub mod gradients;
@@ -48,9 +43,5 @@ pub mod setup;
 pub mod step;
 pub mod stop;
 pub mod trainer;
-
-// The fuzz targets, which tests share with `fuzz/`, call this crate by its name.
-#[cfg(test)]
-extern crate self as lm_train;
 
 pub use lm_models::Task;

@@ -1,15 +1,31 @@
-//! Checks on files that the `tokenizers` library trusts: where these fail, it would end the program instead of returning an
-//! error.
+//! Checks on files that the `tokenizers` library trusts: where these fail, it would end the program, or take all memory,
+//! instead of returning an error.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tokenizers::{NormalizedString, Normalizer, Tokenizer};
 
+/// The most bytes that a normalizer may put into a text at a place, and the most tokens around a text: far more than any
+/// tokenizer has.
+const MOST_PUT_IN: usize = 1000;
+
 /// Checks a tokenizer.json before the library reads it.
 pub(super) fn check_json(tokenizer: &Value) -> Result<(), String> {
     check_normalizer(&tokenizer["normalizer"])?;
+    check_template(&tokenizer["post_processor"])?;
     check_merges(&tokenizer["model"])
+}
+
+fn check_template(processor: &Value) -> Result<(), String> {
+    for name in ["single", "pair"] {
+        let pieces = processor[name].as_array().map_or(0, Vec::len);
+        if pieces > MOST_PUT_IN {
+            return Err(format!("its template \"{name}\" has {pieces} pieces"));
+        }
+    }
+    let parts = processor["processors"].as_array();
+    parts.into_iter().flatten().try_for_each(check_template)
 }
 
 fn check_normalizer(normalizer: &Value) -> Result<(), String> {
@@ -17,6 +33,12 @@ fn check_normalizer(normalizer: &Value) -> Result<(), String> {
         let table = normalizer["precompiled_charsmap"].as_str();
         let table = table.and_then(|text| STANDARD.decode(text).ok());
         return check_charsmap(&table.ok_or("the normalisation table is not base64")?);
+    }
+    for name in ["content", "prepend"] {
+        let length = normalizer[name].as_str().map_or(0, str::len);
+        if length > MOST_PUT_IN {
+            return Err(format!("the \"{name}\" of a normalizer has {length} bytes"));
+        }
     }
     let parts = normalizer["normalizers"].as_array();
     parts.into_iter().flatten().try_for_each(check_normalizer)
@@ -118,6 +140,11 @@ mod tests {
         assert!(check_json(&json!({"normalizer": nested})).is_err());
         let no_text = json!({"type": "Precompiled", "precompiled_charsmap": [1, 2]});
         assert!(check_json(&json!({"normalizer": no_text})).is_err());
+        let long = json!({"type": "Replace", "pattern": {"String": "e"}, "content": "x".repeat(MOST_PUT_IN + 1)});
+        assert!(check_json(&json!({"normalizer": long})).is_err());
+        let pieces = vec![json!({"Sequence": {"id": "A", "type_id": 0}}); MOST_PUT_IN + 1];
+        let many = json!({"processors": [{"type": "TemplateProcessing", "single": pieces, "pair": []}]});
+        assert!(check_json(&json!({"post_processor": many})).is_err());
         for merges in [json!(["a ##"]), json!([["a", "#"]])] {
             let model = json!({"continuing_subword_prefix": "###", "merges": merges});
             assert!(check_json(&json!({"model": model})).is_err());

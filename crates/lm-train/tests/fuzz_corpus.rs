@@ -1,6 +1,10 @@
-//! Everything that fuzzing found, given to the parsers again.
+//! Everything that fuzzing found, given to the parsers again: a program of its own, since a finding may end it.
+#![cfg(feature = "flex")]
 
-use crate::fuzz_targets::TARGETS;
+#[path = "../../../fuzz/src/targets.rs"]
+mod targets;
+
+use targets::TARGETS;
 
 #[test]
 fn what_fuzzing_found_ends_in_a_value_or_an_error() {
