@@ -57,7 +57,7 @@ impl Sizes {
             config.set(name, default.clone());
             Some(Self::of(&config, device).ok()?.values())
         };
-        let fields = defaults.iter().filter(|(_, default)| default.as_u64().is_some());
+        let fields = defaults.iter().filter(|(_, default)| default.is_null() || default.as_u64().is_some());
         let fields = fields.filter_map(|(name, default)| Some((without(name, default)?, name)));
         let (left, name) = fields.min_by_key(|(left, _)| *left)?;
         (left < all).then(|| (name.clone(), config.get(name).cloned().unwrap_or_default()))
@@ -109,6 +109,9 @@ mod tests {
             assert!(Sizes::of(&config, &device).expect("counted").values() > 1_000_000_000_000);
             assert_eq!(Sizes::cause(&config, &device), Some((name.to_owned(), 2_000_000_000_u64.into())));
         }
+        let mut gpt2 = ModelConfig::from_model_type("gpt2").expect("known");
+        gpt2.set("n_inner", 2_000_000_000_u64);
+        assert_eq!(Sizes::cause(&gpt2, &device), Some(("n_inner".to_owned(), 2_000_000_000_u64.into())));
         let config = with("hidden_size", 12 << 26);
         assert_eq!(Sizes::cause(&config, &device), Some(("hidden_size".to_owned(), (12_u64 << 26).into())));
         assert_eq!(Sizes::of(&with("hidden_size", 12 << 26), &device).expect("counted").values(), {
