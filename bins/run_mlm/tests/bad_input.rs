@@ -276,7 +276,11 @@ fn configurations_of_unknown_models() {
         .fails(1, &["config.json", "`brt`", "`bert`", "roberta", "distilbert"]);
     changed(&|config| config["model_type"] = json!("t5"))
         .fails(1, &["config.json", "`t5`", "bert", "roberta", "distilbert"]);
-    changed(&|config| *config = json!({"hidden_size": 32})).fails(1, &["config.json", "model_type", "bert"]);
+    // In a folder whose name does not tell it either.
+    scratch.write("model/config.json", json!({"hidden_size": 32}).to_string());
+    scratch
+        .run("--model_name_or_path model --tokenizer_name bert --validation_file valid.txt --do_eval --output_dir out")
+        .fails(1, &["config.json", "model_type", "bert"]);
     changed(&|config| *config = json!([])).fails(1, &["config.json", "object"]);
     changed(&|config| config["hidden_size"] = json!("wide")).fails(1, &["hidden_size"]);
     changed(&|config| config["hidden_size"] = json!(0)).fails(1, &["hidden_size"]);
