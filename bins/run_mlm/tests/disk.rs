@@ -144,12 +144,39 @@ fn a_disk_that_fills_up_during_a_save() {
     let flags = format!("{LONG} --ignore_disk_check");
     let (run, newest, filler) = filled_while_it_trains(&scratch, &disk, &flags, 300);
     let message = run.fails(1);
-    assert!(message.contains("No space left on device") && message.contains("untouched"), "{message}");
+    assert!(message.contains("No space left on device") && message.contains("the same command goes on"), "{message}");
     assert!(!scratch.names("disk/out").iter().any(|name| name.starts_with("tmp-")), "no half of a checkpoint stays");
     fs::remove_file(filler).expect("room again");
     let resumed = scratch.run("disk/out", LONG).ok();
     assert!(resumed.stderr.contains(&format!("(step {newest})")), "{}", resumed.stderr);
     scratch.assert_same("unbroken", "disk/out", "a run whose disk filled up");
+}
+
+/// A save that fails costs no step, and a checkpoint that cannot be removed is no reason to stop.
+#[test]
+fn a_save_that_failed_is_made_up_for() {
+    let scratch = Scratch::new();
+    scratch.run("unbroken", &format!("{LONG} --save_steps 1000")).ok();
+    let mut child = scratch.start("out", &format!("{LONG} --save_steps 300"));
+    let began = Instant::now();
+    while !scratch.path("out/report.html").exists() && child.try_wait().expect("a status").is_none() {
+        assert!(began.elapsed() < Duration::from_secs(60), "the start");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // The name of the first checkpoint is taken by what nobody can rename.
+    let Some(busy) = SmallDisk::mount(scratch.path("out/checkpoint-300"), 1) else {
+        child.kill().expect("killed");
+        child.wait().expect("an end");
+        return;
+    };
+    let run: Run = child.wait_with_output().expect("an end").into();
+    let run = run.ok();
+    assert!(run.stderr.contains("out/checkpoint-300: cannot rename"), "{}", run.stderr);
+    assert!(run.stderr.contains("training goes on, and saving is tried again"), "{}", run.stderr);
+    assert!(run.stderr.contains("what is left of out/checkpoint-300 stays"), "{}", run.stderr);
+    assert_eq!(scratch.checkpoints("out"), [300, 400]);
+    drop(busy);
+    scratch.assert_same("unbroken", "out", "a run that could not save for a while");
 }
 
 /// The nearest thing to a full disk that works without rights: files may grow to a limit only.
@@ -167,13 +194,30 @@ fn a_save_that_the_system_refuses() {
     let kibibytes = (size("model.safetensors") + size("optimizer.safetensors")) / 2 / 1024;
     let program = scratch.command("out", "--max_steps 6");
     let mut command = Command::new("bash");
-    command.args(["-c", &format!("trap '' XFSZ; ulimit -f {kibibytes}; exec \"$0\" \"$@\"")]);
+    command.args(["-c", &format!("ulimit -f {kibibytes}; exec \"$0\" \"$@\"")]);
     command.arg(program.get_program()).args(program.get_args()).current_dir(scratch.path(""));
     let run: Run = command.output().expect("started").into();
     let message = run.fails(1);
-    assert!(message.contains("optimizer.safetensors") && message.contains("untouched"), "{message}");
+    assert!(message.contains("optimizer.safetensors") && message.contains("File too large"), "{message}");
     assert_eq!(scratch.checkpoints("out"), [3]);
     assert!(!scratch.names("out").iter().any(|name| name.starts_with("tmp-")));
+    // The run went on to its end, and its model, smaller than a checkpoint's moments, is there.
+    assert!(message.contains("the trained model is saved in out, but not its last checkpoint"), "{message}");
+    assert!(scratch.bytes("out/model.safetensors") == scratch.bytes("unbroken/model.safetensors"));
     scratch.run("out", "--max_steps 6").ok();
     scratch.assert_same("unbroken", "out", "a run that could not save");
+
+    // With room for nothing, an earlier model in the folder is as it was, and no half of the new one is there.
+    let before: Vec<_> = scratch.names("out");
+    let weights = scratch.bytes("out/model.safetensors");
+    let program =
+        scratch.command("out", "--max_steps 6 --learning_rate 1e-2 --save_strategy no --overwrite_output_dir");
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("ulimit -f {}; exec \"$0\" \"$@\"", size("model.safetensors") / 2 / 1024)]);
+    command.arg(program.get_program()).args(program.get_args()).current_dir(scratch.path(""));
+    let run: Run = command.output().expect("started").into();
+    assert!(run.fails(1).contains("the model is trained, but"), "{}", run.stderr);
+    assert!(scratch.bytes("out/model.safetensors") == weights);
+    let kept = |name: &&String| !name.contains("checkpoint-");
+    assert!(scratch.names("out").iter().filter(kept).eq(before.iter().filter(kept)));
 }

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM, and two runs on one output folder.
+//! Signals, and two runs on one output folder.
 #![cfg(unix)]
 
 mod run;
@@ -38,7 +38,10 @@ fn the_step_is_finished_and_saved_and_the_same_command_goes_on() {
     let scratch = Scratch::new();
     let flags = "--max_steps 400 --save_steps 1000";
     scratch.run("unbroken", flags).ok();
-    for (signal, name, code) in [("TERM", "SIGTERM", 143), ("INT", "SIGINT", 130)] {
+    let signals = [("TERM", "SIGTERM", 143), ("INT", "SIGINT", 130), ("HUP", "SIGHUP", 129), ("USR1", "SIGUSR1", 138)];
+    for (signal, name, code) in signals {
+        // The flag of a quick start of old does not make the promise a lie.
+        let flags = &format!("{flags}{}", if signal == "INT" { " --overwrite_output_dir" } else { "" });
         let mut child = scratch.start(signal, flags);
         wait_until(&mut child, "the first steps", || lines_of_log(&scratch, signal) > 2);
         send(&child, signal);
@@ -51,7 +54,8 @@ fn the_step_is_finished_and_saved_and_the_same_command_goes_on() {
             )
         );
         assert!(!scratch.path(signal).join("model.safetensors").exists(), "not finished");
-        scratch.run(signal, flags).ok();
+        let again = scratch.run(signal, flags).ok();
+        assert!(again.stderr.contains(&format!("resuming from {signal}/checkpoint-{step} ")), "{}", again.stderr);
         scratch.assert_same("unbroken", signal, name);
     }
 }
@@ -75,23 +79,92 @@ fn an_evaluation_is_broken_off_and_made_up_for() {
 }
 
 #[test]
-fn a_second_signal_leaves_at_once() {
+fn a_step_of_many_batches_is_given_up() {
     let scratch = Scratch::new();
     let text = std::fs::read_to_string(scratch.path("train.txt")).expect("text");
     std::fs::write(scratch.path("train.txt"), text.repeat(400)).expect("written");
-    // One step of thousands of batches.
-    let mut child = scratch.start("out", "--gradient_accumulation_steps 2000 --logging_steps 1");
-    wait_until(&mut child, "the start", || scratch.path("out/log.jsonl").exists());
-    std::thread::sleep(Duration::from_millis(300));
+    // One step of thousands of batches; the second is begun and given up.
+    let flags = "--gradient_accumulation_steps 200 --logging_steps 1 --max_steps 2 --save_steps 1000";
+    scratch.run("unbroken", flags).ok();
+    let mut child = scratch.start("out", flags);
+    wait_until(&mut child, "the first step", || lines_of_log(&scratch, "out") > 0);
+    send(&child, "TERM");
+    let sent = Instant::now();
+    let run: Run = child.wait_with_output().expect("an end").into();
+    assert!(run.fails(143).contains("stopped after step 1 and saved out/checkpoint-1"), "{}", run.stderr);
+    assert!(sent.elapsed() < Duration::from_secs(2), "within a batch");
+    scratch.run("out", flags).ok();
+    scratch.assert_same("unbroken", "out", "a step given up");
+
+    // Nothing is there to save before the first step.
+    let mut child = scratch.start("early", flags);
+    wait_until(&mut child, "the start", || scratch.path("early/report.html").exists());
+    send(&child, "INT");
+    let run: Run = child.wait_with_output().expect("an end").into();
+    assert!(run.fails(130).contains("before the first step was made; there is nothing to save"), "{}", run.stderr);
+    assert!(scratch.checkpoints("early").is_empty());
+    scratch.run("early", flags).ok();
+    scratch.assert_same("unbroken", "early", "a run stopped before its first step");
+}
+
+#[test]
+fn a_second_signal_leaves_at_once() {
+    let scratch = Scratch::new();
+    let line = std::fs::read_to_string(scratch.path("train.txt")).expect("text");
+    std::fs::write(scratch.path("train.txt"), line.repeat(400)).expect("written");
+    // Batches that take long.
+    let flags = "--per_device_train_batch_size 2000 --plain_ops --save_strategy no --logging_steps 1";
+    let mut child = scratch.start("out", flags);
+    wait_until(&mut child, "the first step", || lines_of_log(&scratch, "out") > 0);
+    std::thread::sleep(Duration::from_millis(100));
     send(&child, "TERM");
     std::thread::sleep(Duration::from_millis(300));
-    assert!(child.try_wait().expect("a status").is_none(), "the first lets the step end");
+    assert!(child.try_wait().expect("a status").is_none(), "the first lets the batch end");
     let sent = Instant::now();
     send(&child, "INT");
     let run: Run = child.wait_with_output().expect("an end").into();
-    run.fails(130);
+    assert!(run.fails(130).contains("a second signal, SIGINT: left at once"), "{}", run.stderr);
     assert!(sent.elapsed() < Duration::from_secs(2), "at once");
     assert!(scratch.checkpoints("out").is_empty());
+    assert!(!scratch.names("out").iter().any(|name| name.contains("lock")), "given back");
+}
+
+#[test]
+fn before_training_and_without_it_nothing_is_left_behind() {
+    let scratch = Scratch::new();
+    let line = std::fs::read_to_string(scratch.path("train.txt")).expect("text");
+    std::fs::write(scratch.path("train.txt"), line.repeat(40_000)).expect("written");
+    let mut child = scratch.start("out", "--preprocessing_num_workers 1 --overwrite_cache");
+    wait_until(&mut child, "the lock", || scratch.path("out/.run.lock").exists());
+    send(&child, "HUP");
+    let run: Run = child.wait_with_output().expect("an end").into();
+    assert!(run.fails(129).contains("SIGHUP received before anything was trained"), "{}", run.stderr);
+    assert!(!scratch.path("out/.run.lock").exists());
+
+    scratch.run("model", "--max_steps 1 --validation_file train.txt --train_file valid.txt").ok();
+    let flags = "--do_train false --do_eval --model_name_or_path model --validation_file train.txt";
+    let mut child = scratch.start("eval", flags);
+    wait_until(&mut child, "the lock", || scratch.path("eval/.run.lock").exists());
+    send(&child, "TERM");
+    let run: Run = child.wait_with_output().expect("an end").into();
+    assert!(run.fails(143).contains("SIGTERM received"), "{}", run.stderr);
+    assert_eq!(scratch.names("eval"), [""; 0]);
+}
+
+/// What `nohup` started lives on when the terminal is closed.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_ignored_hangup_stays_ignored() {
+    let scratch = Scratch::new();
+    let program = scratch.command("out", "--max_steps 60 --save_strategy no");
+    let mut command = Command::new("nohup");
+    command.arg(program.get_program()).args(program.get_args()).current_dir(scratch.path(""));
+    let pipe = std::process::Stdio::piped;
+    let mut child = command.stdin(std::process::Stdio::null()).stdout(pipe()).stderr(pipe()).spawn().expect("started");
+    wait_until(&mut child, "the first steps", || lines_of_log(&scratch, "out") > 2);
+    send(&child, "HUP");
+    let run: Run = child.wait_with_output().expect("an end").into();
+    run.ok();
 }
 
 #[test]

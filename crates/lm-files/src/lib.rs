@@ -6,7 +6,9 @@
 //! ```
 
 mod read;
+mod temporary;
 mod write;
 
 pub use read::{SMALL, open_regular, read, read_to_string, same_file};
+pub use temporary::{Temporary, remove_temporaries};
 pub use write::{sync_folder, write, write_with};

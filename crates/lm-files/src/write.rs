@@ -6,6 +6,8 @@ use std::path::Path;
 
 use tempfile::Builder;
 
+use crate::Temporary;
+
 /// Makes `path` a file of these bytes: whoever opens it, and whoever comes after a crash, finds the old content or the new
 /// one. A link of that name is replaced, never followed.
 ///
@@ -29,6 +31,7 @@ pub fn write_with(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> io:
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let (file, beside) = builder.tempfile_in(folder)?.into_parts();
+    let _until_named = Temporary::new(&beside);
     let mut file = BufWriter::with_capacity(1 << 18, file);
     content(&mut file)?;
     file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;

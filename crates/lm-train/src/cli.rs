@@ -8,13 +8,15 @@ use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
 use crate::allocator;
-use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed, Resume};
+use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed};
 use crate::callbacks::console::MessageWriter;
+use crate::output_dir::what_is_kept;
 use crate::run::{Ended, run};
-use crate::{checkpoint, device, escape, panics, secrets};
+use crate::stop::StopSignal;
+use crate::{device, escape, panics, secrets};
 
 /// The program for `task`: reads the command line, runs, and tells how it went. 0 when all is done, 1 for a failed run, 2
-/// for bad arguments, 130 and 143 after SIGINT and SIGTERM.
+/// for bad arguments, 128 and its number after a signal.
 pub fn main(task: Task) -> ExitCode {
     allocator::keep_memory(task.binary());
     panics::silence(task.binary());
@@ -29,40 +31,27 @@ pub fn main(task: Task) -> ExitCode {
             return ExitCode::from(2);
         }
         Ok(Parsed::DeviceList) => {
-            return panics::caught(device::list).map_or_else(|panic| panicked(task, &panic), |text| print(&text));
+            return panics::caught(device::list)
+                .map_or_else(|panic| panicked(task, &panic.to_string()), |text| print(&text));
         }
         Err(error) => return fail(task, &error.to_string(), 2),
     };
     secrets::learn_arguments(&args);
     listen(&args);
     args.notes.iter().for_each(|note| tracing::info!("{note}"));
-    match panics::caught(|| run(&args)) {
+    let stop = match StopSignal::listen() {
+        Ok(stop) => stop,
+        Err(error) => return fail(task, &format!("cannot listen to signals: {error}"), 1),
+    };
+    match panics::caught(|| run(&args, &stop)) {
         Ok(Ok(Ended::Done)) => ExitCode::SUCCESS,
         Ok(Ok(Ended::Signal(signal))) => ExitCode::from(128 + signal as u8),
         Ok(Err(error)) => fail(task, &one_line(&error), if error.is::<ArgsError>() { 2 } else { 1 }),
-        Err(panic) => panicked(task, &format!("{panic}{}", what_is_kept(&args))),
-    }
-}
-
-/// After a panic in training: the last checkpoint, and how to go on from it.
-fn what_is_kept(args: &Arguments) -> String {
-    let training = &args.training;
-    if !training.do_train || args.beyond.plan {
-        return String::new();
-    }
-    // Whatever keeps the folder from being listed is not what the user has to know now.
-    let folder = checkpoint::list(&training.output_dir).ok().and_then(|mut list| Some(list.pop()?.1));
-    let Some(folder) = folder else { return "; no checkpoint was saved yet".to_owned() };
-    let folder = folder.display();
-    let how = match &training.resume_from_checkpoint {
-        _ if training.save_only_model => format!("--model_name_or_path {folder} starts from its weights"),
-        Some(Resume::Folder(_)) => format!("--resume_from_checkpoint {folder} goes on from there"),
-        None if training.overwrite_output_dir => {
-            "the same command goes on from there, but without --overwrite_output_dir".to_owned()
+        Err(panic) if args.training.do_train && !args.beyond.plan => {
+            panicked(task, &format!("{panic}{}", what_is_kept(&args)))
         }
-        _ => "the same command goes on from there".to_owned(),
-    };
-    format!("; {folder} is kept: {how}")
+        Err(panic) => panicked(task, &panic.to_string()),
+    }
 }
 
 fn print(text: &str) -> ExitCode {
@@ -128,35 +117,4 @@ fn listen(args: &Arguments) {
         .without_time();
     // A second call, in a test that calls this in its own process, keeps the first listener.
     let _ = tracing_subscriber::registry().with(filter).with(format).try_init();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_kept_is_told_with_the_way_on() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let kept = |flags: &str| {
-            let words = format!(
-                "--output_dir {} --do_train --train_file a.txt --model_type bert --tokenizer_name t {flags}",
-                folder.path().display()
-            );
-            match args::parse(Task::Mlm, words.split_whitespace().map(Into::into)) {
-                Ok(Parsed::Run(args)) => what_is_kept(&args),
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(kept(""), "; no checkpoint was saved yet");
-        for name in ["checkpoint-9", "checkpoint-10"] {
-            std::fs::create_dir(folder.path().join(name)).expect("a folder");
-        }
-        let newest = folder.path().join("checkpoint-10").display().to_string();
-        assert_eq!(kept(""), format!("; {newest} is kept: the same command goes on from there"));
-        assert!(kept("--overwrite_output_dir").ends_with("but without --overwrite_output_dir"));
-        assert!(kept("--save_only_model").ends_with(&format!("--model_name_or_path {newest} starts from its weights")));
-        let named = format!("--resume_from_checkpoint {}", folder.path().join("checkpoint-9").display());
-        assert!(kept(&named).ends_with(&format!("--resume_from_checkpoint {newest} goes on from there")));
-        assert_eq!(kept("--plan"), "");
-    }
 }

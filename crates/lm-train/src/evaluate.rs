@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use lm_data::Loader;
+use lm_data::{IGNORE, Loader};
 use lm_models::{AutoModel, Task, ops};
 
 use crate::batches::to_inputs;
@@ -30,9 +30,38 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// Whether no token of the whole set is predicted, so that there can be no figure.
+    ///
+    /// # Errors
+    /// If the examples cannot be read.
+    pub fn predicts_nothing(&self) -> Result<bool> {
+        for index in 0..self.loader.batches_per_epoch() {
+            // Usually the first batch has one.
+            if self.loader.batch(0, index)?.labels.iter().any(|&label| label != IGNORE) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Says beforehand that there will be no figure.
+    ///
+    /// # Errors
+    /// If the examples cannot be read.
+    pub fn warn_if_nothing_is_predicted(&self) -> Result<()> {
+        let advice = match self.task {
+            Task::Mlm => "more text, or a higher --mlm_probability",
+            Task::Clm | Task::Plm => "more text",
+        };
+        if self.predicts_nothing()? {
+            tracing::warn!("no token of the validation set is predicted, so eval_loss will be null: give {advice}");
+        }
+        Ok(())
+    }
+
     /// Python's metrics for the split, and the perplexity. The loss is Python's too: the mean over examples of their
-    /// batch's mean over predicted tokens. Batches without a predicted token, whose mean is no number, are left out.
-    /// None if a signal came before the end.
+    /// batch's mean over predicted tokens. Batches without a predicted token, whose mean is no number, are left out; if
+    /// there are no others the figures are NaN. None if a signal came before the end.
     pub fn run(&self, model: &AutoModel, callbacks: &mut Callbacks, stop: &StopSignal) -> Result<Option<LogRecord>> {
         let begin = Instant::now();
         let batches = self.loader.batches_per_epoch();
@@ -57,16 +86,14 @@ impl Evaluation {
             }
             callbacks.on_prediction_step(done as u64 + 1, batches);
         }
-        anyhow::ensure!(
-            predicted > 0,
-            "the validation set has no token to predict: give more text, or a higher --mlm_probability"
-        );
+        // Without a predicted token there is no figure; the mean of nothing is NaN, as in Python.
         let loss = loss / examples as f64;
-        anyhow::ensure!(
-            loss.is_finite(),
-            "the validation loss is {loss}: the model's weights are no longer usable numbers; go back to an earlier \
-             checkpoint, and train it with a lower --learning_rate"
-        );
+        if predicted > 0 && !loss.is_finite() {
+            tracing::warn!(
+                "the validation loss is {loss}: weights or activations are no longer finite numbers; go back to an \
+                 earlier checkpoint, and train it with a lower --learning_rate"
+            );
+        }
         let mut metrics = LogRecord::new().with("eval_loss", loss);
         if !self.loss_only {
             metrics.set("eval_accuracy", correct as f64 / predicted as f64);

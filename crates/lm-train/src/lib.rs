@@ -27,6 +27,7 @@ pub mod gradients;
 pub mod lock;
 pub mod memory;
 pub mod model_card;
+pub mod noted;
 pub mod optimizer;
 pub mod output_dir;
 pub mod panics;

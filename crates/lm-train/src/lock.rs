@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use lm_files::Temporary;
+
 /// The lock file's name in the output folder. A leading dot: it is no part of the model.
 pub const LOCK_NAME: &str = ".run.lock";
 
@@ -15,6 +17,7 @@ pub const LOCK_NAME: &str = ".run.lock";
 pub struct OutputLock {
     path: PathBuf,
     _file: File,
+    _temporary: Temporary,
     previous_owner: Option<String>,
 }
 
@@ -28,6 +31,12 @@ pub enum LockError {
         output_dir: PathBuf,
         /// `pid N on HOST`.
         owner: String,
+    },
+    /// Something else has the lock file's name.
+    #[error("{path}: a link, folder or device, where the lock of the output folder belongs: remove it or choose another --output_dir", path = path.display())]
+    Foreign {
+        /// The lock file.
+        path: PathBuf,
     },
     /// The lock file cannot be made.
     #[error("{path}: cannot lock the output folder: {source}; choose an --output_dir that you may write to")]
@@ -49,6 +58,10 @@ impl OutputLock {
         let failed = |source| LockError::Io { path: path.clone(), source };
         let me = format!("pid {} on {}", std::process::id(), gethostname::gethostname().display());
         loop {
+            // A link would lead the owner's name into somebody's file, and a pipe has no end.
+            if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+                return Err(LockError::Foreign { path });
+            }
             let mut file =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
             match file.try_lock() {
@@ -57,7 +70,7 @@ impl OutputLock {
                     return Err(LockError::InUse { output_dir: output_dir.to_owned(), owner: owner_of(&mut file) });
                 }
                 // Some network file systems know no locks: better to run than to refuse there for good.
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                Err(TryLockError::Error(error)) if knows_no_locks(&error) => {
                     tracing::warn!(
                         "{}: this file system has no locks: make sure that no second run writes to this folder",
                         path.display()
@@ -70,10 +83,11 @@ impl OutputLock {
                 .and_then(|()| file.rewind())
                 .and_then(|()| file.write_all(me.as_bytes()))
                 .map_err(failed)?;
+            let temporary = Temporary::new(&path);
             // An owner removes the file when it ends, perhaps between our opening and locking it; then what we locked
             // is no longer the file that others see.
             if is_at(&file, &path) {
-                return Ok(Self { path, _file: file, previous_owner });
+                return Ok(Self { path, _file: file, _temporary: temporary, previous_owner });
             }
         }
     }
@@ -100,6 +114,13 @@ fn owner_of(file: &mut File) -> String {
         Ok(_) if !text.trim().is_empty() => text.split_whitespace().collect::<Vec<_>>().join(" "),
         _ => UNKNOWN_OWNER.to_owned(),
     }
+}
+
+/// ENOLCK, ENOSYS and ENOTSUP, of NFS without its lock service and of some file systems in user space.
+fn knows_no_locks(error: &io::Error) -> bool {
+    const NUMBERS: &[i32] = if cfg!(target_os = "linux") { &[37, 38, 95] } else { &[77, 78, 45] };
+    error.kind() == io::ErrorKind::Unsupported
+        || (cfg!(unix) && error.raw_os_error().is_some_and(|number| NUMBERS.contains(&number)))
 }
 
 /// Whether `path` still leads to this open file.
@@ -143,6 +164,27 @@ mod tests {
         assert_eq!(lock.previous_owner(), Some("pid 4194303 on elsewhere"));
         let text = fs::read_to_string(folder.path().join(LOCK_NAME)).expect("the file");
         assert!(text.starts_with(&format!("pid {} on", std::process::id())), "{text}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_of_that_name_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let precious = folder.path().join("thesis.txt");
+        fs::write(&precious, "years of work").expect("written");
+        std::os::unix::fs::symlink(&precious, folder.path().join(LOCK_NAME)).expect("a link");
+        let error = OutputLock::acquire(folder.path()).expect_err("foreign").to_string();
+        assert!(error.contains(".run.lock: a link"), "{error}");
+        assert_eq!(fs::read_to_string(&precious).expect("read"), "years of work");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_system_without_locks_does_not_refuse_for_good() {
+        for number in [37, 38, 95] {
+            assert!(knows_no_locks(&io::Error::from_raw_os_error(number)), "{number}");
+        }
+        assert!(!knows_no_locks(&io::Error::from_raw_os_error(13)), "no permission is another matter");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The model card: `README.md` of the output folder, as Python's `Trainer.create_model_card` writes it.
 
+use std::borrow::Borrow;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -112,7 +113,7 @@ impl ModelCard {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn write(&self, folder: &Path, log_history: &[LogRecord]) -> Result<()> {
+    pub fn write<R: Borrow<LogRecord>>(&self, folder: &Path, log_history: &[R]) -> Result<()> {
         let path = folder.join(MODEL_CARD_NAME);
         let show = path.display();
         let found = std::fs::symlink_metadata(&path).is_ok();
@@ -126,7 +127,7 @@ impl ModelCard {
     }
 
     /// The text of `README.md` for a run with this history.
-    pub fn to_markdown(&self, log_history: &[LogRecord]) -> String {
+    pub fn to_markdown<R: Borrow<LogRecord>>(&self, log_history: &[R]) -> String {
         let (results, table) = results_of(log_history);
         let mut card = format!("---\n{}---\n\n{GENERATED}", self.metadata(&results));
         let _ = write!(card, "\n# {}\n\n", markdown(&self.model_name));
@@ -313,7 +314,8 @@ const NOT_RESULTS: [&str; 8] = [
 
 /// Python's `parse_log_history`: the last evaluation, which without a training is told as it was logged, and after one the
 /// table of all evaluations in it.
-fn results_of(log_history: &[LogRecord]) -> (Results, Option<String>) {
+fn results_of(log_history: &[impl Borrow<LogRecord>]) -> (Results, Option<String>) {
+    let log_history: Vec<&LogRecord> = log_history.iter().map(Borrow::borrow).collect();
     // Not by train_runtime as in Python: there every record has it with --include_num_input_tokens_seen.
     let trained = log_history.iter().position(|record| record.get("train_loss").is_some());
     let results = log_history.iter().rev().find(|record| record.get("eval_loss").is_some()).map(|record| {
@@ -503,7 +505,7 @@ mod tests {
             ordered.extend(record.clone());
             ordered
         };
-        state.log_history.iter().map(in_order).collect()
+        state.log_history.iter().map(|record| in_order(record)).collect()
     }
 
     fn card() -> ModelCard {
@@ -539,7 +541,7 @@ mod tests {
     #[test]
     fn without_training_evaluation_or_base_model_the_card_is_shorter() {
         let plain = ModelCard { finetuned_from: None, dataset: None, dataset_config: None, ..card() };
-        let empty = plain.to_markdown(&[]);
+        let empty = plain.to_markdown::<LogRecord>(&[]);
         assert!(empty.contains("trained from scratch on an unknown dataset.\n\n## Model description"), "{empty}");
         assert!(
             empty.contains("  results: []\n---")
@@ -602,7 +604,7 @@ mod tests {
             dataset: Some(hostile.to_owned()),
             ..card()
         };
-        let text = card.to_markdown(&[]);
+        let text = card.to_markdown::<LogRecord>(&[]);
         let shown = r"x\](http://evil) \<script\> \# new \`y\`  \[31m";
         let link = "x%5D%28http%3A//evil%29%20%3Cscript%3E%0A%23%20new%20%60y%60%20%1B%5B31m";
         assert!(text.contains(&format!("\n# {shown}\n")), "{text}");

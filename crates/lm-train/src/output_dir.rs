@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
 
 use crate::args::{Arguments, Resume};
-use crate::callbacks::LOG_FILE_NAME;
+use crate::callbacks::{LOG_FILE_NAME, TRAINER_STATE_NAME, TrainerState};
 use crate::checkpoint::{self, Saved};
 use crate::lock::OutputLock;
 use crate::report::REPORT_NAME;
@@ -15,15 +16,23 @@ use crate::report::REPORT_NAME;
 pub struct OutputDir {
     path: PathBuf,
     checkpoint: Option<Saved>,
-    _lock: OutputLock,
+    /// Whether this run made the folder.
+    is_new: bool,
+    /// There until the folder is given up.
+    lock: Option<OutputLock>,
 }
 
 impl OutputDir {
     /// Makes the folder or takes it over. A training run goes on from a checkpoint it finds there or is told to
-    /// (`--resume_from_checkpoint`), starts anew with `--overwrite_output_dir`, and leaves any other content alone.
+    /// (`--resume_from_checkpoint`); `--overwrite_output_dir` lets it start anew, but for an unfinished run of the same
+    /// arguments. Nothing is removed that this program did not write.
+    ///
+    /// # Errors
+    /// If the folder is in use, holds something else, or the checkpoint cannot be gone on from.
     pub fn open(args: &Arguments, trains: bool) -> Result<Self> {
         let path = args.training.output_dir.clone();
         let show = path.display();
+        let is_new = !path.exists();
         fs::create_dir_all(&path).with_context(|| format!("--output_dir {show}: cannot be created; choose another"))?;
         let lock = OutputLock::acquire(&path)?;
         if let Some(owner) = lock.previous_owner() {
@@ -31,30 +40,62 @@ impl OutputDir {
                 "--output_dir {show}: the run before ({owner}) did not end by itself; its lock is taken over"
             );
         }
-        checkpoint::recover(&path)?;
-        let mut checkpoint = None;
+        let mut output = Self { path, checkpoint: None, is_new, lock: Some(lock) };
         if trains {
-            checkpoint = match &args.training.resume_from_checkpoint {
-                Some(Resume::Folder(folder)) => Some(named(folder)?),
-                Some(Resume::Newest) => match checkpoint::newest(&path)? {
-                    None => bail!(
-                        "--resume_from_checkpoint: no checkpoint in {show}; name one, or leave the flag out to start anew"
-                    ),
-                    found => found,
-                },
-                None if args.training.overwrite_output_dir => {
-                    keep_inputs(args)?;
-                    None
-                }
-                None => match checkpoint::newest(&path)? {
-                    None if !only_our_traces(args)? => bail!(
-                        "--output_dir {show} exists and is not empty; choose another, or start anew there with --overwrite_output_dir"
-                    ),
-                    found => found,
-                },
-            };
+            checkpoint::recover(&output.path)?;
+            output.checkpoint = output.find_checkpoint(args)?;
         }
-        Ok(Self { path, checkpoint, _lock: lock })
+        Ok(output)
+    }
+
+    fn find_checkpoint(&self, args: &Arguments) -> Result<Option<Saved>> {
+        let show = self.path.display();
+        match &args.training.resume_from_checkpoint {
+            Some(Resume::Folder(folder)) => Ok(Some(named(folder)?)),
+            Some(Resume::Newest) => match checkpoint::newest(&self.path)? {
+                None => bail!(
+                    "--resume_from_checkpoint: no checkpoint in {show}; name one, or leave the flag out to start anew"
+                ),
+                found => Ok(found),
+            },
+            None if args.training.overwrite_output_dir => {
+                let unfinished = self.unfinished_run(args)?;
+                match &unfinished {
+                    Some(saved) => tracing::info!(
+                        "--overwrite_output_dir: {} is of an unfinished run of the same arguments, which goes on; to start it anew, rename or remove its checkpoints",
+                        saved.folder.display()
+                    ),
+                    None => keep_model_that_is_read(args)?,
+                }
+                Ok(unfinished)
+            }
+            None => match checkpoint::newest(&self.path)? {
+                None if !only_our_traces(args)? => bail!(
+                    "--output_dir {show} exists and is not empty; choose another, or start anew there with --overwrite_output_dir"
+                ),
+                found => Ok(found),
+            },
+        }
+    }
+
+    /// The newest checkpoint, if the run that wrote it had these arguments and did not come to its end.
+    fn unfinished_run(&self, args: &Arguments) -> Result<Option<Saved>> {
+        let saved = match checkpoint::newest(&self.path) {
+            Ok(Some(saved)) => saved,
+            Ok(None) => return Ok(None),
+            Err(error @ checkpoint::CheckpointError::NoneWhole { .. }) => {
+                tracing::warn!("{error}");
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let written = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let end = self.path.join(TRAINER_STATE_NAME);
+        // The end of a run writes its state after the last checkpoint; an older one is another run's.
+        let finished = written(&end) >= written(&saved.folder.join(TRAINER_STATE_NAME))
+            && TrainerState::load(&end).is_ok_and(|end| end.global_step == saved.state.global_step);
+        let same = changed_arguments(args, &saved).is_empty();
+        Ok((same && !finished).then_some(saved))
     }
 
     /// The folder.
@@ -62,13 +103,19 @@ impl OutputDir {
         &self.path
     }
 
-    /// Removes the checkpoints of an earlier run, which `--overwrite_output_dir` gives up: only now that this run has all
-    /// it needs and begins to train.
-    pub fn start_anew(&self) -> Result<()> {
-        let removed = checkpoint::remove_all(&self.path)?;
-        if removed > 0 {
-            let show = self.path.display();
-            tracing::warn!("--overwrite_output_dir: removed {removed} checkpoint(s) of an earlier run from {show}");
+    /// Renames the checkpoints that are no part of the run that goes on after `step`, or begins: only now that this run has
+    /// all it needs.
+    ///
+    /// # Errors
+    /// If one cannot be renamed.
+    pub fn set_aside_after(&self, step: Option<u64>) -> Result<()> {
+        let aside = checkpoint::set_aside_after(&self.path, step)?;
+        let why = match step {
+            Some(step) => format!("going on from step {step}: a later checkpoint"),
+            None => "--overwrite_output_dir: an earlier checkpoint".to_owned(),
+        };
+        for folder in aside {
+            tracing::warn!("{why} is kept as {}; remove it when it is of no use", folder.display());
         }
         Ok(())
     }
@@ -84,9 +131,56 @@ impl OutputDir {
     }
 }
 
+impl Drop for OutputDir {
+    fn drop(&mut self) {
+        drop(self.lock.take());
+        if self.is_new {
+            // Only an empty folder goes: a run that failed before it wrote anything leaves no trace.
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// After an error or a panic in training: the newest checkpoint, and how to go on from it.
+pub fn what_is_kept(args: &Arguments) -> String {
+    let training = &args.training;
+    // Whatever keeps the folder from being listed is not what the user has to know now.
+    let folder = checkpoint::list(&training.output_dir).ok().and_then(|mut list| Some(list.pop()?.1));
+    let Some(folder) = folder else { return "; no checkpoint was saved yet".to_owned() };
+    let folder = folder.display();
+    let how = match &training.resume_from_checkpoint {
+        _ if training.save_only_model => format!("--model_name_or_path {folder} starts from its weights"),
+        Some(Resume::Folder(_)) => format!("--resume_from_checkpoint {folder} goes on from there"),
+        _ => "the same command goes on from there".to_owned(),
+    };
+    format!("; {folder} is kept: {how}")
+}
+
+/// Arguments whose values differ from those in the checkpoint, which may be meant, but should be seen.
+pub fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
+    let path = saved.folder.join(checkpoint::ARGUMENTS_NAME);
+    // The checkpoint has been found whole: a file that is no object is one written by hand, with nothing to compare.
+    let text = lm_files::read(&path, lm_files::SMALL).ok();
+    let then: Map<String, Value> = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let now = args.to_json();
+    let about_folders =
+        ["output_dir", "overwrite_output_dir", "resume_from_checkpoint", "logging_dir", "allow_changes_on_resume"];
+    now.as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !about_folders.contains(&name.as_str()))
+        .filter_map(|(name, value)| Some((name, value, then.get(name)?)))
+        .filter(|(_, value, then)| value != then)
+        .map(|(name, value, then)| format!("--{name} {value} (was {then})"))
+        .collect()
+}
+
 /// The checkpoint that `--resume_from_checkpoint` names.
 fn named(folder: &Path) -> Result<Saved> {
     let show = folder.display();
+    if folder.is_file() {
+        bail!("--resume_from_checkpoint {show} is a file: name the checkpoint's folder, such as checkpoint-500");
+    }
     if let Some((_, newest)) = checkpoint::list(folder)?.last() {
         let newest = newest.display();
         bail!(
@@ -96,8 +190,8 @@ fn named(folder: &Path) -> Result<Saved> {
     Saved::read(folder).with_context(|| format!("--resume_from_checkpoint {show}"))
 }
 
-/// Fails if the run starts from a checkpoint that `--overwrite_output_dir` would remove.
-fn keep_inputs(args: &Arguments) -> Result<()> {
+/// Fails if the run starts from a checkpoint that `--overwrite_output_dir` would rename.
+fn keep_model_that_is_read(args: &Arguments) -> Result<()> {
     let model = &args.model;
     let inputs = [
         ("model_name_or_path", &model.model_name_or_path),
@@ -110,7 +204,7 @@ fn keep_inputs(args: &Arguments) -> Result<()> {
             let Some(input) = input else { continue };
             if Path::new(input).canonicalize().is_ok_and(|input| input.starts_with(&folder)) {
                 bail!(
-                    "--{flag} {input} is a checkpoint that --overwrite_output_dir would remove: choose another --output_dir"
+                    "--{flag} {input} is a checkpoint that --overwrite_output_dir would set aside: choose another --output_dir"
                 );
             }
         }
@@ -118,7 +212,7 @@ fn keep_inputs(args: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Whether the folder holds nothing but what a run leaves that was killed before its first checkpoint.
+/// Whether the folder holds nothing but what a run leaves that ended before its first checkpoint.
 fn only_our_traces(args: &Arguments) -> Result<bool> {
     let path = &args.training.output_dir;
     let folders = [&args.training.logging_dir, &args.beyond.data_cache_dir];
@@ -133,10 +227,43 @@ fn only_our_traces(args: &Arguments) -> Result<bool> {
             || name == "cache"
             || given(&entry.path())
             || name.ends_with(".tmp")
-            || name.starts_with(".run.lock");
+            || name.starts_with(".run.lock")
+            || name.starts_with("set-aside-");
         if !ours {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::{self, Parsed};
+    use lm_models::Task;
+
+    #[test]
+    fn what_is_kept_is_told_with_the_way_on() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let kept = |flags: &str| {
+            let words = format!(
+                "--output_dir {} --do_train --train_file a.txt --model_type bert --tokenizer_name t {flags}",
+                folder.path().display()
+            );
+            match args::parse(Task::Mlm, words.split_whitespace().map(Into::into)) {
+                Ok(Parsed::Run(args)) => what_is_kept(&args),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(kept(""), "; no checkpoint was saved yet");
+        for name in ["checkpoint-9", "checkpoint-10"] {
+            std::fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        let newest = folder.path().join("checkpoint-10").display().to_string();
+        assert_eq!(kept(""), format!("; {newest} is kept: the same command goes on from there"));
+        assert!(kept("--overwrite_output_dir").ends_with("the same command goes on from there"));
+        assert!(kept("--save_only_model").ends_with(&format!("--model_name_or_path {newest} starts from its weights")));
+        let named = format!("--resume_from_checkpoint {}", folder.path().join("checkpoint-9").display());
+        assert!(kept(&named).ends_with(&format!("--resume_from_checkpoint {newest} goes on from there")));
+    }
 }

@@ -7,10 +7,11 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use crate::escape;
+use crate::noted::Noted;
 
 /// What Rust says when it can't unwind, after which the process is aborted.
 const ABORTING: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];
@@ -55,27 +56,41 @@ pub fn exit() -> ! {
     signal_hook::low_level::exit(1)
 }
 
+/// A panic as an error: one line that says what failed and what can be done.
+#[derive(Debug, thiserror::Error)]
+#[error("{line}")]
+pub struct Panicked {
+    line: String,
+    cause: String,
+}
+
+impl Panicked {
+    fn new(payload: &(dyn Any + Send)) -> Self {
+        let cause = cause(payload);
+        Self { line: explain(&cause), cause }
+    }
+}
+
 /// Calls `work`.
 ///
 /// # Errors
-/// If it panics: one line that says what failed and what can be done.
-pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+/// If it panics.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     // Nothing that `work` may have left half-done is used afterwards.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| explain(&cause(&*payload)))
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked::new(&*payload))
 }
 
 /// Calls `work` with a batch size, and each time that the device runs out of memory again with half of it (Python's
 /// `find_executable_batch_size`), down to 1.
-pub fn with_smaller_batches<T>(mut size: usize, work: impl Fn(usize) -> T) -> T {
+pub fn with_smaller_batches<T>(mut size: usize, work: impl Fn(usize) -> anyhow::Result<T>) -> anyhow::Result<T> {
     loop {
-        let panic = match catch_unwind(AssertUnwindSafe(|| work(size))) {
-            Ok(done) => return done,
-            Err(panic) => panic,
+        let error = match caught(|| work(size)) {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => error,
+            Err(panic) => panic.into(),
         };
-        let cause = cause(&*panic);
-        if size < 2 || !is_exhausted(&cause) {
-            resume_unwind(panic);
-        }
+        let exhausted = Noted::cause_of::<Panicked>(&error).filter(|panic| is_exhausted(&panic.cause));
+        let Some(Panicked { cause, .. }) = exhausted.filter(|_| size > 1) else { return Err(error) };
         tracing::warn!(
             "--auto_find_batch_size: too little memory for --per_device_train_batch_size {size} ({cause}); going on with {}",
             size / 2
@@ -178,16 +193,31 @@ mod tests {
                 if size > most {
                     panic!("wgpu error: Out of Memory");
                 }
-                size
+                Ok(size)
             }
         };
         let work = |size| {
             tried.borrow_mut().push(size);
             fits(3)(size)
         };
-        assert_eq!(with_smaller_batches(13, work), 3);
+        assert_eq!(with_smaller_batches(13, work).expect("it fits"), 3);
         assert_eq!(*tried.borrow(), [13, 6, 3]);
-        let fails = |work: &dyn Fn(usize)| caught(|| with_smaller_batches(8, work)).expect_err("a panic");
+        // The trainer has caught it, saved, and noted that.
+        tried.borrow_mut().clear();
+        let saved = |size| {
+            tried.borrow_mut().push(size);
+            caught(|| fits(3)(size))?.map_err(|error: anyhow::Error| Noted::add(error, "; saved".into()))
+        };
+        let saved = |size| saved(size).map_err(|error| Noted::add(error, "; the same command goes on".into()));
+        assert_eq!(with_smaller_batches(8, saved).expect("it fits"), 2);
+        assert_eq!(*tried.borrow(), [8, 4, 2]);
+        let fails = |work: &dyn Fn(usize)| {
+            let work = |size| {
+                work(size);
+                Ok(())
+            };
+            with_smaller_batches(8, work).expect_err("a panic").to_string()
+        };
         assert!(fails(&|_| panic!("can't allocate")).starts_with("the device has too little memory"));
         let (tries, once) = (RefCell::new(0), fails(&|_| panic!("device lost")));
         assert!(once.starts_with("the device or its driver failed"));
@@ -200,8 +230,8 @@ mod tests {
 
     #[test]
     fn a_panic_of_any_thread_that_is_waited_for_is_caught() {
-        assert_eq!(caught(|| 1), Ok(1));
-        let of = |work: fn()| caught(work).expect_err("a panic");
+        assert_eq!(caught(|| 1).expect("no panic"), 1);
+        let of = |work: fn()| caught(work).expect_err("a panic").to_string();
         assert!(of(|| panic!("wgpu error: {}", "lost")).starts_with("a fault in the device's backend: wgpu"));
         let own = of(|| panic!("index out of bounds"));
         assert!(own.starts_with("a fault in this program: index") && !own.contains("--plain_ops"), "{own}");

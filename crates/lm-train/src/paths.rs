@@ -1,6 +1,7 @@
 //! What a run reads and where its flags write, looked at before anything is downloaded, loaded or begun: a file that is
 //! missing is named at once, and none that is read is written over.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
@@ -9,34 +10,18 @@ use anyhow::{Context, Result, bail};
 use lm_data::source::TextFiles;
 
 use crate::args::{ArgsError, Arguments, Resume};
-use crate::callbacks::{LOG_FILE_NAME, TRAINER_STATE_NAME};
+use crate::callbacks::LOG_FILE_NAME;
 use crate::checkpoint;
 use crate::model_card::MODEL_CARD_NAME;
 use crate::report::REPORT_NAME;
 use crate::setup;
 
-/// Files that a run makes in its output folder.
-const RESULTS: &[&str] = &[
-    LOG_FILE_NAME,
-    REPORT_NAME,
-    MODEL_CARD_NAME,
-    TRAINER_STATE_NAME,
-    checkpoint::ARGUMENTS_NAME,
-    "all_results.json",
-    "train_results.json",
-    "eval_results.json",
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-];
+/// Whether a run makes a file of this name in its output folder.
+fn is_result(name: &OsStr) -> bool {
+    let own =
+        [LOG_FILE_NAME, REPORT_NAME, MODEL_CARD_NAME, "all_results.json", "train_results.json", "eval_results.json"];
+    checkpoint::is_ours(name) || own.iter().any(|own| name == *own)
+}
 
 /// A file that the run reads, and the flag that names it; the file of arguments has none.
 struct Input {
@@ -111,7 +96,9 @@ fn prompts(args: &Arguments, inputs: &mut Vec<Input>) -> Result<()> {
 /// Fails if a text would be written over by a result of its name, or by one that is a link to it.
 fn keep(args: &Arguments, inputs: &[Input]) -> Result<(), ArgsError> {
     let folder = &args.training.output_dir;
-    let results = RESULTS.iter().map(|name| folder.join(name)).filter(|path| path.exists());
+    // A folder that is not there yet has nothing that could be lost.
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let results = entries.filter(|entry| is_result(&entry.file_name())).map(|entry| entry.path());
     for result in results {
         if let Some(input) = inputs.iter().find(|input| lm_files::same_file(&input.path, &result)) {
             let (result, folder) = (result.display(), folder.display());
@@ -150,7 +137,7 @@ fn dump(args: &Arguments, path: &Path, mut inputs: Vec<Input>) -> Result<()> {
         }
     }
     let same_folder = |folder: &Path| path.parent().is_some_and(|parent| lm_files::same_file(parent, folder));
-    let is_result = RESULTS.iter().any(|name| path.ends_with(name)) && same_folder(&args.training.output_dir);
+    let is_result = path.file_name().is_some_and(is_result) && same_folder(&args.training.output_dir);
     if is_result && !args.shows_only() {
         return refuse("is the name of a result of this run; name another".into());
     }

@@ -5,7 +5,6 @@
 mod chart;
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -115,10 +114,7 @@ impl Report {
             written_at: &chrono::Local::now().format("%Y-%m-%d %H:%M:%S").to_string(),
         };
         let html = page.render();
-        let beside = self.path.with_extension("html.tmp");
-        fs::write(&beside, html)
-            .and_then(|()| fs::rename(&beside, &self.path))
-            .map_err(CallbackError::at(&self.path))?;
+        lm_files::write(&self.path, html.as_bytes()).map_err(CallbackError::at(&self.path))?;
         self.written = Some((Instant::now(), begin.elapsed()));
         Ok(())
     }
@@ -495,6 +491,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn page(facts: &RunFacts, state: &TrainerState, outcome: Option<&Outcome>) -> String {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
 use lm_data::collate::{Collator, Padding, Split};
@@ -27,15 +27,16 @@ use crate::evaluate::Evaluation;
 use crate::grad_scaler::GradScaler;
 use crate::memory::Stage;
 use crate::model_card::{Hyperparameters as CardHyperparameters, ModelCard};
+use crate::noted::Noted;
 use crate::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
-use crate::output_dir::OutputDir;
+use crate::output_dir::{OutputDir, changed_arguments, what_is_kept};
 use crate::report::{Argument, Report, RunFacts, SampleRow, SplitFacts};
 use crate::samples::Samples;
 use crate::schedule::{self, Schedule};
 use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
-use crate::trainer::{Finished, Parts, Plan, Sampler, Trainer};
+use crate::trainer::{Diverged, Finished, Parts, Plan, Sampler, Trainer};
 use crate::{device, generation, memory, panics, paths, plan, precision, secrets, stop};
 
 /// How a run ended, when no error did.
@@ -63,8 +64,8 @@ enum Train {
     Streamed,
 }
 
-/// Does what the arguments ask for.
-pub fn run(args: &Arguments) -> Result<Ended> {
+/// Does what the arguments ask for, until `stop` hears a signal.
+pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
     let names = args.beyond.device_list();
     let devices = device::open_all(names).map_err(|error| ArgsError::Rule(error.to_string()))?;
@@ -83,10 +84,10 @@ pub fn run(args: &Arguments) -> Result<Ended> {
     }
     paths::check(args)?;
     if !(training.auto_find_batch_size && training.do_train) || args.beyond.plan {
-        return attempt(args, devices);
+        return attempt(args, devices, stop);
     }
     panics::with_smaller_batches(training.per_device_train_batch_size, |size| {
-        attempt(&with_batch_size(args, size), devices.clone())
+        attempt(&with_batch_size(args, size), devices.clone(), stop)
     })
 }
 
@@ -97,7 +98,7 @@ fn with_batch_size(args: &Arguments, size: usize) -> Arguments {
 }
 
 /// The whole of a run, with the batch size that the arguments name.
-fn attempt(args: &Arguments, devices: Vec<Device>) -> Result<Ended> {
+fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
     ops::set_precision(precision::of_training(args));
     let source = wants_model(args).then(|| setup::model_source(args)).transpose()?;
@@ -112,7 +113,7 @@ fn attempt(args: &Arguments, devices: Vec<Device>) -> Result<Ended> {
     if let Some(size) = found.filter(|_| training.auto_find_batch_size) {
         tracing::info!("--auto_find_batch_size: the checkpoint was made with --per_device_train_batch_size {size}");
         drop(output);
-        return attempt(&with_batch_size(args, size), devices);
+        return attempt(&with_batch_size(args, size), devices, stop);
     }
 
     let (data, source, vocab_in_checkpoint) = prepare_data(args, source, &devices[0])?;
@@ -125,7 +126,9 @@ fn attempt(args: &Arguments, devices: Vec<Device>) -> Result<Ended> {
     let Some(output) = output else { return Ok(Ended::Done) };
 
     let mut results = Results::default();
-    let (mut session, mut model) = Session::new(args, &source, vocab_in_checkpoint, data, output, devices)?;
+    let mut session = Session::new(args, &source, data, output, devices, stop)?;
+    session.forget_another_run()?;
+    let mut model = session.model(&source, vocab_in_checkpoint)?;
     if training.do_train {
         let signal;
         (model, signal) = session.train(model, &mut results)?;
@@ -280,7 +283,7 @@ impl Results {
 fn write_json(path: &Path, mut object: Map<String, Value>) -> Result<()> {
     object.sort_keys();
     let text = json::to_string(&object, "    ")? + "\n";
-    std::fs::write(path, text).with_context(|| format!("{}: cannot be written", path.display()))
+    lm_files::write(path, text.as_bytes()).with_context(|| format!("{}: cannot be written", path.display()))
 }
 
 /// Training and evaluation with everything they share.
@@ -304,34 +307,55 @@ impl<'a> Session<'a> {
     fn new(
         args: &'a Arguments,
         source: &ModelSource,
-        vocab_in_checkpoint: usize,
         data: Data,
         mut output: OutputDir,
         devices: Vec<Device>,
-    ) -> Result<(Self, AutoModel)> {
-        let dtype = setup::dtype(args, source)?;
-        let training_device = devices[0].clone().autodiff();
+        stop: &StopSignal,
+    ) -> Result<Self> {
         let saved = output.take_checkpoint();
-        let model = match &saved {
-            None => setup::model(args, source, vocab_in_checkpoint, dtype, &training_device)?,
-            Some(saved) => {
-                tracing::info!("resuming from {} (step {})", saved.folder.display(), saved.state.global_step);
-                checkpoint::load_model(&saved.folder, &source.config, &training_device).context("resuming")?
-            }
-        };
         let files = ModelFiles {
             config: source.config.clone(),
             generation_config: source.generation.as_ref().map(|generation| generation.to_json()),
             tokenizer: Arc::clone(&data.tokenizer),
             arguments: serde_json::to_string_pretty(&args.to_json())? + "\n",
-            dtype,
+            dtype: setup::dtype(args, source)?,
         };
         let callbacks = Callbacks::default();
         let mut state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
         state.counts_tokens = args.training.include_num_input_tokens_seen != TokenCount::No;
-        let stop = StopSignal::default();
-        let memory = if args.training.skip_memory_metrics { None } else { Stage::start("init")? };
-        Ok((Self { args, output, devices, data, files, saved, state, callbacks, stop, memory }, model))
+        Ok(Self { args, output, devices, data, files, saved, state, callbacks, stop: stop.clone(), memory: None })
+    }
+
+    /// `--overwrite_output_dir` goes on with an unfinished run only if its text is the same too.
+    fn forget_another_run(&mut self) -> Result<()> {
+        let training = &self.args.training;
+        let may = training.overwrite_output_dir
+            && training.resume_from_checkpoint.is_none()
+            && !self.args.beyond.allow_changes_on_resume;
+        if let Some(saved) = self.saved.as_ref().filter(|_| may) {
+            let (data, data_key) = self.train_data()?;
+            let plan = training_plan(self.args, &data, data_key)?;
+            if let Some(difference) = plan.fingerprint.difference(&saved.run_state.fingerprint) {
+                tracing::info!("not the run of {} after all: {difference}; starting anew", saved.folder.display());
+                let counts_tokens = self.state.counts_tokens;
+                (self.saved, self.state) = (None, TrainerState { counts_tokens, ..TrainerState::default() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The model to begin or to go on with.
+    fn model(&mut self, source: &ModelSource, vocab_in_checkpoint: usize) -> Result<AutoModel> {
+        let device = self.devices[0].clone().autodiff();
+        let model = match &self.saved {
+            None => setup::model(self.args, source, vocab_in_checkpoint, self.files.dtype, &device)?,
+            Some(saved) => {
+                tracing::info!("resuming from {} (step {})", saved.folder.display(), saved.state.global_step);
+                checkpoint::load_model(&saved.folder, &source.config, &device).context("resuming")?
+            }
+        };
+        self.memory = if self.args.training.skip_memory_metrics { None } else { Stage::start("init")? };
+        Ok(model)
     }
 
     fn eval_collator(&self) -> Result<Arc<dyn Collator>> {
@@ -383,13 +407,11 @@ impl<'a> Session<'a> {
         let report = self.add_callbacks(&plan, &data, &model)?;
         let mut trainer = self.trainer(&model, &plan)?;
         let mut first_samples = Vec::new();
+        let mut going_on = None;
         if let Some(saved) = self.saved.take() {
             check_unchanged(args, &plan, &saved)?;
             trainer.resume(&saved)?;
-            for folder in checkpoint::set_aside_after(self.output.path(), saved.state.global_step)? {
-                let step = saved.state.global_step;
-                tracing::warn!("going on from step {step}: a later checkpoint is kept as {}", folder.display());
-            }
+            going_on = Some(saved.state.global_step);
             first_samples = saved.run_state.samples;
         }
         self.check_disk(&plan, &trainer)?;
@@ -408,15 +430,26 @@ impl<'a> Session<'a> {
             trainer.sampler = Some(Sampler { samples, tokenizer });
         }
         self.announce(&plan, &trainer)?;
+        if args.training.do_eval || args.training.eval_on_start {
+            self.evaluation()?.warn_if_nothing_is_predicted()?;
+        }
 
         let first_step = trainer.state.global_step;
-        self.stop = StopSignal::listen()?;
-        if args.training.overwrite_output_dir && first_step == 0 {
-            self.output.start_anew()?;
-        }
+        // What another run left is renamed only now that all is there to begin.
+        self.output.set_aside_after(going_on)?;
         trainer.memory_before = self.memory.take().map(Stage::stop);
-        let Finished { model, state, callbacks, metrics, signal } = trainer.train(model, data, &self.stop)?;
+        self.stop.begin_training();
+        let trained = trainer.train(model, data, &self.stop);
+        let Finished { model, state, callbacks, metrics, signal, last_save } = trained.map_err(|error| {
+            let diverged = Noted::cause_of::<Diverged>(&error).is_some();
+            Noted::add(error, if diverged { String::new() } else { what_is_kept(args) })
+        })?;
         self.state = state;
+        if let Some(signal) = signal.filter(|_| self.state.global_step == 0) {
+            let name = stop::name(signal);
+            tracing::warn!("{name} received: stopped before the first step was made; there is nothing to save");
+            return Ok((model, Some(signal)));
+        }
         if let Some(signal) = signal {
             let folder = checkpoint::folder_of(self.output.path(), self.state.global_step);
             tracing::warn!(
@@ -433,8 +466,10 @@ impl<'a> Session<'a> {
             return Ok((model, Some(signal)));
         }
         self.callbacks = callbacks;
-        self.files.write(self.output.path(), &lm_models::params::snapshot(&model))?;
-        self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
+        let final_model = self.files.publish(self.output.path(), &lm_models::params::snapshot(&model), &self.state);
+        final_model.map_err(|error| anyhow!("the model is trained, but {error}{}", what_is_kept(args)))?;
+        let folder = self.output.path().display();
+        last_save.with_context(|| format!("the trained model is saved in {folder}, but not its last checkpoint"))?;
         let after = samples.texts(&model.valid(), &self.data.tokenizer, &self.devices[0], self.state.global_step)?;
         for (row, after) in lock(&report).samples.iter_mut().zip(after) {
             row.after = Some(after);
@@ -476,6 +511,7 @@ impl<'a> Session<'a> {
         let evaluation = self.evaluation()?;
         let alone = !self.args.training.do_train;
         if alone {
+            evaluation.warn_if_nothing_is_predicted()?;
             self.callbacks.add(Console::new(self.args.training.disable_tqdm.unwrap_or(false)));
         }
         let before = self.memory.take().map(Stage::stop);
@@ -502,6 +538,10 @@ impl<'a> Session<'a> {
         metrics.set("eval_samples", self.data.validation.len() as u64);
         self.add_progress(&mut metrics);
         results.save(self.output.path(), "eval", &metrics)?;
+        ensure!(
+            metrics.get("eval_loss").is_some_and(f64::is_finite) || evaluation.predicts_nothing()?,
+            "the validation loss is no finite number: the model's weights are no longer usable; go back to an earlier checkpoint, and train it with a lower --learning_rate"
+        );
         Ok(None)
     }
 
@@ -742,6 +782,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
         data_seed: training.order_seed(),
         seed: training.seed,
         order: format!("{}/{}", training.group_by_length, training.dataloader_drop_last),
+        by_example: !(args.data.streaming || training.group_by_length || training.dataloader_drop_last),
     };
     let metric = training.metric_for_best_model.as_ref().map(|name| {
         let name = if name.starts_with("eval_") || name == LogRecord::PERPLEXITY {
@@ -796,6 +837,11 @@ fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
         run.optimizer,
         plan.optimizer
     );
+    if plan.fingerprint.batches_differ(&run.fingerprint) {
+        tracing::info!(
+            "the batches are cut otherwise than the checkpoint's run did: each step has the same examples, but its sums are rounded, and dropout is drawn, otherwise"
+        );
+    }
     if let Some(difference) = plan.fingerprint.difference(&run.fingerprint) {
         let then = run.fingerprint.per_device_train_batch_size;
         let same = Fingerprint { per_device_train_batch_size: then, ..plan.fingerprint.clone() };
@@ -818,24 +864,4 @@ fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Arguments whose values differ from those in the checkpoint, which may be meant, but should be seen.
-fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
-    let path = saved.folder.join(checkpoint::ARGUMENTS_NAME);
-    // The checkpoint has been found whole: a file that is no object is one written by hand, with nothing to compare.
-    let then: Map<String, Value> = lm_files::read(&path, lm_files::SMALL)
-        .ok()
-        .and_then(|text| serde_json::from_slice(&text).ok())
-        .unwrap_or_default();
-    let now = args.to_json();
-    let about_folders = ["output_dir", "overwrite_output_dir", "resume_from_checkpoint", "logging_dir"];
-    now.as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| !about_folders.contains(&name.as_str()))
-        .filter_map(|(name, value)| Some((name, value, then.get(name)?)))
-        .filter(|(_, value, then)| value != then)
-        .map(|(name, value, then)| format!("--{name} {value} (was {then})"))
-        .collect()
 }

@@ -7,6 +7,7 @@ use lm_models::{AutoModel, Mode, ModelInputs, checkpointed};
 use crate::gradients::GradientSum;
 use crate::optimizer::Optimizer;
 use crate::parallel::{on_each, sum_gradients};
+use crate::stop::StopSignal;
 
 /// What a step needs to know besides the batches.
 #[derive(Clone, Copy, Debug)]
@@ -40,39 +41,82 @@ pub struct StepOutcome {
     pub grad_norm: f64,
 }
 
-/// Runs the micro-batches forward and backward, each rank its own, and moves the model. The loss is the mean over the
-/// predicted tokens of all of them together, as Python's Trainer has it since 4.46. A step whose loss or gradient is no
-/// finite number leaves the model as it was.
-pub fn step(
-    model: AutoModel,
-    optimizer: &mut Optimizer,
+/// The gradients of a step and what it was like, before anything has moved.
+pub struct StepGradients {
+    sum: GradientSum,
+    /// Loss and norm.
+    pub outcome: StepOutcome,
+}
+
+impl StepGradients {
+    /// Whether the model can be moved by them.
+    pub fn is_finite(&self) -> bool {
+        self.outcome.loss.is_finite() && self.outcome.grad_norm.is_finite()
+    }
+}
+
+/// Runs the micro-batches forward and backward, each rank its own. The loss is the mean over the predicted tokens of all
+/// of them together, as Python's Trainer has it since 4.46. None if a signal came before the last one.
+pub fn gradients(
+    model: &AutoModel,
     micro_batches: &[ModelInputs],
     options: &StepOptions,
-) -> (AutoModel, StepOutcome) {
+    stop: &StopSignal,
+) -> Option<StepGradients> {
     let predicted: usize = micro_batches.iter().map(|inputs| inputs.host_predicted.len()).sum();
     let devices: Vec<Device> = micro_batches.iter().take(options.devices).map(|inputs| inputs.device.clone()).collect();
-    let ranks = on_each(&model, &devices, |rank, model| {
+    let ranks = on_each(model, &devices, |rank, model| {
         let mut gradients = GradientSum::default();
         let mut sums = Vec::new();
         let own = micro_batches.iter().enumerate().skip(rank).step_by(options.devices);
         for (index, inputs) in own.filter(|(_, inputs)| !inputs.host_predicted.is_empty()) {
+            if stop.received().is_some() {
+                return None;
+            }
             let (of_batch, sum) = backward(model, inputs, options, index as u64, predicted as f64);
             gradients.merge(of_batch);
             sums.push(sum);
         }
         // Read when all batches are on their way, so that the device need not wait between them.
         let total: f64 = if sums.is_empty() { 0.0 } else { Tensor::cat(sums, 0).into_data().iter::<f64>().sum() };
-        (gradients, total)
+        Some((gradients, total))
     });
-    let (ranks, losses): (Vec<_>, Vec<f64>) = ranks.into_iter().unzip();
-    let gradients = sum_gradients(ranks, &model.decoder().weight.device().inner());
+    let (ranks, losses): (Vec<_>, Vec<f64>) = ranks.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    let sum = sum_gradients(ranks, &model.decoder().weight.device().inner());
     let loss = losses.iter().sum::<f64>() / predicted.max(1) as f64;
-    let outcome = StepOutcome { loss, grad_norm: gradients.norm() / options.loss_scale };
-    if !(outcome.loss.is_finite() && outcome.grad_norm.is_finite()) {
-        return (model, outcome);
+    let outcome = StepOutcome { loss, grad_norm: sum.norm() / options.loss_scale };
+    Some(StepGradients { sum, outcome })
+}
+
+/// Moves the model. Gradients that are no finite numbers leave it as it was.
+pub fn apply(
+    model: AutoModel,
+    optimizer: &mut Optimizer,
+    gradients: StepGradients,
+    options: &StepOptions,
+) -> AutoModel {
+    if !gradients.is_finite() {
+        return model;
     }
-    let factor = GradientSum::clip_factor(outcome.grad_norm, options.max_grad_norm) / options.loss_scale;
-    (optimizer.step(model, gradients, factor, options.learning_rate), outcome)
+    let norm = gradients.outcome.grad_norm;
+    let factor = GradientSum::clip_factor(norm, options.max_grad_norm) / options.loss_scale;
+    optimizer.step(model, gradients.sum, factor, options.learning_rate)
+}
+
+/// [`gradients`] and [`apply`], with nobody to interrupt them.
+pub fn step(
+    model: AutoModel,
+    optimizer: &mut Optimizer,
+    micro_batches: &[ModelInputs],
+    options: &StepOptions,
+) -> (AutoModel, StepOutcome) {
+    match gradients(&model, micro_batches, options, &StopSignal::default()) {
+        Some(gradients) => {
+            let outcome = gradients.outcome;
+            (apply(model, optimizer, gradients, options), outcome)
+        }
+        None => (model, StepOutcome { loss: f64::NAN, grad_norm: f64::NAN }),
+    }
 }
 
 /// One micro-batch forward and backward: the gradients of the sum of its losses divided by `predicted` and scaled, and

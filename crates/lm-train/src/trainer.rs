@@ -1,14 +1,14 @@
 //! The training loop: load, step, log, evaluate, save, the detail one call away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::module::Module;
 use burn::tensor::Device;
-use lm_data::Batch;
 use lm_data::tokenizer::LmTokenizer;
+use lm_data::{Batch, StreamPosition};
 use lm_models::params::{self, ParameterInfo};
 use lm_models::{AutoModel, Task, ops};
 
@@ -20,10 +20,12 @@ use crate::disk::{self, CheckpointSize};
 use crate::evaluate::Evaluation;
 use crate::grad_scaler::GradScaler;
 use crate::memory::{self, Stage};
+use crate::noted::Noted;
 use crate::optimizer::{Optimizer, OptimizerKind};
+use crate::panics;
 use crate::samples::Samples;
 use crate::schedule::Schedule;
-use crate::step::{StepOptions, StepOutcome, step};
+use crate::step::{StepGradients, StepOptions, StepOutcome, apply, gradients};
 use crate::stop::{self, StopSignal};
 
 /// A gradient that overflows with a loss scale below this is not the scale's fault.
@@ -91,6 +93,21 @@ impl Plan {
     }
 }
 
+/// The loss is no longer a number, which going on from a checkpoint would only repeat.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Diverged(String);
+
+/// What a round of the loop came to.
+enum Round {
+    /// The run goes on.
+    GoOn,
+    /// All is done.
+    Finished,
+    /// A signal asked for the end; what was begun is given up, and the run stands after its last whole step.
+    Interrupted(i32),
+}
+
 /// What is due after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Due {
@@ -137,6 +154,14 @@ pub struct Trainer {
     stop_early: bool,
     /// An evaluation belongs to the last step that has not been made: a signal came before.
     evaluation_due: bool,
+    /// Place in the corpus after the last whole step, of a stream.
+    stream_position: Option<StreamPosition>,
+    /// Saves in a row that failed, and the step after which the next is tried.
+    failed_saves: Option<(u32, u64)>,
+    /// The newest checkpoint on disk of this run, and whether an evaluation was due in it.
+    on_disk: Option<(PathBuf, bool)>,
+    /// Whether an evaluation is due in the checkpoint that is being written.
+    saving_due: bool,
 }
 
 /// What a log record says of this process and of the last step, so a resumed run has no need of it.
@@ -170,6 +195,8 @@ pub struct Finished {
     pub metrics: LogRecord,
     /// The signal that ended it, if one did.
     pub signal: Option<i32>,
+    /// Whether the last checkpoint is on disk.
+    pub last_save: Result<()>,
 }
 
 /// What a trainer is made of, besides its plan.
@@ -231,6 +258,10 @@ impl Trainer {
             latest: Latest::default(),
             stop_early: false,
             evaluation_due: false,
+            stream_position: None,
+            failed_saves: None,
+            on_disk: None,
+            saving_due: false,
             plan,
         }
     }
@@ -253,10 +284,13 @@ impl Trainer {
         self.schedule.resume(run.schedule.clone())?;
         self.grad_scaler = self.grad_scaler.map(|fresh| run.grad_scaler.unwrap_or(fresh));
         let device = self.devices[0].clone().inner();
-        self.optimizer.load(&self.parameters, &run.optimizer_steps, &saved.optimizer()?, &device)?;
+        saved.with_optimizer(|tensors| {
+            Ok(self.optimizer.load(&self.parameters, &run.optimizer_steps, tensors, &device)?)
+        })?;
         self.total_loss = run.total_loss;
         self.since_log = run.since_log;
         self.evaluation_due = run.evaluation_due && self.evaluation.is_some();
+        self.on_disk = Some((saved.folder.clone(), run.evaluation_due));
         if let Some(stopping) = &mut self.early_stopping {
             self.stop_early = stopping.restore(&self.state.stateful_callbacks);
         }
@@ -284,6 +318,7 @@ impl Trainer {
             self.callbacks.on_train_end(&self.state, &outcome);
         }
         let (mut model, signal) = result?;
+        let last_save = if signal.is_none() { self.finish_saves(&model) } else { Ok(()) };
         if signal.is_none()
             && self.plan.load_best_model_at_end
             && let Some(best) = self.load_best()
@@ -298,11 +333,11 @@ impl Trainer {
             let record = self.state.log(metrics.clone());
             self.callbacks.on_log(&self.state, &record);
         }
-        Ok(Finished { model, state: self.state, callbacks: self.callbacks, metrics, signal })
+        Ok(Finished { model, state: self.state, callbacks: self.callbacks, metrics, signal, last_save })
     }
 
     /// The loop; the trained model, and the signal that ended it, if one did. Nobody else holds the model, so that the
-    /// optimizer moves it in place.
+    /// optimizer moves it in place. Whatever ends the loop, the model is whole, and saved if it is not yet.
     fn run(
         &mut self,
         mut model: AutoModel,
@@ -316,50 +351,96 @@ impl Trainer {
         let mut batches = data
             .batches_from(first_batch, self.plan.workers.0, self.plan.workers.1)
             .context("--dataloader_num_workers: a thread cannot be started")?;
-        while self.evaluation_due || (self.state.global_step < self.plan.max_steps && !self.stop_early) {
-            if !self.evaluation_due {
-                let Some(micro_batches) = self.next_micro_batches(&mut batches)? else {
-                    bail!("the stream ended after {} of {} steps", self.state.global_step, self.plan.max_steps);
-                };
-                model = self.step(model, &micro_batches)?;
-                if self.due().log {
-                    self.log();
+        self.stream_position = batches.stream_position.clone();
+        loop {
+            let round;
+            (model, round) = self.round(model, &mut batches, stop);
+            match round {
+                Ok(Round::GoOn) => {}
+                Ok(Round::Finished) => return Ok((model, None)),
+                Ok(Round::Interrupted(signal)) => {
+                    self.save_now(&model, false)?;
+                    return Ok((model, Some(signal)));
                 }
-                self.evaluation_due = self.due().evaluate;
-            }
-            let mut save = self.due().save;
-            if self.evaluation_due
-                && let Some(metrics) = self.evaluate(&model, stop)?
-            {
-                self.evaluation_due = false;
-                let is_best = self.judge(&metrics)?;
-                save |= self.plan.saving.0 == SaveStrategy::Best && is_best;
-            }
-            if self.writer.is_done() {
-                self.finish_save()?;
-            }
-            let signal = stop.received();
-            if save || signal.is_some() {
-                self.save(&model, &batches)?;
-            }
-            if signal.is_some() {
-                self.finish_save()?;
-                return Ok((model, signal));
+                Err(error) => return Err(self.save_first(&model, error)),
             }
         }
-        self.finish_save()?;
-        Ok((model, None))
     }
 
-    fn next_micro_batches(&mut self, batches: &mut Batches) -> Result<Option<Vec<Batch>>> {
-        (0..self.plan.lengths.batches_of(self.state.global_step))
-            .map(|_| batches.next_batch().transpose())
-            .collect::<Result<_, _>>()
-            .context("reading the training data")
+    /// One step and what is due after it.
+    fn round(&mut self, model: AutoModel, batches: &mut Batches, stop: &StopSignal) -> (AutoModel, Result<Round>) {
+        let mut model = model;
+        if !self.evaluation_due {
+            if self.state.global_step >= self.plan.max_steps || self.stop_early {
+                return (model, Ok(Round::Finished));
+            }
+            let micro_batches = match self.next_micro_batches(batches, stop) {
+                Ok(Some(micro_batches)) => micro_batches,
+                Ok(None) => return (model, Ok(stop.received().map_or(Round::Finished, Round::Interrupted))),
+                Err(error) => return (model, Err(error)),
+            };
+            let stepped;
+            (model, stepped) = self.step(model, &micro_batches, stop);
+            match stepped {
+                Ok(true) => self.stream_position = batches.stream_position.clone(),
+                Ok(false) => return (model, Ok(stop.received().map_or(Round::GoOn, Round::Interrupted))),
+                Err(error) => return (model, Err(error)),
+            }
+            if self.due().log {
+                self.log();
+            }
+            self.evaluation_due = self.due().evaluate;
+        }
+        let after_step = self.after_step(&model, stop);
+        (model, after_step)
     }
 
-    /// One optimizer step.
-    fn step(&mut self, model: AutoModel, micro_batches: &[Batch]) -> Result<AutoModel> {
+    /// The evaluation and the save that are due.
+    fn after_step(&mut self, model: &AutoModel, stop: &StopSignal) -> Result<Round> {
+        let mut save = self.due().save;
+        if self.evaluation_due
+            && let Some(metrics) = self.evaluate(model, stop)?
+        {
+            self.evaluation_due = false;
+            let is_best = self.judge(&metrics)?;
+            save |= self.plan.saving.0 == SaveStrategy::Best && is_best;
+        }
+        if self.writer.is_done() {
+            self.finish_save();
+        }
+        if let Some(signal) = stop.received() {
+            return Ok(Round::Interrupted(signal));
+        }
+        if save || self.failed_saves.is_some_and(|(_, retry)| self.state.global_step >= retry) {
+            self.start_save(model, false);
+        }
+        Ok(Round::GoOn)
+    }
+
+    /// The batches of a step; none if a signal came before all were there.
+    fn next_micro_batches(&mut self, batches: &mut Batches, stop: &StopSignal) -> Result<Option<Vec<Batch>>> {
+        let step = self.state.global_step;
+        let mut micro_batches = Vec::new();
+        for _ in 0..self.plan.lengths.batches_of(step) {
+            if stop.received().is_some() {
+                return Ok(None);
+            }
+            match batches.next_batch() {
+                Some(Ok(batch)) => micro_batches.push(batch),
+                // A mended file is another one to the run.
+                Some(Err(error)) if self.stream_position.is_some() => {
+                    let how = "reading the training data (once it is mended, --allow_changes_on_resume goes on)";
+                    return Err(error).context(how);
+                }
+                Some(Err(error)) => return Err(error).context("reading the training data"),
+                None => bail!("the stream ended after {step} of {} steps", self.plan.max_steps),
+            }
+        }
+        Ok(Some(micro_batches))
+    }
+
+    /// One optimizer step; false if a signal came before it was whole. The model is whole in any case.
+    fn step(&mut self, model: AutoModel, micro_batches: &[Batch], stop: &StopSignal) -> (AutoModel, Result<bool>) {
         let begin = Instant::now();
         let index = self.state.global_step;
         let options = StepOptions {
@@ -368,37 +449,66 @@ impl Trainer {
             first_micro_batch: self.plan.lengths.batches_before(index),
             ..self.plan.step
         };
+        let gradients = match self.gradients(&model, micro_batches, &options, stop) {
+            Ok(Some(gradients)) => gradients,
+            Ok(None) => return (model, Ok(false)),
+            Err(error) => return (model, Err(error)),
+        };
+        let StepOutcome { loss, grad_norm } = gradients.outcome;
+        let overflows = !grad_norm.is_finite();
+        if !loss.is_finite() || (overflows && self.grad_scaler.is_none_or(|scaler| scaler.scale < SMALLEST_SCALE)) {
+            let diverged = self.diverged(index + 1, gradients.outcome, options.learning_rate);
+            return (model, Err(diverged));
+        }
+        let optimizer = &mut self.optimizer;
+        let model = match &self.devices[..] {
+            [device] => ops::on_worker(device, || apply(model, optimizer, gradients, &options)),
+            _ => apply(model, optimizer, gradients, &options),
+        };
+        self.count(micro_batches, &options, loss, grad_norm, begin.elapsed());
+        (model, Ok(true))
+    }
+
+    /// Forward and backward. A panic here, such as exhausted memory, leaves the model whole.
+    fn gradients(
+        &self,
+        model: &AutoModel,
+        micro_batches: &[Batch],
+        options: &StepOptions,
+        stop: &StopSignal,
+    ) -> Result<Option<StepGradients>> {
         let inputs: Vec<_> = micro_batches
             .iter()
             .zip(self.devices.iter().cycle())
             .map(|(batch, device)| to_inputs(batch, self.plan.task, device))
             .collect::<Result<_, _>>()?;
-        let step = || step(model, &mut self.optimizer, &inputs, &options);
-        let (model, outcome) = match &self.devices[..] {
-            [device] => ops::on_worker(device, step),
-            _ => step(),
-        };
+        let compute = || gradients(model, &inputs, options, stop);
+        panics::caught(|| match &self.devices[..] {
+            [device] => ops::on_worker(device, compute),
+            _ => compute(),
+        })
+        .with_context(|| format!("step {}", self.state.global_step + 1))
+    }
+
+    fn diverged(&self, step: u64, outcome: StepOutcome, learning_rate: f64) -> anyhow::Error {
         let StepOutcome { loss, grad_norm } = outcome;
-        let overflows = !grad_norm.is_finite();
-        ensure!(
-            index > 0 || loss.is_finite(),
-            "step 1: the loss is {loss} before any training: no learning rate helps; the weights that the model starts \
-             from do not compute to usable numbers (in this precision): look at the model, or take \
-             another"
-        );
-        if !loss.is_finite() || (overflows && self.grad_scaler.is_none_or(|scaler| scaler.scale < SMALLEST_SCALE)) {
-            self.finish_save()?;
-            let kept = checkpoint::list(&self.output_dir)?;
-            let kept = kept.last().map_or("no checkpoint was saved yet".to_owned(), |(_, folder)| {
-                format!("the last checkpoint is {}", folder.display())
-            });
-            bail!(
-                "step {}: loss {loss}, gradient norm {grad_norm}: training has diverged and stops here; {kept}; \
-                 try a lower --learning_rate (it was {:e}), more --warmup_steps or a smaller --max_grad_norm",
-                index + 1,
-                options.learning_rate
+        if step == 1 && !loss.is_finite() {
+            return anyhow!(
+                "step 1: the loss is {loss} before any training: no learning rate helps; the weights that the model \
+                 starts from do not compute to usable numbers (in this precision): look at the model, or take another"
             );
         }
+        let diverged = format!(
+            "step {step}: loss {loss}, gradient norm {grad_norm}: training has diverged and stops here; try a lower \
+             --learning_rate (it was {learning_rate:e}), more --warmup_steps or a smaller --max_grad_norm, in another \
+             --output_dir, from the beginning or from the weights of a checkpoint (--model_name_or_path)"
+        );
+        Diverged(diverged).into()
+    }
+
+    /// Counts a whole step, and tells of it.
+    fn count(&mut self, micro_batches: &[Batch], options: &StepOptions, loss: f64, grad_norm: f64, elapsed: Duration) {
+        let overflows = !grad_norm.is_finite();
         if let Some(scaler) = &mut self.grad_scaler {
             scaler.update(overflows);
         }
@@ -427,11 +537,10 @@ impl Trainer {
         let latest = &mut self.latest;
         (latest.grad_norm, latest.learning_rate) = (grad_norm, options.learning_rate);
         latest.steps += 1;
-        latest.seconds += begin.elapsed().as_secs_f64();
+        latest.seconds += elapsed.as_secs_f64();
         latest.real_tokens += real_tokens;
         let info = StepInfo { loss: Some(loss), learning_rate: options.learning_rate, tokens: real_tokens };
         self.callbacks.on_step_end(&self.state, &info);
-        Ok(model)
     }
 
     /// Python's `DefaultFlowCallback`.
@@ -491,8 +600,8 @@ impl Trainer {
     fn evaluate(&mut self, model: &AutoModel, stop: &StopSignal) -> Result<Option<LogRecord>> {
         let Some(evaluation) = &self.evaluation else { return Ok(None) };
         let model = model.valid();
-        let metrics = evaluation
-            .run(&model, &mut self.callbacks, stop)
+        let metrics = panics::caught(|| evaluation.run(&model, &mut self.callbacks, stop))
+            .unwrap_or_else(|panic| Err(panic.into()))
             .with_context(|| format!("evaluating after step {}", self.state.global_step))?;
         let Some(metrics) = metrics else { return Ok(None) };
         if let Some(Sampler { samples, tokenizer }) = &self.sampler {
@@ -517,6 +626,10 @@ impl Trainer {
                 record.iter().map(|(name, _)| name).filter(|name| name.starts_with("eval_")).collect();
             format!("--metric_for_best_model: an evaluation has no `{name}`, only {}", known.join(", "))
         })?;
+        if metric.is_nan() {
+            // Nothing to judge by, which has been said.
+            return Ok(false);
+        }
         self.schedule.observe(metric);
         if let Some(stopping) = &mut self.early_stopping {
             self.stop_early = stopping.should_stop(metric, self.state.best_metric, *greater_is_better);
@@ -527,9 +640,16 @@ impl Trainer {
         Ok(self.state.update_best(metric, *greater_is_better))
     }
 
-    /// Hands a checkpoint to the thread that writes it.
-    fn save(&mut self, model: &AutoModel, batches: &Batches) -> Result<()> {
-        self.finish_save()?;
+    /// Hands a checkpoint to the thread that writes it. If that cannot be done now it is tried again: what training has
+    /// done is worth more than a checkpoint at the planned step.
+    fn start_save(&mut self, model: &AutoModel, keep_all: bool) {
+        self.finish_save();
+        if let Err(error) = self.try_start_save(model, keep_all) {
+            self.save_failed(&error);
+        }
+    }
+
+    fn try_start_save(&mut self, model: &AutoModel, keep_all: bool) -> Result<()> {
         if !self.plan.ignore_disk_check {
             disk::check_one(self.checkpoint_size, &self.output_dir)?;
         }
@@ -552,7 +672,7 @@ impl Trainer {
             optimizer: self.plan.optimizer.clone(),
             optimizer_steps: self.optimizer.steps(),
             grad_scaler: self.grad_scaler,
-            stream_position: batches.stream_position.clone(),
+            stream_position: self.stream_position.clone(),
             total_loss: self.total_loss,
             since_log: self.since_log,
             samples: self.first_samples.clone(),
@@ -567,16 +687,67 @@ impl Trainer {
             run_state: (!self.plan.save_only_model).then_some(run_state),
         };
         let best = self.state.best_model_checkpoint.as_ref().map(PathBuf::from);
-        self.writer.start(pending, best)?;
-        Ok(())
+        self.saving_due = self.evaluation_due;
+        Ok(self.writer.start(pending, best, keep_all)?)
     }
 
     /// Waits for the save that is under way and tells of it.
-    fn finish_save(&mut self) -> Result<()> {
+    fn finish_save(&mut self) {
+        match self.writer.finish() {
+            Ok(None) => {}
+            Ok(Some(folder)) => self.saved(&folder),
+            Err(error) => self.save_failed(&error.into()),
+        }
+    }
+
+    /// Notes that a save failed: it is tried again after the next step, and then ever more rarely, since each try may cost
+    /// as much as many steps.
+    fn save_failed(&mut self, error: &anyhow::Error) {
+        let failures = self.failed_saves.map_or(0, |(failures, _)| failures) + 1;
+        self.failed_saves = Some((failures, self.state.global_step + (1 << (failures - 1).min(10))));
+        if failures == 1 {
+            tracing::warn!("{error:#}; training goes on, and saving is tried again");
+        }
+    }
+
+    /// Waits for the save that is under way, and makes up for one that failed.
+    fn finish_saves(&mut self, model: &AutoModel) -> Result<()> {
+        self.finish_save();
+        if self.failed_saves.is_some() { self.save_now(model, false) } else { Ok(()) }
+    }
+
+    /// A checkpoint of the last whole step, on disk when this returns; before the first step there is nothing to save.
+    fn save_now(&mut self, model: &AutoModel, keep_all: bool) -> Result<()> {
+        self.finish_save();
+        let now = (checkpoint::folder_of(&self.output_dir, self.state.global_step), self.evaluation_due);
+        if self.state.global_step == 0 || self.on_disk.as_ref() == Some(&now) {
+            return Ok(());
+        }
+        self.try_start_save(model, keep_all)?;
         if let Some(folder) = self.writer.finish()? {
-            self.callbacks.on_save(&self.state, &folder);
+            self.saved(&folder);
         }
         Ok(())
+    }
+
+    fn saved(&mut self, folder: &Path) {
+        self.failed_saves = None;
+        self.on_disk = Some((folder.to_owned(), self.saving_due));
+        self.callbacks.on_save(&self.state, folder);
+    }
+
+    /// The error that ends the run, after the model, which is whole, has been saved. Nothing is removed for it: nobody knows
+    /// yet which checkpoint the way on begins at.
+    fn save_first(&mut self, model: &AutoModel, error: anyhow::Error) -> anyhow::Error {
+        let saved = self.save_now(model, true);
+        let folder = checkpoint::folder_of(&self.output_dir, self.state.global_step);
+        let note = match saved {
+            _ if self.state.global_step == 0 => String::new(),
+            Ok(()) if error.is::<Diverged>() => format!("; {} is the model before that step", folder.display()),
+            Ok(()) => format!("; all up to step {} is saved", self.state.global_step),
+            Err(save) => format!("; and saving failed: {save:#}"),
+        };
+        Noted::add(error, note)
     }
 
     /// The best model, if it can be had: rather the last than none after all this training, as in Python.

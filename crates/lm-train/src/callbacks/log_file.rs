@@ -1,8 +1,9 @@
 //! `log.jsonl`: every log record as one line of JSON, readable while the run goes on.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Callback, CallbackError, CallbackResult, LogRecord, TrainerState, json};
 
@@ -24,7 +25,7 @@ impl LogFile {
     }
 
     /// Replaces the file by one with these records, and goes on from there.
-    fn start(&mut self, history: &[LogRecord]) -> io::Result<()> {
+    fn start(&mut self, history: &[Arc<LogRecord>]) -> io::Result<()> {
         let mut lines = Vec::new();
         history.iter().try_for_each(|record| write_line(&mut lines, record))?;
         lm_files::write(&self.path, &lines)?;
@@ -37,8 +38,13 @@ impl LogFile {
         write_line(&mut line, record)?;
         let file = match &mut self.file {
             Some(file) => file,
-            // An evaluation without training begins here.
-            none => none.insert(OpenOptions::new().append(true).create(true).open(&self.path)?),
+            // An evaluation without training begins here. A link would lead to somebody's file.
+            none => {
+                if fs::symlink_metadata(&self.path).is_ok_and(|found| !found.is_file()) {
+                    lm_files::write(&self.path, &[])?;
+                }
+                none.insert(OpenOptions::new().append(true).create(true).open(&self.path)?)
+            }
         };
         file.write_all(&line)
     }

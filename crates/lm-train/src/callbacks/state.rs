@@ -1,7 +1,7 @@
 //! `trainer_state.json`: where a run stands, in the fields and the layout of Python's `TrainerState`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -36,8 +36,8 @@ pub struct TrainerState {
     pub is_local_process_zero: bool,
     /// Always true here: one process.
     pub is_world_process_zero: bool,
-    /// Every record logged since the start of training.
-    pub log_history: Vec<LogRecord>,
+    /// Every record logged since the start of training; a clone of the state shares them.
+    pub log_history: Vec<Arc<LogRecord>>,
     /// A log record every so many optimizer steps.
     #[serde(deserialize_with = "whole_number")]
     pub logging_steps: u64,
@@ -134,7 +134,7 @@ impl TrainerState {
         let mut value = serde_json::to_value(self).map_err(unwritable)?;
         value.sort_all_objects();
         let text = json::to_string(&value, "  ").map_err(unwritable)? + "\n";
-        fs::write(path, text).map_err(|source| StateError::Io { path: path.to_owned(), source })
+        lm_files::write(path, text.as_bytes()).map_err(|source| StateError::Io { path: path.to_owned(), source })
     }
 
     /// Completes a record with `epoch` and `step` as Python's `Trainer.log` does, keeps it, and returns it for
@@ -147,7 +147,7 @@ impl TrainerState {
             record.set("num_input_tokens_seen", self.num_input_tokens_seen);
         }
         record.set("step", self.global_step);
-        self.log_history.push(record.clone());
+        self.log_history.push(Arc::new(record.clone()));
         record
     }
 
@@ -197,6 +197,8 @@ fn whole_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Er
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// Written by Python: a Trainer with evaluation, early stopping and `--logging_steps 1`.
@@ -240,7 +242,7 @@ mod tests {
         let mut state = TrainerState { global_step: 7, epoch: Some(0.25), ..TrainerState::default() };
         let record = state.log(LogRecord::new().with("loss", 2.0));
         assert_eq!(serde_json::to_string(&record).expect("JSON"), r#"{"loss":2.0,"epoch":0.25,"step":7}"#);
-        assert_eq!(state.log_history, [record]);
+        assert_eq!(state.log_history, [Arc::new(record)]);
         (state.counts_tokens, state.num_input_tokens_seen) = (true, 42);
         let record = state.log(LogRecord::new());
         assert_eq!(

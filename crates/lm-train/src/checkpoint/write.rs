@@ -1,0 +1,225 @@
+//! Writing checkpoints, and the final model with the same care.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use lm_data::tokenizer::LmTokenizer;
+use lm_models::ModelConfig;
+use lm_models::load::save_pretrained;
+use lm_models::params::Snapshot;
+use lm_models::weights::{self, FloatDtype, NamedTensor};
+use tempfile::{Builder, TempDir};
+
+use super::folders::{FINISHED_MODEL, MANIFEST, UNFINISHED, UNFINISHED_MODEL, move_in, rotate, sync, take_name};
+use super::{ARGUMENTS_NAME, CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, folder_of};
+use crate::callbacks::{TRAINER_STATE_NAME, TrainerState};
+use crate::optimizer::StateTensor;
+use crate::panics;
+
+/// Everything that is the same in every checkpoint of a run, and in the output folder.
+#[derive(Clone)]
+pub struct ModelFiles {
+    /// config.json
+    pub config: ModelConfig,
+    /// generation_config.json, if the model has one.
+    pub generation_config: Option<String>,
+    /// The tokenizer.
+    pub tokenizer: Arc<LmTokenizer>,
+    /// training_args.json
+    pub arguments: String,
+    /// The type of the weights on disk; those of a checkpoint that can be resumed are float32, as trained.
+    pub dtype: FloatDtype,
+}
+
+impl ModelFiles {
+    /// Makes the model the output folder's own, as Python's `save_pretrained`, with trainer_state.json. Everything is
+    /// written and flushed elsewhere first; a kill leaves the old files or, after the next start, the new ones.
+    ///
+    /// # Errors
+    /// If a file cannot be written: the old files are as they were then.
+    pub fn publish(
+        &self,
+        output_dir: &Path,
+        parameters: &[Snapshot],
+        state: &TrainerState,
+    ) -> Result<(), CheckpointError> {
+        let stage = stage(output_dir, UNFINISHED_MODEL)?;
+        self.write(self.dtype, stage.path(), parameters)?;
+        write_state(stage.path(), state)?;
+        let names: Vec<String> = flush(stage.path())?.into_keys().collect();
+        write_file(&stage.path().join(MANIFEST), names.join("\n").as_bytes())?;
+        sync(stage.path())?;
+        let stage = stage.keep();
+        let finished = output_dir.join(FINISHED_MODEL);
+        fs::rename(&stage, &finished).map_err(CheckpointError::io("rename", &stage))?;
+        sync(output_dir)?;
+        move_in(output_dir)
+    }
+
+    fn write(&self, dtype: FloatDtype, folder: &Path, parameters: &[Snapshot]) -> Result<(), CheckpointError> {
+        save_pretrained(folder, &self.config, self.generation_config.as_deref(), parameters, dtype)
+            .map_err(|e| CheckpointError::Write(e.to_string()))?;
+        self.tokenizer.save(folder).map_err(|e| CheckpointError::Write(e.to_string()))?;
+        write_file(&folder.join(ARGUMENTS_NAME), self.arguments.as_bytes())
+    }
+}
+
+/// A checkpoint about to be written: what training must wait for is only to put this together.
+pub struct Pending {
+    /// The step it belongs to.
+    pub step: u64,
+    /// The parameters.
+    pub parameters: Vec<Snapshot>,
+    /// The optimizer's tensors; none with `--save_only_model`.
+    pub optimizer: Option<Vec<StateTensor>>,
+    /// trainer_state.json
+    pub state: TrainerState,
+    /// run_state.json; none with `--save_only_model`.
+    pub run_state: Option<RunState>,
+}
+
+/// A checkpoint that is there, and what earlier ones stay beyond the limit, each with its reason.
+type Written = (PathBuf, Vec<String>);
+
+/// Writes checkpoints on a thread of its own, one at a time.
+pub struct Writer {
+    output_dir: PathBuf,
+    files: ModelFiles,
+    /// Checkpoints kept; none keeps all.
+    limit: Option<usize>,
+    writing: Option<JoinHandle<Result<Written, CheckpointError>>>,
+    /// What has been said already of checkpoints that stay.
+    told: Vec<String>,
+}
+
+impl Writer {
+    /// A writer of checkpoints into `output_dir`.
+    pub fn new(output_dir: &Path, files: ModelFiles, limit: Option<usize>) -> Self {
+        Self { output_dir: output_dir.to_owned(), files, limit, writing: None, told: Vec::new() }
+    }
+
+    /// The files that every save has in common.
+    pub fn files(&self) -> &ModelFiles {
+        &self.files
+    }
+
+    /// Whether a save is under way that has ended by now, well or not.
+    pub fn is_done(&self) -> bool {
+        self.writing.as_ref().is_some_and(JoinHandle::is_finished)
+    }
+
+    /// Waits for the save that is under way; its folder, if there was one.
+    ///
+    /// # Errors
+    /// If it could not be written.
+    pub fn finish(&mut self) -> Result<Option<PathBuf>, CheckpointError> {
+        let Some(thread) = self.writing.take() else { return Ok(None) };
+        let joined = thread.join().unwrap_or_else(|panic| Err(CheckpointError::Thread(panics::cause(&*panic))));
+        let (folder, kept) = joined?;
+        for line in kept {
+            if !self.told.contains(&line) {
+                tracing::warn!("{line}");
+                self.told.push(line);
+            }
+        }
+        Ok(Some(folder))
+    }
+
+    /// Starts to write. When the folder is whole, the oldest ones beyond the limit are removed, never `best` or the newest;
+    /// none with `keep_all`.
+    ///
+    /// # Errors
+    /// If a save that was still under way failed, or the thread cannot be started.
+    pub fn start(&mut self, pending: Pending, best: Option<PathBuf>, keep_all: bool) -> Result<(), CheckpointError> {
+        self.finish()?;
+        let (output_dir, files) = (self.output_dir.clone(), self.files.clone());
+        let limit = self.limit.filter(|_| !keep_all);
+        let work = move || {
+            let folder = write(&output_dir, &files, &pending)?;
+            let kept = limit.map(|limit| rotate(&output_dir, limit, best.as_deref(), &folder));
+            Ok((folder, kept.unwrap_or_default()))
+        };
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(work);
+        self.writing = Some(thread.map_err(CheckpointError::io("start a thread", &self.output_dir))?);
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+/// A folder of its own beside the others, which goes if the work is not finished.
+fn stage(output_dir: &Path, prefix: &str) -> Result<TempDir, CheckpointError> {
+    let mut builder = Builder::new();
+    builder.prefix(prefix);
+    // As any new folder; tempfile's own choice shuts out everybody else.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    builder.tempdir_in(output_dir).map_err(CheckpointError::io("create a folder in", output_dir))
+}
+
+fn write(output_dir: &Path, files: &ModelFiles, pending: &Pending) -> Result<PathBuf, CheckpointError> {
+    let stage = stage(output_dir, &format!("{UNFINISHED}{}-", pending.step))?;
+    write_into(stage.path(), files, pending)?;
+    let folder = folder_of(output_dir, pending.step);
+    take_name(stage.path(), &folder)?;
+    // It has another name by now.
+    let _ = stage.keep();
+    Ok(folder)
+}
+
+fn write_into(folder: &Path, files: &ModelFiles, pending: &Pending) -> Result<(), CheckpointError> {
+    // What training goes on from must not be rounded.
+    let dtype = if pending.run_state.is_some() { FloatDtype::F32 } else { files.dtype };
+    files.write(dtype, folder, &pending.parameters)?;
+    if let Some(tensors) = &pending.optimizer {
+        let tensors = tensors.iter().map(|StateTensor { name, tensor }| NamedTensor {
+            name: name.clone(),
+            shape: tensor.dims().to_vec(),
+            values: Box::new(move || Ok(tensor.clone().try_into_data()?.try_into_vec_as::<f32>()?)),
+        });
+        weights::save_file(&folder.join(OPTIMIZER_NAME), tensors.collect(), FloatDtype::F32)
+            .map_err(|e| CheckpointError::Write(e.to_string()))?;
+    }
+    write_state(folder, &pending.state)?;
+    let checks = flush(folder)?;
+    if let Some(run_state) = &pending.run_state {
+        let path = folder.join(RUN_STATE_NAME);
+        let run_state = RunState { files: checks, ..run_state.clone() };
+        let text = run_state.to_text().map_err(|e| CheckpointError::damaged(&path, e))?;
+        write_file(&path, text.as_bytes())?;
+    }
+    sync(folder)
+}
+
+fn write_state(folder: &Path, state: &TrainerState) -> Result<(), CheckpointError> {
+    state.save(&folder.join(TRAINER_STATE_NAME)).map_err(|e| CheckpointError::Write(e.to_string()))
+}
+
+/// Flushes every file of a folder, and says what each is.
+fn flush(folder: &Path) -> Result<BTreeMap<String, FileCheck>, CheckpointError> {
+    let mut checks = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(CheckpointError::io("list", folder))? {
+        let entry = entry.map_err(CheckpointError::io("list", folder))?;
+        let path = entry.path();
+        // Opened for writing: not every system flushes what was opened for reading.
+        let file = fs::OpenOptions::new().read(true).write(true).open(&path);
+        let file = file.map_err(CheckpointError::io("open", &path))?;
+        file.sync_all().map_err(CheckpointError::io("flush", &path))?;
+        let check = FileCheck::of(file).map_err(CheckpointError::io("read", &path))?;
+        checks.insert(entry.file_name().to_string_lossy().into_owned(), check);
+    }
+    Ok(checks)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    lm_files::write(path, bytes).map_err(CheckpointError::io("write", path))
+}
