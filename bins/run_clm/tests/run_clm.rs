@@ -83,6 +83,33 @@ fn streamed_and_stored_examples_are_the_same() {
     scratch.run(&format!("{words} --do_train --streaming --max_steps 2 --output_dir streamed")).done();
 }
 
+/// A stream that is not evaluated is trained on from its first row, and nothing is read before.
+#[test]
+fn a_stream_alone_holds_nothing_out() {
+    let scratch = Scratch::new();
+    scratch.text("train.txt", 40);
+    scratch.write("broken.txt", [&b"a line of text that is fine\n".repeat(2000)[..], b"\xff\n"].concat());
+    let words = "--model_type gpt2 --tokenizer_name tokenizer --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=16 \
+                 --block_size 16 --streaming --do_train --max_steps 2 --per_device_train_batch_size 2";
+    scratch.tokenizer("tokenizer", 200);
+    for more in ["", "--validation_split_percentage 0", "--dataloader_drop_last --per_device_eval_batch_size 999"] {
+        let run = scratch.run(&format!("{words} --train_file train.txt {more} --output_dir out{}", more.len())).done();
+        assert!(!run.stderr.contains("WARN"), "{}", run.stderr);
+    }
+    assert!(!scratch.path("cache").exists(), "nothing is tokenized beforehand");
+    // The samples are the beginning of what is trained on.
+    assert!(scratch.read("out0/report.html").contains("line 0 tells"));
+    scratch.run(&format!("{words} --train_file broken.txt --output_dir broken")).done();
+    // With a share of it held out all rows are counted, once.
+    scratch
+        .run(&format!("{words} --train_file broken.txt --do_eval --output_dir counted"))
+        .fails(1, &["broken.txt:2001:", "UTF-8"]);
+    let evaluated =
+        format!("{words} --train_file train.txt --do_eval --validation_split_percentage 50 --output_dir evaluated");
+    scratch.run(&evaluated).done();
+    assert!(scratch.json("evaluated/eval_results.json")["eval_loss"].is_number());
+}
+
 #[test]
 fn what_can_be_wrong() {
     let scratch = Scratch::prepared();

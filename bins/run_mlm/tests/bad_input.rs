@@ -124,6 +124,94 @@ fn tables_without_the_column_or_with_broken_rows() {
     evaluate(&scratch, "open.csv", "").fails(1, &["open.csv:3:", "quote"]);
 }
 
+/// Chosen once, for the files of both splits, and said.
+#[test]
+fn columns_that_hold_no_text_or_differ() {
+    let scratch = Scratch::prepared();
+    scratch.write("labels.csv", "label,review\n0,a fine day\n1,a bad day\n");
+    scratch.write(
+        "labels.jsonl",
+        "{\"label\": 0, \"review\": \"a fine day\"}\n{\"label\": 1, \"review\": \"a bad day\"}\n",
+    );
+    scratch.write("dates.csv", "when,Content,note\n2024-01-05,a fine day,x\n2024-01-06,a bad day,y\n");
+    scratch.write("reviews.csv", "review,label\na fine day,0\na bad day,1\n");
+    for (file, first, kind, columns) in [
+        ("labels.csv", "`label`", "numbers", "label, review"),
+        ("labels.jsonl", "`label`", "numbers", "label, review"),
+        ("dates.csv", "`when`", "dates", "when, Content, note"),
+    ] {
+        evaluate(&scratch, file, "").fails(1, &[file, first, kind, columns, "--text_column"]);
+    }
+    scratch.write("comments.csv", "comment\na fine day\n");
+    train(&scratch, "--train_file reviews.csv --validation_file comments.csv")
+        .fails(1, &["comments.csv", "no column `review`", "comment", "reviews.csv", "--text_column"]);
+    let run = train(&scratch, "--train_file reviews.csv --validation_file labels.csv --do_eval --preview 9").done();
+    assert!(run.stderr.contains("INFO reviews.csv: the text is column `review`, the first one; the others are: label (--text_column names another)"), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("the text is column").count(), 1, "{}", run.stderr);
+    evaluate(&scratch, "labels.jsonl", "--text_column review --output_dir named").done();
+}
+
+/// A gzip, a picture of a page, an archive: never trained on, whatever the name says.
+#[test]
+fn files_that_are_no_text() {
+    let scratch = Scratch::prepared();
+    let wide: Vec<u8> = "Some text\n".repeat(9).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (name, bytes, parts) in [
+        ("a.txt", &b"\x1f\x8b\x08\0\0\0\0\0"[..], ["gzip", "gzip -d"]),
+        ("b.csv", b"PK\x03\x04rest", ["zip", "unzip"]),
+        ("c.jsonl", b"PAR1rest", ["Parquet", ".jsonl"]),
+        ("d.txt", &wide, ["UTF-16", "iconv"]),
+        ("e.txt", b"%PDF-1.7\n", ["PDF", "pdftotext"]),
+    ] {
+        scratch.write(name, bytes);
+        evaluate(&scratch, name, "").fails(1, &[&[name, "not text in UTF-8"][..], &parts].concat());
+    }
+    scratch.write("marked.txt", "\u{feff}a line\nanother\n");
+    let run = evaluate(&scratch, "marked.txt", "--preview 1").done();
+    assert!(run.stderr.contains("marked.txt: begins with a byte order mark, which is left out"), "{}", run.stderr);
+    assert!(!run.stdout.contains('\u{feff}'), "{}", run.stdout);
+}
+
+/// A file without line ends, a quote that is never closed.
+#[test]
+fn rows_without_end() {
+    let scratch = Scratch::prepared();
+    let long = "a b c d ".repeat((65 << 20) / 8);
+    for (name, start, line) in [
+        ("long.txt", "fine\n", 2),
+        ("open.csv", "text\n\"", 2),
+        ("open.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"", 3),
+    ] {
+        scratch.write(name, format!("{start}{long}"));
+        evaluate(&scratch, name, "").fails(1, &[&format!("{name}:{line}: "), "longer than 64 MiB"]);
+    }
+}
+
+/// As Python writes and reads it: NaN, Infinity, objects spread over lines or sharing one.
+#[test]
+fn json_as_python_has_it() {
+    let scratch = Scratch::prepared();
+    scratch.write(
+        "rows.jsonl",
+        "{\"score\": NaN, \"text\": \"one\"}\n{\n \"score\": -Infinity,\n \"text\": \"two\"\n} {\"text\": \"three\"}\n",
+    );
+    let eval = evaluate(&scratch, "rows.jsonl", "").done();
+    assert!(eval.stdout.contains("eval_samples"), "{}", eval.stdout);
+    assert_eq!(scratch.json("out/eval_results.json")["eval_samples"], 3);
+    scratch.write("nested.json", "{\"data\": [{\"text\": \"a\"}]}");
+    evaluate(&scratch, "nested.json", "").fails(1, &["nested.json", "`data`", "an array"]);
+    // The files of a model, and of arguments.
+    for (file, field) in
+        [("bert/config.json", "\"score\": NaN"), ("bert/tokenizer_config.json", "\"model_max_length\": Infinity")]
+    {
+        let text = scratch.read(file).replace("\"model_max_length\":512", "\"x\":512");
+        scratch.write(file, text.trim_end().trim_end_matches('}').trim_end().to_owned() + ", " + field + "}");
+    }
+    scratch.write("arguments.json", "{\"x\": NaN}");
+    scratch.run("arguments.json").fails(2, &["arguments.json", "x"]);
+    evaluate(&scratch, "valid.txt", "--output_dir lenient").done();
+}
+
 #[test]
 fn json_that_is_no_object_per_line() {
     let scratch = Scratch::prepared();

@@ -214,6 +214,47 @@ fn memory_and_tokens_are_told_on_request() {
     assert_eq!(alone["num_input_tokens_seen"], 0);
 }
 
+/// Of what is only trained on no row is held out, asked for or missed; the report and its samples live with that.
+#[test]
+fn training_alone_needs_no_validation_text() {
+    let scratch = Scratch::prepared();
+    scratch.write("one_line.txt", "the whole book stands on a single line . ".repeat(30));
+    let words = "--model_name_or_path bert --do_train --max_steps 1 --max_seq_length 60 --per_device_train_batch_size 2 --output_dir out";
+    let examples = |file: &str, more: &str| {
+        fs::remove_dir_all(scratch.path("out")).unwrap_or_default();
+        let run = scratch.run(&format!("{words} --train_file {file} {more}")).done();
+        assert!(!run.stderr.contains("WARN") && !run.stderr.contains("validation"), "{}", run.stderr);
+        assert!(!scratch.path("out/eval_results.json").exists());
+        let report = scratch.read("out/report.html");
+        assert!(report.contains("[MASK]") && !report.contains("validation</t"), "{report}");
+        scratch.json("out/train_results.json")["train_samples"].as_u64().expect("a number")
+    };
+    let all = examples("train.txt", "");
+    assert!(all > 2);
+    assert_eq!(examples("train.txt", "--validation_split_percentage 0"), all);
+    assert_eq!(examples("train.txt", "--dataloader_drop_last --per_device_eval_batch_size 999"), all);
+    assert!(examples("one_line.txt", "") > 2);
+    // Too little to evaluate is known before the training.
+    fs::remove_dir_all(scratch.path("out")).expect("a folder");
+    scratch
+        .run(&format!("{words} --train_file train.txt --do_eval"))
+        .fails(1, &["held out", "--validation_file", "--validation_split_percentage"]);
+    assert!(!scratch.path("out/log.jsonl").exists(), "nothing was trained");
+
+    let run = scratch.run(&format!("{words} --train_file one_line.txt --preview 1 --output_dir shown")).done();
+    assert!(run.stdout.contains("train example 0: 60 tokens"), "{}", run.stdout);
+    let evaluate = "--model_name_or_path out --train_file train.txt --line_by_line --max_seq_length 60 --do_eval";
+    scratch.run(&format!("{words} --train_file train.txt")).done();
+    let run = scratch.run(&format!("{evaluate} --validation_split_percentage 50 --output_dir evaluated")).done();
+    assert!(
+        run.stderr.contains(
+            "no --validation_file: evaluating on the first 50 % of the training file, which a --do_train run"
+        ),
+        "{}",
+        run.stderr
+    );
+}
+
 #[test]
 fn a_file_of_arguments_and_flags_that_override_it() {
     let scratch = Scratch::prepared();
@@ -468,7 +509,7 @@ fn a_plan_trains_nothing() {
     for line in [
         "model        BertForMaskedLM",
         "memory ",
-        "data         11 examples",
+        "data         12 examples",
         "steps        6 of 4",
         "checkpoints  1 of",
         "disk ",

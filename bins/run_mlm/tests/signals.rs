@@ -60,6 +60,23 @@ fn the_step_is_finished_and_saved_and_the_same_command_goes_on() {
     }
 }
 
+/// Somebody cleans the cache while a run reads it: one line, never SIGBUS.
+#[test]
+fn a_store_truncated_in_use_is_one_line() {
+    let scratch = Scratch::new();
+    let mut child = scratch.start("out", "--max_steps 100000 --save_steps 100000");
+    wait_until(&mut child, "the first steps", || lines_of_log(&scratch, "out") > 2);
+    for store in std::fs::read_dir(scratch.path("cache")).expect("a folder") {
+        let path = store.expect("a file").path();
+        if path.extension().is_some_and(|extension| extension == "bin") {
+            std::fs::File::options().write(true).open(path).expect("a store").set_len(100).expect("truncated");
+        }
+    }
+    let run: Run = child.wait_with_output().expect("an end").into();
+    let line = run.fails(1);
+    assert!(line.contains("was truncated or changed while it was in use; start again"), "{line}");
+}
+
 #[test]
 fn an_evaluation_is_broken_off_and_made_up_for() {
     let scratch = Scratch::new();

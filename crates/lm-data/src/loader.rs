@@ -60,7 +60,7 @@ impl Loader {
     pub fn new(store: ExampleStore, collator: Arc<dyn Collator>, options: LoaderOptions) -> Result<Self, DataError> {
         let longest = match options.order {
             // Of several the first, as argmax has it.
-            Order::GroupedByLength => (0..store.len()).rev().max_by_key(|&index| store.length(index)).unwrap_or(0),
+            Order::GroupedByLength => store.longest()?,
             Order::Sequential | Order::Shuffled => 0,
         };
         let loader = Self { store, collator, options, longest };
@@ -94,24 +94,30 @@ impl Loader {
     }
 
     /// Indices of the examples of a batch; none past the end of the epoch.
-    pub fn indices(&self, epoch: u64, index: u64) -> Vec<u64> {
+    ///
+    /// # Errors
+    /// If the lengths of the examples cannot be read.
+    pub fn indices(&self, epoch: u64, index: u64) -> Result<Vec<u64>, DataError> {
         if index >= self.batches_per_epoch() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let (examples, size) = (self.store.len() as u64, self.options.batch_size as u64);
         let range = index * size..((index + 1) * size).min(examples);
         match self.options.order {
-            Order::Sequential => range.collect(),
+            Order::Sequential => Ok(range.collect()),
             Order::Shuffled => {
-                range.map(|at| permute(at, examples, self.options.seed, Purpose::Shuffle, epoch)).collect()
+                Ok(range.map(|at| permute(at, examples, self.options.seed, Purpose::Shuffle, epoch)).collect())
             }
             Order::GroupedByLength => {
                 let run = size * (examples / (4 * size)).clamp(1, 50);
                 let start = range.start / run * run;
-                let mut members: Vec<u64> =
-                    (start..(start + run).min(examples)).map(|at| self.shuffled_longest_first(at, epoch)).collect();
-                members.sort_by_key(|&member| std::cmp::Reverse(self.store.length(member as usize)));
-                members[(range.start - start) as usize..(range.end - start) as usize].to_vec()
+                let members = (start..(start + run).min(examples)).map(|at| self.shuffled_longest_first(at, epoch));
+                let mut members: Vec<(u64, usize)> = members
+                    .map(|member| Ok((member, self.store.length(member as usize)?)))
+                    .collect::<Result<_, DataError>>()?;
+                members.sort_by_key(|&(_, length)| std::cmp::Reverse(length));
+                let batch = &members[(range.start - start) as usize..(range.end - start) as usize];
+                Ok(batch.iter().map(|&(member, _)| member).collect())
             }
         }
     }
@@ -129,8 +135,10 @@ impl Loader {
 
     /// One batch.
     pub fn batch(&self, epoch: u64, index: u64) -> Result<Batch, DataError> {
-        let examples: Vec<_> =
-            self.indices(epoch, index).into_iter().filter_map(|i| Some((i, self.store.get(i as usize)?))).collect();
+        let mut examples = Vec::new();
+        for member in self.indices(epoch, index)? {
+            examples.extend(self.store.get(member as usize)?.map(|example| (member, example)));
+        }
         Ok(self.collator.collate(&examples, epoch)?)
     }
 
@@ -165,16 +173,29 @@ impl Loader {
         Prefetch::new(0..self.batches_per_epoch(), move |index| loader.batch(epoch, index), workers, ahead)
     }
 
-    /// Share of the positions of the first epoch's batches that are padding, `pad` telling the row length.
-    pub fn padding_share(&self, padding: &crate::collate::Padding) -> f64 {
+    /// Share of the positions of the first epoch's batches that are padding, `pad` telling the row length; estimated from
+    /// a sample if there are many.
+    ///
+    /// # Errors
+    /// If the lengths of the examples cannot be read.
+    pub fn padding_share(&self, padding: &crate::collate::Padding) -> Result<f64, DataError> {
+        const MOST: u64 = 256;
+        // Multiples of the golden ratio's fraction lie evenly, and in step with nothing in the order of the batches.
+        const EVENLY: f64 = 0.618_033_988_749_895;
+        let batches = self.batches_per_epoch();
         let (mut tokens, mut cells) = (0usize, 0usize);
-        for index in 0..self.batches_per_epoch() {
-            let lengths: Vec<usize> =
-                self.indices(0, index).into_iter().map(|i| self.store.length(i as usize)).collect();
-            tokens += lengths.iter().sum::<usize>();
-            cells += lengths.len() * padding.target(lengths.iter().copied().max().unwrap_or(0));
+        for at in 0..batches.min(MOST) {
+            let index = if batches <= MOST { at } else { ((at as f64 * EVENLY).fract() * batches as f64) as u64 };
+            let mut longest = 0;
+            let members = self.indices(0, index)?;
+            for member in &members {
+                let length = self.store.length(*member as usize)?;
+                tokens += length;
+                longest = longest.max(length);
+            }
+            cells += members.len() * padding.target(longest);
         }
-        if cells > 0 { 1.0 - tokens as f64 / cells as f64 } else { 0.0 }
+        Ok(if cells > 0 { 1.0 - tokens as f64 / cells as f64 } else { 0.0 })
     }
 }
 
@@ -200,7 +221,7 @@ mod tests {
         fn every_example_once_an_epoch(
             lengths in proptest::collection::vec(1usize..9, 1..120), batch_size in 1usize..9, order in orders(), epoch in 0u64..3) {
             let loader = loader(&lengths, LoaderOptions { batch_size, order, drop_last: false, seed: 1 });
-            let batches: Vec<Vec<u64>> = (0..loader.batches_per_epoch()).map(|i| loader.indices(epoch, i)).collect();
+            let batches: Vec<Vec<u64>> = (0..loader.batches_per_epoch()).map(|i| loader.indices(epoch, i).unwrap()).collect();
             prop_assert!(batches[..batches.len() - 1].iter().all(|batch| batch.len() == batch_size));
             let mut seen = batches.concat();
             if order == Order::Sequential {
@@ -212,7 +233,7 @@ mod tests {
             }
             seen.sort_unstable();
             prop_assert!(seen.into_iter().eq(0..lengths.len() as u64));
-            prop_assert!(loader.indices(epoch, loader.batches_per_epoch()).is_empty());
+            prop_assert!(loader.indices(epoch, loader.batches_per_epoch()).unwrap().is_empty());
             let dropping = LoaderOptions { batch_size, order, drop_last: true, seed: 1 };
             prop_assert_eq!(Loader { options: dropping, ..loader }.batches_per_epoch(), (lengths.len() / batch_size) as u64);
         }
@@ -222,13 +243,13 @@ mod tests {
     fn epochs_are_shuffled_differently_and_any_place_is_at_hand() {
         let loader =
             loader(&[3; 100], LoaderOptions { batch_size: 8, order: Order::Shuffled, drop_last: false, seed: 1 });
-        assert_ne!(loader.indices(0, 0), loader.indices(1, 0));
+        assert_ne!(loader.indices(0, 0).unwrap(), loader.indices(1, 0).unwrap());
         let place = loader.position(1_000_000);
         assert_eq!(place, Position { epoch: 1_000_000 / 13, index: 1_000_000 % 13 });
         let mut batches = loader.batches_from(Position { index: 12, ..place }, 3, 4).unwrap();
         for (epoch, index) in [(place.epoch, 12), (place.epoch + 1, 0), (place.epoch + 1, 1)] {
             let batch = batches.next().unwrap().unwrap();
-            assert_eq!(batch.example_ids, loader.indices(epoch, index));
+            assert_eq!(batch.example_ids, loader.indices(epoch, index).unwrap());
             assert_eq!(batch, loader.batch(epoch, index).unwrap());
         }
         let epoch = |workers| loader.epoch(3, workers, 2).unwrap().map(Result::unwrap).collect::<Vec<_>>();
@@ -241,9 +262,29 @@ mod tests {
         let lengths: Vec<usize> = (0..1000).map(|i| 1 + i * 7919 % 97).collect();
         let share = |order| {
             let loader = loader(&lengths, LoaderOptions { batch_size: 8, order, drop_last: false, seed: 1 });
-            loader.padding_share(&Padding::new(&tokenizer("bert-cased-small"), PadTo::Longest))
+            loader.padding_share(&Padding::new(&tokenizer("bert-cased-small"), PadTo::Longest)).unwrap()
         };
         assert!(share(Order::Shuffled) > 0.3 && share(Order::GroupedByLength) < 0.05);
+    }
+
+    /// Of more batches than are looked at, the share is that of all within a hundredth.
+    #[test]
+    fn the_padding_of_many_batches_is_estimated() {
+        let lengths: Vec<usize> = (0..8000).map(|i| 1 + i * 7919 % 97).collect();
+        let padding = Padding::new(&tokenizer("bert-cased-small"), PadTo::Longest);
+        for order in [Order::Sequential, Order::Shuffled, Order::GroupedByLength] {
+            let loader = loader(&lengths, LoaderOptions { batch_size: 4, order, drop_last: false, seed: 1 });
+            let cells: usize = (0..loader.batches_per_epoch())
+                .map(|index| {
+                    let members = loader.indices(0, index).unwrap();
+                    let longest = members.iter().map(|&member| lengths[member as usize]).max().unwrap();
+                    members.len() * padding.target(longest)
+                })
+                .sum();
+            let whole = 1.0 - lengths.iter().sum::<usize>() as f64 / cells as f64;
+            let estimated = loader.padding_share(&padding).unwrap();
+            assert!((whole - estimated).abs() < 0.01, "{order:?}: {whole} {estimated}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! From the user's options to the examples of both splits: the one entry point of the crate.
 
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
-use crate::example::{Build, Cut, ExampleStore, Statistics, StoreError, build};
-use crate::source::TextFiles;
+use crate::example::{Build, Check, Cut, ExampleStore, Statistics, StoreError, build};
+use crate::memo::remembered;
+use crate::source::{RowPosition, TextFiles};
 use crate::stream::{ExampleStream, StreamPosition};
 use crate::tokenizer::LmTokenizer;
 
@@ -21,7 +22,8 @@ pub struct DataConfig {
     pub validation_files: Vec<String>,
     /// `--text_column`: column of csv and json files; `text`, else the first, if None.
     pub text_column: Option<String>,
-    /// `--validation_split_percentage`: how much is held out, in percent of the rows.
+    /// `--validation_split_percentage`: how much is held out, in percent of the rows. 0 holds nothing out: there is no
+    /// validation split then unless it has files.
     pub validation_split_percentage: u32,
     /// Tokens of a block, or the most tokens of a line: `--max_seq_length` or `--block_size`, resolved.
     pub length: usize,
@@ -68,17 +70,31 @@ impl Default for DataConfig {
 pub struct Datasets {
     /// The training split, if there are training files.
     pub train: Option<ExampleStore>,
-    /// The validation split. Empty only if so few rows were held out that they make no example.
-    pub validation: ExampleStore,
+    /// The validation split, if there is one. Empty only if so few rows were held out that they make no example.
+    pub validation: Option<ExampleStore>,
+}
+
+/// The files of a run, looked at once: of what kind they are, which column is the text, which rows are held out.
+pub struct Corpus {
+    train: TextFiles,
+    validation: TextFiles,
+    held_out: Option<HeldOut>,
+}
+
+/// The first rows of the training files, kept for validation.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct HeldOut {
+    rows: u64,
+    /// Where the first row after them starts.
+    end: RowPosition,
 }
 
 /// The rows of one split.
-struct SplitRows {
+struct SplitRows<'a> {
     name: &'static str,
-    files: TextFiles,
-    rows: Range<u64>,
-    /// Of the files' contents.
-    digest: [u8; 32],
+    files: &'a TextFiles,
+    start: RowPosition,
+    most: u64,
     /// Held out of the training files; may be empty, since not every run evaluates.
     held_out: bool,
 }
@@ -88,48 +104,127 @@ struct SplitRows {
 /// # Errors
 /// If an input, an option or the cache folder is unusable, or a split has no example.
 pub fn prepare(config: &DataConfig, tokenizer: &LmTokenizer) -> Result<Datasets, DataError> {
-    let (train, validation) = config.splits()?;
-    let pool = config.pool()?;
-    let train = train.map(|split| tokenized(config, tokenizer, &pool, &split)).transpose()?;
-    let validation = tokenized(config, tokenizer, &pool, &validation)?;
+    let corpus = Corpus::open(config)?;
     Ok(Datasets {
-        train: train.map(|store| limited(store, config.max_train_samples)),
-        validation: limited(validation, config.max_eval_samples),
+        train: corpus.train(config, tokenizer)?,
+        validation: corpus.validation(config, tokenizer, Reading::Whole)?,
     })
 }
 
-/// For `--streaming`: the training split as a stream that goes on at `position`, and the validation split tokenized.
-/// Where rows are held out for validation, the training files are read once to count their rows.
-///
-/// # Errors
-/// As [`prepare`].
-pub fn prepare_stream(
-    config: &DataConfig,
-    tokenizer: &Arc<LmTokenizer>,
-    position: StreamPosition,
-) -> Result<(ExampleStream, ExampleStore), DataError> {
-    let (train, validation) = config.splits()?;
-    let train = train.ok_or(DataError::NoTrainFile)?;
-    let pool = Arc::new(config.pool()?);
-    let validation = limited(tokenized(config, tokenizer, &pool, &validation)?, config.max_eval_samples);
-    let first_row = train.files.position_of(train.rows.start)?;
-    let most = config.max_train_samples.map_or(u64::MAX, |most| most as u64);
-    let tokenizer = Arc::clone(tokenizer);
-    let stream = ExampleStream::new(train.files, tokenizer, pool, config.cut(), first_row, most, position);
-    Ok((stream, validation))
+/// What is read of the training files to tell whether the rows held out of them were tokenized before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// All of it, once until it changes.
+    Whole,
+    /// Nothing: names, sizes and times tell.
+    Nothing,
 }
 
-impl DataConfig {
+impl Corpus {
+    /// Finds and looks at the files. Where rows are held out, the training files are read once to count their rows, which
+    /// is remembered until one of them changes; otherwise only their beginnings are.
+    ///
+    /// # Errors
+    /// If a file or an option is unusable.
+    pub fn open(config: &DataConfig) -> Result<Self, DataError> {
+        if config.length == 0 {
+            return Err(DataError::Option { name: "max_seq_length", reason: "must be at least 1".into() });
+        }
+        for (name, most) in
+            [("max_train_samples", config.max_train_samples), ("max_eval_samples", config.max_eval_samples)]
+        {
+            if most == Some(0) {
+                return Err(DataError::Option { name, reason: "must be at least 1".into() });
+            }
+        }
+        let names = [&config.train_files[..], &config.validation_files];
+        let [train, validation] = TextFiles::resolve(names, config.text_column.as_deref(), config.keep_linebreaks)?;
+        if train.is_empty() && validation.is_empty() {
+            return Err(DataError::NoFile);
+        }
+        let percent = config.validation_split_percentage;
+        let held_out = if train.is_empty() || !validation.is_empty() || percent == 0 {
+            None
+        } else if percent < 100 {
+            let identity = train.identity(&format!("{percent} % of the rows"))?;
+            Some(remembered(&config.cache_dir, &identity, config.overwrite_cache, || -> Result<_, DataError> {
+                let (rows, end) = train.count_rows(|rows| percent_of(percent, rows))?;
+                Ok(HeldOut { rows: percent_of(percent, rows), end })
+            })?)
+        } else {
+            let reason = format!("{percent} leaves nothing to train on; name a file with --validation_file instead");
+            return Err(DataError::Option { name: "validation_split_percentage", reason });
+        };
+        Ok(Self { train, validation, held_out })
+    }
+
     /// The texts of the training split, for training a tokenizer on them.
     ///
     /// # Errors
-    /// If the files are unusable; each row may fail by itself too.
+    /// If there are no training files; each row may fail by itself too.
     pub fn train_rows(&self) -> Result<impl Iterator<Item = Result<String, DataError>>, DataError> {
-        let train = self.splits()?.0.ok_or(DataError::NoTrainFile)?;
-        let rows = train.files.rows_from(train.files.position_of(train.rows.start)?);
-        Ok(rows.map(|row| Ok(row?)))
+        let train = self.train_split().ok_or(DataError::NoTrainFile)?;
+        Ok(train.files.rows_from(train.start).map(|row| Ok(row?)))
     }
 
+    /// The examples of the training split, tokenized now or before; None without training files.
+    ///
+    /// # Errors
+    /// If the text or the cache folder is unusable, or there is no example.
+    pub fn train(&self, config: &DataConfig, tokenizer: &LmTokenizer) -> Result<Option<ExampleStore>, DataError> {
+        let Some(split) = self.train_split() else { return Ok(None) };
+        let store = tokenized(config, tokenizer, &split, Reading::Whole)?;
+        Ok(Some(limited(store, config.max_train_samples)))
+    }
+
+    /// The examples of the validation split, likewise; None if there is no such split.
+    ///
+    /// # Errors
+    /// As [`Self::train`].
+    pub fn validation(
+        &self,
+        config: &DataConfig,
+        tokenizer: &LmTokenizer,
+        reading: Reading,
+    ) -> Result<Option<ExampleStore>, DataError> {
+        let store = match self.held_out {
+            Some(HeldOut { rows, .. }) => {
+                let whole = whole("validation", &self.train);
+                tokenized(config, tokenizer, &SplitRows { most: rows, held_out: true, ..whole }, reading)?
+            }
+            None if self.validation.is_empty() => return Ok(None),
+            None => tokenized(config, tokenizer, &whole("validation", &self.validation), Reading::Whole)?,
+        };
+        Ok(Some(limited(store, config.max_eval_samples)))
+    }
+
+    /// The training split as a stream that goes on at `position`. Reads nothing.
+    ///
+    /// # Errors
+    /// If there are no training files, or the tokenizing threads cannot be started.
+    pub fn stream(
+        &self,
+        config: &DataConfig,
+        tokenizer: &Arc<LmTokenizer>,
+        position: StreamPosition,
+    ) -> Result<ExampleStream, DataError> {
+        let train = self.train_split().ok_or(DataError::NoTrainFile)?;
+        let (pool, most) = (Arc::new(config.pool()?), config.max_train_samples.map_or(u64::MAX, |most| most as u64));
+        let (files, tokenizer) = (train.files.clone(), Arc::clone(tokenizer));
+        Ok(ExampleStream::new(files, tokenizer, pool, config.cut(), train.start, most, position))
+    }
+
+    fn train_split(&self) -> Option<SplitRows<'_>> {
+        let start = self.held_out.map_or(RowPosition::default(), |held_out| held_out.end);
+        (!self.train.is_empty()).then(|| SplitRows { start, ..whole("train", &self.train) })
+    }
+}
+
+fn whole<'a>(name: &'static str, files: &'a TextFiles) -> SplitRows<'a> {
+    SplitRows { name, files, start: RowPosition::default(), most: u64::MAX, held_out: false }
+}
+
+impl DataConfig {
     fn cut(&self) -> Cut {
         Cut { length: self.length, line_by_line: self.line_by_line, group_batch_size: self.group_batch_size }
     }
@@ -139,44 +234,6 @@ impl DataConfig {
         let workers = self.workers.unwrap_or(0).min(256);
         let builder = rayon::ThreadPoolBuilder::new().num_threads(workers).thread_name(|i| format!("tokenize-{i}"));
         builder.build().map_err(|error| DataError::Threads { workers, reason: error.to_string() })
-    }
-
-    /// The rows of the training split, if there is one, and of the validation split.
-    fn splits(&self) -> Result<(Option<SplitRows>, SplitRows), DataError> {
-        if self.length == 0 {
-            return Err(DataError::Option { name: "max_seq_length", reason: "must be at least 1".into() });
-        }
-        for (name, most) in [("max_train_samples", self.max_train_samples), ("max_eval_samples", self.max_eval_samples)]
-        {
-            if most == Some(0) {
-                return Err(DataError::Option { name, reason: "must be at least 1".into() });
-            }
-        }
-        let resolve = |names: &[String]| TextFiles::resolve(names, self.text_column.clone(), self.keep_linebreaks);
-        let whole = |name, files: TextFiles| -> Result<SplitRows, DataError> {
-            Ok(SplitRows { name, digest: files.digest()?, files, rows: 0..u64::MAX, held_out: false })
-        };
-        let train = if self.train_files.is_empty() { None } else { Some(resolve(&self.train_files)?) };
-        if !self.validation_files.is_empty() {
-            let validation = whole("validation", resolve(&self.validation_files)?)?;
-            return Ok((train.map(|files| whole("train", files)).transpose()?, validation));
-        }
-        let files = train.ok_or(DataError::NoFile)?;
-        let percent = self.validation_split_percentage;
-        if !(1..=99).contains(&percent) {
-            let reason = format!("{percent} does not lie between 1 and 99; name a file with --validation_file instead");
-            return Err(DataError::Option { name: "validation_split_percentage", reason });
-        }
-        let boundary = percent_of(percent, files.count_rows()?);
-        let train = SplitRows { rows: boundary..u64::MAX, ..whole("train", files)? };
-        let validation = SplitRows {
-            name: "validation",
-            files: train.files.clone(),
-            rows: 0..boundary,
-            digest: train.digest,
-            held_out: true,
-        };
-        Ok((Some(train), validation))
     }
 }
 
@@ -193,21 +250,26 @@ fn limited(store: ExampleStore, most: Option<usize>) -> ExampleStore {
 fn tokenized(
     config: &DataConfig,
     tokenizer: &LmTokenizer,
-    pool: &rayon::ThreadPool,
     split: &SplitRows,
+    reading: Reading,
 ) -> Result<ExampleStore, DataError> {
     let cut = config.cut();
+    let identity = split.files.identity("content")?;
+    let content: [u8; 32] = match reading {
+        Reading::Whole => remembered(&config.cache_dir, &identity, config.overwrite_cache, || split.files.digest())?,
+        Reading::Nothing => identity.key(),
+    };
     let key: [u8; 32] = {
         let mut key = Sha256::new();
-        key.update(split.digest);
+        key.update(content);
         key.update(tokenizer.fingerprint());
-        key.update(format!("{:?} {cut:?}", split.rows));
+        key.update(format!("{:?} {} {cut:?}", split.start, split.most));
         key.finalize().into()
     };
     let name: String = key.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let path = config.cache_dir.join(format!("tokens-{name}.bin"));
     if !config.overwrite_cache && path.exists() {
-        match ExampleStore::open(&path, &key) {
+        match ExampleStore::open(&path, &key, Check::Once) {
             Ok(store) => {
                 tracing::info!("{}: {} examples from {}", split.name, store.len(), path.display());
                 return checked(store, split, &cut);
@@ -217,9 +279,10 @@ fn tokenized(
         }
     }
     let started = std::time::Instant::now();
-    let job = Build { files: &split.files, rows: split.rows.clone(), cut, tokenizer, pool, split: split.name };
-    build(&job, &path, key)?;
-    let store = ExampleStore::open(&path, &key)?;
+    let pool = config.pool()?;
+    let SplitRows { name: split_name, files, start, most, .. } = *split;
+    build(&Build { files, start, most, cut, tokenizer, pool: &pool, split: split_name }, &path, key)?;
+    let store = ExampleStore::open(&path, &key, Check::Header)?;
     let Statistics { rows, tokens, .. } = *store.statistics();
     let (examples, seconds) = (store.len(), started.elapsed().as_secs_f64());
     tracing::info!("{}: {rows} rows, {tokens} tokens, {examples} examples in {seconds:.1} s", split.name);
@@ -228,7 +291,7 @@ fn tokenized(
 
 fn checked(store: ExampleStore, split: &SplitRows, cut: &Cut) -> Result<ExampleStore, DataError> {
     if store.is_empty() && !split.held_out {
-        return Err(DataError::no_example(&split.files, cut, store.statistics().dropped));
+        return Err(DataError::no_example(split.files, cut, store.statistics().dropped));
     }
     if store.is_empty() {
         tracing::warn!("the {} rows held out for validation make no example", store.statistics().rows);
@@ -254,7 +317,7 @@ mod tests {
     }
 
     fn all(store: &ExampleStore) -> Vec<crate::example::Example> {
-        (0..store.len()).map(|index| store.get(index).unwrap()).collect()
+        (0..store.len()).map(|index| store.get(index).unwrap().unwrap()).collect()
     }
 
     /// `int(round(p * n / 100.0))` in Python.
@@ -277,7 +340,7 @@ mod tests {
                 let datasets =
                     prepare(&DataConfig { workers: Some(workers), cache_dir, ..config(folder.path()) }, &tokenizer);
                 let datasets = datasets.unwrap();
-                (all(&datasets.train.unwrap()), all(&datasets.validation))
+                (all(&datasets.train.unwrap()), all(&datasets.validation.unwrap()))
             })
             .into();
         assert!(built[0] == built[1] && built[1] == built[2]);
@@ -290,6 +353,7 @@ mod tests {
         let config = config(folder.path());
         let stores = || {
             let files = std::fs::read_dir(&config.cache_dir).unwrap().map(|entry| entry.unwrap());
+            let files = files.filter(|file| file.file_name().to_string_lossy().starts_with("tokens-"));
             let mut files: Vec<(PathBuf, SystemTime)> =
                 files.map(|file| (file.path(), file.metadata().unwrap().modified().unwrap())).collect();
             files.sort();
@@ -301,7 +365,7 @@ mod tests {
         prepare(&config, &roberta).unwrap();
         let fewer = DataConfig { max_train_samples: Some(3), max_eval_samples: Some(2), ..config.clone() };
         let fewer = prepare(&fewer, &roberta).unwrap();
-        assert_eq!((fewer.train.unwrap().len(), fewer.validation.len()), (3, 2));
+        assert_eq!((fewer.train.unwrap().len(), fewer.validation.unwrap().len()), (3, 2));
         assert_eq!(stores(), built, "the same files, untouched");
 
         // Each of these makes two stores of its own.
@@ -327,7 +391,7 @@ mod tests {
         let roberta = tokenizer("roberta-small");
         let train = prepare(&config, &roberta).unwrap().train.unwrap();
         let statistics = train.statistics();
-        assert_eq!(statistics.tokens, train.total_tokens());
+        assert_eq!(statistics.tokens, train.total_tokens().unwrap());
         assert_eq!((statistics.longest, statistics.dropped), (12, 0));
         assert!(statistics.truncated > 0 && statistics.truncated < statistics.examples);
         assert!(statistics.examples < statistics.rows, "blank rows are no examples");
@@ -342,7 +406,69 @@ mod tests {
         std::fs::write(&text, "a b c ".repeat(100)).unwrap();
         let config = DataConfig { train_files: vec![text.display().to_string()], ..config(folder.path()) };
         let datasets = prepare(&config, &tokenizer("roberta-small")).unwrap();
-        assert!(!datasets.train.unwrap().is_empty() && datasets.validation.is_empty());
+        assert!(!datasets.train.unwrap().is_empty() && datasets.validation.unwrap().is_empty());
+    }
+
+    /// Without a need for validation every row is trained on, the first as well.
+    #[test]
+    fn nothing_is_held_out_of_what_is_only_trained_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let roberta = Arc::new(tokenizer("roberta-small"));
+        let config = DataConfig { validation_split_percentage: 0, line_by_line: true, ..config(folder.path()) };
+        let datasets = prepare(&config, &roberta).unwrap();
+        assert!(datasets.validation.is_none());
+        let all = all(&datasets.train.unwrap());
+        let held_out = DataConfig { validation_split_percentage: 20, ..config.clone() };
+        let datasets = prepare(&held_out, &roberta).unwrap();
+        let (train, validation) = (datasets.train.unwrap(), datasets.validation.unwrap());
+        assert_eq!(all.len(), train.len() + validation.len());
+        assert_eq!(all[0], validation.get(0).unwrap().unwrap());
+        assert_eq!(all[validation.len()], train.get(0).unwrap().unwrap());
+
+        // A stream then reads nothing before its first rows, and writes nothing.
+        let cache_dir = folder.path().join("untouched");
+        let config = DataConfig { cache_dir: cache_dir.clone(), ..config };
+        let corpus = Corpus::open(&config).unwrap();
+        assert!(corpus.validation(&config, &roberta, Reading::Nothing).unwrap().is_none());
+        let mut stream = corpus.stream(&config, &roberta, StreamPosition::default()).unwrap();
+        assert_eq!(stream.next_examples(1).unwrap().1[0].1, all[0]);
+        assert!(!cache_dir.exists());
+    }
+
+    /// The text is read once: afterwards what is remembered of it decides, until the file changes.
+    #[test]
+    fn later_starts_do_not_read_the_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let write = |lines: usize| {
+            std::fs::write(&path, "one two three four\n".repeat(lines)).unwrap();
+            let then = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+        };
+        let names = vec![path.display().to_string()];
+        let config = DataConfig { train_files: names, line_by_line: true, ..config(folder.path()) };
+        let roberta = tokenizer("roberta-small");
+        let lengths = |config: &DataConfig| {
+            let datasets = prepare(config, &roberta).unwrap();
+            (datasets.train.unwrap().len(), datasets.validation.unwrap().len())
+        };
+        write(40);
+        assert_eq!(lengths(&config), (38, 2));
+        let memos: Vec<_> = std::fs::read_dir(&config.cache_dir)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .filter(|path| path.to_string_lossy().contains("known-"))
+            .collect();
+        assert_eq!(memos.len(), 2, "the digest of the text, and the rows held out");
+        for memo in memos {
+            let text = std::fs::read_to_string(&memo).unwrap();
+            let more = text.replace("\"rows\":2", "\"rows\":4").replace("\"byte\":38", "\"byte\":76");
+            std::fs::write(memo, more).unwrap();
+        }
+        assert_eq!(lengths(&config), (36, 4), "taken from the memo");
+        assert_eq!(lengths(&DataConfig { overwrite_cache: true, ..config.clone() }), (38, 2), "looked up anew");
+        write(60);
+        assert_eq!(lengths(&config), (57, 3), "another file");
     }
 
     #[test]
@@ -360,8 +486,7 @@ mod tests {
         };
         assert!(fails(&|c| c.train_files.clear()).contains("no data"));
         assert!(fails(&|c| c.length = 0).contains("at least 1"));
-        assert!(fails(&|c| c.validation_split_percentage = 0).contains("between 1 and 99"));
-        assert!(fails(&|c| c.validation_split_percentage = 100).contains("between 1 and 99"));
+        assert!(fails(&|c| c.validation_split_percentage = 100).contains("nothing to train on"));
         assert_eq!(
             fails(&|c| {
                 c.validation_files = file("blank.txt", " \n\t\n");

@@ -17,7 +17,8 @@ pub fn dump_examples(
     store: &ExampleStore,
     padding: &Padding,
 ) -> Result<(), DataError> {
-    for example in (0..store.len()).filter_map(|index| store.get(index)) {
+    for index in 0..store.len() {
+        let Some(example) = store.get(index)? else { break };
         let line = json!({"split": split, "input_ids": padding.pad(&example.ids)?});
         writeln!(writer, "{line}").map_err(DataError::Dump)?;
     }

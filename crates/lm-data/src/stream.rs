@@ -186,12 +186,12 @@ mod tests {
     use super::*;
     use crate::collate::{ClmCollator, PadTo, Padding};
     use crate::testing::{fixture, tokenizer};
-    use crate::{DataConfig, prepare, prepare_stream};
+    use crate::{Corpus, DataConfig, prepare};
 
     fn config(cache: &std::path::Path, line_by_line: bool, group_batch_size: usize, held_out: bool) -> DataConfig {
         let file = |name: &str| fixture("preprocessing").join(name).display().to_string();
         DataConfig {
-            train_files: vec![file("unix.txt"), file("lines.jsonl"), file("rows.csv"), file("array.json")],
+            train_files: vec![file("unix.txt"), file("lines.jsonl"), file("rows.csv"), file("strings.json")],
             validation_files: if held_out { vec![] } else { vec![file("strings.json")] },
             length: 48,
             line_by_line,
@@ -215,8 +215,9 @@ mod tests {
             let config = config(cache.path(), line_by_line, group_batch_size, held_out);
             let stored = prepare(&config, &tokenizer).unwrap();
             let train = stored.train.unwrap();
-            let expected: Vec<Example> = (0..train.len()).map(|i| train.get(i).unwrap()).collect();
-            let stream = |position| prepare_stream(&config, &tokenizer, position).unwrap().0;
+            let expected: Vec<Example> = (0..train.len()).map(|i| train.get(i).unwrap().unwrap()).collect();
+            let corpus = Corpus::open(&config).unwrap();
+            let stream = |position| corpus.stream(&config, &tokenizer, position).unwrap();
 
             let mut all = stream(StreamPosition::default());
             let (epoch, examples) = all.next_examples(usize::MAX).unwrap();
@@ -246,14 +247,16 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let tokenizer = Arc::new(tokenizer("roberta-small"));
         let few = DataConfig { max_train_samples: Some(10), ..config(cache.path(), false, 1000, false) };
-        let mut stream = prepare_stream(&few, &tokenizer, StreamPosition::default()).unwrap().0;
-        assert_eq!(stream.next_examples(64).unwrap().1.len(), 10);
-        assert_eq!(stream.next_examples(64).unwrap().0, 1);
+        let stream = |config: &DataConfig| {
+            Corpus::open(config).unwrap().stream(config, &tokenizer, StreamPosition::default()).unwrap()
+        };
+        let mut few_examples = stream(&few);
+        assert_eq!(few_examples.next_examples(64).unwrap().1.len(), 10);
+        assert_eq!(few_examples.next_examples(64).unwrap().0, 1);
         let blank = cache.path().join("blank.txt");
         std::fs::write(&blank, "a b c\n").unwrap();
         let blank = DataConfig { train_files: vec![blank.display().to_string()], ..few };
-        let mut stream = prepare_stream(&blank, &tokenizer, StreamPosition::default()).unwrap().0;
-        let message = stream.next_examples(1).unwrap_err().to_string();
+        let message = stream(&blank).next_examples(1).unwrap_err().to_string();
         assert!(message.contains("make no block of 48"), "{message}");
     }
 }

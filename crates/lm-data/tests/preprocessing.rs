@@ -91,7 +91,7 @@ fn run_cases(record: &Path, tokenizers: &Path, data: &Path) {
         let padding = Padding::new(&tokenizer, to);
         let datasets = prepare(&config, &tokenizer).unwrap();
         check(&format!("{name} train"), &dumped(&datasets.train.unwrap(), &padding), &train);
-        check(&format!("{name} validation"), &dumped(&datasets.validation, &padding), &validation);
+        check(&format!("{name} validation"), &dumped(&datasets.validation.unwrap(), &padding), &validation);
     }
 }
 

@@ -5,6 +5,7 @@
 //! read  ──> open without waiting ──> a regular file? ──> at most so many bytes
 //! ```
 
+pub mod json;
 mod read;
 mod temporary;
 mod write;

@@ -116,7 +116,7 @@ impl ModelConfig {
         let file = if path.is_dir() || !path.exists() { path.join("config.json") } else { path.to_owned() };
         let text = lm_files::read_to_string(&file, LONGEST)
             .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
-        let value: Value = serde_json::from_str(&text)
+        let value: Value = lm_files::json::from_str(&text)
             .map_err(|e| ConfigError::Invalid { path: file.clone(), reason: format!("no valid JSON: {e}") })?;
         let Value::Object(fields) = value else {
             return Err(ConfigError::Invalid { path: file, reason: "a JSON object was expected".into() });

@@ -34,7 +34,7 @@ impl GenerationConfig {
         if config.family().task == Task::Mlm {
             return None;
         }
-        let loaded: Option<Map<String, Value>> = loaded.and_then(|text| serde_json::from_str(text).ok());
+        let loaded: Option<Map<String, Value>> = loaded.and_then(|text| lm_files::json::from_str(text).ok());
         let fields = loaded.unwrap_or_else(|| {
             let defaults = defaults();
             let known = defaults.as_object().into_iter().flat_map(Map::keys);

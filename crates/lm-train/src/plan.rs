@@ -58,7 +58,7 @@ pub fn print(
     };
     let plan = run::training_plan(args, &TrainData::Stored(loader.clone()), String::new())?;
     let per_step = (training.per_device_train_batch_size as u64).saturating_mul(plan.lengths.batches_per_step);
-    let tokens = loader.store().total_tokens();
+    let tokens = loader.store().total_tokens()?;
     writeln!(out, "data         {} examples, {} tokens", count(loader.store().len() as u64), count(tokens))?;
     let epochs = plan.lengths.epoch(plan.max_steps, plan.max_steps);
     writeln!(

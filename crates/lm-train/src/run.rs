@@ -9,9 +9,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use burn::module::Module;
 use burn::tensor::Device;
 use lm_data::collate::{Collator, Padding, Split};
-use lm_data::example::ExampleStore;
+use lm_data::example::{Example, ExampleStore};
 use lm_data::tokenizer::LmTokenizer;
-use lm_data::{DataConfig, ExampleStream, Loader, StreamPosition, dump_examples, prepare, prepare_stream, preview};
+use lm_data::{Corpus, DataConfig, DataError, Loader, LoaderOptions, Reading, StreamPosition, dump_examples, preview};
 use lm_models::{AutoModel, Task, ops};
 use serde_json::{Map, Value};
 
@@ -37,7 +37,7 @@ use crate::setup::{self, ModelSource};
 use crate::step::StepOptions;
 use crate::stop::StopSignal;
 use crate::trainer::{Diverged, Finished, Parts, Plan, Sampler, Trainer};
-use crate::{device, generation, memory, panics, paths, plan, precision, secrets, stop};
+use crate::{device, generation, memory, panics, paths, plan, precision, samples, secrets, stop};
 
 /// How a run ended, when no error did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +50,13 @@ pub enum Ended {
 
 /// Text, tokenizer and examples.
 struct Data {
+    corpus: Corpus,
     tokenizer: Arc<LmTokenizer>,
     config: DataConfig,
     padding: Padding,
     train: Train,
-    validation: ExampleStore,
+    /// None where nothing is evaluated and no file is given for it.
+    validation: Option<ExampleStore>,
 }
 
 /// The training examples, as far as they are there before training.
@@ -176,8 +178,8 @@ fn prepare_data(
     mut source: Option<ModelSource>,
     device: &Device,
 ) -> Result<(Data, Option<ModelSource>, usize)> {
-    let files = setup::data_config(args, 512);
-    let tokenizer = setup::tokenizer(args, source.as_ref(), &files)?;
+    let corpus = Corpus::open(&setup::data_config(args, usize::MAX))?;
+    let tokenizer = setup::tokenizer(args, source.as_ref(), &corpus)?;
     let vocab = match &mut source {
         Some(source) => setup::fit_vocabulary(source, &tokenizer, args)?,
         None => 0,
@@ -195,15 +197,25 @@ fn prepare_data(
     // What a collator refuses, such as a tokenizer without a mask token, is better known before the text is tokenized.
     setup::collator(args, &tokenizer, padding, Split::Train)?;
     let tokenizer = Arc::new(tokenizer);
-    let streams = args.data.streaming && args.training.do_train;
-    let (train, validation) = if streams {
-        let (_, validation) = prepare_stream(&config, &tokenizer, StreamPosition::default())?;
-        (Train::Streamed, validation)
+    let (training, beyond) = (&args.training, &args.beyond);
+    let uses_train = training.do_train || beyond.plan || beyond.dump_examples.is_some() || beyond.preview.is_some();
+    let train = if args.data.streaming && training.do_train {
+        Train::Streamed
+    } else if uses_train {
+        corpus.train(&config, &tokenizer)?.map_or(Train::None, Train::Stored)
     } else {
-        let data = prepare(&config, &tokenizer)?;
-        (data.train.map_or(Train::None, Train::Stored), data.validation)
+        Train::None
     };
-    Ok((Data { tokenizer, config, padding, train, validation }, source, vocab))
+    // Where the training text is not tokenized, it is not read for the sake of a few rows of it.
+    let reading = if matches!(train, Train::Stored(_)) { Reading::Whole } else { Reading::Nothing };
+    let validation = corpus.validation(&config, &tokenizer, reading)?;
+    if training.do_eval && !training.do_train && args.data.validation_file.is_none() {
+        tracing::warn!(
+            "no --validation_file: evaluating on the first {} % of the training file, which a --do_train run without --do_eval has trained on",
+            config.validation_split_percentage
+        );
+    }
+    Ok((Data { corpus, tokenizer, config, padding, train, validation }, source, vocab))
 }
 
 /// `--dump_examples` and `--preview`.
@@ -213,7 +225,7 @@ fn show_examples(args: &Arguments, data: &Data) -> Result<()> {
             Train::Stored(store) => Some(("train", store)),
             Train::None | Train::Streamed => None,
         };
-        train.into_iter().chain([("validation", &data.validation)])
+        train.into_iter().chain(data.validation.as_ref().map(|store| ("validation", store)))
     };
     if let Some(path) = &args.beyond.dump_examples {
         let mut splits = splits();
@@ -223,13 +235,14 @@ fn show_examples(args: &Arguments, data: &Data) -> Result<()> {
             .with_context(|| format!("--dump_examples {}", path.display()))?;
         tracing::info!("examples written to {}", path.display());
     }
-    if let Some(count) = args.beyond.preview {
-        let (name, store) = splits().next().unwrap_or(("validation", &data.validation));
+    if let Some(count) = args.beyond.preview
+        && let Some((name, store)) = splits().next()
+    {
         let store = store.take(count);
         let split = if name == "train" { Split::Train } else { Split::Eval };
         let collator = setup::collator(args, &data.tokenizer, data.padding, split)?;
         for index in 0..store.len() {
-            let Some(example) = store.get(index) else { break };
+            let Some(example) = store.get(index)? else { break };
             let batch = collator.collate(&[(index as u64, example)], 0)?;
             console::say(&format!("{name} {}", preview(&batch, &data.tokenizer).trim_end()));
         }
@@ -249,14 +262,33 @@ impl Data {
         })
     }
 
-    fn split_facts(&self, split: &str, store: &ExampleStore, loader: Option<&Loader>) -> SplitFacts {
-        SplitFacts {
+    fn split_facts(&self, split: &str, loader: &Loader) -> Result<SplitFacts> {
+        let store = loader.store();
+        Ok(SplitFacts {
             split: split.to_owned(),
             examples: store.len() as u64,
-            tokens: store.total_tokens(),
-            padding_share: loader.map(|loader| loader.padding_share(&self.padding)),
+            tokens: store.total_tokens()?,
+            padding_share: Some(loader.padding_share(&self.padding)?),
             truncated_share: Some(store.statistics().truncated_share()),
+        })
+    }
+
+    /// The first examples of the validation split, else of the training split, each with its index.
+    fn first_examples(&self, count: usize) -> Result<Vec<(u64, Example)>> {
+        let store = match (&self.validation, &self.train) {
+            (Some(store), _) if !store.is_empty() => store,
+            (_, Train::Stored(store)) => store,
+            (_, Train::Streamed) => {
+                let mut stream = self.corpus.stream(&self.config, &self.tokenizer, StreamPosition::default())?;
+                return Ok(stream.next_examples(count)?.1);
+            }
+            (_, Train::None) => return Ok(Vec::new()),
+        };
+        let mut examples = Vec::new();
+        for index in 0..store.len().min(count) {
+            examples.extend(store.get(index)?.map(|example| (index as u64, example)));
         }
+        Ok(examples)
     }
 }
 
@@ -363,8 +395,9 @@ impl<'a> Session<'a> {
     }
 
     fn evaluation(&self) -> Result<Evaluation> {
+        let store = self.data.validation.clone().ok_or(DataError::NothingHeldOut)?;
         Ok(Evaluation {
-            loader: setup::eval_loader(self.args, self.data.validation.clone(), self.eval_collator()?)?,
+            loader: Loader::new(store, self.eval_collator()?, setup::eval_options(self.args))?,
             task: self.args.task,
             label_smoothing: self.args.training.label_smoothing_factor,
             loss_only: self.args.training.prediction_loss_only,
@@ -384,8 +417,8 @@ impl<'a> Session<'a> {
             }
             Train::Streamed => {
                 let position = self.saved.as_ref().and_then(|saved| saved.run_state.stream_position.clone());
-                let (stream, _): (ExampleStream, _) =
-                    prepare_stream(&self.data.config, &self.data.tokenizer, position.unwrap_or_default())?;
+                let Data { corpus, config, tokenizer, .. } = &self.data;
+                let stream = corpus.stream(config, tokenizer, position.unwrap_or_default())?;
                 let key = stream.key()?;
                 let data = TrainData::Streamed {
                     stream: Some(stream),
@@ -402,6 +435,10 @@ impl<'a> Session<'a> {
     /// Trains the model; the signal that ended it, if one did.
     fn train(&mut self, model: AutoModel, results: &mut Results) -> Result<(AutoModel, Option<i32>)> {
         let args = self.args;
+        if args.training.do_eval {
+            // What it cannot do is better known before training than after.
+            self.evaluation()?;
+        }
         let (data, data_key) = self.train_data()?;
         let plan = training_plan(args, &data, data_key)?;
         let report = self.add_callbacks(&plan, &data, &model)?;
@@ -415,7 +452,8 @@ impl<'a> Session<'a> {
             first_samples = saved.run_state.samples;
         }
         self.check_disk(&plan, &trainer)?;
-        let samples = Arc::new(Samples::new(args, &self.data.tokenizer, &self.evaluation()?.loader)?);
+        let examples = || self.data.first_examples(samples::CANDIDATES);
+        let samples = Arc::new(Samples::new(args, &self.data.tokenizer, &*self.eval_collator()?, examples)?);
         let prompts = samples.prompts(&self.data.tokenizer);
         // "Before" is before the first step of all, not of this process.
         if !first_samples.iter().map(|(prompt, _)| prompt).eq(&prompts) {
@@ -506,9 +544,10 @@ impl<'a> Session<'a> {
 
     /// Evaluates; the signal that ended it, if one did.
     fn evaluate(&mut self, model: &AutoModel, results: &mut Results) -> Result<Option<i32>> {
-        tracing::info!("evaluating on {} examples", self.data.validation.len());
         ops::set_precision(precision::of_evaluation(self.args));
         let evaluation = self.evaluation()?;
+        let examples = evaluation.loader.store().len() as u64;
+        tracing::info!("evaluating on {examples} examples");
         let alone = !self.args.training.do_train;
         if alone {
             evaluation.warn_if_nothing_is_predicted()?;
@@ -535,7 +574,7 @@ impl<'a> Session<'a> {
         for figures in [before, memory.map(Stage::stop)].into_iter().flatten() {
             metrics.extend(figures);
         }
-        metrics.set("eval_samples", self.data.validation.len() as u64);
+        metrics.set("eval_samples", examples);
         self.add_progress(&mut metrics);
         results.save(self.output.path(), "eval", &metrics)?;
         ensure!(
@@ -621,11 +660,14 @@ impl<'a> Session<'a> {
         let parameters: usize = lm_models::params::list(model).iter().map(|info| info.len()).sum();
         let family = self.files.config.family();
         let mut splits = Vec::new();
-        if let (Train::Stored(store), TrainData::Stored(loader)) = (&self.data.train, data) {
-            splits.push(self.data.split_facts("train", store, Some(loader)));
+        if let TrainData::Stored(loader) = data {
+            splits.push(self.data.split_facts("train", loader)?);
         }
-        let validation = self.evaluation()?.loader;
-        splits.push(self.data.split_facts("validation", &self.data.validation, Some(&validation)));
+        if let Some(store) = self.data.validation.clone().filter(|store| !store.is_empty()) {
+            let options = LoaderOptions { drop_last: false, ..setup::eval_options(self.args) };
+            let loader = Loader::new(store, self.eval_collator()?, options)?;
+            splits.push(self.data.split_facts("validation", &loader)?);
+        }
         let defaults = Arguments::defaults(self.args.task).to_json();
         let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let arguments = self.args.to_json().as_object().cloned().unwrap_or_default();

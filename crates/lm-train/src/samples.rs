@@ -4,16 +4,20 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
+use lm_data::collate::Collator;
+use lm_data::example::Example;
 use lm_data::tokenizer::LmTokenizer;
-use lm_data::{Batch, IGNORE, Loader};
+use lm_data::{Batch, IGNORE};
 use lm_models::generate::{Sampling, check, generate};
 use lm_models::{AutoModel, Mode, Task, ops};
 
 use crate::args::Arguments;
 use crate::batches::to_inputs;
 
-/// Texts taken from the validation set.
+/// Texts taken from the data.
 const COUNT: usize = 6;
+/// Examples looked at for them, since nothing may be predicted in some.
+pub const CANDIDATES: usize = 48;
 /// Tokens of a text shown at most: a table's row, not a page.
 const LONGEST: usize = 48;
 /// Tokens of a text's beginning that is continued, if half of it is not shorter.
@@ -38,10 +42,15 @@ pub enum Samples {
 }
 
 impl Samples {
-    /// The prompts of `--sample_prompts`, else texts from the beginning of the validation set.
-    pub fn new(args: &Arguments, tokenizer: &LmTokenizer, loader: &Loader) -> Result<Self> {
+    /// The prompts of `--sample_prompts`, else texts made of the first of these examples.
+    pub fn new(
+        args: &Arguments,
+        tokenizer: &LmTokenizer,
+        collator: &dyn Collator,
+        examples: impl FnOnce() -> Result<Vec<(u64, Example)>>,
+    ) -> Result<Self> {
         if args.task != Task::Clm {
-            return Ok(Self::Masked { batches: sequences(loader)?, task: args.task });
+            return Ok(Self::Masked { batches: sequences(collator, examples()?)?, task: args.task });
         }
         let beyond = &args.beyond;
         let prompts = match &beyond.sample_prompts {
@@ -55,7 +64,7 @@ impl Samples {
                         .map(|&id| id as u32)
                         .collect::<Vec<_>>()
                 };
-                sequences(loader)?.into_iter().map(beginning).collect()
+                sequences(collator, examples()?)?.into_iter().map(beginning).collect()
             }
         };
         let sampling = Sampling {
@@ -137,17 +146,15 @@ fn read_prompts(path: &Path, tokenizer: &LmTokenizer) -> Result<Vec<Vec<u32>>> {
     Ok(bare.filter(|ids: &Vec<u32>| !ids.is_empty()).collect())
 }
 
-/// Sequences from the beginning of the validation set, one per batch.
-fn sequences(loader: &Loader) -> Result<Vec<Batch>> {
+/// The first of the examples in which anything is predicted, one per batch.
+fn sequences(collator: &dyn Collator, examples: Vec<(u64, Example)>) -> Result<Vec<Batch>> {
     let mut sequences = Vec::new();
-    for index in 0..loader.batches_per_epoch().min(COUNT as u64) {
-        let batch = loader.batch(0, index)?;
-        sequences.extend((0..batch.batch_size).filter_map(|row| shortened(&batch, row)));
-        if sequences.len() >= COUNT {
+    for example in examples {
+        if sequences.len() == COUNT {
             break;
         }
+        sequences.extend(shortened(&collator.collate(&[example], 0)?, 0));
     }
-    sequences.truncate(COUNT);
     Ok(sequences)
 }
 

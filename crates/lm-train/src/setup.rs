@@ -9,7 +9,7 @@ use lm_data::collate::{
     ClmCollator, Collator, MlmCollator, MlmOptions, PadTo, Padding, PlmCollator, PlmOptions, Split,
 };
 use lm_data::tokenizer::{LmTokenizer, TrainKind};
-use lm_data::{DataConfig, Loader, LoaderOptions, Order};
+use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
 use lm_models::generation_config::GenerationConfig;
 use lm_models::hub::{self, Files, HubOptions};
 use lm_models::weights::FloatDtype;
@@ -19,6 +19,9 @@ use crate::args::{ArgsError, Arguments, Dtype};
 
 /// Python's cap on a length that nobody asked for.
 const DEFAULT_LENGTH: usize = 1024;
+
+/// The longest text that a new tokenizer allows, where the model does not say.
+const TOKENIZER_LENGTH: usize = 512;
 
 fn hub_options(args: &Arguments) -> HubOptions {
     HubOptions {
@@ -74,16 +77,16 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
 }
 
 /// Loads the tokenizer that the arguments name, or trains one on the training text.
-pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, data: &DataConfig) -> Result<LmTokenizer> {
+pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus) -> Result<LmTokenizer> {
     if let Some(size) = args.beyond.train_tokenizer {
         let model_type = source.map_or("bert", |source| source.config.model_type());
         let kind = TrainKind::for_model_type(model_type).with_context(|| {
             format!("--train_tokenizer: no kind of tokenizer is known for `{model_type}`; give --tokenizer_name")
         })?;
-        let files = data.train_files.join(", ");
+        let files = args.data.train_file.as_ref().map(|files| files.0.join(", ")).unwrap_or_default();
         tracing::info!("training a tokenizer with {size} entries on {files}");
-        let limit = source.and_then(|source| source.config.max_positions()).or(data.length.into());
-        let lines = data.train_rows()?;
+        let limit = source.and_then(|source| source.config.max_positions()).or(Some(TOKENIZER_LENGTH));
+        let lines = corpus.train_rows()?;
         return LmTokenizer::train::<anyhow::Error>(kind, size, limit, lines.map(|line| Ok(line?)))
             .with_context(|| format!("--train_tokenizer {size} on {files}"));
     }
@@ -173,6 +176,11 @@ pub fn sequence_length(args: &Arguments, tokenizer: &LmTokenizer, config: Option
     Ok(length)
 }
 
+/// Whether rows are held out where no validation file is given: for an evaluation, or to be shown with the others.
+fn needs_validation(args: &Arguments) -> bool {
+    args.training.do_eval || args.training.eval_on_start || args.shows_only()
+}
+
 /// What decides the examples. `length` may be filled in when the tokenizer is known.
 pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
     let data = &args.data;
@@ -181,7 +189,11 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         train_files: files(&data.train_file),
         validation_files: files(&data.validation_file),
         text_column: args.beyond.text_column.clone(),
-        validation_split_percentage: data.validation_split_percentage.unwrap_or(5) as u32,
+        validation_split_percentage: if needs_validation(args) {
+            data.validation_split_percentage.unwrap_or(5) as u32
+        } else {
+            0
+        },
         length,
         line_by_line: data.line_by_line,
         keep_linebreaks: args.task == Task::Clm && data.keep_linebreaks,
@@ -259,19 +271,14 @@ pub fn train_options(args: &Arguments) -> LoaderOptions {
     }
 }
 
-/// The validation set, in order.
-pub fn eval_loader(
-    args: &Arguments,
-    store: lm_data::example::ExampleStore,
-    collator: Arc<dyn Collator>,
-) -> Result<Loader> {
-    let options = LoaderOptions {
+/// The order in which evaluation walks its examples.
+pub fn eval_options(args: &Arguments) -> LoaderOptions {
+    LoaderOptions {
         batch_size: args.training.per_device_eval_batch_size,
         order: Order::Sequential,
         drop_last: args.training.dataloader_drop_last,
         seed: args.training.seed,
-    };
-    Ok(Loader::new(store, collator, options)?)
+    }
 }
 
 /// A model's type on disk, and the rounding its weights take when they are loaded (`--dtype`).

@@ -1,7 +1,6 @@
 //! Building a store: one thread reads rows, a pool of workers tokenizes them, one thread cuts and writes, in order.
 //! The result does not depend on the number of workers.
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -21,7 +20,9 @@ const CHUNK_ROWS: usize = 1 << 14;
 /// What a store is built from.
 pub(crate) struct Build<'a> {
     pub files: &'a TextFiles,
-    pub rows: Range<u64>,
+    pub start: RowPosition,
+    /// Rows at most.
+    pub most: u64,
     pub cut: Cut,
     pub tokenizer: &'a LmTokenizer,
     pub pool: &'a rayon::ThreadPool,
@@ -62,8 +63,8 @@ fn join<T>(stage: thread::ScopedJoinHandle<'_, Result<T, DataError>>) -> Result<
 }
 
 fn read(job: &Build, output: &SyncSender<Chunk<String>>) -> Result<(), DataError> {
-    let mut rows = job.files.rows_from(job.files.position_of(job.rows.start)?);
-    let mut left = job.rows.end.saturating_sub(job.rows.start);
+    let mut rows = job.files.rows_from(job.start);
+    let mut left = job.most;
     loop {
         let mut chunk = Chunk { rows: Vec::new(), places: vec![rows.next_position()], bytes: 0 };
         let more = read_chunk(&mut rows, &mut chunk.rows, left, |position| chunk.places.push(position))?;

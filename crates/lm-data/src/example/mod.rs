@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use crate::tokenizer::{LmTokenizer, TokenizerError};
 
 pub(crate) use build::{Build, build, read_chunk};
+pub(crate) use store::Check;
 pub use store::{ExampleStore, Statistics, StoreError};
 
 /// Bit of a stored token that says: added by the tokenizer around the text ([CLS], [SEP], …), never to be masked.

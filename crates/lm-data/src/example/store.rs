@@ -1,29 +1,32 @@
-//! The memory-mapped store of examples: a header, the tokens of all examples one after another, and where each ends.
+//! The store of examples on disk: a header, the tokens of all examples one after another, and where each ends.
 //!
 //! ```text
 //! header  magic, version, key of what it was built from, counts, SHA-256 of everything else
 //! tokens  u32 each; bit 31 marks special tokens; padded to a multiple of 8 bytes
 //! ends    u64 each: example i is tokens[ends[i-1]..ends[i]]
 //! ```
-//! A store is written under a temporary name, flushed and renamed; opening one checks the whole of it. Numbers are in
-//! the byte order of the machine: a file from a machine of the other order does not match and is built again.
+//! A store is written under a temporary name, flushed and renamed. The whole of it is checked when it is opened the first
+//! time after that, which is remembered until the file changes. Examples are read one by one where they lie: mapped into
+//! memory, a file that somebody truncates would end the process. Numbers are in the byte order of the machine: a file from
+//! a machine of the other order does not match and is built again.
 
 use std::fs::{DirEntry, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytemuck::{Pod, Zeroable};
-use memmap2::Mmap;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use super::Example;
 use crate::digest;
+use crate::memo::{Identity, remembered};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"LMTOKENS");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 /// What is known of the examples of a store.
 #[repr(C)]
@@ -37,6 +40,8 @@ pub struct Statistics {
     pub tokens: u64,
     /// Tokens of the longest example.
     pub longest: u64,
+    /// Which example that is; of several the first.
+    pub longest_at: u64,
     /// Examples that lost tokens to truncation.
     pub truncated: u64,
     /// Tokens left over at the end of groups of rows, in no example.
@@ -79,6 +84,14 @@ pub enum StoreError {
         /// What does not fit.
         reason: &'static str,
     },
+    /// The file is not what it was when it was opened.
+    #[error(
+        "{path}: the store of tokenized examples was truncated or changed while it was in use; start again, and it is built anew"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// The operating system refuses.
     #[error("{path}: cannot {action} the store of tokenized examples: {source}; --data_cache_dir names another folder")]
     Io {
@@ -91,48 +104,71 @@ pub enum StoreError {
     },
 }
 
-/// Tokenized examples on disk, mapped into memory; clones share the map.
+/// Tokenized examples on disk; clones share the open file.
 #[derive(Clone)]
 pub struct ExampleStore {
-    map: Arc<Mmap>,
+    file: Arc<File>,
+    path: Arc<Path>,
+    /// When it was written.
+    modified: SystemTime,
     key: [u8; 32],
     statistics: Statistics,
     length: usize,
 }
 
+/// How much of a store is looked at before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// Its header and size: this process has just written it.
+    Header,
+    /// All of it, unless that was done since it last changed.
+    Once,
+}
+
 impl ExampleStore {
     /// Opens a store and checks that it is whole and was built from what `key` stands for.
-    pub(crate) fn open(path: &Path, key: &[u8; 32]) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, key: &[u8; 32], check: Check) -> Result<Self, StoreError> {
         let damaged = |reason| StoreError::Damaged { path: path.into(), reason };
         let failed = |source| StoreError::Io { path: path.into(), action: "read", source };
-        let file = File::open(path).map_err(failed)?;
-        // SAFETY: the map is read-only, and the file never changes while mapped: stores are written under another name
-        // and renamed into place, never edited, and a replaced file lives on for those who have it open.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        let header: Header = match map.get(..HEADER) {
-            Some(bytes) => bytemuck::pod_read_unaligned(bytes),
-            None => return Err(damaged("shorter than its header")),
-        };
+        let file = lm_files::open_regular(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let length = metadata.len();
+        let mut header = Header::default();
+        if length < HEADER as u64 {
+            return Err(damaged("shorter than its header"));
+        }
+        read_at(&file, 0, bytemuck::bytes_of_mut(&mut header)).map_err(failed)?;
         if header.magic != MAGIC || header.version != VERSION {
             return Err(damaged("not a store of this version"));
         }
         if header.key != *key {
             return Err(damaged("built from other data or options"));
         }
-        let body = &map[HEADER..];
-        if header.checksum != checksum(&header, digest::of_bytes(body)) {
-            return Err(damaged("its checksum does not match its content"));
-        }
         let statistics = header.statistics;
-        if body_length(&statistics) != Some(body.len() as u64) {
+        if body_length(&statistics).and_then(|body| body.checked_add(HEADER as u64)) != Some(length) {
             return Err(damaged("its length does not match its header"));
         }
-        let store = Self { map: Arc::new(map), key: header.key, length: statistics.examples as usize, statistics };
-        let ends = store.ends();
-        if !ends.is_sorted() || ends.last().copied().unwrap_or(0) != statistics.tokens {
-            return Err(damaged("its examples do not lie in order"));
+        if check == Check::Once {
+            let mut identity = Identity::new("a store that is whole");
+            identity.add(path).map_err(failed)?;
+            let folder = path.parent().unwrap_or(Path::new("."));
+            // Only what is whole is remembered.
+            remembered(folder, &identity, false, || {
+                let mut body = &file;
+                body.seek(SeekFrom::Start(HEADER as u64)).map_err(failed)?;
+                let body = digest::of_reader(body).map_err(failed)?;
+                let whole = header.checksum == checksum(&header, body);
+                if whole { Ok(true) } else { Err(damaged("its checksum does not match its content")) }
+            })?;
         }
-        Ok(store)
+        Ok(Self {
+            file: Arc::new(file),
+            path: path.into(),
+            modified: metadata.modified().map_err(failed)?,
+            key: header.key,
+            length: statistics.examples as usize,
+            statistics,
+        })
     }
 
     /// What the store was built from, in hexadecimal: a digest of the text, the tokenizer and the options.
@@ -158,19 +194,64 @@ impl ExampleStore {
     }
 
     /// Example `index`; None past the end.
-    pub fn get(&self, index: usize) -> Option<Example> {
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not what it was.
+    pub fn get(&self, index: usize) -> Result<Option<Example>, StoreError> {
+        if index >= self.length {
+            return Ok(None);
+        }
         let (start, end) = self.bounds(index)?;
-        self.tokens().get(start..end).map(Example::from_packed)
+        let mut packed = vec![0u32; (end - start) as usize];
+        self.read(HEADER as u64 + 4 * start, bytemuck::cast_slice_mut(&mut packed))?;
+        // Something else may have been written over it.
+        let modified = self.file.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|modified| modified != self.modified) {
+            return Err(StoreError::Changed { path: self.path.to_path_buf() });
+        }
+        Ok(Some(Example::from_packed(&packed)))
     }
 
     /// Number of tokens of example `index`; 0 past the end.
-    pub fn length(&self, index: usize) -> usize {
-        self.bounds(index).map_or(0, |(start, end)| end - start)
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn length(&self, index: usize) -> Result<usize, StoreError> {
+        if index >= self.length {
+            return Ok(0);
+        }
+        let (start, end) = self.bounds(index)?;
+        Ok((end - start) as usize)
     }
 
     /// Number of tokens of all examples.
-    pub fn total_tokens(&self) -> u64 {
-        self.length.checked_sub(1).and_then(|last| self.ends().get(last).copied()).unwrap_or(0)
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn total_tokens(&self) -> Result<u64, StoreError> {
+        match self.length.checked_sub(1) {
+            None => Ok(0),
+            Some(_) if self.length as u64 == self.statistics.examples => Ok(self.statistics.tokens),
+            Some(last) => Ok(self.bounds(last)?.1),
+        }
+    }
+
+    /// Which example is the longest; of several the first.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn longest(&self) -> Result<usize, StoreError> {
+        if self.statistics.longest_at < self.length as u64 {
+            return Ok(self.statistics.longest_at as usize);
+        }
+        let (mut longest, mut most) = (0, 0);
+        for index in 0..self.length {
+            let length = self.length(index)?;
+            if length > most {
+                (longest, most) = (index, length);
+            }
+        }
+        Ok(longest)
     }
 
     /// What was counted while building; of the whole store, also when it is cut to fewer examples.
@@ -178,23 +259,45 @@ impl ExampleStore {
         &self.statistics
     }
 
-    fn bounds(&self, index: usize) -> Option<(usize, usize)> {
-        if index >= self.length {
-            return None;
+    /// Where an example that there is begins and ends, in tokens.
+    fn bounds(&self, index: usize) -> Result<(u64, u64), StoreError> {
+        let ends = HEADER as u64 + padded(self.statistics.tokens);
+        let mut bounds = [0u64; 2];
+        match index.checked_sub(1) {
+            None => self.read(ends, bytemuck::bytes_of_mut(&mut bounds[1]))?,
+            Some(before) => self.read(ends + 8 * before as u64, bytemuck::cast_slice_mut(&mut bounds))?,
         }
-        let ends = self.ends();
-        let start = if index == 0 { 0 } else { ends[index - 1] };
-        Some((start as usize, ends[index] as usize))
+        let [start, end] = bounds;
+        let lies_within = start <= end && end <= self.statistics.tokens && end - start <= self.statistics.longest;
+        if lies_within { Ok((start, end)) } else { Err(StoreError::Changed { path: self.path.to_path_buf() }) }
     }
 
-    fn tokens(&self) -> &[u32] {
-        bytemuck::cast_slice(&self.map[HEADER..HEADER + 4 * self.statistics.tokens as usize])
+    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        read_at(&self.file, at, bytes).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => StoreError::Changed { path: self.path.to_path_buf() },
+            _ => StoreError::Io { path: self.path.to_path_buf(), action: "read", source },
+        })
     }
+}
 
-    fn ends(&self) -> &[u64] {
-        let start = HEADER + padded(self.statistics.tokens) as usize;
-        bytemuck::cast_slice(&self.map[start..start + 8 * self.statistics.examples as usize])
+/// Fills `bytes` from a place in a file that several threads read.
+#[cfg(unix)]
+fn read_at(file: &File, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, at)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, bytes, at)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                at += read as u64;
+                bytes = &mut bytes[read..];
+            }
+        }
     }
+    Ok(())
 }
 
 /// Bytes that so many tokens take.
@@ -221,7 +324,7 @@ impl ExampleStore {
         let mut writer = StoreWriter::create(&path).unwrap();
         writer.write(examples).unwrap();
         writer.finish([0; 32]).unwrap();
-        Self::open(&path, &[0; 32]).unwrap()
+        Self::open(&path, &[0; 32], Check::Header).unwrap()
     }
 }
 
@@ -277,9 +380,12 @@ impl StoreWriter {
     pub fn write(&mut self, examples: &[Vec<u32>]) -> Result<(), StoreError> {
         let mut ends = Vec::with_capacity(8 * examples.len());
         for example in examples {
+            if example.len() as u64 > self.statistics.longest {
+                (self.statistics.longest, self.statistics.longest_at) =
+                    (example.len() as u64, self.statistics.examples);
+            }
             self.statistics.tokens += example.len() as u64;
             self.statistics.examples += 1;
-            self.statistics.longest = self.statistics.longest.max(example.len() as u64);
             ends.extend_from_slice(&self.statistics.tokens.to_ne_bytes());
             self.body.extend_from_slice(bytemuck::cast_slice(example));
         }
@@ -347,7 +453,7 @@ mod tests {
     }
 
     fn read(store: &ExampleStore) -> Vec<Example> {
-        (0..store.len()).map(|index| store.get(index).unwrap()).collect()
+        (0..store.len()).map(|index| store.get(index).unwrap().unwrap()).collect()
     }
 
     proptest! {
@@ -357,16 +463,23 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("new/store");
             written(&path, &examples);
-            let store = ExampleStore::open(&path, &KEY).unwrap();
+            let store = ExampleStore::open(&path, &KEY, Check::Once).unwrap();
             let expected: Vec<Example> = examples.iter().map(|packed| Example::from_packed(packed)).collect();
             prop_assert_eq!(read(&store), expected);
             let total: usize = examples.iter().map(Vec::len).sum();
-            prop_assert_eq!(store.total_tokens(), total as u64);
-            prop_assert_eq!(store.statistics().longest, examples.iter().map(Vec::len).max().unwrap_or(0) as u64);
-            prop_assert_eq!(store.get(examples.len()), None);
+            prop_assert_eq!(store.total_tokens().unwrap(), total as u64);
+            let longest = examples.iter().map(Vec::len).max().unwrap_or(0);
+            prop_assert_eq!(store.statistics().longest, longest as u64);
+            let first = |count: usize| {
+                let lengths = examples.iter().take(count).map(Vec::len);
+                lengths.enumerate().rev().max_by_key(|(_, length)| *length).map_or(0, |(index, _)| index)
+            };
+            prop_assert_eq!(store.longest().unwrap(), first(examples.len()));
+            prop_assert_eq!(store.get(examples.len()).unwrap(), None);
             let fewer = store.take(2);
             prop_assert_eq!(fewer.len(), examples.len().min(2));
-            prop_assert_eq!(fewer.total_tokens(), examples.iter().take(2).map(|e| e.len() as u64).sum::<u64>());
+            prop_assert_eq!(fewer.longest().unwrap(), first(2));
+            prop_assert_eq!(fewer.total_tokens().unwrap(), examples.iter().take(2).map(|e| e.len() as u64).sum::<u64>());
         }
     }
 
@@ -377,8 +490,8 @@ mod tests {
         let path = folder.path().join("store");
         let examples: Vec<Vec<u32>> = (0..3000u32).map(|i| (i..i + 300).collect()).collect();
         written(&path, &examples);
-        let store = ExampleStore::open(&path, &KEY).unwrap();
-        assert_eq!(store.get(2999).unwrap().ids, examples[2999]);
+        let store = ExampleStore::open(&path, &KEY, Check::Once).unwrap();
+        assert_eq!(store.get(2999).unwrap().unwrap().ids, examples[2999]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
@@ -401,7 +514,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         let damaged = |content: &[u8]| {
             std::fs::write(&path, content).unwrap();
-            matches!(ExampleStore::open(&path, &KEY), Err(StoreError::Damaged { .. }))
+            matches!(ExampleStore::open(&path, &KEY, Check::Once), Err(StoreError::Damaged { .. }))
         };
         for byte in 0..whole.len() {
             let mut flipped = whole.clone();
@@ -411,6 +524,47 @@ mod tests {
         }
         assert!(damaged(&[&whole[..], &[0]].concat()), "a byte too many");
         assert!(!damaged(&whole));
-        assert!(ExampleStore::open(&path, &[8; 32]).is_err(), "another key");
+        assert!(ExampleStore::open(&path, &[8; 32], Check::Once).is_err(), "another key");
+    }
+
+    /// Whatever happens to the file while it is open, reading gives an error or an example, and the process lives.
+    #[test]
+    fn a_store_truncated_in_use_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        written(&path, &[vec![1, 2, 3], vec![4, 5]]);
+        let store = ExampleStore::open(&path, &KEY, Check::Once).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        let whole = file.metadata().unwrap().len();
+        for length in (0..whole).rev() {
+            file.set_len(length).unwrap();
+            assert!(matches!(store.get(1), Err(StoreError::Changed { .. })), "{length} bytes");
+        }
+        file.set_len(whole).unwrap();
+        assert!(matches!(store.get(1), Err(StoreError::Changed { .. })), "its ends are zeros now");
+    }
+
+    #[test]
+    fn a_store_is_checked_once_until_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        written(&path, &[vec![1, 2, 3], vec![4, 5]]);
+        let age = |seconds| {
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(seconds);
+            File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+        };
+        let memos = || std::fs::read_dir(folder.path()).unwrap().count() - 1;
+        let open = || ExampleStore::open(&path, &KEY, Check::Once);
+        open().unwrap();
+        assert_eq!(memos(), 0, "too young to be sure of");
+        age(60);
+        open().unwrap();
+        open().unwrap();
+        assert_eq!(memos(), 1);
+        let mut content = std::fs::read(&path).unwrap();
+        content[HEADER] ^= 1;
+        std::fs::write(&path, content).unwrap();
+        age(60);
+        assert!(matches!(open(), Err(StoreError::Damaged { .. })), "it was changed, and is checked again");
     }
 }

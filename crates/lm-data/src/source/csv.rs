@@ -3,17 +3,18 @@
 //! An empty field is an empty text (Python stops there with a type error).
 
 use std::fs::File;
-use std::io::{BufReader, Chain, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Chain, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::{RowReader, SourceError, failed, open, push_utf8};
+use super::column::{Cell, Sample, listed};
+use super::{LONGEST_ROW, RowReader, SourceError, failed, open, push_utf8};
 
 /// Read after the end of the file, it comes back as a record of its own only if every quote has been closed.
 const END: &[u8] = b"\n\0end of file\0";
 
-type Records = csv::Reader<Chain<BufReader<File>, &'static [u8]>>;
+type Records = csv::Reader<Limited<Chain<BufReader<File>, &'static [u8]>>>;
 
 pub(super) struct Reader {
     path: PathBuf,
@@ -26,7 +27,24 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, column: Option<&str>, byte: u64, line: u64) -> Result<Self, SourceError> {
+    pub(super) fn open(path: &Path, column: &str, byte: u64, line: u64) -> Result<Self, SourceError> {
+        let (mut reader, names) = Self::start(path)?;
+        reader.column = names.iter().position(|name| name == column).ok_or_else(|| SourceError::Column {
+            path: path.into(),
+            line: 1,
+            column: column.into(),
+            columns: listed(&names),
+        })?;
+        reader.column_name = column.into();
+        if byte > 0 {
+            reader.input = records(path, byte)?;
+            reader.origin = (byte, line);
+        }
+        Ok(reader)
+    }
+
+    /// A reader of the first record after the header, and the names of the columns, of which it takes the first.
+    fn start(path: &Path) -> Result<(Self, Vec<String>), SourceError> {
         let mut reader = Self {
             path: path.into(),
             input: records(path, 0)?,
@@ -46,27 +64,21 @@ impl Reader {
             names.push(name);
         }
         reader.columns = names.len();
-        reader.column = match column {
-            None => names.iter().position(|name| name == "text").unwrap_or(0),
-            Some(wanted) => names.iter().position(|name| name == wanted).ok_or_else(|| SourceError::Column {
-                path: path.into(),
-                line: 1,
-                column: wanted.into(),
-                columns: names.join(", "),
-            })?,
-        };
-        reader.column_name = names.swap_remove(reader.column);
-        if byte > 0 {
-            reader.input = records(path, byte)?;
-            reader.origin = (byte, line);
-        }
-        Ok(reader)
+        Ok((reader, names))
     }
 
     /// The next record that is no blank line; false at the end.
     fn next_record(&mut self) -> Result<bool, SourceError> {
         loop {
+            let start = self.position();
+            self.input.get_mut().left = LONGEST_ROW;
             let more = self.input.read_byte_record(&mut self.record).map_err(|error| match error.into_kind() {
+                csv::ErrorKind::Io(_) if self.input.get_ref().left == 0 => SourceError::TooLong {
+                    path: self.path.clone(),
+                    line: start.1,
+                    what: "the row",
+                    hint: "is a quote opened and never closed?",
+                },
                 csv::ErrorKind::Io(source) => failed(&self.path, source),
                 kind => self.broken(format!("{kind:?}")),
             })?;
@@ -137,6 +149,35 @@ impl RowReader for Reader {
 fn records(path: &Path, byte: u64) -> Result<Records, SourceError> {
     let mut file = open(path)?;
     file.seek(SeekFrom::Start(byte)).map_err(|source| failed(path, source))?;
-    let input = BufReader::with_capacity(1 << 18, file).chain(END);
+    let input = Limited { input: BufReader::with_capacity(1 << 18, file).chain(END), left: LONGEST_ROW };
     Ok(ReaderBuilder::new().has_headers(false).flexible(true).from_reader(input))
+}
+
+/// The header, and what stands below the name of the first column.
+pub(super) fn sample(path: &Path) -> Result<Sample, SourceError> {
+    let (mut reader, columns) = Reader::start(path)?;
+    let mut sample = Sample { line: 1, columns, first: Vec::new() };
+    while !Sample::is_full(sample.first.len(), reader.position().0 as usize) && reader.next_record()? {
+        let first = reader.record.get(0).unwrap_or_default();
+        sample.first.push(Cell::Text(String::from_utf8_lossy(first).into_owned()));
+    }
+    Ok(sample)
+}
+
+/// Gives no more than so many bytes, which are counted anew for each record.
+struct Limited<R> {
+    input: R,
+    left: usize,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left == 0 && !buffer.is_empty() {
+            return Err(io::Error::other("a row without end"));
+        }
+        let most = buffer.len().min(self.left);
+        let read = self.input.read(&mut buffer[..most])?;
+        self.left -= read;
+        Ok(read)
+    }
 }

@@ -1,14 +1,15 @@
-//! Objects of a json file: one object per line, or one array of objects (or of strings), read element by element.
+//! Objects of a json file: one after another, on lines of their own or not, or in one array (which may hold strings
+//! instead), read one by one.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
-use super::{RowReader, SourceError, failed, open, push_utf8};
-
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use super::column::{Cell, Column, Sample, listed};
+use super::kind::BYTE_ORDER_MARK;
+use super::{LONGEST_ROW, RowReader, SourceError, failed, open, push_utf8};
 
 pub(super) struct Reader {
     path: PathBuf,
@@ -22,44 +23,50 @@ pub(super) struct Reader {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Layout {
-    Lines,
+    Objects,
     Array { first: bool },
     Finished,
 }
 
-#[derive(Default)]
-struct Column {
-    name: String,
-    /// Taken because it is the first, no column being called `text`.
-    only_by_default: bool,
+/// An object's keys and values, in their order.
+struct Object(Vec<(String, Cell)>);
+
+/// A record of the file.
+enum Record {
+    Object(Object),
+    String(String),
+}
+
+/// How the bytes of a record end.
+enum End {
+    Closed,
+    OfFile,
+    TooLong,
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, column: Option<&str>, byte: u64, line: u64) -> Result<Self, SourceError> {
+    pub(super) fn open(path: &Path, column: &Column, byte: u64, line: u64) -> Result<Self, SourceError> {
         let input = BufReader::with_capacity(1 << 18, open(path)?);
         let mut reader = Self {
             path: path.into(),
             input,
             byte: 0,
             line: 1,
-            layout: Layout::Lines,
-            column: Column::default(),
+            layout: Layout::Objects,
+            column: column.clone(),
             record: Vec::new(),
         };
         reader.start().map_err(|source| failed(path, source))?;
-        let (start, layout) = ((reader.byte, reader.line), reader.layout);
-        reader.column = match column {
-            Some(name) => Column { name: name.into(), only_by_default: false },
-            None => reader.default_column()?,
-        };
-        let end = reader.input.get_ref().metadata().map_err(|source| failed(path, source))?.len();
-        (reader.byte, reader.line) = if byte == 0 { start } else { (byte, line) };
-        reader.input.seek(SeekFrom::Start(reader.byte)).map_err(|source| failed(path, source))?;
-        reader.layout = match layout {
-            Layout::Array { .. } if byte >= end => Layout::Finished,
-            Layout::Array { .. } => Layout::Array { first: byte == 0 },
-            other => other,
-        };
+        if byte > 0 {
+            let end = reader.input.get_ref().metadata().map_err(|source| failed(path, source))?.len();
+            (reader.byte, reader.line) = (byte, line);
+            reader.input.seek(SeekFrom::Start(byte)).map_err(|source| failed(path, source))?;
+            reader.layout = match reader.layout {
+                Layout::Array { .. } if byte >= end => Layout::Finished,
+                Layout::Array { .. } => Layout::Array { first: false },
+                other => other,
+            };
+        }
         Ok(reader)
     }
 
@@ -75,87 +82,94 @@ impl Reader {
         Ok(())
     }
 
-    /// Column `text` if the first record has it, else its first.
-    fn default_column(&mut self) -> Result<Column, SourceError> {
-        let line = self.line;
-        match self.next_value()? {
-            Some((_, Value::Object(fields))) if !fields.contains_key("text") => match fields.keys().next() {
-                Some(name) => Ok(Column { name: name.clone(), only_by_default: true }),
-                None => Err(self.broken(line, "an object without columns")),
-            },
-            _ => Ok(Column { name: "text".into(), only_by_default: false }),
-        }
-    }
-
     /// The next record and the line it starts on; None at the end.
-    fn next_value(&mut self) -> Result<Option<(u64, Value)>, SourceError> {
-        let found = match self.layout {
-            Layout::Lines => self.next_line(),
-            Layout::Array { first } => self.next_element(first),
-            Layout::Finished => return Ok(None),
-        };
-        let line = match found.map_err(|source| failed(&self.path, source))? {
-            Ok(Some(line)) => line,
-            Ok(None) => return Ok(None),
-            Err(reason) => return Err(self.broken(self.line, reason)),
-        };
-        let mut text = String::new();
-        push_utf8(&mut text, self.record.trim_ascii_end(), &self.path, line)?;
-        let value = serde_json::from_str(&text).map_err(|error| {
-            let at = line + error.line().saturating_sub(1) as u64;
-            let rule = if self.layout == Layout::Lines { "; each line must be one whole object" } else { "" };
-            self.broken(at, format!("not valid JSON at column {}: {}{rule}", error.column(), bare(&error)))
-        })?;
-        Ok(Some((line, value)))
-    }
-
-    /// Takes the next line that is not blank; the inner error is one of content.
-    fn next_line(&mut self) -> io::Result<Result<Option<u64>, &'static str>> {
-        if self.skip_blank()?.is_none() {
-            return Ok(Ok(None));
-        }
+    fn next_record(&mut self) -> Result<Option<(u64, Record)>, SourceError> {
+        let next = self.skip_blank().map_err(|source| failed(&self.path, source))?;
         let line = self.line;
-        self.record.clear();
-        let length = self.input.read_until(b'\n', &mut self.record)?;
-        self.byte += length as u64;
-        self.line += 1;
-        Ok(Ok(Some(line)))
+        match (self.layout, next) {
+            (Layout::Finished, _) | (Layout::Objects, None) => return Ok(None),
+            (Layout::Array { first: true }, Some(b']')) => {
+                self.finish()?;
+                return Ok(None);
+            }
+            (_, Some(b'{')) | (Layout::Array { .. }, Some(b'"')) => {}
+            (Layout::Array { .. }, Some(_)) => {
+                return Err(self.broken(line, "expected an object or a string as element of the array"));
+            }
+            (Layout::Array { .. }, None) => {
+                return Err(self.broken(line, "the file ends inside the array: the closing ] is missing"));
+            }
+            (Layout::Objects, Some(byte)) => {
+                return Err(self.broken(line, format!("{}, where an object is expected", begun(byte))));
+            }
+        }
+        match self.take_record().map_err(|source| failed(&self.path, source))? {
+            End::Closed => {}
+            End::OfFile => return Err(self.unclosed(line)),
+            End::TooLong => {
+                return Err(SourceError::TooLong {
+                    path: self.path.clone(),
+                    line,
+                    what: "the record",
+                    hint: "is a quote or a brace opened and never closed?",
+                });
+            }
+        }
+        let record = match self.record.first() {
+            Some(b'"') => Record::String(self.parse(line)?),
+            _ => Record::Object(self.parse(line)?),
+        };
+        if self.layout != Layout::Objects {
+            self.after_element()?;
+        }
+        Ok(Some((line, record)))
     }
 
-    /// Takes the next element of the array and the comma or bracket after it.
-    fn next_element(&mut self, first: bool) -> io::Result<Result<Option<u64>, &'static str>> {
-        let line = match self.skip_blank()? {
-            Some(b']') if first => return self.finish().map(|end| end.map(|()| None)),
-            Some(b'{' | b'"') => self.line,
-            Some(_) => return Ok(Err("expected an object or a string as element of the array")),
-            None => return Ok(Err("the file ends inside the array: the closing ] is missing")),
-        };
-        if !self.take_element()? {
-            return Ok(Err("the file ends inside an element of the array"));
+    /// The bytes taken, which begin on this line, as a value.
+    fn parse<T: DeserializeOwned>(&self, line: u64) -> Result<T, SourceError> {
+        let mut text = String::new();
+        push_utf8(&mut text, &self.record, &self.path, line)?;
+        lm_files::json::from_str(&text).map_err(|error| {
+            // A line break that must not be there counts as the beginning of the next line.
+            let (at, place) = match (line + error.line().saturating_sub(1) as u64, error.column()) {
+                (at, 0) if at > line => (at - 1, "the end of the line".to_owned()),
+                (at, column) => (at, format!("column {column}")),
+            };
+            self.broken(at, format!("not valid JSON at {place}: {}", bare(&error)))
+        })
+    }
+
+    /// Why the record that begins on this line has no end: a mistake in it, or nothing but the end of the file.
+    fn unclosed(&self, line: u64) -> SourceError {
+        match serde_json::from_slice::<serde::de::IgnoredAny>(&self.record) {
+            Err(error) if !error.is_eof() => self.parse::<Object>(line).err(),
+            _ => None,
         }
-        match self.skip_blank()? {
+        .unwrap_or_else(|| self.broken(line, "the file ends inside the record that begins here"))
+    }
+
+    /// Takes the comma or bracket after an element of the array.
+    fn after_element(&mut self) -> Result<(), SourceError> {
+        match self.skip_blank().map_err(|source| failed(&self.path, source))? {
             Some(b',') => {
                 self.advance(1);
                 self.layout = Layout::Array { first: false };
+                Ok(())
             }
-            Some(b']') => match self.finish()? {
-                Ok(()) => {}
-                Err(reason) => return Ok(Err(reason)),
-            },
-            Some(_) => return Ok(Err("expected a comma or ] after an element of the array")),
-            None => return Ok(Err("the file ends inside the array: the closing ] is missing")),
+            Some(b']') => self.finish(),
+            Some(_) => Err(self.broken(self.line, "expected a comma or ] after an element of the array")),
+            None => Err(self.broken(self.line, "the file ends inside the array: the closing ] is missing")),
         }
-        Ok(Ok(Some(line)))
     }
 
-    /// Takes bytes up to the end of one object or string; false if the file ends before.
-    fn take_element(&mut self) -> io::Result<bool> {
+    /// Takes bytes up to the end of one object or string.
+    fn take_record(&mut self) -> io::Result<End> {
         self.record.clear();
         let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
         loop {
             let buffer = self.input.fill_buf()?;
             if buffer.is_empty() {
-                return Ok(false);
+                return Ok(End::OfFile);
             }
             let end = buffer.iter().position(|&byte| {
                 match byte {
@@ -172,17 +186,23 @@ impl Reader {
             let length = end.map_or(buffer.len(), |end| end + 1);
             self.record.extend_from_slice(&buffer[..length]);
             self.advance(length);
+            if self.record.len() > LONGEST_ROW {
+                return Ok(End::TooLong);
+            }
             if end.is_some() {
-                return Ok(true);
+                return Ok(End::Closed);
             }
         }
     }
 
     /// Takes the closing bracket, after which nothing may follow.
-    fn finish(&mut self) -> io::Result<Result<(), &'static str>> {
+    fn finish(&mut self) -> Result<(), SourceError> {
         self.advance(1);
         self.layout = Layout::Finished;
-        Ok(if self.skip_blank()?.is_none() { Ok(()) } else { Err("there is more after the end of the array") })
+        match self.skip_blank().map_err(|source| failed(&self.path, source))? {
+            None => Ok(()),
+            Some(_) => Err(self.broken(self.line, "there is more after the end of the array")),
+        }
     }
 
     /// Skips white space and looks at the byte after it.
@@ -210,42 +230,39 @@ impl Reader {
     fn broken(&self, line: u64, reason: impl Into<String>) -> SourceError {
         SourceError::Row { path: self.path.clone(), line, reason: reason.into() }
     }
+
+    /// The value of the wanted column.
+    fn text_of(&self, line: u64, Object(mut fields): Object) -> Result<String, SourceError> {
+        let name = &self.column.name;
+        if self.column.is_first && fields.iter().any(|(key, _)| key == "text") {
+            let reason = format!(
+                "has a column `text`, which the first rows have not (there `{name}` is taken); choose one with --text_column"
+            );
+            return Err(self.broken(line, reason));
+        }
+        // Of a name that comes twice the last one counts, as in Python.
+        match fields.iter().rposition(|(key, _)| key == name).map(|at| fields.swap_remove(at).1) {
+            Some(Cell::Text(text)) => Ok(text),
+            Some(Cell::Other(kind)) => Err(self.broken(line, format!("column `{name}` is {kind}, not a string"))),
+            None => {
+                let columns: Vec<String> = fields.into_iter().map(|(key, _)| key).collect();
+                Err(SourceError::Column {
+                    path: self.path.clone(),
+                    line,
+                    column: name.clone(),
+                    columns: listed(&columns),
+                })
+            }
+        }
+    }
 }
 
 impl RowReader for Reader {
     fn read(&mut self, text: &mut String) -> Result<bool, SourceError> {
-        let array = self.layout != Layout::Lines;
-        let Some((line, value)) = self.next_value()? else { return Ok(false) };
-        let mut fields = match value {
-            Value::Object(fields) => fields,
-            Value::String(element) if array => {
-                text.push_str(&element);
-                return Ok(true);
-            }
-            other => return Err(self.broken(line, format!("{}, where an object is expected", kind(&other)))),
-        };
-        if self.column.only_by_default && fields.contains_key("text") {
-            let reason = format!(
-                "has a column `text`, the first record has not (there `{}` is taken); choose one with --text_column",
-                self.column.name
-            );
-            return Err(self.broken(line, reason));
-        }
-        match fields.remove(&self.column.name) {
-            Some(Value::String(value)) => text.push_str(&value),
-            Some(other) => {
-                let reason = format!("column `{}` is {}, not a string", self.column.name, kind(&other));
-                return Err(self.broken(line, reason));
-            }
-            None => {
-                let columns: Vec<&str> = fields.keys().map(String::as_str).collect();
-                return Err(SourceError::Column {
-                    path: self.path.clone(),
-                    line,
-                    column: self.column.name.clone(),
-                    columns: columns.join(", "),
-                });
-            }
+        match self.next_record()? {
+            None => return Ok(false),
+            Some((_, Record::String(element))) => *text = element,
+            Some((line, Record::Object(object))) => *text = self.text_of(line, object)?,
         }
         Ok(true)
     }
@@ -255,14 +272,66 @@ impl RowReader for Reader {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a truth value",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+/// The columns of the first records, and what the first of them holds. Strings make one column, `text`, as in Python.
+pub(super) fn sample(path: &Path) -> Result<Sample, SourceError> {
+    let mut reader = Reader::open(path, &Column::default(), 0, 1)?;
+    let mut sample = Sample { line: reader.line, ..Sample::default() };
+    let mut rows = 0;
+    while !Sample::is_full(rows, reader.byte as usize) {
+        let Some((line, record)) = reader.next_record()? else { break };
+        rows += 1;
+        let fields = match record {
+            Record::Object(Object(fields)) => fields,
+            Record::String(element) => vec![("text".to_owned(), Cell::Text(element))],
+        };
+        if rows == 1 {
+            sample.line = line;
+            if fields.is_empty() {
+                return Err(reader.broken(line, "an object without columns"));
+            }
+        }
+        for (name, cell) in fields {
+            if !sample.columns.contains(&name) {
+                sample.columns.push(name.clone());
+            }
+            if sample.columns.first() == Some(&name) {
+                sample.first.push(cell);
+            }
+        }
+    }
+    Ok(sample)
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Object(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields)
+    }
+}
+
+/// What begins with this byte.
+fn begun(byte: u8) -> String {
+    match byte {
+        b'[' => "an array".into(),
+        b'"' => "a string".into(),
+        b'-' | b'0'..=b'9' => "a number".into(),
+        b',' => "a comma (objects follow one another without one, or stand in an array)".into(),
+        b'!'..=b'~' => format!("`{}`", char::from(byte)),
+        _ => "something else than JSON".into(),
     }
 }
 

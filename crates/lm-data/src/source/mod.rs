@@ -1,10 +1,13 @@
 //! Text files to rows, one format per module, read in constant memory from any position.
 //!
 //! Rows are what the Python scripts get from `datasets`: the lines of a text file, the records of a csv file, the
-//! objects of a json file. Column `text` is taken, else the first; `text_column` names another.
+//! objects of a json file. Column `text` is taken, else the first; `text_column` names another. It is chosen once, for
+//! all files of both splits.
 
+mod column;
 mod csv;
 mod json;
+mod kind;
 #[cfg(test)]
 mod tests;
 mod txt;
@@ -18,6 +21,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::digest;
+use crate::memo::Identity;
+use column::Column;
+
+/// The most bytes of a row. Python has no such limit, and takes ten times the memory; whatever is longer is no row but a
+/// file without line ends, or a quote that was never closed.
+pub const LONGEST_ROW: usize = 64 << 20;
 
 /// What can be wrong with input files; every message names the file, and the line where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +54,16 @@ pub enum SourceError {
     /// A name that tells no known format.
     #[error("{0}: unknown kind of file; supported are .txt, .csv, .json and .jsonl")]
     Extension(PathBuf),
+    /// Something else than text, by its first bytes.
+    #[error("{path}: is {what}, not text in UTF-8; {remedy}")]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+        /// What makes text of it.
+        remedy: &'static str,
+    },
     /// The operating system refuses to read.
     #[error("{path}: cannot read: {source}")]
     Io {
@@ -74,6 +93,48 @@ pub enum SourceError {
         column: String,
         /// The columns there are.
         columns: String,
+    },
+    /// Without a name given the first column is the text, and holds none.
+    #[error(
+        "{path}: no column is called `text`, and the first, `{column}`, holds {kind}; the columns are: {columns}; choose one with --text_column"
+    )]
+    FirstColumn {
+        /// The file.
+        path: PathBuf,
+        /// The first column.
+        column: String,
+        /// What it holds.
+        kind: &'static str,
+        /// The columns there are.
+        columns: String,
+    },
+    /// Files of one run with different columns.
+    #[error(
+        "{path}: has {problem} (its columns are: {columns}), but in {first} the text is column `{column}`; give files with the same columns, or name one that all have with --text_column"
+    )]
+    Disagree {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        problem: String,
+        /// Its columns.
+        columns: String,
+        /// The file that the column was chosen by.
+        first: PathBuf,
+        /// The column.
+        column: String,
+    },
+    /// A row longer than [`LONGEST_ROW`].
+    #[error("{path}:{line}: {what} that begins here is longer than {} MiB; {hint}", LONGEST_ROW >> 20)]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// What a row of this format is.
+        what: &'static str,
+        /// What to look at.
+        hint: &'static str,
     },
     /// A row that does not follow its format.
     #[error("{path}:{line}: {reason}")]
@@ -116,33 +177,30 @@ pub struct RowPosition {
 #[derive(Clone, Debug)]
 pub struct TextFiles {
     files: Arc<[SourceFile]>,
-    text_column: Option<String>,
+    column: Arc<Column>,
     keep_linebreaks: bool,
 }
 
 impl TextFiles {
-    /// Resolves names and patterns to files and looks at each: a name that exists is that file, else `*`, `?` and `[…]`
-    /// match in sorted order, and commas separate several. `keep_linebreaks` keeps the `\n` of lines of text files.
-    pub fn resolve(names: &[String], text_column: Option<String>, keep_linebreaks: bool) -> Result<Self, SourceError> {
-        let mut files = Vec::new();
-        for name in names {
-            if Path::new(name).exists() {
-                files.push(inspect(PathBuf::from(name))?);
-                continue;
-            }
-            for part in name.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-                if Path::new(part).exists() {
-                    files.push(inspect(PathBuf::from(part))?);
-                } else if part.contains(['*', '?', '[']) {
-                    for path in expand(part)? {
-                        files.push(inspect(path)?);
-                    }
-                } else {
-                    return Err(SourceError::Missing(PathBuf::from(part)));
-                }
-            }
+    /// Resolves the names and patterns of the splits of a run to files, looks at each, and chooses the column that is
+    /// read. A name that exists is that file, else `*`, `?` and `[…]` match in sorted order, and commas separate several.
+    /// `keep_linebreaks` keeps the `\n` of lines of text files.
+    pub fn resolve<const SPLITS: usize>(
+        splits: [&[String]; SPLITS],
+        text_column: Option<&str>,
+        keep_linebreaks: bool,
+    ) -> Result<[Self; SPLITS], SourceError> {
+        let mut resolved = Vec::new();
+        for names in splits {
+            resolved.push(Self { files: find(names)?.into(), column: Arc::default(), keep_linebreaks });
         }
-        Ok(Self { files: files.into(), text_column, keep_linebreaks })
+        let column = Arc::new(column::choose(&resolved, text_column)?);
+        Ok(std::array::from_fn(|split| Self { column: Arc::clone(&column), ..resolved[split].clone() }))
+    }
+
+    /// Whether there is no file.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 
     /// The files, in order.
@@ -172,22 +230,33 @@ impl TextFiles {
         self.files.iter().take(position.file).map(|file| file.bytes).sum::<u64>() + position.byte
     }
 
-    /// Number of rows of all files; reads them all.
-    pub fn count_rows(&self) -> Result<u64, SourceError> {
-        let (mut rows, mut text, mut count) = (self.rows(), String::new(), 0);
-        while rows.read(&mut text)? {
+    /// Number of rows of all files, and where the one of them starts that `choose` finds by that number (the end, if there
+    /// are not so many). Reads all files once.
+    pub fn count_rows(&self, choose: impl Fn(u64) -> u64) -> Result<(u64, RowPosition), SourceError> {
+        // Every so many rows a place is kept, and when these are many every second one is forgotten.
+        const PLACES: usize = 1 << 12;
+        let (mut rows, mut text, mut count, mut every) = (self.rows(), String::new(), 0, 1);
+        let mut places = Vec::new();
+        loop {
+            if count % every == 0 {
+                places.push(rows.next_position());
+            }
+            if places.len() == PLACES {
+                places = places.into_iter().step_by(2).collect();
+                every *= 2;
+            }
+            if !rows.read(&mut text)? {
+                break;
+            }
             count += 1;
         }
-        Ok(count)
-    }
-
-    /// Where row `number` (from 0) starts, or the end if there are not so many; reads all before it.
-    pub fn position_of(&self, number: u64) -> Result<RowPosition, SourceError> {
-        let (mut rows, mut text) = (self.rows(), String::new());
-        for _ in 0..number {
+        let wanted = choose(count).min(count);
+        let before = ((wanted / every) as usize).min(places.len().saturating_sub(1));
+        let mut rows = self.rows_from(places.get(before).copied().unwrap_or_default());
+        for _ in before as u64 * every..wanted {
             rows.read(&mut text)?;
         }
-        Ok(rows.next_position())
+        Ok((count, rows.next_position()))
     }
 
     /// All rows, from the first.
@@ -203,7 +272,7 @@ impl TextFiles {
     /// SHA-256 over the contents of all files, their kinds and how rows are read from them.
     pub fn digest(&self) -> Result<[u8; 32], SourceError> {
         let mut digest = Sha256::new();
-        digest.update(format!("{:?} {}", self.text_column, self.keep_linebreaks));
+        digest.update(self.reading());
         for file in self.files.iter() {
             digest.update(format!("{:?} {}", file.format, file.bytes));
             digest.update(digest::of_reader(open(&file.path)?).map_err(|source| failed(&file.path, source))?);
@@ -215,7 +284,7 @@ impl TextFiles {
     pub fn quick_digest(&self) -> Result<[u8; 32], SourceError> {
         const PART: u64 = 1 << 16;
         let mut digest = Sha256::new();
-        digest.update(format!("{:?} {}", self.text_column, self.keep_linebreaks));
+        digest.update(self.reading());
         for file in self.files.iter() {
             digest.update(format!("{:?} {}", file.format, file.bytes));
             let mut reader = open(&file.path)?;
@@ -231,6 +300,20 @@ impl TextFiles {
                 .map_err(|source| failed(&file.path, source))?;
         }
         Ok(digest.finalize().into())
+    }
+
+    /// What tells these files and this way to read them from any others without reading them.
+    pub(crate) fn identity(&self, purpose: &str) -> Result<Identity, SourceError> {
+        let mut identity = Identity::new(&format!("{purpose} {}", self.reading()));
+        for file in self.files.iter() {
+            identity.add(&file.path).map_err(|source| failed(&file.path, source))?;
+        }
+        Ok(identity)
+    }
+
+    /// What decides which rows these files have, besides their bytes.
+    fn reading(&self) -> String {
+        format!("{} {}", self.column.name, self.keep_linebreaks)
     }
 }
 
@@ -292,20 +375,48 @@ trait RowReader: Send {
 
 impl SourceFile {
     fn reader(&self, files: &TextFiles, at: RowPosition) -> Result<Box<dyn RowReader>, SourceError> {
-        let column = files.text_column.as_deref();
         let (byte, line) = (at.byte, at.line.max(1));
         Ok(match self.format {
             Format::Txt => Box::new(txt::Reader::open(&self.path, files.keep_linebreaks, byte, line)?),
-            Format::Csv => Box::new(csv::Reader::open(&self.path, column, byte, line)?),
-            Format::Json => Box::new(json::Reader::open(&self.path, column, byte, line)?),
+            Format::Csv => Box::new(csv::Reader::open(&self.path, &files.column.name, byte, line)?),
+            Format::Json => Box::new(json::Reader::open(&self.path, &files.column, byte, line)?),
         })
     }
 }
 
+/// The files that names and patterns stand for.
+fn find(names: &[String]) -> Result<Vec<SourceFile>, SourceError> {
+    let mut files = Vec::new();
+    for name in names {
+        if Path::new(name).exists() {
+            files.push(inspect(PathBuf::from(name))?);
+            continue;
+        }
+        for part in name.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            if Path::new(part).exists() {
+                files.push(inspect(PathBuf::from(part))?);
+            } else if part.contains(['*', '?', '[']) {
+                for path in expand(part)? {
+                    files.push(inspect(path)?);
+                }
+            } else {
+                return Err(SourceError::Missing(PathBuf::from(part)));
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Looks at a file's name, size and first bytes.
 fn inspect(path: PathBuf) -> Result<SourceFile, SourceError> {
     let metadata = path.metadata().map_err(|source| failed(&path, source))?;
     if !metadata.is_file() {
         return Err(SourceError::NotAFile(path));
+    }
+    let mut start = Vec::new();
+    open(&path)?.take(kind::START).read_to_end(&mut start).map_err(|source| failed(&path, source))?;
+    if let Some(kind) = kind::of(&start) {
+        return Err(SourceError::NotText { path, what: kind.name, remedy: kind.remedy });
     }
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
     let format = match extension.as_str() {
@@ -314,10 +425,14 @@ fn inspect(path: PathBuf) -> Result<SourceFile, SourceError> {
         "json" | "jsonl" => Format::Json,
         _ => return Err(SourceError::Extension(path)),
     };
-    if metadata.len() == 0 {
-        return Err(SourceError::Empty(path));
+    match start.strip_prefix(kind::BYTE_ORDER_MARK) {
+        Some([]) => return Err(SourceError::Empty(path)),
+        Some(_) if format == Format::Txt => {
+            tracing::info!("{}: begins with a byte order mark, which is left out", path.display());
+        }
+        None if start.is_empty() => return Err(SourceError::Empty(path)),
+        _ => {}
     }
-    open(&path)?;
     Ok(SourceFile { path, format, bytes: metadata.len() })
 }
 

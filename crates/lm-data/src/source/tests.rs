@@ -28,8 +28,8 @@ impl Folder {
     }
 
     fn rows(&self, files: &[String], column: Option<&str>, keep_linebreaks: bool) -> Result<Vec<String>, String> {
-        let files = TextFiles::resolve(files, column.map(str::to_owned), keep_linebreaks);
-        let rows = files.and_then(|files| files.rows().collect());
+        let files = TextFiles::resolve([files], column, keep_linebreaks);
+        let rows = files.and_then(|[files]| files.rows().collect());
         rows.map_err(|error| error.to_string().replace(&format!("{}/", self.0.path().display()), ""))
     }
 }
@@ -45,7 +45,7 @@ fn lines_end_as_in_python() {
     let text = "one\r\ntwo\rthree\n\n\x0cfour\x0b\u{85}\u{2028}\x1c five\r\r\nend";
     let lines = ["one", "two", "three", "", "\x0cfour\x0b\u{85}\u{2028}\x1c five", "", "end"];
     assert_eq!(folder.read("a.txt", text, None), owned(&lines));
-    assert_eq!(folder.read("a.txt", "\u{feff}a\n", None), owned(&["\u{feff}a"]), "the byte order mark stays");
+    assert_eq!(folder.read("a.txt", "\u{feff}a\n\u{feff}b", None), owned(&["a", "\u{feff}b"]), "no mark at the start");
     assert_eq!(folder.read("a.txt", "\n", None), owned(&[""]));
     let file = folder.write("b.txt", "one\r\ntwo");
     assert_eq!(folder.rows(&[file], None, true), owned(&["one\n", "two"]));
@@ -65,11 +65,15 @@ fn csv_is_read_as_pandas_reads_it() {
 }
 
 #[test]
-fn json_is_lines_or_an_array() {
+fn json_is_objects_or_an_array() {
     let folder = Folder::new();
     let read = |content: &str| folder.read("a.json", content, None);
     let lines = "\u{feff}{\"n\": 1, \"text\": \"a\"}\r\n\n {\"text\": \"\\u00e9\\n\"}";
     assert_eq!(read(lines), owned(&["a", "é\n"]));
+    let spread = "{\n \"text\": \"a\",\n \"n\": [1,\n 2]\n}\n{\"text\": \"b\"} {\"text\": \"c\"}{\"text\":\n\"d\"}";
+    assert_eq!(read(spread), owned(&["a", "b", "c", "d"]));
+    let python = "{\"n\": NaN, \"text\": \"a\"}\n{\"n\": -Infinity, \"text\": \"NaN\"}\n{\"n\": [Infinity, 1e999], \"text\": \"c\"}\n";
+    assert_eq!(read(python), owned(&["a", "NaN", "c"]));
     assert_eq!(read(" [ {\"body\": \"a]}\\\"\", \"x\": [1, {}]} ,\n{\"body\": \"b\"}\n]\n"), owned(&["a]}\"", "b"]));
     assert_eq!(read("[\"a\", \"b\"]"), owned(&["a", "b"]));
     assert_eq!(read("[]"), owned(&[]));
@@ -118,7 +122,7 @@ fn errors_name_the_file_and_the_line() {
     assert_eq!(fails("a.json", b"{\"text\": \"a\"}\n\"b\"\n", None), "a.json:2: a string, where an object is expected");
     assert_eq!(
         fails("a.json", b"{\"text\": \"a\"}\n\n{\"text\": \n", None),
-        "a.json:3: not valid JSON at column 8: EOF while parsing a value; each line must be one whole object"
+        "a.json:3: the file ends inside the record that begins here"
     );
     assert_eq!(
         fails("a.json", b"{\"text\": \"a\"}\n{\"text\": null}\n", None),
@@ -128,9 +132,26 @@ fn errors_name_the_file_and_the_line() {
         fails("a.json", b"{\"text\": \"a\"}\n{\"body\": \"a\"}\n", None),
         "a.json:2: no column `text`; the columns are: body"
     );
+    let late = [&b"{\"body\": \"a\"}\n".repeat(100)[..], b"{\"text\": \"a\", \"body\": \"\"}\n"].concat();
     assert_eq!(
-        fails("a.json", b"{\"body\": \"a\"}\n{\"text\": \"a\", \"body\": \"\"}\n", None),
-        "a.json:2: has a column `text`, the first record has not (there `body` is taken); choose one with --text_column"
+        fails("a.json", &late, None),
+        "a.json:101: has a column `text`, which the first rows have not (there `body` is taken); choose one with --text_column"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"text\": \"a\"}\n{\"text\": \"b\nc\"}\n{\"text\": \"d\"}", None),
+        "a.json:2: not valid JSON at the end of the line: control character (\\u0000-\\u001F) found while parsing a string"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"text\": \"a\"}\n\n{\"text\": \"b,\n\"n\": 1}\n", None),
+        "a.json:3: not valid JSON at the end of the line: control character (\\u0000-\\u001F) found while parsing a string"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"text\": \"a\"},\n{\"text\": \"b\"}", None),
+        "a.json:1: a comma (objects follow one another without one, or stand in an array), where an object is expected"
+    );
+    assert_eq!(
+        fails("a.json", b"{\"data\": [{\"text\": \"a\"}]}", None),
+        "a.json: no column is called `text`, and the first, `data`, holds an array; the columns are: data; choose one with --text_column"
     );
     assert_eq!(
         fails("a.json", b"[{\"text\": \"a\"}\n", None),
@@ -166,7 +187,11 @@ fn resumes_anywhere(files: &TextFiles) {
         assert_eq!(rest, all[read..], "after {read} rows");
         rows.next();
     }
-    assert_eq!(files.count_rows().unwrap(), all.len() as u64);
+    for wanted in 0..=all.len() + 1 {
+        let (count, place) = files.count_rows(|_| wanted as u64).unwrap();
+        let rest: Vec<String> = files.rows_from(place).collect::<Result<_, _>>().unwrap();
+        assert_eq!((count, &rest[..]), (all.len() as u64, &all[wanted.min(all.len())..]));
+    }
 }
 
 #[test]
@@ -174,15 +199,141 @@ fn reading_goes_on_from_any_position() {
     let folder = Folder::new();
     let files = [
         folder.write("a.txt", "one\r\ntwo\rthree\n\nfour"),
-        folder.write("b.csv", "id,body\n\n1,a\n\n2,\"b\n\"\n3,c"),
+        folder.write("b.csv", "body,id\n\na,1\n\n\"b\n\",2\nc,3"),
         folder.write("c.jsonl", "{\"body\": \"x\"}\n\n{\"body\": \"y\"}"),
         folder.write("d.json", "[ {\"body\": \"x\"} ,\n {\"body\": \"y\"} ] \n"),
         folder.write("e.json", "[\"x\"\n,\"y\"]"),
     ];
-    resumes_anywhere(&TextFiles::resolve(&files, None, false).unwrap());
-    let numbered = TextFiles::resolve(&files, None, false).unwrap();
-    let mut rows = numbered.rows_from(numbered.position_of(7).unwrap());
-    assert_eq!(rows.next().unwrap().unwrap(), "3", "the first column, none being called text");
+    // An array of strings is a column called `text`: it goes with no other.
+    let [objects, strings] = [&files[..4], &files[4..]].map(|files| {
+        let [files] = TextFiles::resolve([files], None, false).unwrap();
+        files
+    });
+    resumes_anywhere(&objects);
+    resumes_anywhere(&strings);
+}
+
+/// More rows than places are kept, and more than a buffer of the readers holds.
+#[test]
+fn rows_of_many_buffers_are_counted_and_found() {
+    let folder = Folder::new();
+    let text: String = (0..40_000).map(|i| format!("line {i} of forty thousand\n")).collect();
+    let csv: String = (0..40_000).map(|i| format!("\"row {i}\",{i}\n")).collect();
+    let json: String = (0..40_000).map(|i| format!("{{\"text\": \"object {i}\"}} ")).collect();
+    let files = [
+        folder.write("a.txt", &text),
+        folder.write("b.csv", format!("text,n\n{csv}")),
+        folder.write("c.json", &json),
+        folder.write("d.json", format!("[{}]", json.trim_end().replace("} ", "}, "))),
+    ];
+    let [files] = TextFiles::resolve([&files], None, false).unwrap();
+    for (wanted, row) in [
+        (0, "line 0 of forty thousand"),
+        (39_999, "line 39999 of forty thousand"),
+        (40_000, "row 0"),
+        (71_234, "row 31234"),
+        (119_999, "object 39999"),
+        (120_000, "object 0"),
+        (159_999, "object 39999"),
+    ] {
+        let (count, place) = files.count_rows(|_| wanted).unwrap();
+        assert_eq!((count, files.rows_from(place).next().unwrap().unwrap().as_str()), (160_000, row));
+    }
+    let many: Vec<String> = (0..600).map(|i| folder.write(&format!("many{i:03}.txt"), format!("a{i}\nb{i}"))).collect();
+    let [files] = TextFiles::resolve([&many], None, false).unwrap();
+    let (count, place) = files.count_rows(|rows| rows / 2 + 1).unwrap();
+    assert_eq!((count, files.rows_from(place).next().unwrap().unwrap().as_str()), (1200, "b300"));
+}
+
+/// Chosen by the first file, for all files of both splits.
+#[test]
+fn the_column_is_chosen_once() {
+    let folder = Folder::new();
+    let write = |name: &str, content: &str| vec![folder.write(name, content)];
+    let both = |train: &[String], validation: &[String], named: Option<&str>| {
+        let [train, validation] = TextFiles::resolve([train, validation], named, false)
+            .map_err(|error| error.to_string().replace(&format!("{}/", folder.0.path().display()), ""))?;
+        let rows = |files: TextFiles| files.rows().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string());
+        Ok::<_, String>((rows(train)?, rows(validation)?))
+    };
+    let reviews = write("reviews.csv", "review,label\ngood,0\n");
+    let turned = write("turned.csv", "label,review\n1,bad\n");
+    let objects = write("objects.jsonl", "{\"label\": 1, \"review\": \"bad\"}");
+    for other in [&turned, &objects] {
+        assert_eq!(both(&reviews, other, None), Ok((vec!["good".into()], vec!["bad".into()])));
+    }
+    let comments = write("comments.csv", "comment\nbad\n");
+    assert_eq!(
+        both(&reviews, &comments, None).unwrap_err(),
+        "comments.csv: has no column `review` (its columns are: comment), but in reviews.csv the text is column `review`; give files with the same columns, or name one that all have with --text_column"
+    );
+    let texts = write("texts.json", "[{\"review\": \"a\", \"text\": \"b\"}]");
+    let mixed = both(&reviews, &texts, None).unwrap_err();
+    assert!(
+        mixed.starts_with("texts.json: has a column `text` (its columns are: review, text), but in reviews.csv"),
+        "{mixed}"
+    );
+    assert_eq!(both(&[reviews[0].clone(), comments[0].clone()], &[], None).is_err(), true, "files of one split");
+    assert_eq!(both(&reviews, &texts, Some("review")), Ok((vec!["good".into()], vec!["a".into()])));
+    assert_eq!(
+        both(&reviews, &comments, Some("body")).unwrap_err(),
+        "reviews.csv:1: no column `body`; the columns are: review, label"
+    );
+    for (name, content) in
+        [("turned.csv", None), ("objects.jsonl", None), ("ids.csv", Some("id,Content,when\nx-1,a,2024\n"))]
+    {
+        let file =
+            content.map_or_else(|| vec![folder.path(name).display().to_string()], |content| write(name, content));
+        let message = both(&file, &[], None).unwrap_err();
+        let (column, kind, columns) =
+            if content.is_some() { ("id", "ids", "id, Content, when") } else { ("label", "numbers", "label, review") };
+        assert_eq!(
+            message,
+            format!(
+                "{name}: no column is called `text`, and the first, `{column}`, holds {kind}; the columns are: {columns}; choose one with --text_column"
+            )
+        );
+    }
+}
+
+#[test]
+fn what_is_no_text_is_refused_by_its_first_bytes() {
+    let folder = Folder::new();
+    for name in ["a.txt", "a.csv", "a.jsonl"] {
+        let fails = |bytes: &[u8]| folder.read(name, bytes, None).unwrap_err();
+        assert_eq!(
+            fails(b"\x1f\x8b\x08\0"),
+            format!("{name}: is compressed with gzip, not text in UTF-8; decompress it: gzip -d")
+        );
+        assert_eq!(
+            fails(b"\xff\xfeh\0i\0"),
+            format!("{name}: is UTF-16 text, not text in UTF-8; convert it: iconv -f UTF-16 -t UTF-8")
+        );
+        assert_eq!(fails(b"\xef\xbb\xbf"), format!("{name}: the file is empty"));
+    }
+}
+
+/// Rows are as long as the limit, and no longer; a longer one costs no more memory than that.
+#[test]
+fn rows_without_end_are_named() {
+    let folder = Folder::new();
+    let long = "a b ".repeat(LONGEST_ROW / 4);
+    assert_eq!(folder.read("a.txt", format!("short\n{long}\nend"), None).unwrap()[1].len(), LONGEST_ROW);
+    let fails = |name: &str, content: String| folder.read(name, content, None).unwrap_err();
+    // Beyond the limit and the readers' buffers.
+    let long = long + &"a b ".repeat(1 << 15);
+    assert_eq!(
+        fails("a.txt", format!("short\n{long}")),
+        "a.txt:2: the line that begins here is longer than 64 MiB; break it into lines, such as one per paragraph"
+    );
+    assert_eq!(
+        fails("a.csv", format!("text,n\nfine,1\n\"open,2\n{long}")),
+        "a.csv:3: the row that begins here is longer than 64 MiB; is a quote opened and never closed?"
+    );
+    assert_eq!(
+        fails("a.json", format!("{{\"text\": \"fine\"}}\n{{\"text\": \"open}}\n{long}")),
+        "a.json:2: the record that begins here is longer than 64 MiB; is a quote or a brace opened and never closed?"
+    );
 }
 
 proptest! {
@@ -193,7 +344,8 @@ proptest! {
         let expected: Vec<&str> = expected.strip_suffix('\n').unwrap_or(&expected).split('\n').collect();
         let file = folder.write("a.txt", &text);
         prop_assert_eq!(folder.rows(std::slice::from_ref(&file), None, false), owned(&expected));
-        resumes_anywhere(&TextFiles::resolve(&[file], None, false).unwrap());
+        let [files] = TextFiles::resolve([std::slice::from_ref(&file)], None, false).unwrap();
+        resumes_anywhere(&files);
     }
 
     #[test]

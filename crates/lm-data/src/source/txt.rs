@@ -1,10 +1,12 @@
 //! Lines of a text file as Python's universal newlines see them: `\n`, `\r\n` and `\r` end a line, nothing else does.
+//! A byte order mark at the start is left out, which Python makes part of the first line.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::{RowReader, SourceError, failed, open, push_utf8};
+use super::kind::BYTE_ORDER_MARK;
+use super::{LONGEST_ROW, RowReader, SourceError, failed, open, push_utf8};
 
 pub(super) struct Reader {
     path: PathBuf,
@@ -20,15 +22,20 @@ impl Reader {
         let mut file = open(path)?;
         file.seek(SeekFrom::Start(byte)).map_err(|source| failed(path, source))?;
         let input = BufReader::with_capacity(1 << 18, file);
-        Ok(Self { path: path.into(), input, bytes: Vec::new(), keep_linebreaks, byte, line })
+        let mut reader = Self { path: path.into(), input, bytes: Vec::new(), keep_linebreaks, byte, line };
+        if byte == 0 && reader.input.fill_buf().map_err(|source| failed(path, source))?.starts_with(BYTE_ORDER_MARK) {
+            reader.advance(BYTE_ORDER_MARK.len());
+        }
+        Ok(reader)
     }
 
-    /// Reads up to and including the end of the line; the ending itself is not kept. None at the end of the file.
+    /// Reads up to and including the end of the line, or more than a line may have; the ending itself is not kept. None
+    /// at the end of the file.
     fn read_line(&mut self) -> std::io::Result<Option<bool>> {
         self.bytes.clear();
         loop {
             let buffer = self.input.fill_buf()?;
-            if buffer.is_empty() {
+            if buffer.is_empty() || self.bytes.len() > LONGEST_ROW {
                 return Ok(if self.bytes.is_empty() { None } else { Some(false) });
             }
             let Some(end) = buffer.iter().position(|&byte| byte == b'\n' || byte == b'\r') else {
@@ -56,6 +63,14 @@ impl Reader {
 impl RowReader for Reader {
     fn read(&mut self, text: &mut String) -> Result<bool, SourceError> {
         let Some(ended) = self.read_line().map_err(|source| failed(&self.path, source))? else { return Ok(false) };
+        if self.bytes.len() > LONGEST_ROW {
+            return Err(SourceError::TooLong {
+                path: self.path.clone(),
+                line: self.line,
+                what: "the line",
+                hint: "break it into lines, such as one per paragraph",
+            });
+        }
         push_utf8(text, &self.bytes, &self.path, self.line)?;
         if ended && self.keep_linebreaks {
             text.push('\n');

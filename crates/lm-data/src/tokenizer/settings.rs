@@ -40,7 +40,7 @@ pub(super) fn read_object(path: &Path) -> Result<Option<Map<String, Value>>, Tok
     let Some(text) = read_text(path)? else {
         return Ok(None);
     };
-    match serde_json::from_str(&text) {
+    match lm_files::json::from_str(&text) {
         Ok(Value::Object(map)) => Ok(Some(map)),
         Ok(_) => Err(TokenizerError::invalid(path, "not a JSON object")),
         Err(error) => Err(TokenizerError::invalid(

@@ -144,7 +144,8 @@ fn data(args: &Arguments) -> Checked {
     rule(!training.do_train || data.train_file.is_some(), || {
         "--do_train requires a train dataset: give --train_file".into()
     })?;
-    if data.validation_file.is_none() && training.do_eval {
+    let evaluates = training.do_eval || training.eval_on_start || training.eval_strategy != IntervalStrategy::No;
+    if data.validation_file.is_none() && evaluates {
         let share = data.validation_split_percentage.unwrap_or(0);
         rule((1..100).contains(&share), || {
             format!(

@@ -494,7 +494,7 @@ fn read_file(file: &str, args: &mut Arguments, given: &mut Given) -> Result<(), 
     let fail = |reason: String| ArgsError::File { file: file.into(), reason };
     let text = lm_files::read_to_string(Path::new(file), lm_files::SMALL)
         .map_err(|error| fail(format!("cannot be read: {error}")))?;
-    let json: Json = serde_json::from_str(&text).map_err(|error| fail(format!("is not JSON: {error}")))?;
+    let json: Json = lm_files::json::from_str(&text).map_err(|error| fail(format!("is not JSON: {error}")))?;
     let Json::Object(map) = json else {
         return Err(fail("must hold one object, such as {\"do_train\": true}".into()));
     };

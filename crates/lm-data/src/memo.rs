@@ -1,0 +1,138 @@
+//! What was found out about files, remembered until one of them changes: a start takes as long for a terabyte of text as
+//! for a megabyte.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+/// What tells files from any others without reading them: names, sizes, times of change, numbers on the disk.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    digest: Sha256,
+    /// Whether every file is old enough for a change to show in its time.
+    settled: bool,
+}
+
+/// Clocks of file systems may tick as slowly as this.
+const TICK: Duration = Duration::from_secs(2);
+
+impl Identity {
+    /// Of no file, for a purpose that differs from others'.
+    pub fn new(purpose: &str) -> Self {
+        Self { digest: Sha256::new().chain_update(purpose).chain_update([0]), settled: true }
+    }
+
+    /// Adds a file.
+    pub fn add(&mut self, path: &Path) -> io::Result<()> {
+        let path = path.canonicalize()?;
+        let metadata = path.metadata()?;
+        let modified = metadata.modified()?;
+        self.digest.update(format!(
+            "{}\0{} {:?}",
+            path.display(),
+            metadata.len(),
+            modified.duration_since(SystemTime::UNIX_EPOCH)
+        ));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let (changed, part) = (metadata.ctime(), metadata.ctime_nsec());
+            self.digest.update(format!(" {} {} {changed} {part}\0", metadata.dev(), metadata.ino()));
+        }
+        self.settled &= modified.elapsed().is_ok_and(|age| age > TICK);
+        Ok(())
+    }
+
+    /// As bytes.
+    pub fn key(&self) -> [u8; 32] {
+        self.digest.clone().finalize().into()
+    }
+}
+
+/// What `find` finds about the files of this identity; taken from a small file in `folder` if it was found before, unless
+/// `anew`.
+pub(crate) fn remembered<T: Serialize + DeserializeOwned, E>(
+    folder: &Path,
+    identity: &Identity,
+    anew: bool,
+    find: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    let name: String = identity.key().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let path = folder.join(format!("known-{name}.json"));
+    if !anew
+        && let Ok(text) = lm_files::read(&path, lm_files::SMALL)
+        && let Ok(found) = serde_json::from_slice(&text)
+    {
+        return Ok(found);
+    }
+    let found = find()?;
+    if identity.settled {
+        let written = serde_json::to_vec(&found).map_err(io::Error::from).and_then(|text| {
+            std::fs::create_dir_all(folder)?;
+            lm_files::write(&path, &text)
+        });
+        if let Err(error) = written {
+            tracing::warn!("{}: cannot be written, so the next start reads the text again: {error}", path.display());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs::{self, File};
+
+    use super::*;
+
+    #[test]
+    fn found_once_and_again_when_a_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let searches = Cell::new(0);
+        let find = |purpose: &str, anew: bool| {
+            let mut identity = Identity::new(purpose);
+            identity.add(&path).unwrap();
+            remembered(&folder.path().join("cache"), &identity, anew, || {
+                searches.set(searches.get() + 1);
+                Ok::<_, io::Error>(fs::read_to_string(&path)?.len())
+            })
+            .unwrap()
+        };
+        let write = |content: &str, age: u64| {
+            fs::write(&path, content).unwrap();
+            File::options()
+                .write(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(SystemTime::now() - Duration::from_secs(age))
+                .unwrap();
+        };
+        write("abc", 60);
+        assert_eq!((find("a", false), find("a", false), searches.get()), (3, 3, 1));
+        assert_eq!((find("b", false), searches.get()), (3, 2), "another purpose");
+        assert_eq!((find("a", true), searches.get()), (3, 3), "asked to look again");
+        write("abcd", 60);
+        assert_eq!((find("a", false), searches.get()), (4, 4), "another size");
+        write("efgh", 50);
+        assert_eq!((find("a", false), searches.get()), (4, 5), "another time");
+        write("efgh", 0);
+        assert_eq!((find("a", false), find("a", false), searches.get()), (4, 4, 7), "a file that may still change");
+    }
+
+    #[test]
+    fn a_memo_that_is_damaged_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity::new("a");
+        let find = || remembered(folder.path(), &identity, false, || Ok::<u64, io::Error>(7)).unwrap();
+        find();
+        let memo = fs::read_dir(folder.path()).unwrap().next().unwrap().unwrap().path();
+        fs::write(&memo, "{").unwrap();
+        assert_eq!(find(), 7);
+        assert_eq!(fs::read(&memo).unwrap(), b"7");
+    }
+}
