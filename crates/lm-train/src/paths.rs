@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs};
 
 use anyhow::{Context, Result, bail};
-use lm_data::source::TextFiles;
+use lm_data::source::find_files;
 
 use crate::args::{ArgsError, Arguments, Resume};
 use crate::callbacks::LOG_FILE_NAME;
@@ -78,9 +78,8 @@ fn texts(args: &Arguments) -> Result<Vec<Input>> {
     let config = setup::data_config(args, 512);
     let mut inputs = Vec::new();
     for (flag, names) in [("train_file", &config.train_files), ("validation_file", &config.validation_files)] {
-        let files = TextFiles::resolve(names, config.text_column.clone(), config.keep_linebreaks);
-        let files = files.with_context(|| format!("--{flag}"))?;
-        inputs.extend(files.paths().map(|path| Input { flag: Some(flag), path: path.to_owned() }));
+        let files = find_files(names).with_context(|| format!("--{flag}"))?;
+        inputs.extend(files.into_iter().map(|path| Input { flag: Some(flag), path }));
     }
     Ok(inputs)
 }

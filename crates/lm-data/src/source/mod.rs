@@ -160,6 +160,8 @@ struct SourceFile {
     path: PathBuf,
     format: Format,
     bytes: u64,
+    /// Begins with a byte order mark.
+    marked: bool,
 }
 
 /// The place of a row: the next one to read starts here. Line counts from 1 and serves messages only.
@@ -194,6 +196,11 @@ impl TextFiles {
         for names in splits {
             resolved.push(Self { files: find(names)?.into(), column: Arc::default(), keep_linebreaks });
         }
+        for file in resolved.iter().flat_map(|split| split.files.iter()) {
+            if file.marked && file.format == Format::Txt {
+                tracing::info!("{}: begins with a byte order mark, which is left out", file.path.display());
+            }
+        }
         let column = Arc::new(column::choose(&resolved, text_column)?);
         Ok(std::array::from_fn(|split| Self { column: Arc::clone(&column), ..resolved[split].clone() }))
     }
@@ -201,11 +208,6 @@ impl TextFiles {
     /// Whether there is no file.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
-    }
-
-    /// The files, in order.
-    pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(|file| file.path.as_path())
     }
 
     /// The files' names, for messages.
@@ -384,7 +386,14 @@ impl SourceFile {
     }
 }
 
-/// The files that names and patterns stand for.
+/// The files that names and patterns stand for, each looked at.
+///
+/// # Errors
+/// If there is none, or one that is no text.
+pub fn find_files(names: &[String]) -> Result<Vec<PathBuf>, SourceError> {
+    Ok(find(names)?.into_iter().map(|file| file.path).collect())
+}
+
 fn find(names: &[String]) -> Result<Vec<SourceFile>, SourceError> {
     let mut files = Vec::new();
     for name in names {
@@ -425,15 +434,12 @@ fn inspect(path: PathBuf) -> Result<SourceFile, SourceError> {
         "json" | "jsonl" => Format::Json,
         _ => return Err(SourceError::Extension(path)),
     };
-    match start.strip_prefix(kind::BYTE_ORDER_MARK) {
-        Some([]) => return Err(SourceError::Empty(path)),
-        Some(_) if format == Format::Txt => {
-            tracing::info!("{}: begins with a byte order mark, which is left out", path.display());
-        }
-        None if start.is_empty() => return Err(SourceError::Empty(path)),
-        _ => {}
+    let bare = start.strip_prefix(kind::BYTE_ORDER_MARK);
+    if bare.unwrap_or(&start).is_empty() {
+        return Err(SourceError::Empty(path));
     }
-    Ok(SourceFile { path, format, bytes: metadata.len() })
+    let marked = bare.is_some();
+    Ok(SourceFile { path, format, bytes: metadata.len(), marked })
 }
 
 fn expand(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
