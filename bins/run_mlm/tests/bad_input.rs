@@ -145,10 +145,10 @@ fn columns_that_hold_no_text_or_differ() {
     scratch.write("comments.csv", "comment\na fine day\n");
     train(&scratch, "--train_file reviews.csv --validation_file comments.csv")
         .fails(1, &["comments.csv", "no column `review`", "comment", "reviews.csv", "--text_column"]);
-    let run = train(&scratch, "--train_file reviews.csv --validation_file labels.csv --do_eval --preview 9").done();
+    let run = train(&scratch, "--train_file reviews.csv --validation_file labels.csv --do_eval --mlm_probability 1 --preview 9").done();
     assert!(run.stderr.contains("INFO reviews.csv: the text is column `review`, the first one; the others are: label (--text_column names another)"), "{}", run.stderr);
     assert_eq!(run.stderr.matches("the text is column").count(), 1, "{}", run.stderr);
-    evaluate(&scratch, "labels.jsonl", "--text_column review --output_dir named").done();
+    evaluate(&scratch, "labels.jsonl", "--text_column review --mlm_probability 1 --output_dir named").done();
 }
 
 /// A gzip, a picture of a page, an archive: never trained on, whatever the name says.
@@ -167,7 +167,7 @@ fn files_that_are_no_text() {
         evaluate(&scratch, name, "").fails(1, &[&[name, "not text in UTF-8"][..], &parts].concat());
     }
     scratch.write("marked.txt", "\u{feff}a line\nanother\n");
-    let run = evaluate(&scratch, "marked.txt", "--preview 1").done();
+    let run = evaluate(&scratch, "marked.txt", "--mlm_probability 1 --preview 1").done();
     assert!(run.stderr.contains("marked.txt: begins with a byte order mark, which is left out"), "{}", run.stderr);
     assert!(!run.stdout.contains('\u{feff}'), "{}", run.stdout);
 }
@@ -195,7 +195,7 @@ fn json_as_python_has_it() {
         "rows.jsonl",
         "{\"score\": NaN, \"text\": \"one\"}\n{\n \"score\": -Infinity,\n \"text\": \"two\"\n} {\"text\": \"three\"}\n",
     );
-    let eval = evaluate(&scratch, "rows.jsonl", "").done();
+    let eval = evaluate(&scratch, "rows.jsonl", "--mlm_probability 1").done();
     assert!(eval.stdout.contains("eval_samples"), "{}", eval.stdout);
     assert_eq!(scratch.json("out/eval_results.json")["eval_samples"], 3);
     scratch.write("nested.json", "{\"data\": [{\"text\": \"a\"}]}");
