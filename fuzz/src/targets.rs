@@ -128,8 +128,9 @@ pub fn txt(bytes: &[u8]) {
 }
 
 fn read_rows(path: &Path) {
-    for column in [None, Some("text".to_owned())] {
-        let Ok(files) = said(TextFiles::resolve(&[path.display().to_string()], column, false)) else { continue };
+    for column in [None, Some("text")] {
+        let names = [path.display().to_string()];
+        let Ok([files]) = said(TextFiles::resolve([&names], column, false)) else { continue };
         let (mut rows, mut text) = (files.rows(), String::new());
         while let Ok(true) = said(rows.read(&mut text)) {}
     }

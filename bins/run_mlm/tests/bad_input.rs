@@ -145,7 +145,11 @@ fn columns_that_hold_no_text_or_differ() {
     scratch.write("comments.csv", "comment\na fine day\n");
     train(&scratch, "--train_file reviews.csv --validation_file comments.csv")
         .fails(1, &["comments.csv", "no column `review`", "comment", "reviews.csv", "--text_column"]);
-    let run = train(&scratch, "--train_file reviews.csv --validation_file labels.csv --do_eval --mlm_probability 1 --preview 9").done();
+    let run = train(
+        &scratch,
+        "--train_file reviews.csv --validation_file labels.csv --do_eval --mlm_probability 1 --preview 9",
+    )
+    .done();
     assert!(run.stderr.contains("INFO reviews.csv: the text is column `review`, the first one; the others are: label (--text_column names another)"), "{}", run.stderr);
     assert_eq!(run.stderr.matches("the text is column").count(), 1, "{}", run.stderr);
     evaluate(&scratch, "labels.jsonl", "--text_column review --mlm_probability 1 --output_dir named").done();
