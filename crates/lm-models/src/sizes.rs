@@ -112,10 +112,10 @@ mod tests {
         let mut gpt2 = ModelConfig::from_model_type("gpt2").expect("known");
         gpt2.set("n_inner", 2_000_000_000_u64);
         assert_eq!(Sizes::cause(&gpt2, &device), Some(("n_inner".to_owned(), 2_000_000_000_u64.into())));
-        let config = with("hidden_size", 12 << 26);
-        assert_eq!(Sizes::cause(&config, &device), Some(("hidden_size".to_owned(), (12_u64 << 26).into())));
-        assert_eq!(Sizes::of(&with("hidden_size", 12 << 26), &device).expect("counted").values(), {
-            let size = 12_u64 << 26;
+        let config = with("hidden_size", 12 << 24);
+        assert_eq!(Sizes::cause(&config, &device), Some(("hidden_size".to_owned(), (12_u64 << 24).into())));
+        assert_eq!(Sizes::of(&with("hidden_size", 12 << 24), &device).expect("counted").values(), {
+            let size = 12_u64 << 24;
             let layer = 4 * (size * size + size) + 2 * (size * 3072) + 3072 + size + 4 * size;
             let head = size * size + size + 2 * size + 30522;
             (30522 + 512 + 2) * size + 2 * size + 12 * layer + head
