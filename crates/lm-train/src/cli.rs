@@ -56,7 +56,7 @@ pub fn main(task: Task) -> ExitCode {
 
 fn print(text: &str) -> ExitCode {
     // A closed pipe, as of `| head`, is no failure.
-    match writeln!(io::stdout(), "{}", text.trim_end()) {
+    match writeln!(io::stdout(), "{}", escape::visible(text.trim_end())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

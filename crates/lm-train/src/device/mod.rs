@@ -292,6 +292,7 @@ mod tests {
         assert_eq!(open("flex").unwrap(), Device::flex());
         assert_eq!(open_all("cpu, flex").unwrap(), [Device::flex(), Device::flex()]);
         assert!(open_all("cpu,").is_err());
+        assert!(in_main_memory(&Device::flex()));
         assert!(reason("cpu:1").contains("cpu finds cpu on this machine"), "{}", reason("cpu:1"));
     }
 
