@@ -1,5 +1,7 @@
 //! GPT-2 (Radford et al., 2019) with its language-model head: `GPT2LMHeadModel`.
 
+use std::sync::Once;
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
@@ -68,18 +70,24 @@ pub const BUFFERS: &[&str] =
 impl GPT2Config {
     fn new(config: &ModelConfig) -> Result<Self, ConfigError> {
         config.require("add_cross_attention", &[false.into()], "; only models without cross-attention are")?;
-        // Attention by PyTorch's scaled_dot_product_attention, Python's default, never looks at these two.
-        for (field, usual) in [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false)] {
-            if config.get(field).and_then(Value::as_bool).is_some_and(|value| value != usual) {
-                tracing::warn!(
-                    "config of `gpt2`: `{field}` = {} has no effect, as in Python with its default attention",
-                    !usual
-                );
-            }
-        }
+        // A model is looked at more than once, before it is built; what has no effect is told once.
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| tell_what_has_no_effect(config));
         let parsed: Self = config.parse()?;
         config.expect_divisible("n_embd", parsed.n_embd, "n_head", parsed.n_head)?;
         Ok(parsed)
+    }
+}
+
+fn tell_what_has_no_effect(config: &ModelConfig) {
+    // Attention by PyTorch's scaled_dot_product_attention, Python's default, never looks at these two.
+    for (field, usual) in [("scale_attn_weights", true), ("scale_attn_by_inverse_layer_idx", false)] {
+        if config.get(field).and_then(Value::as_bool).is_some_and(|value| value != usual) {
+            tracing::warn!(
+                "config of `gpt2`: `{field}` = {} has no effect, as in Python with its default attention",
+                !usual
+            );
+        }
     }
 }
 
