@@ -52,6 +52,24 @@ fn trains_evaluates_and_continues_prompts() {
         "--model_name_or_path out --train_file {train} --validation_file {valid} --do_train --max_steps 1 --output_dir next"
     );
     scratch.run(&again).done();
+
+    // Evaluation alone continues the prompts too.
+    let alone = format!(
+        "--model_name_or_path out --validation_file {valid} --max_eval_samples 8 --do_eval --sample_prompts prompts.txt \
+         --max_new_tokens 5 --output_dir evaluated"
+    );
+    let ran = scratch.run(&alone).done();
+    assert!(
+        ran.stdout.contains("sample_1 The clock on the tower") && ran.stdout.contains("sample_2 On Monday"),
+        "{}",
+        ran.stdout
+    );
+
+    // Nothing of a stream is there to be shown beforehand.
+    for flag in ["--preview 1", "--dump_examples dump.jsonl"] {
+        scratch.run(&format!("{again} --streaming {flag}")).fails(2, &["leave out --do_train"]);
+    }
+    scratch.run(&format!("{again} --streaming --do_train false --preview 1")).done();
 }
 
 #[test]

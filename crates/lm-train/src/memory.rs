@@ -1,11 +1,17 @@
 //! Memory of this process, for the logs; and whether a model has room in what is free.
 
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use lm_models::ModelConfig;
 use lm_models::sizes::Sizes;
 
 use crate::args::Arguments;
+use crate::callbacks::LogRecord;
 use crate::callbacks::format::count;
 use crate::device;
 use crate::disk::human_size;
@@ -120,13 +126,6 @@ mod linux {
     }
 }
 
-use std::io;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
-
-use crate::callbacks::LogRecord;
-
 /// How often memory is looked at while a part of the run is watched.
 const INTERVAL: Duration = Duration::from_millis(1);
 
@@ -214,24 +213,22 @@ fn from_status(name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// One test, since the allocator keeps what another one gives back; with blocks larger than those of the others.
     #[test]
     fn memory_grows_with_what_is_touched() {
         let before = resident().expect("a figure");
-        let block = vec![1_u8; 64 << 20];
+        let block = vec![1_u8; 192 << 20];
         let with_block = resident().expect("a figure");
-        assert!(with_block > before + (32 << 20), "{before} then {with_block} with {}", block.len());
+        assert!(with_block > before + (96 << 20), "{before} then {with_block} with {}", block.len());
         drop(block);
-        assert!(peak().expect("a figure") >= before + (32 << 20));
-    }
+        assert!(peak().expect("a figure") >= before + (96 << 20));
 
-    #[test]
-    fn a_stage_tells_what_came_and_what_was_there_meanwhile() {
         let stage = Stage::start("init").expect("a thread").expect("a figure");
-        let block = vec![1_u8; 64 << 20];
+        let block = vec![1_u8; 384 << 20];
         let figures = stage.stop();
         let figure = |name: &str| figures.get(name).expect(name);
         let (alloc, peaked) = (figure("init_mem_cpu_alloc_delta"), figure("init_mem_cpu_peaked_delta"));
-        assert!(alloc + peaked > f64::from(32 << 20), "{alloc} and {peaked} with {}", block.len());
+        assert!(alloc + peaked > f64::from(96 << 20), "{alloc} and {peaked} with {}", block.len());
         assert!(figure("before_init_mem_cpu") > 0.0 && figures.iter().count() == 3);
     }
 }

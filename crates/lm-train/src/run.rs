@@ -571,6 +571,12 @@ impl<'a> Session<'a> {
             self.callbacks.on_evaluate(&self.state, &record);
             self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
         }
+        if alone && self.args.beyond.sample_prompts.is_some() {
+            let samples = Samples::new(self.args, &self.data.tokenizer, &evaluation.loader)?;
+            for (index, text) in samples.texts(&model, &self.data.tokenizer, &self.devices[0], 0)?.iter().enumerate() {
+                console::say(&format!("sample_{} {text}", index + 1));
+            }
+        }
         for figures in [before, memory.map(Stage::stop)].into_iter().flatten() {
             metrics.extend(figures);
         }

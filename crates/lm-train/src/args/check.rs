@@ -170,6 +170,15 @@ fn data(args: &Arguments) -> Checked {
     rule(data.max_span_length >= 1, || "--max_span_length 0: must be at least 1".into())?;
     rule(args.beyond.text_column.as_deref() != Some(""), || "--text_column is empty: name a column".into())?;
     if data.streaming && training.do_train {
+        for (flag, given) in
+            [("dump_examples", args.beyond.dump_examples.is_some()), ("preview", args.beyond.preview.is_some())]
+        {
+            rule(!given, || {
+                format!(
+                    "--{flag} shows examples before training, which --streaming makes meanwhile: leave out --do_train"
+                )
+            })?;
+        }
         rule(training.max_steps > 0, || "--streaming does not know how long the data is: give --max_steps".into())?;
         rule(!training.group_by_length, || {
             "--group_by_length needs all lengths beforehand: leave out --streaming".into()
@@ -309,6 +318,9 @@ fn best_model(args: &mut Arguments) -> Checked {
         && (training.load_best_model_at_end || plateau || saves_best || stops_early)
     {
         training.metric_for_best_model = Some("loss".into());
+    }
+    if !stops_early && args.beyond.early_stopping_threshold != 0.0 {
+        args.notes.push("--early_stopping_threshold has no effect without --early_stopping_patience".into());
     }
     if let Some(metric) = &training.metric_for_best_model {
         let name = metric.strip_prefix("eval_").unwrap_or(metric);

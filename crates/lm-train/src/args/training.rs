@@ -99,7 +99,8 @@ arguments! {
         save_strategy: SaveStrategy = SaveStrategy::Steps, Supported;
         /// Steps between two checkpoints; below 1 a share of all steps.
         save_steps: Steps = Steps(500.0), Supported;
-        /// Checkpoints to keep, the newest (and the best); 0 keeps all. Python keeps all by default.
+        /// Checkpoints to keep, the newest (and the best); 0 keeps all. Of a finished run 1 keeps the best, where there is one. Python
+        /// keeps all by default.
         save_total_limit: Option<i64> = Some(3), Supported;
         /// Save as safetensors.
         save_safetensors: bool = true, Refused("weights are always saved as safetensors, as in transformers 5, which dropped the flag; pytorch_model.bin is read, not written");
@@ -159,7 +160,8 @@ arguments! {
         run_name: Option<String> = None, SameByNature("read by services such as wandb and mlflow only");
         /// No progress bar. Without a terminal there is none anyway.
         disable_tqdm: Option<bool> = None, Supported;
-        /// Drop columns that the model does not read, and with them the mask of special tokens: special tokens in the text are then never predicted. False: run_mlm may predict them.
+        /// Drop columns that the model does not read, and with them the mask of special tokens: special tokens in the text are then
+        /// never predicted. False: run_mlm may predict them.
         remove_unused_columns: bool = true, Supported;
         /// Names of the labels.
         label_names: Option<Vec<String>> = None, SameByNature("the program makes the labels itself");
@@ -273,7 +275,7 @@ arguments! {
         torch_compile_mode: Option<String> = None, SameByNature(NO_COMPILER);
         /// Report tokens per second with the results.
         include_tokens_per_second: bool = false, Supported;
-        /// Log how many tokens training has seen: all, or non_padding ones.
+        /// Log how many tokens training has seen, and how many per second: all, or non_padding ones.
         include_num_input_tokens_seen: TokenCount = TokenCount::No, Supported;
         /// Strength of the noise that NEFTune adds to the embeddings.
         neftune_noise_alpha: Option<f64> = None, Supported;
