@@ -93,7 +93,7 @@ impl OutputDir {
         let end = self.path.join(TRAINER_STATE_NAME);
         // The end of a run writes its state after the last checkpoint; an older one is another run's.
         let finished = written(&end) >= written(&saved.folder.join(TRAINER_STATE_NAME))
-            && TrainerState::load(&end).is_ok_and(|end| end.global_step == saved.state.global_step);
+            && TrainerState::load(&end).is_ok_and(|end| end.global_step >= saved.state.global_step);
         let same = changed_arguments(args, &saved).is_empty();
         Ok((same && !finished).then_some(saved))
     }
@@ -169,6 +169,7 @@ pub fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
         .into_iter()
         .flatten()
         .filter(|(name, _)| !about_folders.contains(&name.as_str()))
+        .filter(|(name, _)| !args.training.auto_find_batch_size || *name != "per_device_train_batch_size")
         .filter_map(|(name, value)| Some((name, value, then.get(name)?)))
         .filter(|(_, value, then)| value != then)
         .map(|(name, value, then)| format!("--{name} {value} (was {then})"))
@@ -178,9 +179,6 @@ pub fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
 /// The checkpoint that `--resume_from_checkpoint` names.
 fn named(folder: &Path) -> Result<Saved> {
     let show = folder.display();
-    if folder.is_file() {
-        bail!("--resume_from_checkpoint {show} is a file: name the checkpoint's folder, such as checkpoint-500");
-    }
     if let Some((_, newest)) = checkpoint::list(folder)?.last() {
         let newest = newest.display();
         bail!(

@@ -367,7 +367,9 @@ impl<'a> Session<'a> {
         if let Some(saved) = self.saved.as_ref().filter(|_| may) {
             let (data, data_key) = self.train_data()?;
             let plan = training_plan(self.args, &data, data_key)?;
-            if let Some(difference) = plan.fingerprint.difference(&saved.run_state.fingerprint) {
+            if let Some(difference) = plan.fingerprint.difference(&saved.run_state.fingerprint)
+                && !may_differ(self.args, &plan, saved)
+            {
                 tracing::info!("not the run of {} after all: {difference}; starting anew", saved.folder.display());
                 let counts_tokens = self.state.counts_tokens;
                 (self.saved, self.state) = (None, TrainerState { counts_tokens, ..TrainerState::default() });
@@ -572,7 +574,8 @@ impl<'a> Session<'a> {
             self.state.save(&self.output.path().join(TRAINER_STATE_NAME))?;
         }
         if alone && self.args.beyond.sample_prompts.is_some() {
-            let samples = Samples::new(self.args, &self.data.tokenizer, &evaluation.loader)?;
+            let no_examples = || Ok(Vec::new());
+            let samples = Samples::new(self.args, &self.data.tokenizer, &*self.eval_collator()?, no_examples)?;
             for (index, text) in samples.texts(&model, &self.data.tokenizer, &self.devices[0], 0)?.iter().enumerate() {
                 console::say(&format!("sample_{} {text}", index + 1));
             }
@@ -875,6 +878,14 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
     })
 }
 
+/// Whether a run differs from the checkpoint only by a batch size that may be looked for.
+fn may_differ(args: &Arguments, plan: &Plan, saved: &Saved) -> bool {
+    let then = &saved.run_state.fingerprint;
+    let per_device_train_batch_size = then.per_device_train_batch_size;
+    let same = Fingerprint { per_device_train_batch_size, ..plan.fingerprint.clone() };
+    args.training.auto_find_batch_size && same.difference(then).is_none()
+}
+
 /// A resumed run must be the unbroken one, or be told that it need not be.
 fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
     let run = &saved.run_state;
@@ -891,11 +902,8 @@ fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
         );
     }
     if let Some(difference) = plan.fingerprint.difference(&run.fingerprint) {
-        let then = run.fingerprint.per_device_train_batch_size;
-        let same = Fingerprint { per_device_train_batch_size: then, ..plan.fingerprint.clone() };
-        let only_batches = same.difference(&run.fingerprint).is_none();
         ensure!(
-            args.beyond.allow_changes_on_resume || (args.training.auto_find_batch_size && only_batches),
+            args.beyond.allow_changes_on_resume || may_differ(args, plan, saved),
             "{folder} can't be continued as the same run: {difference}; give the old values, go on regardless with --allow_changes_on_resume, or start anew with --overwrite_output_dir"
         );
         tracing::warn!("resuming although {difference}: the run is not what it would have been unbroken");
