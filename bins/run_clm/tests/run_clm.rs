@@ -112,7 +112,8 @@ fn a_stream_alone_holds_nothing_out() {
     scratch.tokenizer("tokenizer", 200);
     for more in ["", "--validation_split_percentage 0", "--dataloader_drop_last --per_device_eval_batch_size 999"] {
         let run = scratch.run(&format!("{words} --train_file train.txt {more} --output_dir out{}", more.len())).done();
-        assert!(!run.stderr.contains("WARN"), "{}", run.stderr);
+        let warns = |line: &str| line.contains("WARN") && !line.contains("special tokens");
+        assert!(!run.stderr.lines().any(warns), "{}", run.stderr);
     }
     assert!(!scratch.path("cache").exists(), "nothing is tokenized beforehand");
     // The samples are the beginning of what is trained on.
