@@ -228,3 +228,23 @@ fn the_special_tokens_are_the_tokenizers() {
     assert_eq!(files, serde_json::json!([[0, 2, 1], [0, [2, 50256], 1]]));
     assert!(!said.contains("special tokens are not the model's"), "{said}");
 }
+
+/// What `run_mlm` does not read: prompts, and how a model generates.
+#[cfg(unix)]
+#[test]
+fn files_that_never_end() {
+    let scratch = Scratch::prepared();
+    assert!(std::process::Command::new("mkfifo").arg(scratch.path("pipe")).status().expect("mkfifo").success());
+    for name in ["config.json", "model.safetensors"] {
+        scratch.write(&format!("gpt/{name}"), std::fs::read(fixture("models/gpt2").join(name)).expect("the fixture"));
+    }
+    for target in [scratch.path("pipe").as_path(), "/dev/zero".as_ref()] {
+        let prompts = format!("--do_train --max_steps 1 --output_dir out --sample_prompts {}", target.display());
+        run(&scratch, &prompts).fails(1, &["--sample_prompts", "not a regular file"]);
+        let path = scratch.path("gpt/generation_config.json");
+        std::os::unix::fs::symlink(target, &path).expect("a link");
+        let words = "--model_name_or_path gpt --tokenizer_name bert --train_file train.txt --do_train --output_dir out";
+        scratch.run(words).fails(1, &["generation_config.json", "not a regular file"]);
+        std::fs::remove_file(path).expect("removed");
+    }
+}

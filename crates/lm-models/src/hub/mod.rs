@@ -10,6 +10,7 @@ mod progress;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
@@ -25,6 +26,8 @@ const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const DEFAULT_REVISION: &str = "main";
 /// How often the Hub is asked, if it does not answer; once, if the cache has what it could answer.
 const ATTEMPTS: usize = 2;
+/// Hubs that this process could not reach: model, configuration and tokenizer are asked for one after another.
+static GIVEN_UP: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// What a tokenizer may consist of, in any of its layouts.
 const TOKENIZER_FILES: [&str; 14] = [
@@ -200,9 +203,10 @@ impl Lookup<'_> {
         }
         match cached {
             // A commit never changes: what the cache has of it needs no question.
-            Ok(folder) if is_commit(&revision) => Ok(folder),
+            Ok(folder) if is_commit(&revision) || self.is_given_up() => Ok(folder),
             Ok(folder) => match self.download(&cache, 1) {
                 Err(error @ HubError::NoNetwork { .. }) => {
+                    self.give_up();
                     tracing::warn!("{}; using the copy in the cache: {}", reason(&error), folder.display());
                     Ok(folder)
                 }
@@ -210,6 +214,16 @@ impl Lookup<'_> {
             },
             Err(missing) => self.download(&cache, ATTEMPTS).map_err(|error| with_missing(error, missing)),
         }
+    }
+
+    /// Whether this Hub could not be reached a moment ago, which need not be waited for again.
+    fn is_given_up(&self) -> bool {
+        let given_up = GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
+        given_up.contains(&self.settings.endpoint)
+    }
+
+    fn give_up(&self) {
+        GIVEN_UP.lock().unwrap_or_else(PoisonError::into_inner).push(self.settings.endpoint.clone());
     }
 
     /// The snapshot in the cache, if it has all that is wanted, undamaged; else what is missing.
@@ -457,7 +471,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::io::{BufRead, BufReader, Write};
     use std::net::{TcpListener, TcpStream};
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use super::hash::{git_name, lfs_name};
     use super::*;
