@@ -222,6 +222,10 @@ fn the_best_checkpoint_is_never_deleted() {
     assert!(scratch.bytes("loaded/model.safetensors") == scratch.bytes("loaded/checkpoint-1/model.safetensors"));
     assert!(scratch.bytes("loaded/model.safetensors") != scratch.bytes("out2/checkpoint-6/model.safetensors"));
     assert_eq!(scratch.checkpoints("loaded"), [1]);
+    // That is a finished run, not one that stopped after its first step.
+    let again = format!("{flags} --load_best_model_at_end --save_total_limit 1 --overwrite_output_dir");
+    let run = scratch.run("loaded", &again).ok();
+    assert!(run.stderr.contains("kept as loaded/set-aside-checkpoint-1;"), "{}", run.stderr);
 }
 
 #[test]

@@ -92,8 +92,12 @@ impl OutputDir {
         let written = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
         let end = self.path.join(TRAINER_STATE_NAME);
         // The end of a run writes its state after the last checkpoint; an older one is another run's.
+        let step = saved.state.global_step;
+        // With a limit of 1 a finished run keeps the best checkpoint only.
+        let best_only =
+            |end: &TrainerState| args.training.checkpoint_limit() == Some(1) && end.best_global_step == Some(step);
         let finished = written(&end) >= written(&saved.folder.join(TRAINER_STATE_NAME))
-            && TrainerState::load(&end).is_ok_and(|end| end.global_step >= saved.state.global_step);
+            && TrainerState::load(&end).is_ok_and(|end| end.global_step == step || best_only(&end));
         let same = changed_arguments(args, &saved).is_empty();
         Ok((same && !finished).then_some(saved))
     }
