@@ -409,6 +409,36 @@ mod tests {
         assert!(!datasets.train.unwrap().is_empty() && datasets.validation.unwrap().is_empty());
     }
 
+    /// More rows and more bytes than travel together: no row is lost, doubled or out of order.
+    #[test]
+    fn rows_of_many_chunks_are_the_rows_of_the_stream() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("many.txt");
+        let short: String = (0..40_000).map(|i| format!("{i} is a row\n")).collect();
+        let long: String = (0..200).map(|i| format!("{i} {}\n", "is a long row ".repeat(4000))).collect();
+        std::fs::write(&path, short + &long).unwrap();
+        let roberta = Arc::new(tokenizer("roberta-small"));
+        let config = DataConfig {
+            train_files: vec![path.display().to_string()],
+            validation_split_percentage: 1,
+            line_by_line: true,
+            length: 9,
+            ..config(folder.path())
+        };
+        let datasets = prepare(&config, &roberta).unwrap();
+        let (train, validation) = (datasets.train.unwrap(), datasets.validation.unwrap());
+        assert_eq!((validation.len(), train.len()), (402, 39_798));
+        let corpus = Corpus::open(&config).unwrap();
+        let mut stream = corpus.stream(&config, &roberta, StreamPosition::default()).unwrap();
+        let (_, examples) = stream.next_examples(usize::MAX).unwrap();
+        assert_eq!(examples.len(), train.len());
+        for (index, example) in examples {
+            assert_eq!(train.get(index as usize).unwrap().unwrap(), example, "example {index}");
+        }
+        let first = roberta.encode_batch(&["402 is a row"], Some(9)).unwrap().remove(0).ids;
+        assert_eq!(train.get(0).unwrap().unwrap().ids, first);
+    }
+
     /// Without a need for validation every row is trained on, the first as well.
     #[test]
     fn nothing_is_held_out_of_what_is_only_trained_on() {

@@ -17,6 +17,9 @@ use tokenizers::Tokenizer;
 const MOST_WORDS: usize = 1 << 16;
 const LONGEST_WORD: usize = 48;
 
+/// The most bytes that are given to the tokenizer at once; it takes about a hundred times as many of memory.
+const LONGEST_PIECE: usize = 8 << 20;
+
 type Words = HashMap<Box<str>, Box<[u32]>>;
 
 /// Encodes texts; threads remember words of their own, clones share them.
@@ -33,7 +36,7 @@ impl Segments {
 
     /// The ids of a text, without special tokens around it.
     pub fn encode(&self, backend: &Tokenizer, text: &str) -> tokenizers::Result<Vec<u32>> {
-        let Some(known) = &self.known else { return Ok(backend.encode_fast(text, false)?.get_ids().to_vec()) };
+        let Some(known) = &self.known else { return Ok(encode_piece(backend, text)?.get_ids().to_vec()) };
         let mut known = known.get_or_default().borrow_mut();
         let mut ids = Vec::with_capacity(text.len() / 3);
         for word in split(text) {
@@ -41,7 +44,7 @@ impl Segments {
                 ids.extend_from_slice(found);
                 continue;
             }
-            let encoding = backend.encode_fast(word, false)?;
+            let encoding = encode_piece(backend, word)?;
             ids.extend_from_slice(encoding.get_ids());
             if word.len() <= LONGEST_WORD {
                 if known.len() == MOST_WORDS {
@@ -52,6 +55,14 @@ impl Segments {
         }
         Ok(ids)
     }
+}
+
+fn encode_piece(backend: &Tokenizer, text: &str) -> tokenizers::Result<tokenizers::Encoding> {
+    if text.len() > LONGEST_PIECE {
+        let most = LONGEST_PIECE >> 20;
+        return Err(format!("more than {most} MiB without a space where it could be cut; break it into lines").into());
+    }
+    backend.encode_fast(text, false)
 }
 
 /// Cuts a text before each space that stands alone between visible ASCII characters.
@@ -178,6 +189,13 @@ mod tests {
                 text.split('\n').for_each(|line| equal(&backend, &segments, line));
             }
         }
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_limited() {
+        let backend = backend(&fixture("tokenizers/bert-cased-small"));
+        let error = Segments::new(&backend).encode(&backend, &"ab".repeat(LONGEST_PIECE / 2 + 1)).unwrap_err();
+        assert!(error.to_string().contains("more than 8 MiB without a space"), "{error}");
     }
 
     #[test]
