@@ -348,6 +348,8 @@ fn remove_abandoned(folder: &Path) {
 pub(super) struct StoreWriter {
     path: PathBuf,
     folder: PathBuf,
+    /// Goes too if a signal ends the program before the store has its name.
+    _temporary: lm_files::Temporary,
     file: NamedTempFile,
     ends: File,
     body: Vec<u8>,
@@ -368,6 +370,7 @@ impl StoreWriter {
         Ok(Self {
             path: path.into(),
             folder,
+            _temporary: lm_files::Temporary::new(file.path()),
             file,
             ends,
             body: Vec::with_capacity(2 * digest::PIECE),
