@@ -35,6 +35,7 @@ pub(super) enum Cell {
 
 pub(super) const NUMBER: &str = "a number";
 pub(super) const NULL: &str = "null";
+const ARRAY: &str = "an array";
 
 impl<'de> Deserialize<'de> for Cell {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -68,7 +69,7 @@ impl<'de> Deserialize<'de> for Cell {
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Cell, A::Error> {
                 while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Cell::Other("an array"))
+                Ok(Cell::Other(ARRAY))
             }
             fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Cell, A::Error> {
                 while items.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
@@ -151,6 +152,11 @@ fn first_choice(file: &SourceFile, sample: &Sample, named: Option<&str>) -> Resu
         None => Ok(Column { name, is_first: true }),
         Some(kind) => Err(SourceError::FirstColumn {
             path: file.path.clone(),
+            advice: if kind == ARRAY && sample.columns.len() == 1 {
+                format!("if the rows lie in it, make them objects of their own, such as with jq -c '.{name}[]'")
+            } else {
+                "choose one with --text_column".into()
+            },
             column: name,
             kind,
             columns: listed(&sample.columns),

@@ -96,7 +96,7 @@ pub enum SourceError {
     },
     /// Without a name given the first column is the text, and holds none.
     #[error(
-        "{path}: no column is called `text`, and the first, `{column}`, holds {kind}; the columns are: {columns}; choose one with --text_column"
+        "{path}: no column is called `text`, and the first, `{column}`, holds {kind}; the columns are: {columns}; {advice}"
     )]
     FirstColumn {
         /// The file.
@@ -107,6 +107,8 @@ pub enum SourceError {
         kind: &'static str,
         /// The columns there are.
         columns: String,
+        /// What to do.
+        advice: String,
     },
     /// Files of one run with different columns.
     #[error(

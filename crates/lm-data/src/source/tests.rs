@@ -151,7 +151,7 @@ fn errors_name_the_file_and_the_line() {
     );
     assert_eq!(
         fails("a.json", b"{\"data\": [{\"text\": \"a\"}]}", None),
-        "a.json: no column is called `text`, and the first, `data`, holds an array; the columns are: data; choose one with --text_column"
+        "a.json: no column is called `text`, and the first, `data`, holds an array; the columns are: data; if the rows lie in it, make them objects of their own, such as with jq -c '.data[]'"
     );
     assert_eq!(
         fails("a.json", b"[{\"text\": \"a\"}\n", None),
@@ -273,7 +273,7 @@ fn the_column_is_chosen_once() {
         mixed.starts_with("texts.json: has a column `text` (its columns are: review, text), but in reviews.csv"),
         "{mixed}"
     );
-    assert_eq!(both(&[reviews[0].clone(), comments[0].clone()], &[], None).is_err(), true, "files of one split");
+    assert!(both(&[reviews[0].clone(), comments[0].clone()], &[], None).is_err(), "files of one split");
     assert_eq!(both(&reviews, &texts, Some("review")), Ok((vec!["good".into()], vec!["a".into()])));
     assert_eq!(
         both(&reviews, &comments, Some("body")).unwrap_err(),
