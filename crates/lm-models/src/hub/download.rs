@@ -159,9 +159,9 @@ impl Download<'_> {
         while let Some(body) = &mut body {
             let received = match body.read(&mut buffer) {
                 Ok(received) => received,
-                Err(error) => {
+                Err(detail) => {
                     progress.forget(done);
-                    return Err(error);
+                    return Err(Failure::Broken(format!("{file} has {done} of {size} bytes: {detail}")));
                 }
             };
             if received == 0 || stop.load(Ordering::Relaxed) {

@@ -96,12 +96,12 @@ pub(super) struct Body {
 }
 
 impl Body {
-    /// The next bytes; none at the end.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Failure> {
+    /// The next bytes, none at the end; or why the connection was lost.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, String> {
         loop {
             match self.response.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Failure::Broken(chain(&error))),
+                Err(error) => return Err(chain(&error)),
                 Ok(count) => return Ok(count),
             }
         }
