@@ -8,7 +8,7 @@ use super::{Format, SourceError, SourceFile, TextFiles, csv, json};
 const SAMPLE_ROWS: usize = 100;
 const SAMPLE_BYTES: usize = 1 << 18;
 
-/// Columns named in a message at most.
+/// Columns or files named in a message at most.
 const MOST_NAMED: usize = 20;
 
 /// The column that is read.

@@ -215,7 +215,7 @@ impl TextFiles {
     /// The files' names, for messages.
     pub fn names(&self) -> String {
         let names: Vec<String> = self.files.iter().map(|file| file.path.display().to_string()).collect();
-        names.join(", ")
+        column::listed(&names)
     }
 
     /// The file and the line of a position, for messages.

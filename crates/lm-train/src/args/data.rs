@@ -21,7 +21,7 @@ arguments! {
         validation_file: Option<Files> = None, Supported;
         /// Tokenize again, even if the cache holds the result.
         overwrite_cache: bool = false, Supported;
-        /// Percentage of the training text that is kept for evaluation when there is no validation file.
+        /// Percentage of the training text that a run which evaluates keeps for that when there is no validation file.
         validation_split_percentage: Option<usize> = Some(5), Supported;
         /// Longest example in tokens, special tokens included. Default of run_mlm: the model's maximum, at most 1024.
         max_seq_length: Option<usize> = if task == Plm { Some(512) } else { None }, Supported, only [Mlm, Plm];
