@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::cache::{Cache, Kept};
 use super::error::plain;
@@ -19,6 +20,8 @@ const AT_ONCE: usize = 4;
 /// How often a download that breaks off is taken up again.
 const ATTEMPTS: usize = 3;
 const BUFFER: usize = 1 << 18;
+/// Bytes per second; what comes slower, after a minute, is one that keeps the connection open for ever.
+const SLOWEST: u64 = 1 << 10;
 
 /// Fetches files of one commit of one model.
 pub(super) struct Download<'a> {
@@ -155,6 +158,7 @@ impl Download<'_> {
         hash_all(partial, &mut check)?;
         let before = done;
         progress.add(before);
+        let begun = Instant::now();
         let mut buffer = vec![0; BUFFER];
         while let Some(body) = &mut body {
             let received = match body.read(&mut buffer) {
@@ -174,6 +178,11 @@ impl Download<'_> {
             check.update(&buffer[..received]);
             partial.write_all(&buffer[..received])?;
             progress.add(received as u64);
+            if done < size && is_too_slow(begun.elapsed(), done - before) {
+                progress.forget(done);
+                let speed = format!("less than {SLOWEST} bytes a second");
+                return Err(Failure::Broken(format!("{file} has {done} of {size} bytes: {speed}")));
+            }
         }
         if done < size {
             progress.forget(done);
@@ -190,6 +199,10 @@ impl Download<'_> {
     }
 }
 
+fn is_too_slow(elapsed: Duration, received: u64) -> bool {
+    elapsed.as_secs() > 60 + received / SLOWEST
+}
+
 /// Nothing stays of a file whose bytes are wrong.
 fn discard(path: &Path, partial: &File) {
     // If neither can be done, the next download finds that the hash is wrong, and begins anew.
@@ -204,5 +217,17 @@ fn hash_all(file: &mut File, check: &mut Check) -> std::io::Result<()> {
             0 => return Ok(()),
             count => check.update(&buffer[..count]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_line_is_waited_for_and_a_dripping_one_is_not() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert!(!is_too_slow(minutes(1), 0) && is_too_slow(minutes(2), 100));
+        assert!(!is_too_slow(minutes(60), 5000 * 3600) && is_too_slow(minutes(60), 500 * 3600));
     }
 }
