@@ -180,7 +180,7 @@ impl ModelConfig {
     }
 
     /// Fails if a probability is none, or if a size, which is positive by default, is not or is larger than any can be.
-    fn expect_sane_numbers(&self) -> Result<(), ConfigError> {
+    pub(crate) fn expect_sane_numbers(&self) -> Result<(), ConfigError> {
         let defaults = (self.family.defaults)();
         let default = |name: &str| defaults.get(name).filter(|_| !name.ends_with("_id"));
         let is_size = |name: &str| default(name).and_then(Value::as_i64) > Some(0);
