@@ -22,6 +22,8 @@ const LAYER_NORM_EPS: f64 = 1e-12;
 pub struct DistilBertConfig {
     pub vocab_size: usize,
     pub max_position_embeddings: usize,
+    #[serde(default)]
+    pub sinusoidal_pos_embds: bool,
     pub n_layers: usize,
     pub n_heads: usize,
     pub dim: usize,
@@ -146,7 +148,6 @@ struct VocabProjector {
 
 /// Builds the model, its parameters still empty.
 pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
-    config.require("sinusoidal_pos_embds", &[false.into()], "; only learned positions are")?;
     let parsed: DistilBertConfig = config.parse()?;
     config.expect_divisible("dim", parsed.dim, "n_heads", parsed.n_heads)?;
     let config = parsed;
@@ -180,7 +181,10 @@ impl LanguageModel for DistilBertForMaskedLM {
         let embed = |mode: &Mode| {
             let embeddings = &self.distilbert.embeddings;
             let words = embeddings.word_embeddings.forward_tokens(inputs, config.pad_token_id, mode);
-            let x = words + embeddings.position_embeddings.forward(inputs.positions());
+            let positions = embeddings.position_embeddings.forward(inputs.positions());
+            // Those of `create_sinusoidal_embeddings` are kept with the weights, and never trained.
+            let positions = if config.sinusoidal_pos_embds { positions.detach() } else { positions };
+            let x = words + positions;
             [ops::dropout(embeddings.layer_norm.forward(x), config.dropout, mode)]
         };
         let layers = &self.distilbert.transformer.layer;
@@ -208,6 +212,9 @@ impl LanguageModel for DistilBertForMaskedLM {
             (_, true, _) => Initial::Ones,
             (.., Some(zero_row)) if parameter.name.ends_with("word_embeddings.weight") => {
                 Initial::NormalExceptRow { std, zero_row }
+            }
+            _ if self.config.sinusoidal_pos_embds && parameter.name.ends_with("position_embeddings.weight") => {
+                Initial::Sinusoidal
             }
             _ => Initial::Normal(std),
         }

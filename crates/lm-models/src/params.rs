@@ -183,6 +183,8 @@ pub enum Initial {
         /// The row left at zero.
         zero_row: usize,
     },
+    /// sin(p / 10000^(2i/d)) at column 2i of row p, the cosine at column 2i+1 (Vaswani et al., 2017, 3.5).
+    Sinusoidal,
 }
 
 impl Initial {
@@ -201,6 +203,15 @@ impl Initial {
                     row.fill(0.0);
                 }
                 values
+            }
+            Self::Sinusoidal => {
+                let width = shape.last().copied().unwrap_or(1).max(1);
+                let value = |index: usize| {
+                    let (position, column) = (index / width, index % width);
+                    let angle = position as f64 / 10000f64.powf((column - column % 2) as f64 / width as f64);
+                    (if column % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+                };
+                (0..len).map(value).collect()
             }
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use lm_models::generation_config::GenerationConfig;
 use lm_models::weights::{Checkpoint, FloatDtype};
-use lm_models::{ModelConfig, load, params};
+use lm_models::{AutoModel, ModelConfig, load, params};
 use serde_json::Value;
 
 #[test]
@@ -34,6 +34,28 @@ fn loaded_and_saved_again() -> Result<(), Box<dyn Error>> {
         count += 1;
     }
     assert!(count >= 8);
+    Ok(())
+}
+
+/// `create_sinusoidal_embeddings(n_pos=3, dim=4, out=…)` of transformers.
+#[test]
+fn positions_that_are_not_trained_begin_as_in_python() -> Result<(), Box<dyn Error>> {
+    let settings = "dim=4,hidden_dim=4,n_heads=2,n_layers=1,vocab_size=9,max_position_embeddings=3";
+    let mut config = ModelConfig::from_model_type("distilbert")?;
+    config.apply_overrides(&format!("{settings},sinusoidal_pos_embds=true"))?;
+    let model = AutoModel::from_config(&config, 1, &Device::flex())?;
+    let name = "distilbert.embeddings.position_embeddings.weight";
+    let ours = params::snapshot(&model).into_iter().find(|parameter| parameter.info.name == name);
+    let ours = ours.ok_or("no positions")?.tensor.into_data().iter::<f32>().collect::<Vec<_>>();
+    let theirs = [
+        [0.0, 1.0, 0.0, 1.0],
+        [0.841_471, 0.540_302_3, 0.009_999_834, 0.999_95],
+        [0.909_297_4, -0.416_146_84, 0.019_998_666, 0.999_800_03],
+    ];
+    assert_eq!(ours.len(), 12);
+    for (ours, theirs) in ours.iter().zip(theirs.as_flattened()) {
+        assert!((ours - theirs).abs() < 1e-6, "{ours} {theirs}");
+    }
     Ok(())
 }
 
