@@ -892,6 +892,30 @@ fn files_that_never_end() {
     assert!(begun.elapsed().as_secs() < 120, "nothing was waited for");
 }
 
+/// Programs share what they downloaded with Python: the variables that say where are the same.
+#[test]
+fn the_cache_is_where_python_has_it() {
+    let scratch = Scratch::prepared();
+    let names = ["HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE"];
+    let cases: [(&[(&str, &str)], &str); 7] = [
+        (&[("HOME", "/h")], "/h/.cache/huggingface/hub"),
+        (&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
+        (&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "~/hf")], "/h/hf/hub"),
+        (&[("HF_HOME", "/hf"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/old"),
+        (&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HUB_CACHE", "/c")], "/c"),
+        (&[("HOME", "/h"), ("HF_HUB_CACHE", "~/c")], "/h/c"),
+        (&[("HF_HUB_CACHE", "/c"), ("TRANSFORMERS_CACHE", "/t")], "/t"),
+    ];
+    for (variables, cache) in cases {
+        let mut command = scratch.command();
+        command.args("--model_name_or_path owner/model --train_file train.txt --do_train --output_dir out".split(' '));
+        names.iter().for_each(|name| drop(command.env_remove(name)));
+        let output = command.envs(variables.iter().copied()).output().expect("the program starts");
+        let stderr = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(stderr.contains(&format!("not in the cache {cache}: ")), "{variables:?}: {stderr}");
+    }
+}
+
 /// What comes from a Hub that cannot be reached, or that is none, is one line; and that it is asked is said before.
 #[test]
 fn a_hub_that_cannot_be_reached() {

@@ -94,6 +94,8 @@ fn listen(args: &Arguments) {
     };
     let ours = ["lm_data", "lm_models", "lm_train"].map(|name| (name, level));
     let mut filter = tracing_subscriber::filter::Targets::new().with_default(level.min(Level::WARN)).with_targets(ours);
+    // Their messages hold addresses as the user gave them, with a password if there was one.
+    filter = filter.with_targets(["hf_hub", "xet"].map(|name| (name, LevelFilter::OFF)));
     if level < Level::DEBUG {
         // What fails there comes back as an error; their messages hold whole shaders.
         filter = filter.with_targets(["burn", "cubecl", "naga", "wgpu"].map(|name| (name, LevelFilter::OFF)));

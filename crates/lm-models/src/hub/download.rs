@@ -9,11 +9,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::cache::{Cache, Kept};
 use super::error::plain;
 use super::hash::{Check, Hash};
 use super::http::{Failure, Hub};
 use super::progress::Progress;
+use super::transfer::Transfer;
 
 /// Files that are fetched at the same time.
 const AT_ONCE: usize = 4;
@@ -26,6 +28,9 @@ const SLOWEST: u64 = 1 << 10;
 /// Fetches files of one commit of one model.
 pub(super) struct Download<'a> {
     pub hub: &'a Hub,
+    pub settings: &'a Settings,
+    /// How often a request is made at most.
+    pub attempts: usize,
     pub cache: &'a Cache,
     pub model: &'a str,
     pub commit: &'a str,
@@ -63,14 +68,19 @@ impl Download<'_> {
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(wanted.len()) {
                 scope.spawn(|| {
-                    while let Some(file) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if failed.load(Ordering::Relaxed) {
-                            return;
+                    let fetch_in_turn = || {
+                        let transfer = Transfer::new(self.settings, self.model, self.attempts)?;
+                        while let Some(file) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                            if failed.load(Ordering::Relaxed) {
+                                break;
+                            }
+                            self.fetch_one(file, &transfer, &progress, &failed)?;
                         }
-                        if let Err(error) = self.fetch_one(file, &progress, &failed) {
-                            failed.store(true, Ordering::Relaxed);
-                            failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                        }
+                        Ok(())
+                    };
+                    if let Err(error) = fetch_in_turn() {
+                        failed.store(true, Ordering::Relaxed);
+                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     }
                 });
             }
@@ -82,11 +92,20 @@ impl Download<'_> {
         self.sizes.get(file).copied().unwrap_or(0)
     }
 
-    fn fetch_one(&self, file: &str, progress: &Progress, stop: &AtomicBool) -> Result<(), Failure> {
+    fn url(&self, file: &str) -> reqwest::Url {
         let mut parts: Vec<&str> = self.model.split('/').collect();
         parts.extend(["resolve", self.commit, file]);
-        let url = self.hub.url(&parts);
-        let described = self.hub.describe(url.clone())?;
+        self.hub.url(&parts)
+    }
+
+    fn fetch_one(
+        &self,
+        file: &str,
+        transfer: &Transfer,
+        progress: &Progress,
+        stop: &AtomicBool,
+    ) -> Result<(), Failure> {
+        let described = self.hub.describe(self.url(file))?;
         if let Some(commit) = described.commit.filter(|commit| commit != self.commit) {
             return Err(Failure::Nonsense(format!("{file} of another commit ({})", plain(&commit))));
         }
@@ -96,7 +115,7 @@ impl Download<'_> {
         let _lock = self.cache.lock(&hash)?;
         match self.cache.find_blob(&hash) {
             Kept::Whole(size) if size == self.size(file) => progress.add(size),
-            _ => self.fetch_bytes(file, &url, &hash, progress, stop)?,
+            _ => self.fetch_bytes(file, transfer, &hash, progress, stop)?,
         }
         Ok(self.cache.link(self.commit, file, &hash)?)
     }
@@ -105,7 +124,7 @@ impl Download<'_> {
     fn fetch_bytes(
         &self,
         file: &str,
-        url: &reqwest::Url,
+        transfer: &Transfer,
         hash: &Hash,
         progress: &Progress,
         stop: &AtomicBool,
@@ -113,7 +132,7 @@ impl Download<'_> {
         let (path, mut partial) = self.cache.partial(hash)?;
         let mut attempt = 1;
         loop {
-            match self.receive(file, url, hash, &mut partial, progress, stop) {
+            match self.receive(file, transfer, hash, &mut partial, progress, stop) {
                 Ok(true) => return Ok(self.cache.keep(&partial, &path, hash)?),
                 // What an earlier download left may be what is wrong; from here on there is nothing of it.
                 Ok(false) => partial.set_len(0)?,
@@ -135,7 +154,7 @@ impl Download<'_> {
     fn receive(
         &self,
         file: &str,
-        url: &reqwest::Url,
+        transfer: &Transfer,
         hash: &Hash,
         partial: &mut File,
         progress: &Progress,
@@ -145,13 +164,13 @@ impl Download<'_> {
         let mut check = hash.check(size);
         let there = partial.metadata()?.len();
         let mut done = if there <= size { there } else { 0 };
-        let mut body = None;
+        let mut incoming = None;
         if done < size || size == 0 {
-            let answer = self.hub.body(url.clone(), done)?;
-            if !answer.continued {
+            incoming = transfer.open(self.url(file), self.commit, file, done, size)?;
+            if incoming.is_none() {
                 done = 0;
+                incoming = transfer.open(self.url(file), self.commit, file, 0, size)?;
             }
-            body = Some(answer);
         }
         partial.set_len(done)?;
         partial.seek(SeekFrom::Start(0))?;
@@ -159,25 +178,23 @@ impl Download<'_> {
         let before = done;
         progress.add(before);
         let begun = Instant::now();
-        let mut buffer = vec![0; BUFFER];
-        while let Some(body) = &mut body {
-            let received = match body.read(&mut buffer) {
-                Ok(received) => received,
+        while let Some(incoming) = &mut incoming {
+            let bytes = match incoming.next() {
+                Ok(bytes) => bytes,
                 Err(detail) => {
                     progress.forget(done);
                     return Err(Failure::Broken(format!("{file} has {done} of {size} bytes: {detail}")));
                 }
             };
-            if received == 0 || stop.load(Ordering::Relaxed) {
-                break;
-            }
-            done += received as u64;
+            let Some(bytes) = bytes.filter(|_| !stop.load(Ordering::Relaxed)) else { break };
+            let bytes = bytes.as_ref();
+            done += bytes.len() as u64;
             if done > size {
                 return Err(Failure::Nonsense(format!("{file} with more than the {size} bytes that it lists")));
             }
-            check.update(&buffer[..received]);
-            partial.write_all(&buffer[..received])?;
-            progress.add(received as u64);
+            check.update(bytes);
+            partial.write_all(bytes)?;
+            progress.add(bytes.len() as u64);
             if done < size && is_too_slow(begun.elapsed(), done - before) {
                 progress.forget(done);
                 let speed = format!("less than {SLOWEST} bytes a second");

@@ -1,4 +1,6 @@
-//! Requests to the Hub. Nothing that comes back is believed to be short, to end, or to lead where it should.
+//! What is asked of the Hub before any file: the commit, the list and the hashes. hf-hub reads lists of any length, gives
+//! the token to the host that the next page names, and takes the hash of the answer for that of a file that lies
+//! elsewhere. Nothing that comes back here is believed to be short, to end, or to lead where it should.
 
 use std::collections::HashSet;
 use std::io::{self, Read};
@@ -6,7 +8,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, LINK, LOCATION, RANGE};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, LINK, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -14,23 +16,20 @@ use serde::de::DeserializeOwned;
 use super::error::{chain, plain, without_credentials};
 
 /// A connection that takes longer is not going to be one.
-const CONNECT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// Python's HF_HUB_DOWNLOAD_TIMEOUT: silence of the other side for this long is a failure.
-const SILENCE: Duration = Duration::from_secs(10);
+pub(super) const SILENCE: Duration = Duration::from_secs(10);
 /// Longer than any list of files takes.
 const LIST_TIME: Duration = Duration::from_secs(20);
 /// The list of 40,000 files.
 const LIST_BYTES: u64 = 16 << 20;
 const LIST_PAGES: usize = 100;
-const REDIRECTS: usize = 10;
+pub(super) const REDIRECTS: usize = 10;
+pub(super) const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// One for all, never dropped: that would wait for lookups of names, which without a network take half a minute.
 static CLIENT: LazyLock<Result<Client, String>> = LazyLock::new(|| {
-    let client = Client::builder()
-        .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT)
-        .timeout(SILENCE)
-        .redirect(Policy::none());
+    let client = Client::builder().user_agent(AGENT).connect_timeout(CONNECT).timeout(SILENCE).redirect(Policy::none());
     client.build().map_err(|error| chain(&error))
 });
 
@@ -88,26 +87,6 @@ pub(super) struct Described {
     pub commit: Option<String>,
 }
 
-/// The body of a file.
-pub(super) struct Body {
-    response: Response,
-    /// Whether it begins where it was asked to, not at the file's beginning.
-    pub continued: bool,
-}
-
-impl Body {
-    /// The next bytes, none at the end; or why the connection was lost.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, String> {
-        loop {
-            match self.response.read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(chain(&error)),
-                Ok(count) => return Ok(count),
-            }
-        }
-    }
-}
-
 /// A connection to one Hub.
 pub(super) struct Hub {
     client: &'static Client,
@@ -142,7 +121,7 @@ impl Hub {
 
     /// A JSON document.
     pub(super) fn document<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failure> {
-        let response = self.follow(&Method::GET, url, 0, |_| false)?;
+        let response = self.follow(&Method::GET, url, |_| false)?;
         let bytes = read_bounded(response, LIST_BYTES, Instant::now() + LIST_TIME)?;
         parse(&bytes)
     }
@@ -158,10 +137,10 @@ impl Hub {
             if seen.len() == LIST_PAGES || !seen.insert(url.clone()) {
                 return Err(Failure::Nonsense("a list of files without end".to_string()));
             }
-            let response = self.follow(&Method::GET, url, 0, |_| false)?;
+            let response = self.follow(&Method::GET, url, |_| false)?;
             let base = response.url().clone();
             let link = next_page(response.headers()).map(str::to_string);
-            next = link.map(|link| self.lead(&base, &link)).transpose()?;
+            next = link.map(|link| lead(&base, &link)).transpose().map_err(Failure::Nonsense)?;
             let bytes = read_bounded(response, left, deadline)?;
             left -= bytes.len() as u64;
             list.extend(parse::<Vec<T>>(&bytes)?);
@@ -171,35 +150,18 @@ impl Hub {
 
     /// What the Hub knows of a file, before it sends it or says where it lies.
     pub(super) fn describe(&self, url: Url) -> Result<Described, Failure> {
-        let response = self.follow(&Method::HEAD, url, 0, |response| etag(response).is_some())?;
+        let response = self.follow(&Method::HEAD, url, |response| etag(response).is_some())?;
         let etag = etag(&response).ok_or_else(|| Failure::Nonsense("a file without an ETag".to_string()))?;
         let commit = header(response.headers(), "x-repo-commit").map(str::to_string);
         Ok(Described { etag, commit })
     }
 
-    /// The bytes of a file, if possible beginning at `from`.
-    pub(super) fn body(&self, url: Url, from: u64) -> Result<Body, Failure> {
-        let response = self.follow(&Method::GET, url, from, |_| false)?;
-        let begins = format!("bytes {from}-");
-        let continued = response.status() == StatusCode::PARTIAL_CONTENT;
-        if continued && !header(response.headers(), "content-range").is_some_and(|range| range.starts_with(&begins)) {
-            return Err(Failure::Nonsense("another part of the file than was asked for".to_string()));
-        }
-        Ok(Body { response, continued })
-    }
-
     /// A request that leads to success over some redirections, or ends where `stop` says.
-    fn follow(
-        &self,
-        method: &Method,
-        mut url: Url,
-        from: u64,
-        stop: impl Fn(&Response) -> bool,
-    ) -> Result<Response, Failure> {
+    fn follow(&self, method: &Method, mut url: Url, stop: impl Fn(&Response) -> bool) -> Result<Response, Failure> {
         for _ in 0..=REDIRECTS {
-            let response = self.send(method, &url, from)?;
+            let response = self.send(method, &url)?;
             let status = response.status();
-            if status.is_success() || (status.is_redirection() && stop(&response)) {
+            if status.is_success() {
                 return Ok(response);
             }
             if !status.is_redirection() {
@@ -207,30 +169,21 @@ impl Hub {
             }
             let location = header(response.headers(), LOCATION.as_str())
                 .ok_or_else(|| Failure::Nonsense(format!("{status} without a place to go to")))?;
-            url = self.lead(&url, location)?;
+            let next = lead(&url, location).map_err(Failure::Nonsense)?;
+            if stop(&response) {
+                return Ok(response);
+            }
+            url = next;
         }
         Err(Failure::Nonsense(format!("more than {REDIRECTS} redirections")))
     }
 
-    /// Where a redirection or the next page leads: only over HTTP, and never out of encryption.
-    fn lead(&self, base: &Url, to: &str) -> Result<Url, Failure> {
-        let refused = || Failure::Nonsense(format!("a redirection to {}", plain(&without_credentials(to))));
-        let url = base.join(to).map_err(|_| refused())?;
-        match (self.endpoint.scheme(), url.scheme()) {
-            (_, "https") | ("http", "http") => Ok(url),
-            _ => Err(refused()),
-        }
-    }
-
     /// One request, repeated while the other side can't be reached or asks to come back later.
-    fn send(&self, method: &Method, url: &Url, from: u64) -> Result<Response, Failure> {
+    fn send(&self, method: &Method, url: &Url) -> Result<Response, Failure> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if url.origin() == self.endpoint.origin() {
             headers.extend(self.authorization.clone().map(|token| (AUTHORIZATION, token)));
-        }
-        if from > 0 {
-            headers.extend(HeaderValue::from_str(&format!("bytes={from}-")).ok().map(|range| (RANGE, range)));
         }
         let mut attempt = 1;
         loop {
@@ -254,6 +207,14 @@ impl Hub {
             std::thread::sleep(self.retry_delay * (1 << (attempt - 1)));
             attempt += 1;
         }
+    }
+}
+
+/// Where a redirection or the next page leads: only over HTTP, and never out of encryption.
+pub(super) fn lead(base: &Url, to: &str) -> Result<Url, String> {
+    match base.join(to) {
+        Ok(url) if url.scheme() == "https" || (base.scheme(), url.scheme()) == ("http", "http") => Ok(url),
+        _ => Err(format!("a redirection to {}", plain(&without_credentials(to)))),
     }
 }
 

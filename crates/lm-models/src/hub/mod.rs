@@ -7,6 +7,7 @@ mod error;
 mod hash;
 mod http;
 mod progress;
+mod transfer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ pub fn resolve(model_name_or_path: &str, files: Files, options: &HubOptions) -> 
     if !is_model_name(model_name_or_path) {
         return Err(HubError::NoSuchFolder(model_name_or_path.to_string()));
     }
-    let settings = Settings::new(options, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    let settings = Settings::new(options, &Places::of_python(), variable);
     Lookup { name: model_name_or_path, files, settings: &settings }.resolve()
 }
 
@@ -126,6 +127,43 @@ fn is_model_name(name: &str) -> bool {
         && !name.ends_with(".git")
 }
 
+/// The value of an environment variable, if it is set and not empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Where Python keeps what the Hub gave.
+struct Places {
+    user: PathBuf,
+    hf_home: PathBuf,
+    cache: PathBuf,
+}
+
+impl Places {
+    /// hf-hub reads the variables as Python does. It leaves a `~` in them as it is, and takes /tmp where there is no HOME.
+    fn of_python() -> Self {
+        let user = std::env::home_dir().unwrap_or_default();
+        let is_set = |names: &[&str]| names.iter().any(|name| std::env::var_os(name).is_some());
+        let hf_home = match is_set(&["HF_HOME", "XDG_CACHE_HOME", "HOME"]) {
+            true => expand(&user, hf_hub::hf_home()),
+            false => user.join(".cache/huggingface"),
+        };
+        let cache = match is_set(&["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]) {
+            true => expand(&user, hf_hub::resolve_cache_dir()),
+            false => hf_home.join("hub"),
+        };
+        Self { user, hf_home, cache }
+    }
+}
+
+/// A path with the user's folder in the place of a leading `~`.
+fn expand(user: &Path, path: PathBuf) -> PathBuf {
+    match path.strip_prefix("~") {
+        Ok(rest) => user.join(rest),
+        Err(_) => path,
+    }
+}
+
 /// Arguments and environment, put together.
 #[derive(Debug, PartialEq)]
 struct Settings {
@@ -139,29 +177,17 @@ struct Settings {
 }
 
 impl Settings {
-    /// `variable` gives the value of an environment variable, if it is set and not empty.
-    fn new(options: &HubOptions, variable: impl Fn(&str) -> Option<String>) -> Self {
+    fn new(options: &HubOptions, places: &Places, variable: impl Fn(&str) -> Option<String>) -> Self {
         let is_true = |value: String| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str());
-        let home = variable("HOME").or_else(|| variable("USERPROFILE")).map(PathBuf::from).unwrap_or_default();
-        let expand = |path: String| match path.strip_prefix("~/") {
-            Some(rest) => home.join(rest),
-            None => PathBuf::from(path),
-        };
-        let hf_home = variable("HF_HOME").map(&expand).unwrap_or_else(|| {
-            variable("XDG_CACHE_HOME").map(&expand).unwrap_or_else(|| home.join(".cache")).join("huggingface")
-        });
-        let cache = options.cache_dir.clone().unwrap_or_else(|| {
-            ["TRANSFORMERS_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"]
-                .into_iter()
-                .find_map(&variable)
-                .map(&expand)
-                .unwrap_or_else(|| hf_home.join("hub"))
-        });
+        let expand = |path: String| expand(&places.user, PathBuf::from(path));
+        // transformers reads two older names before.
+        let older = || ["TRANSFORMERS_CACHE", "PYTORCH_TRANSFORMERS_CACHE"].into_iter().find_map(&variable).map(expand);
+        let cache = options.cache_dir.clone().or_else(older).unwrap_or_else(|| places.cache.clone());
         let implicit_token = || {
             if variable("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(is_true) {
                 return None;
             }
-            let path = variable("HF_TOKEN_PATH").map(&expand).unwrap_or_else(|| hf_home.join("token"));
+            let path = variable("HF_TOKEN_PATH").map(expand).unwrap_or_else(|| places.hf_home.join("token"));
             variable("HF_TOKEN")
                 .or_else(|| variable("HUGGING_FACE_HUB_TOKEN"))
                 .or_else(|| lm_files::read_to_string(&path, 1 << 16).ok())
@@ -290,7 +316,8 @@ impl Lookup<'_> {
         wanted.retain(|name| sizes.contains_key(name));
         self.refuse_incomplete(&wanted, &sizes)?;
 
-        let download = Download { hub: &hub, cache, model: self.name, commit: &commit, sizes: &sizes };
+        let download =
+            Download { hub: &hub, settings, attempts, cache, model: self.name, commit: &commit, sizes: &sizes };
         download.fetch(&wanted).map_err(explain)?;
         let folder = cache.snapshot(&commit);
         let shards = weights.map_or(Ok(Vec::new()), |weights| shards(&folder, weights));
@@ -484,6 +511,10 @@ mod tests {
         files: BTreeMap<&'static str, Vec<u8>>,
         /// Files kept elsewhere: a request for them is redirected, as for Git LFS.
         redirected: Vec<&'static str>,
+        /// They lie at this address; on the same server, if there is none.
+        elsewhere: Option<String>,
+        /// Parts of files are not sent.
+        no_parts: bool,
         /// How often the body of a file breaks off in the middle.
         breaks: Mutex<HashMap<&'static str, usize>>,
         /// Files that are answered with a short page of this status.
@@ -492,6 +523,8 @@ mod tests {
         error: Option<(&'static str, &'static str)>,
         /// Without this token, the model does not exist.
         token: Option<&'static str>,
+        /// Which header of authorization came with each request, and which range.
+        seen: Mutex<Vec<(String, String)>>,
         /// What is untrue of the answers.
         lie: Lie,
     }
@@ -518,6 +551,10 @@ mod tests {
         EndlessList,
         /// Files lie there.
         Location(&'static str),
+        /// Instead of a file, a page of this status that never ends.
+        EndlessPage(&'static str),
+        /// Files can be had in parts by this hash of the Xet protocol.
+        Xet(&'static str),
     }
 
     /// Speaks as much of the Hub's protocol as a download needs, on a port of this machine.
@@ -592,19 +629,25 @@ mod tests {
         let mut request = String::new();
         let _ = reader.read_line(&mut request);
         let (mut token, mut range) = (None, None);
+        let mut seen = (String::new(), String::new());
         let mut line = String::new();
         while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
             if let Some((_, value)) = line.trim_end().split_once("authorization: Bearer ") {
                 token = Some(value.to_string());
             }
-            if let Some((_, value)) = line.trim_end().trim_end_matches('-').split_once("range: bytes=") {
-                range = Some(value.to_string());
+            if let Some(value) = line.trim_end().strip_prefix("authorization: ") {
+                seen.0 = value.to_string();
+            }
+            if let Some(value) = line.trim_end().strip_prefix("range: bytes=") {
+                range = value.split('-').next().and_then(|from| from.parse().ok()).filter(|_| !script.no_parts);
+                seen.1 = value.to_string();
             }
             line.clear();
         }
         let mut words = request.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         log.lock().unwrap().push(format!("{method} {path}"));
+        script.seen.lock().unwrap().push(seen);
 
         let mut reply = |status: &str, headers: &str, body: &[u8], sent: usize| {
             let head =
@@ -618,6 +661,10 @@ mod tests {
             return reply(status, &format!("X-Error-Code: {code}\r\n"), b"", 0);
         }
         let path = path.split('?').next().unwrap_or_default();
+        if path.contains("xet-read-token") {
+            let body = format!(r#"{{"accessToken": "x", "exp": 4000000000, "casUrl": "{base}"}}"#);
+            return reply("200 OK", "", body.as_bytes(), body.len());
+        }
         if path == "/api/models/owner/model/revision/main" {
             let commit = if let Lie::Commit(commit) = script.lie { commit } else { COMMIT };
             let body = format!(r#"{{"id": "owner/model", "sha": "{commit}"}}"#);
@@ -645,6 +692,11 @@ mod tests {
             return reply("200 OK", &next, body.as_bytes(), body.len());
         }
         let resolve = format!("/owner/model/resolve/{COMMIT}/");
+        if let (Lie::EndlessPage(status), "GET") = (script.lie, method) {
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\nConnection: close\r\n\r\n").as_bytes());
+            while stream.write_all(&[b' '; 1 << 16]).is_ok() {}
+            return;
+        }
         let name = path.strip_prefix(&resolve).or(path.strip_prefix("/cdn/")).unwrap_or_default();
         let Some((&name, bytes)) = script.files.get_key_value(name) else {
             return reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", b"", 0);
@@ -662,20 +714,24 @@ mod tests {
         }
         if script.redirected.contains(&name) && path.starts_with(&resolve) {
             let headers = format!(
-                "Location: {base}/cdn/{name}\r\nX-Repo-Commit: {commit}\r\nX-Linked-Etag: {}\r\nETag: \"of the answer\"\r\n\
+                "Location: {}/cdn/{name}\r\nX-Repo-Commit: {commit}\r\nX-Linked-Etag: {}\r\nETag: \"of the answer\"\r\n\
                  X-Linked-Size: {}\r\n",
+                script.elsewhere.as_deref().unwrap_or(base),
                 etag(lfs_name(bytes)),
                 bytes.len()
             );
             return reply("302 Found", &headers, b"", 0);
         }
-        let headers = format!("ETag: {}\r\nX-Repo-Commit: {commit}\r\n", etag(git_name(bytes)));
+        let mut headers = format!("ETag: {}\r\nX-Repo-Commit: {commit}\r\n", etag(git_name(bytes)));
+        if let Lie::Xet(hash) = script.lie {
+            headers += &format!("X-Xet-Hash: {hash}\r\n");
+        }
         let sent = match script.lie {
             Lie::Zeros => vec![0; bytes.len()],
             Lie::Longer => [bytes.as_slice(), b"more"].concat(),
             _ => bytes.clone(),
         };
-        let from: usize = range.and_then(|range| range.parse().ok()).unwrap_or(0);
+        let from: usize = range.unwrap_or(0);
         let mut until = sent.len();
         if method == "GET"
             && let Some(breaks) = script.breaks.lock().unwrap().get_mut(name)
@@ -846,6 +902,65 @@ mod tests {
     }
 
     #[test]
+    fn the_token_goes_to_the_hub_and_to_nobody_else() {
+        let seen = |hub: &TestHub| -> Vec<String> {
+            std::mem::take(&mut *hub.script.seen.lock().unwrap()).into_iter().map(|(token, _)| token).collect()
+        };
+        let weights = || contents(&[("config.json", "{}"), ("model.safetensors", "the weights")]);
+        let other = TestHub::new(Script { files: weights(), ..Script::default() });
+        let redirected = vec!["model.safetensors"];
+        let elsewhere = Some(other.endpoint.clone());
+        let hub = TestHub::new(Script { files: weights(), redirected, elsewhere, ..Script::default() });
+        let with_token = Settings { token: Some("hf_secret".to_string()), ..hub.settings() };
+        hub.resolve_with(Files::Model, &with_token).unwrap();
+        assert!(seen(&hub).iter().all(|token| token == "Bearer hf_secret"));
+        let elsewhere = seen(&other);
+        assert!(!elsewhere.is_empty() && elsewhere.iter().all(String::is_empty), "{elsewhere:?}");
+
+        // Nor is one looked for where none was given.
+        let hub = TestHub::new(Script { files: weights(), ..Script::default() });
+        hub.resolve(Files::Model).unwrap();
+        let tokens = seen(&hub);
+        assert!(!tokens.is_empty() && tokens.iter().all(String::is_empty), "{tokens:?}");
+    }
+
+    /// hf-xet would read what that host says of the parts, however long it is.
+    #[test]
+    fn parts_by_the_xet_protocol_are_not_asked_for() {
+        let lie = Lie::Xet("cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc");
+        let hub = TestHub::new(Script { files: contents(&MODEL), lie, ..Script::default() });
+        let blobs = hub.cache.path().join("models--owner--model/blobs");
+        std::fs::create_dir_all(&blobs).unwrap();
+        std::fs::write(blobs.join(git_name(b"the weights") + ".incomplete"), "the w").unwrap();
+        let with_token = Settings { token: Some("hf_secret".to_string()), ..hub.settings() };
+        let folder = hub.resolve_with(Files::Model, &with_token).unwrap();
+        assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), b"the weights");
+        assert!(hub.script.seen.lock().unwrap().iter().all(|(token, _)| token == "Bearer hf_secret"));
+        let log = hub.log.lock().unwrap();
+        assert!(log.iter().any(|line| line.contains("xet-read-token")), "hf-hub would have: {log:?}");
+        assert!(!log.iter().any(|line| line.contains("reconstructions")), "{log:?}");
+    }
+
+    #[test]
+    fn what_has_arrived_is_not_fetched_again() {
+        let ranges = |hub: &TestHub| -> Vec<String> {
+            let seen = std::mem::take(&mut *hub.script.seen.lock().unwrap());
+            seen.into_iter().map(|(_, range)| range).filter(|range| !range.is_empty()).collect()
+        };
+        for no_parts in [false, true] {
+            let hub = TestHub::new(Script { files: contents(&MODEL), no_parts, ..Script::default() });
+            let blobs = hub.cache.path().join("models--owner--model/blobs");
+            std::fs::create_dir_all(&blobs).unwrap();
+            std::fs::write(blobs.join(git_name(b"the weights") + ".incomplete"), "the w").unwrap();
+            let folder = hub.resolve(Files::Model).unwrap();
+            assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), b"the weights");
+            assert_eq!(ranges(&hub), ["5-10"]);
+            let asked = hub.downloaded().into_iter().filter(|file| file == "model.safetensors").count();
+            assert_eq!(asked, 1 + usize::from(no_parts), "a server that sends no parts is asked for the whole");
+        }
+    }
+
+    #[test]
     fn a_model_that_lacks_files_is_refused_before_anything_is_downloaded() {
         let cases: [(&[_], _, _); 4] = [
             (&[("README.md", "")], Files::Model, "has no config.json"),
@@ -894,6 +1009,8 @@ mod tests {
             (Lie::Pages, "a list of files without end"),
             (Lie::EndlessList, "more than the 16777216 bytes"),
             (Lie::Location("file:///etc/passwd"), "a redirection to file:///etc/passwd"),
+            (Lie::EndlessPage("403 Forbidden"), "a page without end instead of a file"),
+            (Lie::EndlessPage("200 OK"), "more than the 2 bytes"),
             (Lie::Location("/owner/model/resolve/x"), "no such model"),
         ];
         for (lie, expected) in cases {
@@ -986,33 +1103,33 @@ mod tests {
 
     #[test]
     fn settings_follow_the_environment_as_in_python() {
+        let home = tempfile::tempdir().unwrap();
         let settings = |options: &HubOptions, variables: &[(&str, &str)]| {
+            let places =
+                Places { user: "/h".into(), hf_home: home.path().to_path_buf(), cache: home.path().join("hub") };
             let variables: HashMap<_, _> = variables.iter().copied().collect();
-            Settings::new(options, |name| variables.get(name).map(|value| value.to_string()))
+            Settings::new(options, &places, |name| variables.get(name).map(|value| value.to_string()))
         };
         let defaults = HubOptions::default();
-        let bare = settings(&defaults, &[("HOME", "/home/u")]);
-        assert_eq!(bare.cache, Path::new("/home/u/.cache/huggingface/hub"));
+        let bare = settings(&defaults, &[]);
+        assert_eq!(bare.cache, home.path().join("hub"));
         assert_eq!((bare.endpoint.as_str(), bare.revision.as_str()), (DEFAULT_ENDPOINT, "main"));
         assert!(!bare.offline && bare.token.is_none());
 
+        // The others are hf-hub's: see `the_cache_is_where_python_has_it` of run_mlm.
         let cache = |variables: &[(&str, &str)]| settings(&defaults, variables).cache;
-        assert_eq!(cache(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), Path::new("/x/huggingface/hub"));
-        assert_eq!(cache(&[("HOME", "/h"), ("HF_HOME", "~/hf")]), Path::new("/h/hf/hub"));
-        assert_eq!(cache(&[("HF_HOME", "/hf"), ("HF_HUB_CACHE", "/c")]), Path::new("/c"));
         assert_eq!(cache(&[("HF_HUB_CACHE", "/c"), ("TRANSFORMERS_CACHE", "/t")]), Path::new("/t"));
+        assert_eq!(cache(&[("TRANSFORMERS_CACHE", "~/t")]), Path::new("/h/t"));
 
         let offline = |variables: &[(&str, &str)]| settings(&defaults, variables).offline;
         assert!(offline(&[("HF_HUB_OFFLINE", "1")]) && offline(&[("TRANSFORMERS_OFFLINE", "yes")]));
         assert!(!offline(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]), "the first decides");
 
-        let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("token"), "hf_stored\n").unwrap();
-        let home = home.path().to_str().unwrap();
         let token = |variables: &[(&str, &str)]| settings(&defaults, variables).token;
-        assert_eq!(token(&[("HF_HOME", home)]).as_deref(), Some("hf_stored"));
-        assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN", "hf_env")]).as_deref(), Some("hf_env"));
-        assert_eq!(token(&[("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+        assert_eq!(token(&[]).as_deref(), Some("hf_stored"));
+        assert_eq!(token(&[("HF_TOKEN", "hf_env")]).as_deref(), Some("hf_env"));
+        assert_eq!(token(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
 
         let given = HubOptions {
             revision: Some("v2".into()),
