@@ -627,7 +627,9 @@ mod tests {
     fn answer(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<String>>, base: &str) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut request = String::new();
-        let _ = reader.read_line(&mut request);
+        if reader.read_line(&mut request).is_ok_and(|read| read == 0) {
+            return;
+        }
         let (mut token, mut range) = (None, None);
         let mut seen = (String::new(), String::new());
         let mut line = String::new();
