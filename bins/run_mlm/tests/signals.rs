@@ -95,6 +95,32 @@ fn an_evaluation_is_broken_off_and_made_up_for() {
     scratch.assert_same("unbroken", "stopped", "a run stopped while it evaluated");
 }
 
+/// What the message says can be done, can be done.
+#[test]
+fn other_ways_on_lead_on() {
+    let scratch = Scratch::new();
+    let mut child = scratch.start("out", "--max_steps 4000 --save_steps 5000 --save_only_model");
+    wait_until(&mut child, "the first steps", || lines_of_log(&scratch, "out") > 2);
+    send(&child, "TERM");
+    let run: Run = child.wait_with_output().expect("an end").into();
+    assert!(run.fails(143).contains("so go on from it with --model_name_or_path"), "{}", run.stderr);
+    let step = *scratch.checkpoints("out").last().expect("a checkpoint");
+    scratch.run("next", &format!("--model_name_or_path out/checkpoint-{step} --max_steps 1")).ok();
+
+    let text = std::fs::read_to_string(scratch.path("valid.txt")).expect("text");
+    std::fs::write(scratch.path("valid.txt"), text.repeat(2000)).expect("written");
+    let flags = "--max_steps 1 --do_eval --per_device_eval_batch_size 2";
+    let mut child = scratch.start("evaluated", flags);
+    wait_until(&mut child, "the end of training", || scratch.path("evaluated/train_results.json").exists());
+    send(&child, "TERM");
+    let run: Run = child.wait_with_output().expect("an end").into();
+    assert!(run.stderr.contains("the trained model is saved; a signal ended its evaluation"), "{}", run.stderr);
+    assert_eq!(run.code, Some(143));
+    std::fs::write(scratch.path("valid.txt"), text).expect("written");
+    scratch.run("alone", "--do_train false --do_eval --model_name_or_path evaluated").ok();
+    assert!(scratch.json("alone/eval_results.json")["eval_loss"].is_number());
+}
+
 #[test]
 fn a_step_of_many_batches_is_given_up() {
     let scratch = Scratch::new();
