@@ -909,7 +909,9 @@ fn the_cache_is_where_python_has_it() {
     for (variables, cache) in cases {
         let mut command = scratch.command();
         command.args("--model_name_or_path owner/model --train_file train.txt --do_train --output_dir out".split(' '));
-        names.iter().for_each(|name| drop(command.env_remove(name)));
+        for name in names {
+            command.env_remove(name);
+        }
         let output = command.envs(variables.iter().copied()).output().expect("the program starts");
         let stderr = String::from_utf8(output.stderr).expect("UTF-8");
         assert!(stderr.contains(&format!("not in the cache {cache}: ")), "{variables:?}: {stderr}");
