@@ -26,10 +26,15 @@ pub fn from_str<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
 
 /// The text with `null` for NaN and the largest number for what is infinite, on the same lines.
 fn standard(text: &[u8]) -> Cow<'_, [u8]> {
+    replace_words(text, standard_value)
+}
+
+/// The text with what `value` gives in place of a name or number outside of strings, on the same lines.
+pub fn replace_words(text: &[u8], value: impl Fn(&[u8]) -> Option<String>) -> Cow<'_, [u8]> {
     let (mut written, mut copied, mut at) = (Vec::new(), 0, 0);
     while let Some(&byte) = text.get(at) {
         let end = at + if byte == b'"' { string(&text[at..]) } else { word(&text[at..]).max(1) };
-        if let Some(value) = standard_value(&text[at..end]) {
+        if let Some(value) = value(&text[at..end]) {
             written.extend_from_slice(&text[copied..at]);
             written.extend_from_slice(value.as_bytes());
             copied = end;

@@ -3,14 +3,12 @@
 //!
 //! On their way through serde_json the three are strings that begin with a NUL, as no text of a run does.
 
-use std::borrow::Cow;
-
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::ser::PrettyFormatter;
 
-/// Python's names. The longer of two with the same beginning comes first.
+/// Python's names.
 const NAMES: [(&str, f64); 3] = [("NaN", f64::NAN), ("Infinity", f64::INFINITY), ("-Infinity", f64::NEG_INFINITY)];
 
 /// What stands for a number that is not finite in values that [`to_string`] is to write.
@@ -46,37 +44,13 @@ pub fn to_string(value: &impl Serialize, indent: &str) -> serde_json::Result<Str
 /// # Errors
 /// When the text is no JSON, or not of this type.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
-    serde_json::from_str(&with_stand_ins(text))
+    let stand_in = |word: &[u8]| NAMES.iter().find(|(name, _)| name.as_bytes() == word).map(|(name, _)| quoted(name));
+    serde_json::from_slice(&lm_files::json::replace_words(text.as_bytes(), stand_in))
 }
 
 /// How serde_json writes a stand-in.
 fn quoted(name: &str) -> String {
     format!("\"\\u0000{name}\"")
-}
-
-/// The text with strings in place of Python's names.
-fn with_stand_ins(text: &str) -> Cow<'_, str> {
-    let bytes = text.as_bytes();
-    let (mut result, mut copied) = (String::new(), 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for (at, byte) in bytes.iter().enumerate() {
-        if in_string {
-            in_string = escaped || *byte != b'"';
-            escaped = !escaped && *byte == b'\\';
-        } else if *byte == b'"' {
-            in_string = true;
-        } else if at >= copied
-            && let Some((name, _)) = NAMES.iter().find(|(name, _)| bytes[at..].starts_with(name.as_bytes()))
-        {
-            result += &text[copied..at];
-            result += &quoted(name);
-            copied = at + name.len();
-        }
-    }
-    if copied == 0 {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(result + &text[copied..])
 }
 
 /// A field that is a number or null, for `#[serde(with = "json::optional")]`.
