@@ -17,7 +17,6 @@ pub mod generate;
 pub mod generation_config;
 pub mod gpt;
 pub mod gpt2;
-pub mod hub;
 pub mod inputs;
 pub mod layers;
 pub mod load;

@@ -92,7 +92,7 @@ fn listen(args: &Arguments) {
         LogLevel::Warning => Level::WARN,
         LogLevel::Error | LogLevel::Critical => Level::ERROR,
     };
-    let ours = ["lm_data", "lm_models", "lm_train"].map(|name| (name, level));
+    let ours = ["lm_data", "lm_files", "lm_hub", "lm_models", "lm_train"].map(|name| (name, level));
     let mut filter = tracing_subscriber::filter::Targets::new().with_default(level.min(Level::WARN)).with_targets(ours);
     // Their messages hold addresses as the user gave them, with a password if there was one.
     filter = filter.with_targets(["hf_hub", "xet"].map(|name| (name, LevelFilter::OFF)));

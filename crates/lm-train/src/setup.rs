@@ -10,8 +10,8 @@ use lm_data::collate::{
 };
 use lm_data::tokenizer::{LmTokenizer, TrainKind};
 use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
+use lm_hub::{Files, HubOptions};
 use lm_models::generation_config::GenerationConfig;
-use lm_models::hub::{self, Files, HubOptions};
 use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, load};
 
@@ -44,7 +44,7 @@ pub struct ModelSource {
 /// Finds the configuration that the arguments name (`--config_name`, `--model_name_or_path` or `--model_type`).
 pub fn model_source(args: &Arguments) -> Result<ModelSource> {
     let model = &args.model;
-    let resolve = |name: &str, files| hub::resolve(name, files, &hub_options(args));
+    let resolve = |name: &str, files| lm_hub::resolve(name, files, &hub_options(args));
     let weights = match &model.model_name_or_path {
         Some(name) => {
             let files = if args.shows_only() { Files::Config } else { Files::Model };
@@ -95,7 +95,7 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
         (None, Some(name)) => ("--model_name_or_path", name),
         (None, None) => bail!("no tokenizer: give --tokenizer_name or --train_tokenizer"),
     };
-    let folder = hub::resolve(name, Files::Tokenizer, &hub_options(args)).context(flag)?;
+    let folder = lm_hub::resolve(name, Files::Tokenizer, &hub_options(args)).context(flag)?;
     let of_model = source.map(|source| source.config.model_type());
     let named = if args.model.tokenizer_name.is_some() { lm_models::auto::model_type_in(name) } else { None };
     LmTokenizer::from_folder_of(&folder, named.or(of_model)).context(flag)
