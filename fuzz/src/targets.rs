@@ -11,8 +11,8 @@ use lm_models::sizes::Sizes;
 use lm_models::weights::Checkpoint;
 use lm_models::{ModelConfig, Task};
 use lm_train::args;
-use lm_train::callbacks::TrainerState;
 use lm_train::checkpoint::Saved;
+use lm_train::observe::TrainerState;
 
 /// A parser, under the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));

@@ -11,9 +11,9 @@ use divan::counter::ItemsCount;
 use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task, ops};
 use lm_random::{Purpose, Stream};
-use lm_train::allocator::keep_memory;
-use lm_train::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
-use lm_train::step::{StepOptions, step};
+use lm_train::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use lm_train::sys::allocator::keep_memory;
+use lm_train::train::step::{StepOptions, step};
 
 const BATCH: usize = 8;
 const SEQ: usize = 128;

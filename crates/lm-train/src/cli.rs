@@ -7,13 +7,14 @@ use lm_models::Task;
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 
-use crate::allocator;
 use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed};
-use crate::callbacks::console::MessageWriter;
-use crate::output_dir::what_is_kept;
+use crate::device;
+use crate::observe::console::MessageWriter;
+use crate::run::output_dir::what_is_kept;
 use crate::run::{Ended, run};
-use crate::stop::StopSignal;
-use crate::{device, escape, panics, secrets};
+use crate::sys::allocator;
+use crate::sys::signals::StopSignal;
+use crate::sys::{escape, panics, secrets};
 
 /// The program for `task`: reads the command line, runs, and tells how it went. 0 when all is done, 1 for a failed run, 2
 /// for bad arguments, 128 and its number after a signal.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lm_models::params::ParameterInfo;
 use lm_models::weights::FloatDtype;
 
-use crate::optimizer::OptimizerKind;
+use crate::optim::OptimizerKind;
 
 /// Room that tokenizer files, configuration and trainer state take beside the tensors, generously.
 const SMALL_FILES: u64 = 16 << 20;

@@ -18,10 +18,10 @@ use lm_models::inputs::{HostBatch, Objective, Padding};
 use lm_models::ops::{self, Precision};
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load};
-use lm_train::gradients::GradientSum;
-use lm_train::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
+use lm_train::optim::{Hyperparameters, Optimizer, OptimizerKind};
 use lm_train::schedule::Schedule;
-use lm_train::step::{StepOptions, step};
+use lm_train::train::gradients::GradientSum;
+use lm_train::train::step::{StepOptions, step};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

@@ -7,8 +7,8 @@ use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};
-use lm_train::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
-use lm_train::step::{StepOptions, StepOutcome, step};
+use lm_train::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use lm_train::train::step::{StepOptions, StepOutcome, step};
 use proptest::prelude::*;
 
 const VOCAB: usize = 50;

@@ -39,7 +39,7 @@ pub use value::{
     SaveStrategy, Steps, TokenCount,
 };
 
-use crate::secrets;
+use crate::sys::secrets;
 
 /// Everything that a run is told.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,7 +8,7 @@ use lm_models::load::{self, Loaded};
 use lm_models::{AutoModel, ModelConfig, weights};
 
 use super::{CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, list};
-use crate::callbacks::{TRAINER_STATE_NAME, TrainerState};
+use crate::observe::{TRAINER_STATE_NAME, TrainerState};
 
 /// A checkpoint read back, but for the tensors.
 pub struct Saved {

@@ -15,9 +15,9 @@ use tempfile::{Builder, TempDir};
 
 use super::folders::{FINISHED_MODEL, MANIFEST, UNFINISHED, UNFINISHED_MODEL, move_in, rotate, sync, take_name};
 use super::{ARGUMENTS_NAME, CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, folder_of};
-use crate::callbacks::{TRAINER_STATE_NAME, TrainerState};
-use crate::optimizer::StateTensor;
-use crate::panics;
+use crate::observe::{TRAINER_STATE_NAME, TrainerState};
+use crate::optim::StateTensor;
+use crate::sys::panics;
 
 /// Everything that is the same in every checkpoint of a run, and in the output folder.
 #[derive(Clone)]

@@ -10,6 +10,8 @@ mod libtorch;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+pub mod precision;
+
 use burn::tensor::Device;
 
 use crate::args::Autotune;

@@ -12,7 +12,7 @@ use burn::tensor::wgpu::wgpu::{AdapterInfo, Backend, DeviceType, Instance, Insta
 
 use super::{Found, Usable};
 use crate::args::Autotune;
-use crate::setup::cache_dir;
+use crate::run::resolve::cache_dir;
 
 /// The ways to an adapter, the best first: what `--device` and people call them, what wgpu and Burn do.
 const APIS: &[(&str, &str, Backend, WgpuBackend)] = &[

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::escape;
-use crate::callbacks::format::{count, short_number};
+use crate::observe::format::{count, short_number};
 
 const HEIGHT: f64 = 225.0;
 const LEFT: f64 = 50.0;

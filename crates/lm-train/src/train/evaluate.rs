@@ -7,11 +7,11 @@ use burn::tensor::Device;
 use lm_data::{IGNORE, Loader};
 use lm_models::{AutoModel, Task, ops};
 
-use crate::batches::to_inputs;
-use crate::callbacks::{Callbacks, LogRecord, speed_metrics};
-use crate::panics;
-use crate::step;
-use crate::stop::StopSignal;
+use crate::observe::{Callbacks, LogRecord, speed_metrics};
+use crate::sys::panics;
+use crate::sys::signals::StopSignal;
+use crate::train::batches::to_inputs;
+use crate::train::step;
 
 /// A validation set and how it is walked.
 pub struct Evaluation {

@@ -7,10 +7,10 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
 use crate::args::{Arguments, Resume};
-use crate::callbacks::{LOG_FILE_NAME, TRAINER_STATE_NAME, TrainerState};
 use crate::checkpoint::{self, Saved};
 use crate::lock::OutputLock;
-use crate::report::REPORT_NAME;
+use crate::observe::report::REPORT_NAME;
+use crate::observe::{LOG_FILE_NAME, TRAINER_STATE_NAME, TrainerState};
 
 /// The folder of a run, locked against other runs.
 pub struct OutputDir {

@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::format::{count, duration, short_number};
 use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, StepInfo, TrainerState};
 use crate::disk::human_size;
-use crate::escape;
+use crate::sys::escape;
 
 /// The bars of this process; whoever writes to the terminal meanwhile has to move them out of the way.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);

@@ -10,11 +10,12 @@
 //! No callback can end or change a run: one that fails (a full disk, say) is named in a warning and left out from then on.
 
 pub mod console;
-mod early_stopping;
 pub(crate) mod format;
 pub mod json;
 mod log_file;
+pub mod model_card;
 mod record;
+pub mod report;
 mod state;
 mod tensorboard;
 
@@ -22,7 +23,6 @@ use std::fmt;
 use std::path::Path;
 
 pub use console::Console;
-pub use early_stopping::EarlyStopping;
 pub use log_file::{LOG_FILE_NAME, LogFile};
 pub use record::{LogRecord, LogValue, round, speed_metrics};
 pub use state::{StateError, TRAINER_STATE_NAME, TrainerState, steps_of};

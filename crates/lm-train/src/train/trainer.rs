@@ -13,20 +13,21 @@ use lm_models::params::{self, ParameterInfo};
 use lm_models::{AutoModel, Task, ops};
 
 use crate::args::{IntervalStrategy, SaveStrategy, TokenCount};
-use crate::batches::{Batches, Lengths, TrainData, to_inputs};
-use crate::callbacks::{Callbacks, EarlyStopping, LogRecord, Outcome, StepInfo, TrainerState, speed_metrics};
 use crate::checkpoint::{self, Fingerprint, Pending, RUN_STATE_VERSION, RunState, Saved, SinceLog, Writer};
 use crate::disk::{self, CheckpointSize};
-use crate::evaluate::Evaluation;
-use crate::grad_scaler::GradScaler;
-use crate::memory::{self, Stage};
-use crate::noted::Noted;
-use crate::optimizer::{Optimizer, OptimizerKind};
-use crate::panics;
-use crate::samples::Samples;
+use crate::observe::{Callbacks, LogRecord, Outcome, StepInfo, TrainerState, speed_metrics};
+use crate::optim::{Optimizer, OptimizerKind};
 use crate::schedule::Schedule;
-use crate::step::{StepGradients, StepOptions, StepOutcome, apply, gradients};
-use crate::stop::{self, StopSignal};
+use crate::sys::memory::{self, Stage};
+use crate::sys::noted::Noted;
+use crate::sys::panics;
+use crate::sys::signals::{self, StopSignal};
+use crate::train::batches::{Batches, Lengths, TrainData, to_inputs};
+use crate::train::early_stopping::EarlyStopping;
+use crate::train::evaluate::Evaluation;
+use crate::train::grad_scaler::GradScaler;
+use crate::train::samples::Samples;
+use crate::train::step::{StepGradients, StepOptions, StepOutcome, apply, gradients};
 
 /// A gradient that overflows with a loss scale below this is not the scale's fault.
 const SMALLEST_SCALE: f32 = 1.0 / 65536.0;
@@ -311,7 +312,7 @@ impl Trainer {
         let result = self.run(model, &mut data, stop);
         let outcome = match &result {
             Ok((_, None)) => Outcome::Finished,
-            Ok((_, Some(signal))) => Outcome::Stopped(stop::name(*signal).to_owned()),
+            Ok((_, Some(signal))) => Outcome::Stopped(signals::name(*signal).to_owned()),
             Err(error) => Outcome::Failed(format!("{error:#}")),
         };
         if outcome != Outcome::Finished {

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::callbacks::format::{count, duration, short_number};
-use crate::callbacks::{Callback, CallbackError, CallbackResult, LogRecord, Outcome, TrainerState};
 use crate::disk::human_size;
-use crate::memory;
+use crate::observe::format::{count, duration, short_number};
+use crate::observe::{Callback, CallbackError, CallbackResult, LogRecord, Outcome, TrainerState};
+use crate::sys::memory;
 use chart::{Chart, Scale, Series, Width};
 
 /// The file's name in the output folder.
@@ -170,7 +170,7 @@ impl Page<'_> {
         let refresh = if self.outcome.is_none() { r#"<meta http-equiv="refresh" content="30">"# } else { "" };
         let mut html = format!(
             r#"<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{refresh}<title>{title}</title><style>{}</style></head><body><main>"#,
-            include_str!("report/style.css")
+            include_str!("style.css")
         );
         html += &self.header(&title);
         html += &self.tiles();

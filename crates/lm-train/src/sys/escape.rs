@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use crate::secrets;
+use crate::sys::secrets;
 
 /// Longer values are cut where a message quotes them.
 const MOST_OF_A_VALUE: usize = 200;

@@ -10,8 +10,8 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-use crate::escape;
-use crate::noted::Noted;
+use crate::sys::escape;
+use crate::sys::noted::Noted;
 
 /// What Rust says when it can't unwind, after which the process is aborted.
 const ABORTING: [&str; 2] = ["panic in a destructor during cleanup", "panic in a function that cannot unwind"];

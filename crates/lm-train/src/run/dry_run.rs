@@ -9,13 +9,14 @@ use lm_data::Loader;
 use lm_models::params;
 
 use crate::args::Arguments;
-use crate::batches::{TrainData, to_inputs};
-use crate::callbacks::format::{count, duration};
 use crate::disk::{CheckpointPlan, CheckpointSize, available_space, human_size};
-use crate::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
-use crate::setup::{self, ModelSource};
-use crate::step::step;
-use crate::{memory, run};
+use crate::observe::format::{count, duration};
+use crate::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use crate::run;
+use crate::run::resolve::{self, ModelSource};
+use crate::sys::memory;
+use crate::train::batches::{TrainData, to_inputs};
+use crate::train::step::step;
 
 /// What is known of the training set.
 pub struct TrainFacts {
@@ -38,7 +39,7 @@ pub fn print(
 ) -> Result<()> {
     let training = &args.training;
     let device = devices[0].clone().autodiff();
-    let mut model = setup::model(args, source, vocab_in_checkpoint, setup::dtype(args, source)?, &device)?;
+    let mut model = resolve::model(args, source, vocab_in_checkpoint, resolve::dtype(args, source)?, &device)?;
     let parameters = params::list(&model);
     let number: u64 = parameters.iter().map(|info| info.len() as u64).sum();
     let kind = OptimizerKind::from_name(training.optim.as_str())?;
@@ -71,7 +72,7 @@ pub fn print(
     )?;
     let saves = plan.saves_after(0);
     let disk = CheckpointPlan {
-        size: CheckpointSize::new(&parameters, kind, setup::dtype(args, source)?, training.save_only_model),
+        size: CheckpointSize::new(&parameters, kind, resolve::dtype(args, source)?, training.save_only_model),
         saves,
         limit: plan.checkpoints_kept(training.checkpoint_limit()),
         existing: 0,

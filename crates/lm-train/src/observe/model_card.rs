@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::callbacks::{LogRecord, LogValue};
+use crate::observe::{LogRecord, LogValue};
 
 /// The file's name in the output folder.
 pub const MODEL_CARD_NAME: &str = "README.md";
@@ -491,12 +491,12 @@ fn yaml_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::callbacks::TrainerState;
+    use crate::observe::TrainerState;
 
     /// The history of the run that wrote the fixtures, its evaluations in the order in which they were logged.
     fn history() -> Vec<LogRecord> {
         let state: TrainerState =
-            serde_json::from_str(include_str!("../tests/fixtures/trainer_state.json")).expect("Python's state");
+            serde_json::from_str(include_str!("../../tests/fixtures/trainer_state.json")).expect("Python's state");
         let in_order = |record: &LogRecord| {
             let mut ordered = LogRecord::new();
             if let Some(loss) = record.get("eval_loss") {
@@ -535,7 +535,7 @@ mod tests {
 
     #[test]
     fn the_card_is_pythons() {
-        assert_eq!(card().to_markdown(&history()), include_str!("../tests/fixtures/model_card.md"));
+        assert_eq!(card().to_markdown(&history()), include_str!("../../tests/fixtures/model_card.md"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ impl EarlyStopping {
     }
 
     /// Looks at the metric of an evaluation and says whether training should stop. `best` is the best metric of the
-    /// evaluations before this one, so this comes before [`TrainerState::update_best`](super::TrainerState::update_best).
+    /// evaluations before this one, so this comes before [`TrainerState::update_best`](crate::observe::TrainerState::update_best).
     pub fn should_stop(&mut self, metric: f64, best: Option<f64>, greater_is_better: bool) -> bool {
         let improved = best.is_none_or(|best| {
             let is_better = if greater_is_better { metric > best } else { metric < best };
@@ -29,7 +29,7 @@ impl EarlyStopping {
         self.counter >= self.patience
     }
 
-    /// Writes the counter into [`TrainerState::stateful_callbacks`](super::TrainerState::stateful_callbacks), where Python keeps it.
+    /// Writes the counter into [`TrainerState::stateful_callbacks`](crate::observe::TrainerState::stateful_callbacks), where Python keeps it.
     pub fn save(&self, stateful_callbacks: &mut Map<String, Value>) {
         let state = json!({
             "args": {"early_stopping_patience": self.patience, "early_stopping_threshold": self.threshold},
@@ -51,7 +51,7 @@ impl EarlyStopping {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::callbacks::TrainerState;
+    use crate::observe::TrainerState;
 
     #[test]
     fn stops_after_patience_evaluations_without_improvement() {

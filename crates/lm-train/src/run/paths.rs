@@ -10,11 +10,11 @@ use anyhow::{Context, Result, bail};
 use lm_data::source::find_files;
 
 use crate::args::{ArgsError, Arguments, Resume};
-use crate::callbacks::LOG_FILE_NAME;
 use crate::checkpoint;
-use crate::model_card::MODEL_CARD_NAME;
-use crate::report::REPORT_NAME;
-use crate::setup;
+use crate::observe::LOG_FILE_NAME;
+use crate::observe::model_card::MODEL_CARD_NAME;
+use crate::observe::report::REPORT_NAME;
+use crate::run::resolve;
 
 /// Whether a run makes a file of this name in its output folder.
 fn is_result(name: &OsStr) -> bool {
@@ -75,7 +75,7 @@ pub fn check(args: &Arguments) -> Result<()> {
 
 /// The text files, found and looked at.
 fn texts(args: &Arguments) -> Result<Vec<Input>> {
-    let config = setup::data_config(args, 512);
+    let config = resolve::data_config(args, 512);
     let mut inputs = Vec::new();
     for (flag, names) in [("train_file", &config.train_files), ("validation_file", &config.validation_files)] {
         let files = find_files(names).with_context(|| format!("--{flag}"))?;
@@ -151,7 +151,7 @@ fn others(args: &Arguments, inputs: &mut Vec<Input>) {
         ("model_name_or_path", path(&model.model_name_or_path)),
         ("config_name", path(&model.config_name)),
         ("tokenizer_name", path(&model.tokenizer_name)),
-        ("data_cache_dir", Some(setup::data_config(args, 512).cache_dir)),
+        ("data_cache_dir", Some(resolve::data_config(args, 512).cache_dir)),
     ];
     if let Some(Resume::Folder(folder)) = &training.resume_from_checkpoint {
         named.push(("resume_from_checkpoint", Some(folder.clone())));

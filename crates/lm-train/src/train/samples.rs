@@ -12,7 +12,7 @@ use lm_models::generate::{Sampling, check, generate};
 use lm_models::{AutoModel, Mode, Task, ops};
 
 use crate::args::Arguments;
-use crate::batches::to_inputs;
+use crate::train::batches::to_inputs;
 
 /// Texts taken from the data.
 const COUNT: usize = 6;

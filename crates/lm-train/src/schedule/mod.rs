@@ -594,8 +594,10 @@ mod tests {
     /// Both files were written by Python's get_scheduler; `scripts/make_schedules.py` says how.
     #[test]
     fn rates_equal_pythons() {
-        let files =
-            [include_str!("../tests/fixtures/schedules.json"), include_str!("../tests/fixtures/schedules_more.json")];
+        let files = [
+            include_str!("../../tests/fixtures/schedules.json"),
+            include_str!("../../tests/fixtures/schedules_more.json"),
+        ];
         for case in files.iter().flat_map(|text| serde_json::from_str::<Vec<Case>>(text).expect("a list of cases")) {
             let name =
                 format!("{} {:?} warmup {} of {}", case.lr_scheduler_type, case.kwargs, case.warmup_steps, case.steps);

@@ -4,10 +4,10 @@ use burn::tensor::{Device, Tensor};
 use lm_models::ops::{self, Loss, Predictions};
 use lm_models::{AutoModel, Mode, ModelInputs, checkpointed};
 
-use crate::gradients::GradientSum;
-use crate::optimizer::Optimizer;
-use crate::parallel::{on_each, sum_gradients};
-use crate::stop::StopSignal;
+use crate::optim::Optimizer;
+use crate::sys::signals::StopSignal;
+use crate::train::gradients::GradientSum;
+use crate::train::ranks::{on_each, sum_gradients};
 
 /// What a step needs to know besides the batches.
 #[derive(Clone, Copy, Debug)]

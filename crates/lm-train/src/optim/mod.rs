@@ -7,7 +7,7 @@ use lm_models::params::{self, Map, ParameterInfo};
 use lm_models::{AutoModel, ops};
 use safetensors::Dtype;
 
-use crate::gradients::GradientSum;
+use crate::train::gradients::GradientSum;
 
 /// What can't be done about an optimizer.
 #[derive(Debug, thiserror::Error)]

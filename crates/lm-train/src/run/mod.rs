@@ -1,5 +1,11 @@
 //! A run from its arguments to its last file: the order of things, each a call away.
 
+pub mod dry_run;
+pub mod generation;
+pub mod output_dir;
+pub mod paths;
+pub mod resolve;
+
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,28 +22,31 @@ use lm_models::{AutoModel, Task, ops};
 use serde_json::{Map, Value};
 
 use crate::args::{ArgsError, Arguments, OptimizerNames, Steps, TokenCount};
-use crate::batches::{Lengths, TrainData};
-use crate::callbacks::{
-    Callbacks, Console, EarlyStopping, LogFile, LogRecord, Outcome, TRAINER_STATE_NAME, TensorBoard, TrainerState,
-    console, default_logging_dir, json, round, steps_of,
-};
 use crate::checkpoint::{self, Fingerprint, ModelFiles, Saved, Writer};
+use crate::device::{self, precision};
 use crate::disk::CheckpointPlan;
-use crate::evaluate::Evaluation;
-use crate::grad_scaler::GradScaler;
-use crate::memory::Stage;
-use crate::model_card::{Hyperparameters as CardHyperparameters, ModelCard};
-use crate::noted::Noted;
-use crate::optimizer::{Hyperparameters, Optimizer, OptimizerKind};
-use crate::output_dir::{OutputDir, changed_arguments, what_is_kept};
-use crate::report::{Argument, Report, RunFacts, SampleRow, SplitFacts};
-use crate::samples::Samples;
+use crate::observe::model_card::{Hyperparameters as CardHyperparameters, ModelCard};
+use crate::observe::report::{Argument, Report, RunFacts, SampleRow, SplitFacts};
+use crate::observe::{
+    Callbacks, Console, LogFile, LogRecord, Outcome, TRAINER_STATE_NAME, TensorBoard, TrainerState, console,
+    default_logging_dir, json, round, steps_of,
+};
+use crate::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use crate::run::output_dir::{OutputDir, changed_arguments, what_is_kept};
+use crate::run::resolve::ModelSource;
 use crate::schedule::{self, Schedule};
-use crate::setup::{self, ModelSource};
-use crate::step::StepOptions;
-use crate::stop::StopSignal;
-use crate::trainer::{Diverged, Finished, Parts, Plan, Sampler, Trainer};
-use crate::{device, generation, memory, panics, paths, plan, precision, samples, secrets, stop};
+use crate::sys::memory::Stage;
+use crate::sys::noted::Noted;
+use crate::sys::signals::StopSignal;
+use crate::sys::{memory, panics, secrets, signals};
+use crate::train::batches::{Lengths, TrainData};
+use crate::train::early_stopping::EarlyStopping;
+use crate::train::evaluate::Evaluation;
+use crate::train::grad_scaler::GradScaler;
+use crate::train::samples;
+use crate::train::samples::Samples;
+use crate::train::step::StepOptions;
+use crate::train::trainer::{Diverged, Finished, Parts, Plan, Sampler, Trainer};
 
 /// How a run ended, when no error did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +112,7 @@ fn with_batch_size(args: &Arguments, size: usize) -> Arguments {
 fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
     ops::set_precision(precision::of_training(args));
-    let source = wants_model(args).then(|| setup::model_source(args)).transpose()?;
+    let source = wants_model(args).then(|| resolve::model_source(args)).transpose()?;
     if let Some(source) = &source {
         expect_room(args, source, &devices[0])?;
     }
@@ -122,7 +131,7 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
     show_examples(args, &data)?;
     let Some(source) = source else { return Ok(Ended::Done) };
     if args.beyond.plan {
-        plan::print(args, &source, &data.train_facts(args)?, vocab_in_checkpoint, &devices)?;
+        dry_run::print(args, &source, &data.train_facts(args)?, vocab_in_checkpoint, &devices)?;
         return Ok(Ended::Done);
     }
     let Some(output) = output else { return Ok(Ended::Done) };
@@ -141,7 +150,7 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
     let finished = session.finish(&model, &mut results);
     let outcome = match &finished {
         Ok(None) => Outcome::Finished,
-        Ok(Some(signal)) => Outcome::Stopped(stop::name(*signal).to_owned()),
+        Ok(Some(signal)) => Outcome::Stopped(signals::name(*signal).to_owned()),
         Err(error) => Outcome::Failed(format!("{error:#}")),
     };
     session.callbacks.on_train_end(&session.state, &outcome);
@@ -178,10 +187,10 @@ fn prepare_data(
     mut source: Option<ModelSource>,
     device: &Device,
 ) -> Result<(Data, Option<ModelSource>, usize)> {
-    let corpus = Corpus::open(&setup::data_config(args, usize::MAX))?;
-    let tokenizer = setup::tokenizer(args, source.as_ref(), &corpus)?;
+    let corpus = Corpus::open(&resolve::data_config(args, usize::MAX))?;
+    let tokenizer = resolve::tokenizer(args, source.as_ref(), &corpus)?;
     let vocab = match &mut source {
-        Some(source) => setup::fit_vocabulary(source, &tokenizer, args)?,
+        Some(source) => resolve::fit_vocabulary(source, &tokenizer, args)?,
         None => 0,
     };
     if let Some(source) = &mut source {
@@ -191,11 +200,11 @@ fn prepare_data(
         }
         expect_room(args, source, device)?;
     }
-    let length = setup::sequence_length(args, &tokenizer, source.as_ref().map(|source| &source.config))?;
-    let config = setup::data_config(args, length);
-    let padding = setup::padding(args, &tokenizer, length);
+    let length = resolve::sequence_length(args, &tokenizer, source.as_ref().map(|source| &source.config))?;
+    let config = resolve::data_config(args, length);
+    let padding = resolve::padding(args, &tokenizer, length);
     // What a collator refuses, such as a tokenizer without a mask token, is better known before the text is tokenized.
-    setup::collator(args, &tokenizer, padding, Split::Train)?;
+    resolve::collator(args, &tokenizer, padding, Split::Train)?;
     let tokenizer = Arc::new(tokenizer);
     let (training, beyond) = (&args.training, &args.beyond);
     let uses_train = training.do_train || beyond.plan || beyond.dump_examples.is_some() || beyond.preview.is_some();
@@ -240,7 +249,7 @@ fn show_examples(args: &Arguments, data: &Data) -> Result<()> {
     {
         let store = store.take(count);
         let split = if name == "train" { Split::Train } else { Split::Eval };
-        let collator = setup::collator(args, &data.tokenizer, data.padding, split)?;
+        let collator = resolve::collator(args, &data.tokenizer, data.padding, split)?;
         for index in 0..store.len() {
             let Some(example) = store.get(index)? else { break };
             let batch = collator.collate(&[(index as u64, example)], 0)?;
@@ -251,14 +260,14 @@ fn show_examples(args: &Arguments, data: &Data) -> Result<()> {
 }
 
 impl Data {
-    fn train_facts(&self, args: &Arguments) -> Result<plan::TrainFacts> {
+    fn train_facts(&self, args: &Arguments) -> Result<dry_run::TrainFacts> {
         Ok(match &self.train {
             Train::Stored(store) => {
-                let collator = setup::collator(args, &self.tokenizer, self.padding, Split::Train)?;
-                let loader = Loader::new(store.clone(), collator, setup::train_options(args))?;
-                plan::TrainFacts { loader: Some(loader), length: self.config.length }
+                let collator = resolve::collator(args, &self.tokenizer, self.padding, Split::Train)?;
+                let loader = Loader::new(store.clone(), collator, resolve::train_options(args))?;
+                dry_run::TrainFacts { loader: Some(loader), length: self.config.length }
             }
-            Train::None | Train::Streamed => plan::TrainFacts { loader: None, length: self.config.length },
+            Train::None | Train::Streamed => dry_run::TrainFacts { loader: None, length: self.config.length },
         })
     }
 
@@ -350,7 +359,7 @@ impl<'a> Session<'a> {
             generation_config: source.generation.as_ref().map(|generation| generation.to_json()),
             tokenizer: Arc::clone(&data.tokenizer),
             arguments: serde_json::to_string_pretty(&args.to_json())? + "\n",
-            dtype: setup::dtype(args, source)?,
+            dtype: resolve::dtype(args, source)?,
         };
         let callbacks = Callbacks::default();
         let mut state = saved.as_ref().map(|saved| saved.state.clone()).unwrap_or_default();
@@ -382,7 +391,7 @@ impl<'a> Session<'a> {
     fn model(&mut self, source: &ModelSource, vocab_in_checkpoint: usize) -> Result<AutoModel> {
         let device = self.devices[0].clone().autodiff();
         let model = match &self.saved {
-            None => setup::model(self.args, source, vocab_in_checkpoint, self.files.dtype, &device)?,
+            None => resolve::model(self.args, source, vocab_in_checkpoint, self.files.dtype, &device)?,
             Some(saved) => {
                 tracing::info!("resuming from {} (step {})", saved.folder.display(), saved.state.global_step);
                 checkpoint::load_model(&saved.folder, &source.config, &device).context("resuming")?
@@ -393,25 +402,25 @@ impl<'a> Session<'a> {
     }
 
     fn eval_collator(&self) -> Result<Arc<dyn Collator>> {
-        setup::collator(self.args, &self.data.tokenizer, self.data.padding, Split::Eval)
+        resolve::collator(self.args, &self.data.tokenizer, self.data.padding, Split::Eval)
     }
 
     fn evaluation(&self) -> Result<Evaluation> {
         let store = self.data.validation.clone().ok_or(DataError::NothingHeldOut)?;
         Ok(Evaluation {
-            loader: Loader::new(store, self.eval_collator()?, setup::eval_options(self.args))?,
+            loader: Loader::new(store, self.eval_collator()?, resolve::eval_options(self.args))?,
             task: self.args.task,
             label_smoothing: self.args.training.label_smoothing_factor,
             loss_only: self.args.training.prediction_loss_only,
             device: self.devices[0].clone(),
-            workers: setup::workers(self.args),
+            workers: resolve::workers(self.args),
         })
     }
 
     /// The training examples from where the run stands, and what identifies them.
     fn train_data(&self) -> Result<(TrainData, String)> {
-        let collator = setup::collator(self.args, &self.data.tokenizer, self.data.padding, Split::Train)?;
-        let options = setup::train_options(self.args);
+        let collator = resolve::collator(self.args, &self.data.tokenizer, self.data.padding, Split::Train)?;
+        let options = resolve::train_options(self.args);
         Ok(match &self.data.train {
             Train::Stored(store) => {
                 let key = format!("{} {}", store.key(), store.len());
@@ -486,7 +495,7 @@ impl<'a> Session<'a> {
         })?;
         self.state = state;
         if let Some(signal) = signal.filter(|_| self.state.global_step == 0) {
-            let name = stop::name(signal);
+            let name = signals::name(signal);
             tracing::warn!("{name} received: stopped before the first step was made; there is nothing to save");
             return Ok((model, Some(signal)));
         }
@@ -494,7 +503,7 @@ impl<'a> Session<'a> {
             let folder = checkpoint::folder_of(self.output.path(), self.state.global_step);
             tracing::warn!(
                 "{} received: stopped after step {} and saved {}; {}",
-                stop::name(signal),
+                signals::name(signal),
                 self.state.global_step,
                 folder.display(),
                 if args.training.save_only_model {
@@ -673,7 +682,7 @@ impl<'a> Session<'a> {
             splits.push(self.data.split_facts("train", loader)?);
         }
         if let Some(store) = self.data.validation.clone().filter(|store| !store.is_empty()) {
-            let options = LoaderOptions { drop_last: false, ..setup::eval_options(self.args) };
+            let options = LoaderOptions { drop_last: false, ..resolve::eval_options(self.args) };
             let loader = Loader::new(store, self.eval_collator()?, options)?;
             splits.push(self.data.split_facts("validation", &loader)?);
         }
@@ -858,7 +867,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
         save_only_model: training.save_only_model,
         load_best_model_at_end: training.load_best_model_at_end,
         best: metric,
-        workers: setup::workers(args),
+        workers: resolve::workers(args),
         count_tokens: training.include_num_input_tokens_seen,
         tokens_per_second: training.include_tokens_per_second,
         step: StepOptions {

@@ -11,11 +11,11 @@ use lm_models::ModelConfig;
 use lm_models::sizes::Sizes;
 
 use crate::args::Arguments;
-use crate::callbacks::LogRecord;
-use crate::callbacks::format::count;
 use crate::device;
 use crate::disk::human_size;
-use crate::optimizer::OptimizerKind;
+use crate::observe::LogRecord;
+use crate::observe::format::count;
+use crate::optim::OptimizerKind;
 
 /// Fails if a model of this configuration can't be built, or if its parameters, with what training keeps for each of them,
 /// do not fit into the memory that is free. Of a model on another device only the weights pass through this memory.

@@ -5,7 +5,7 @@ use lm_data::tokenizer::LmTokenizer;
 use lm_models::generation_config::GenerationConfig;
 use lm_models::special_tokens::{SpecialIds, align};
 
-use crate::setup::ModelSource;
+use crate::run::resolve::ModelSource;
 
 /// How this model generates; none for models that do not.
 pub fn generation_config(source: &ModelSource) -> Result<Option<GenerationConfig>> {
