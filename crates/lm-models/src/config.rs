@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::auto::{self, Family, Task};
+use crate::models::{self, Family, Task};
 use crate::sizes;
 
 /// The version of Python's `transformers` whose files these are.
@@ -34,13 +34,13 @@ pub enum ConfigError {
         reason: String,
     },
     /// There is no `model_type`.
-    #[error("{}: `model_type` is missing, and the folder's name has none of the known ones; say it with --model_type: {}", path.display(), auto::known_model_types(None))]
+    #[error("{}: `model_type` is missing, and the folder's name has none of the known ones; say it with --model_type: {}", path.display(), models::known_model_types(None))]
     NoModelType {
         /// The file.
         path: PathBuf,
     },
     /// The model type is not one of ours.
-    #[error("unknown model_type `{model_type}`{}; known types: {}", nearest.as_ref().map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default(), auto::known_model_types(None))]
+    #[error("unknown model_type `{model_type}`{}; known types: {}", nearest.as_ref().map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default(), models::known_model_types(None))]
     UnknownModelType {
         /// As given.
         model_type: String,
@@ -48,7 +48,7 @@ pub enum ConfigError {
         nearest: Option<String>,
     },
     /// The architecture belongs to another program.
-    #[error("`{model_type}` is a {} model: use {}; this program trains {}", found.noun(), found.binary(), auto::known_model_types(Some(*wanted)))]
+    #[error("`{model_type}` is a {} model: use {}; this program trains {}", found.noun(), found.binary(), models::known_model_types(Some(*wanted)))]
     WrongTask {
         /// As given.
         model_type: String,
@@ -124,7 +124,7 @@ impl ModelConfig {
         let (model_type, source) = match (fields.get("model_type"), model_type) {
             (Some(Value::String(model_type)), _) => (model_type.clone(), None),
             (_, Some(given)) => (given.to_owned(), Some("by --model_type")),
-            (_, None) => match auto::model_type_in(name) {
+            (_, None) => match models::model_type_in(name) {
                 Some(named) => (named.to_owned(), Some("by its name; --model_type can say another")),
                 None => return Err(ConfigError::NoModelType { path: file }),
             },
@@ -141,7 +141,7 @@ impl ModelConfig {
     }
 
     fn new(model_type: &str, given: Map<String, Value>) -> Result<Self, ConfigError> {
-        let family = auto::family(model_type)?;
+        let family = models::family(model_type)?;
         let mut fields = match (family.defaults)() {
             Value::Object(defaults) => defaults,
             _ => Map::new(),
@@ -288,7 +288,7 @@ impl ModelConfig {
             let name = Self::real_name(self.family, key).to_owned();
             let Some(old) = self.fields.get(&name) else {
                 let names = self.fields.keys().map(String::as_str).chain(self.family.aliases.iter().map(|(a, _)| *a));
-                let nearest = auto::nearest(key, names);
+                let nearest = models::nearest(key, names);
                 return Err(ConfigError::UnknownOverride {
                     model_type: self.model_type().into(),
                     key: key.into(),

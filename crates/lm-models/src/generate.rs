@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use lm_random::{Purpose, Stream};
 use rayon::prelude::*;
 
-use crate::auto::AutoModel;
+use crate::models::AutoModel;
 use crate::ops::{self, Attention};
 
 /// Keys and values of what a model has read of several texts so far.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use crate::auto::AutoModel;
 use crate::config::{ConfigError, ModelConfig};
+use crate::models::AutoModel;
 use crate::params::{self, Map, ParameterInfo, Snapshot};
 use crate::weights::{self, Checkpoint, FloatDtype, LoadReport, ModelNames, NamedTensor, SaveOptions, WeightsError};
 

@@ -11,7 +11,7 @@ use burn::tensor::{Tensor, TensorData};
 use lm_random::{Purpose, Stream};
 use rayon::prelude::*;
 
-use crate::auto::AutoModel;
+use crate::models::AutoModel;
 
 /// What is known of a parameter besides its value.
 #[derive(Clone, Debug, PartialEq, Eq)]

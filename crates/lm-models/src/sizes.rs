@@ -73,7 +73,7 @@ pub fn values(shape: &[usize]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auto::FAMILIES;
+    use crate::models::FAMILIES;
 
     #[test]
     fn sizes_are_those_of_the_model_that_is_built() {

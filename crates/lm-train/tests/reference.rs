@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
-use lm_models::auto::FAMILIES;
 use lm_models::inputs::{HostBatch, Objective, Padding};
+use lm_models::models::FAMILIES;
 use lm_models::ops::{self, Precision};
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load};
@@ -266,7 +266,7 @@ impl OwnedBatch {
 fn check(folder: &Path, device: &Device) -> Result<Option<(&'static str, Vec<Deviation>)>> {
     let facts: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("expected.json"))?)?;
     let model_type = facts["model_type"].as_str().context("model_type")?;
-    let Ok(family) = lm_models::auto::family(model_type) else { return Ok(None) };
+    let Ok(family) = lm_models::models::family(model_type) else { return Ok(None) };
     let bytes = std::fs::read(folder.join("expected.safetensors"))?;
     let expected = Expected(SafeTensors::deserialize(&bytes)?);
     let config = ModelConfig::from_path(folder)?;

@@ -2,8 +2,8 @@
 //! family, dropout included.
 
 use burn::tensor::{Device, Tensor};
-use lm_models::auto::FAMILIES;
 use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
+use lm_models::models::FAMILIES;
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};

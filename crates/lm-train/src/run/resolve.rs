@@ -97,7 +97,7 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
     };
     let folder = lm_hub::resolve(name, Files::Tokenizer, &hub_options(args)).context(flag)?;
     let of_model = source.map(|source| source.config.model_type());
-    let named = if args.model.tokenizer_name.is_some() { lm_models::auto::model_type_in(name) } else { None };
+    let named = if args.model.tokenizer_name.is_some() { lm_models::models::model_type_in(name) } else { None };
     LmTokenizer::from_folder_of(&folder, named.or(of_model)).context(flag)
 }
 

@@ -7,11 +7,11 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::auto::{AutoModel, LanguageModel};
+use crate::blocks::{Conv1D, Embedding, LayerNorm, Linear};
 use crate::config::{ConfigError, ModelConfig};
 use crate::generate::{Cache, CausalModel};
 use crate::inputs::{Mode, ModelInputs, Sequences};
-use crate::layers::{Conv1D, Embedding, LayerNorm, Linear};
+use crate::models::{AutoModel, LanguageModel};
 use crate::ops::{self, Activation, Attention, Decoder};
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;

@@ -5,12 +5,12 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::auto::{AutoModel, LanguageModel};
+use crate::blocks::{Embedding, LayerNorm, Linear};
 use crate::config::{ConfigError, ModelConfig};
 use crate::generate::{Cache, CausalModel};
-use crate::gpt2::{CausalAttention, Context, Mlp};
 use crate::inputs::{Mode, ModelInputs};
-use crate::layers::{Embedding, LayerNorm, Linear};
+use crate::models::gpt2::{CausalAttention, Context, Mlp};
+use crate::models::{AutoModel, LanguageModel};
 use crate::ops::{self, Activation, Decoder};
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;

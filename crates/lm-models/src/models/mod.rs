@@ -1,5 +1,12 @@
 //! `model_type` → architecture: the one place that lists them all.
 
+pub mod bert;
+pub mod distilbert;
+pub mod gpt;
+pub mod gpt2;
+pub mod roberta;
+pub mod xlnet;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde_json::Value;
@@ -8,9 +15,9 @@ use crate::config::{ConfigError, ModelConfig};
 use crate::generate::CausalModel;
 use crate::inputs::{Mode, ModelInputs};
 use crate::ops::Decoder;
+use crate::params;
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;
-use crate::{bert, distilbert, gpt, gpt2, params, roberta, xlnet};
 
 /// What an architecture is trained for, one binary each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,11 +4,11 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::{Value, json};
 
-use crate::auto::{AutoModel, LanguageModel};
-use crate::bert::{BertConfig, BertEmbeddings, BertEncoder, bert_initial_value};
+use crate::blocks::{LayerNorm, Linear, parameter};
 use crate::config::{ConfigError, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
-use crate::layers::{LayerNorm, Linear, parameter};
+use crate::models::bert::{BertConfig, BertEmbeddings, BertEncoder, bert_initial_value};
+use crate::models::{AutoModel, LanguageModel};
 use crate::ops::{Activation, Decoder};
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;

@@ -15,10 +15,10 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::auto::{AutoModel, LanguageModel};
+use crate::blocks::{Embedding, LayerNorm, Linear, parameter};
 use crate::config::{ConfigError, ModelConfig};
 use crate::inputs::{Mode, ModelInputs, Sequences};
-use crate::layers::{Embedding, LayerNorm, Linear, parameter};
+use crate::models::{AutoModel, LanguageModel};
 use crate::ops::{self, Activation, Decoder, RelativeKeys, RelativeQueries};
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;

@@ -5,10 +5,10 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::auto::{AutoModel, LanguageModel};
+use crate::blocks::{Embedding, LayerNorm, Linear, parameter, side_by_side};
 use crate::config::{ConfigError, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
-use crate::layers::{Embedding, LayerNorm, Linear, parameter, side_by_side};
+use crate::models::{AutoModel, LanguageModel};
 use crate::ops::{self, Activation, Attention, Decoder};
 use crate::params::{Initial, ParameterInfo};
 use crate::stages::Stages;
