@@ -18,8 +18,7 @@ fi
 stage cargo test --workspace --features tch --no-run
 export LM_TEST_DEVICE=libtorch:cpu
 stage cargo test --workspace --features tch --lib -- ops:: device::
-stage cargo test --workspace --features tch --test libtorch
-stage cargo test --workspace --features tch --test resume -- on_libtorch
+stage cargo test --workspace --features tch --test run_mlm --test run_clm --test run_plm -- libtorch
 reference=(cargo test --workspace --features tch --test reference -- --nocapture)
 stage "${reference[@]}"
 LM_PLAIN_OPS=1 stage "${reference[@]}"

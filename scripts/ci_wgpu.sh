@@ -5,7 +5,7 @@
 # steps.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-packages=(--workspace) features=(--features wgpu) tests=(reference resume wgpu)
+packages=(--workspace) features=(--features wgpu) tests=(reference run_mlm run_clm run_plm)
 length=(--max_steps 20 --max_eval_samples 64)
 case "${1-}" in
     "") ;;

@@ -1,9 +1,6 @@
 //! `run_clm` as its users run it: whole runs, streaming, continuations, and what they can get wrong.
 
-#[path = "../../run_mlm/tests/common/mod.rs"]
-mod common;
-
-use common::{Run, Scratch, fixture, sample, tensors};
+use crate::common::{Run, Scratch, fixture, sample, tensors};
 
 /// A new GPT-2 of one layer with a tokenizer of its own, trained on the sample text.
 const NEW: &str = "--model_type gpt2 --train_tokenizer 300 --block_size 32 --seed 7 \
@@ -203,7 +200,7 @@ fn evaluation_is_smoothed_as_in_python() {
 #[test]
 fn the_special_tokens_are_the_tokenizers() {
     let scratch = Scratch::new();
-    let tokenizers = common::workspace().join("crates/lm-data/tests/fixtures/tokenizers");
+    let tokenizers = crate::common::workspace().join("crates/lm-data/tests/fixtures/tokenizers");
     let saved = |tokenizer: &str, model: &str, folder: &str| {
         let ran = scratch.run(&format!(
             "{model} --tokenizer_name {} --train_file {} --max_train_samples 4 --block_size 16 --do_train --max_steps 1 \

@@ -1,12 +1,5 @@
 //! What can go wrong with libtorch.
-#![cfg(feature = "tch")]
-
-mod run;
-
-use run::Scratch;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
-const MODEL: &str = "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line";
+use crate::run::Scratch;
 
 #[test]
 fn libtorch_devices_that_are_not_there() {
@@ -18,10 +11,10 @@ fn libtorch_devices_that_are_not_there() {
 /// What the backend can't report but by a panic.
 #[test]
 fn libtorch_without_memory() {
-    run::without_memory("libtorch:cpu", 400_000);
+    crate::run::without_memory("libtorch:cpu", 400_000);
 }
 
 #[test]
 fn libtorch_twice_equals_once() {
-    run::two_ranks_equal_one("libtorch:cpu");
+    crate::run::two_ranks_equal_one("libtorch:cpu");
 }

@@ -1,13 +1,6 @@
 //! A run that goes on from a checkpoint equals the one that was never broken; more of it in the tests of run_mlm.
 
-#[path = "../../run_mlm/tests/run/mod.rs"]
-mod run;
-
-use run::resumes_exactly;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_run_clm");
-const MODEL: &str = "--model_type gpt2 --config_overrides n_embd=32,n_layer=2,n_head=4,n_positions=64 --tokenizer_name \
-     TOKENIZERS/roberta-small --block_size 32";
+use crate::run::resumes_exactly;
 
 #[test]
 fn mid_epoch_and_across_epochs_with_accumulation_and_dropout() {
@@ -25,7 +18,7 @@ fn on_libtorch() {
     resumes_exactly("--device libtorch:cpu --max_steps 6", &[3]);
     let model =
         "--config_overrides n_embd=32,n_layer=2,n_head=4,n_positions=64,attn_pdrop=0,embd_pdrop=0,resid_pdrop=0";
-    run::moves_between_the_cpu_and("libtorch:cpu", model);
+    crate::run::moves_between_the_cpu_and("libtorch:cpu", model);
 }
 
 #[cfg(feature = "wgpu")]
@@ -34,5 +27,5 @@ fn on_wgpu() {
     resumes_exactly("--device wgpu --max_steps 6", &[3]);
     let model =
         "--config_overrides n_embd=32,n_layer=2,n_head=4,n_positions=64,attn_pdrop=0,embd_pdrop=0,resid_pdrop=0";
-    run::moves_between_the_cpu_and("wgpu", model);
+    crate::run::moves_between_the_cpu_and("wgpu", model);
 }

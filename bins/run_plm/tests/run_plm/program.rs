@@ -1,9 +1,6 @@
 //! `run_plm` as its users run it: whole runs, and what they can get wrong.
 
-#[path = "../../run_mlm/tests/common/mod.rs"]
-mod common;
-
-use common::{Run, Scratch, fixture, sample};
+use crate::common::{Run, Scratch, fixture, sample};
 
 /// A new XLNet of one layer with a tokenizer of its own, trained on the sample text.
 const NEW: &str = "--train_tokenizer 400 --seed 7 --config_overrides d_model=16,n_layer=1,n_head=2,d_inner=32";

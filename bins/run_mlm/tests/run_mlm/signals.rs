@@ -1,16 +1,8 @@
 //! Signals, and two runs on one output folder.
-#![cfg(unix)]
-
-mod run;
-
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use run::{Run, Scratch};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
-const MODEL: &str =
-    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+use crate::run::{Run, Scratch};
 
 /// Waits until the condition holds while the child runs.
 #[track_caller]

@@ -1,12 +1,10 @@
 //! Whole runs of the program, small ones: what it writes, prints, reads back and keeps the same.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use common::{Scratch, Tensors, fixture, sample, tensors, write_tensors};
+use crate::common::{Scratch, Tensors, fixture, sample, tensors, write_tensors};
 use safetensors::Dtype;
 use serde_json::{Value, json};
 

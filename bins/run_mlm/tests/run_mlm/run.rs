@@ -1,4 +1,4 @@
-//! Runs of a real binary on a tiny model, and what two runs are compared by. Each test file says which binary, as
+//! Runs of a real binary on a tiny model, and what two runs are compared by. The test program says which binary, as
 //! `PROGRAM`, and which model and examples, as `MODEL`; TOKENIZERS there is a folder of tokenizers.
 #![allow(dead_code, reason = "every test file uses its own part")]
 

@@ -8,15 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-/// The program of the package whose test this is.
-const PROGRAM: &str = match [
-    option_env!("CARGO_BIN_EXE_run_mlm"),
-    option_env!("CARGO_BIN_EXE_run_clm"),
-    option_env!("CARGO_BIN_EXE_run_plm"),
-] {
-    [Some(path), ..] | [_, Some(path), _] | [.., Some(path)] => path,
-    [None, None, None] => panic!("a test of no program"),
-};
+use crate::PROGRAM;
 
 /// A folder that goes when the test ends; the program runs in it and keeps its cache there.
 pub struct Scratch {

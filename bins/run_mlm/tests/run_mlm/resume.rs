@@ -1,16 +1,10 @@
 //! Checkpoints and resume: a run that goes on from a checkpoint equals the one that was never broken, bit for bit.
 
-mod run;
-
 use std::fs;
 use std::time::{Duration, Instant};
 
-use run::{Scratch, copy, resumes_exactly, resumes_exactly_with};
+use crate::run::{Scratch, copy, resumes_exactly, resumes_exactly_with};
 use serde_json::{Value, json};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
-const MODEL: &str =
-    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
 
 const DROPOUT: &str = "--config_name dropout.json";
 
@@ -53,7 +47,7 @@ fn with_any_number_of_threads() {
     for threads in ["1", "2", "3"] {
         let flags = "--config_name large.json --per_device_train_batch_size 16 --max_steps 3 --save_strategy no --logging_steps 1";
         let mut command = scratch.command(threads, flags);
-        run::Run::from(command.env("RAYON_NUM_THREADS", threads).output().expect("started")).ok();
+        crate::run::Run::from(command.env("RAYON_NUM_THREADS", threads).output().expect("started")).ok();
         scratch.assert_same("1", threads, &format!("{threads} threads"));
     }
 }
@@ -122,14 +116,14 @@ fn with_lengths_grouped_and_short_batches_dropped() {
 #[test]
 fn on_libtorch() {
     resumes_exactly(&format!("{DROPOUT} --device libtorch:cpu"), &[4, 7]);
-    run::moves_between_the_cpu_and("libtorch:cpu", "");
+    crate::run::moves_between_the_cpu_and("libtorch:cpu", "");
 }
 
 #[cfg(feature = "wgpu")]
 #[test]
 fn on_wgpu() {
     resumes_exactly(&format!("{DROPOUT} --device wgpu --max_steps 6"), &[4]);
-    run::moves_between_the_cpu_and("wgpu", "");
+    crate::run::moves_between_the_cpu_and("wgpu", "");
 }
 
 #[test]
@@ -187,7 +181,7 @@ fn three_checkpoints_are_kept_unless_told_otherwise() {
             command = std::process::Command::new(command.get_program());
             command.args(&args[..at]).args(&args[at + 2..]).current_dir(scratch.path(""));
         }
-        let run = run::Run::from(command.output().expect("started")).ok();
+        let run = crate::run::Run::from(command.output().expect("started")).ok();
         (scratch.checkpoints(&folder), run.stderr)
     };
     let (kept, said) = limit("");
@@ -631,7 +625,7 @@ fn seconds_to_first_step(scratch: &Scratch, from: &str, flags: &str) -> f64 {
             std::thread::sleep(Duration::from_millis(1));
         }
         let seconds = began.elapsed().as_secs_f64();
-        run::Run::from(child.wait_with_output().expect("an end")).ok();
+        crate::run::Run::from(child.wait_with_output().expect("an end")).ok();
         seconds
     };
     (0..5).map(once).fold(f64::INFINITY, f64::min)

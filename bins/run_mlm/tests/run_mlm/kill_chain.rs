@@ -1,14 +1,8 @@
 //! A run that is killed again and again, also in the middle of a save, ends as the one that never was.
 
-mod run;
-
 use std::time::{Duration, Instant};
 
-use run::Scratch;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
-const MODEL: &str =
-    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+use crate::run::Scratch;
 
 /// A small generator, so that a chain can be told from another by its seed.
 struct Moments(u64);

@@ -1,19 +1,15 @@
 //! Several devices, here the processor more than once, gradient checkpointing and plain operations: what the program makes
 //! of them.
 
-mod run;
+use crate::run::{Run, Scratch};
 
-use run::{Run, Scratch};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
-const MODEL: &str =
-    "--config_name dropout.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+const DROPOUT: &str = "--config_name dropout.json";
 
 #[test]
 fn two_devices_equal_one_that_accumulates() {
     let scratch = Scratch::new();
     // Six batches an epoch: the last step of each takes two.
-    let flags = "--max_steps 5 --do_eval --eval_strategy epoch";
+    let flags = format!("{DROPOUT} --max_steps 5 --do_eval --eval_strategy epoch");
     scratch.run("one", &format!("{flags} --gradient_accumulation_steps 4")).ok();
     scratch.run("two", &format!("{flags} --gradient_accumulation_steps 2 --devices cpu,cpu")).ok();
     // The gradients of four batches are added up in another order.
@@ -38,7 +34,7 @@ fn two_devices_equal_one_that_accumulates() {
 
 #[test]
 fn a_run_goes_on_with_another_number_of_devices_if_its_steps_stay_what_they_are() {
-    run::resumes_exactly("--devices cpu,cpu --max_steps 5", &[2, 3]);
+    crate::run::resumes_exactly(&format!("{DROPOUT} --devices cpu,cpu --max_steps 5"), &[2, 3]);
     let scratch = Scratch::new();
     scratch.run("out", "--max_steps 3 --gradient_accumulation_steps 2").ok();
     let run = scratch.run("out", "--max_steps 4 --gradient_accumulation_steps 2 --devices cpu,cpu");
@@ -92,8 +88,9 @@ fn plan_counts_the_batches_of_all_devices() {
 #[test]
 fn gradient_checkpointing_changes_nothing() {
     let scratch = Scratch::new();
-    scratch.run("kept", "--max_steps 5 --gradient_accumulation_steps 2").ok();
+    let kept = format!("{DROPOUT} --max_steps 5 --gradient_accumulation_steps 2");
+    scratch.run("kept", &kept).ok();
     let flags = r#"--gradient_checkpointing --gradient_checkpointing_kwargs {"use_reentrant":false}"#;
-    scratch.run("computed", &format!("--max_steps 5 --gradient_accumulation_steps 2 {flags}")).ok();
+    scratch.run("computed", &format!("{kept} {flags}")).ok();
     scratch.assert_same("kept", "computed", "gradient checkpointing");
 }

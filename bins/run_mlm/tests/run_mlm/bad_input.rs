@@ -1,11 +1,9 @@
 //! What a user can get wrong, tried on the program: one line says what, where and what to do; exit code 2 for bad
 //! arguments, 1 for a run that failed. Never a panic.
 
-mod common;
-
 use std::fs;
 
-use common::{Run, Scratch, tensors, vocabulary, write_tensors};
+use crate::common::{Run, Scratch, tensors, vocabulary, write_tensors};
 use serde_json::{Value, json};
 
 /// Trains the model `bert` on `train.txt` for a step, with further words.
@@ -286,7 +284,7 @@ fn with_weights(bytes: &[u8], parts: &[&str]) {
 }
 
 fn weights() -> Vec<u8> {
-    fs::read(common::fixture("models/bert/model.safetensors")).expect("the fixture")
+    fs::read(crate::common::fixture("models/bert/model.safetensors")).expect("the fixture")
 }
 
 #[test]
@@ -349,7 +347,10 @@ fn weights_that_are_a_program() {
     let scratch = Scratch::prepared();
     fs::remove_file(scratch.path("bert/model.safetensors")).expect("it was there");
     for program in ["program.bin", "program_at_root.bin"] {
-        scratch.write("bert/pytorch_model.bin", fs::read(common::fixture("weights").join(program)).expect("a fixture"));
+        scratch.write(
+            "bert/pytorch_model.bin",
+            fs::read(crate::common::fixture("weights").join(program)).expect("a fixture"),
+        );
         evaluate(&scratch, "valid.txt", "").fails(1, &["pytorch_model.bin"]);
     }
 }

@@ -1,13 +1,5 @@
 //! What can go wrong with a graphics adapter.
-#![cfg(feature = "wgpu")]
-
-mod run;
-
-use run::Scratch;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
-const MODEL: &str =
-    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+use crate::run::Scratch;
 
 #[test]
 fn wgpu_is_listed_by_name() {
@@ -35,10 +27,10 @@ fn wgpu_has_no_bfloat16() {
 /// What the backend can't report but by a panic.
 #[test]
 fn wgpu_without_memory() {
-    run::without_memory("wgpu", 20_000);
+    crate::run::without_memory("wgpu", 20_000);
 }
 
 #[test]
 fn wgpu_twice_equals_once() {
-    run::two_ranks_equal_one("wgpu");
+    crate::run::two_ranks_equal_one("wgpu");
 }

@@ -1,19 +1,11 @@
 //! Too little disk: before training, before a save, and in the middle of one.
-#![cfg(target_os = "linux")]
-
-mod run;
-
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use run::{Run, Scratch};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
-const MODEL: &str =
-    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
+use crate::run::{Run, Scratch};
 
 /// A small file system in memory, until dropped.
 struct SmallDisk(PathBuf);

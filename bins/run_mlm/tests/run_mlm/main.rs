@@ -1,0 +1,23 @@
+//! The tests of `run_mlm`: one program, since each links all of Burn.
+
+mod arguments;
+mod bad_input;
+mod common;
+mod devices;
+#[cfg(target_os = "linux")]
+mod disk;
+mod end_to_end;
+mod kill_chain;
+#[cfg(feature = "tch")]
+mod libtorch;
+mod resume;
+mod run;
+#[cfg(unix)]
+mod signals;
+#[cfg(feature = "wgpu")]
+mod wgpu;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
+/// What the runs of [`run`] train, unless flags say otherwise.
+const MODEL: &str =
+    "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
