@@ -4,8 +4,9 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use lm_random::{Purpose, Stream};
 use rayon::prelude::*;
 
+use crate::inputs::Mode;
 use crate::models::AutoModel;
-use crate::ops::{self, Attention};
+use crate::ops::{self, Attention, Compute};
 
 /// Keys and values of what a model has read of several texts so far.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct Cache {
 
 impl Cache {
     /// A layer's attention of the new rows to all that was read of their own text; [rows, 3 · hidden] → [rows, hidden].
-    pub(crate) fn attend(&mut self, layer: usize, qkv: Tensor<2>, options: Attention) -> Tensor<2> {
+    pub(crate) fn attend(&mut self, layer: usize, qkv: Tensor<2>, options: Attention, mode: &Mode) -> Tensor<2> {
         let [query, key, value] = ops::thirds(qkv);
         if self.layers.len() <= layer {
             self.layers.resize(layer + 1, vec![None; self.new.len()]);
@@ -33,7 +34,7 @@ impl Cache {
                     (Tensor::cat(vec![keys, part(&key)], 0), Tensor::cat(vec![values, part(&value)], 0))
                 }
             };
-            attended.push(ops::attention_to_past(part(&query), keys.clone(), values.clone(), options));
+            attended.push(ops::attention_to_past(part(&query), keys.clone(), values.clone(), options, mode));
             *read = Some((keys, values));
             start += count;
         }
@@ -61,7 +62,7 @@ pub trait CausalModel {
 
     /// Reads the cache's new tokens; returns the row to decode for what follows the last one of each text that has any,
     /// [texts, hidden]. Both arguments are `[tokens]`.
-    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache) -> Tensor<2>;
+    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2>;
 }
 
 /// How the next token is chosen, as in Python's `generate`.
@@ -143,10 +144,11 @@ pub fn generate(
     prompts: &[Vec<u32>],
     sampling: &Sampling,
     eos: Option<u32>,
+    compute: Compute,
 ) -> Result<Vec<Vec<u32>>, GenerateError> {
     prompts.iter().try_for_each(|prompt| check(model, prompt))?;
     let causal = model.causal().ok_or(GenerateError::NotCausal)?;
-    let (decoder, device) = (model.decoder(), causal.device());
+    let (decoder, device, mode) = (model.decoder(), causal.device(), Mode::eval(compute));
     let begin = |(index, prompt): (usize, &Vec<u32>)| {
         let room = sampling.max_new_tokens.min(causal.max_positions() - prompt.len());
         Continuation {
@@ -163,8 +165,8 @@ pub fn generate(
         cache.new = texts.iter().map(|text| text.unread.len()).collect();
         let ids = texts.iter().flat_map(|text| text.unread.iter().map(|&id| id as i32));
         let positions = texts.iter().flat_map(|text| text.read as i32..(text.read + text.unread.len()) as i32);
-        let rows = causal.extend(ints(ids, &device), ints(positions, &device), &mut cache);
-        let logits: Vec<f32> = decoder.logits(rows).into_data().iter::<f32>().collect();
+        let rows = causal.extend(ints(ids, &device), ints(positions, &device), &mut cache, &mode);
+        let logits: Vec<f32> = decoder.logits(rows, compute).into_data().iter::<f32>().collect();
         let growing: Vec<_> = texts.iter_mut().filter(|text| !text.unread.is_empty()).collect();
         let chosen = growing.into_par_iter().zip(logits.par_chunks_exact(decoder.weight.dims()[0]));
         chosen.for_each(|(text, logits)| {
@@ -235,7 +237,7 @@ mod tests {
 
     use super::*;
     use crate::inputs::{HostBatch, Objective, Padding};
-    use crate::{Mode, ModelConfig, ModelInputs};
+    use crate::{ModelConfig, ModelInputs};
 
     const POSITIONS: usize = 24;
     const GREEDY: Sampling =
@@ -247,6 +249,15 @@ mod tests {
             "vocab_size=50,n_positions={POSITIONS},n_embd=16,n_layer=3,n_head=2,initializer_range=0.3"
         ))?;
         Ok(AutoModel::from_config(&config, 7, &Device::flex())?)
+    }
+
+    fn generate(
+        model: &AutoModel,
+        prompts: &[Vec<u32>],
+        sampling: &Sampling,
+        eos: Option<u32>,
+    ) -> Result<Vec<Vec<u32>>, GenerateError> {
+        super::generate(model, prompts, sampling, eos, Compute::default())
     }
 
     /// The most likely next token by a forward pass over everything.
@@ -263,8 +274,9 @@ mod tests {
             perm_mask: None,
         };
         let inputs = ModelInputs::new(host, Objective::Masked, Padding::Drop, &Device::flex())?;
+        let compute = Compute::default();
         let logits: Vec<f32> =
-            model.decoder().logits(model.forward(&inputs, &Mode::eval())).into_data().iter().collect();
+            model.decoder().logits(model.forward(&inputs, &Mode::eval(compute)), compute).into_data().iter().collect();
         Ok(choose(&logits, &GREEDY, &mut Stream::new(0, Purpose::Sample, 0, 0)))
     }
 

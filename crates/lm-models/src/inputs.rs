@@ -10,6 +10,8 @@ use std::ops::Range;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use lm_random::{Purpose, Stream, key, philox};
 
+use crate::ops::Compute;
+
 /// The label of a position that the loss ignores, as in Python.
 pub const IGNORE: i32 = -100;
 
@@ -213,9 +215,10 @@ impl ModelInputs {
     }
 }
 
-/// Whether a forward pass trains, and if so where its dropout masks come from.
+/// How a forward pass computes, whether it trains, and if so where its dropout masks come from.
 #[derive(Clone, Debug)]
 pub struct Mode {
+    compute: Compute,
     dropout: Option<DropoutSource>,
     neftune_noise_alpha: Option<f64>,
 }
@@ -249,14 +252,20 @@ impl DropoutKey {
 
 impl Mode {
     /// Evaluation: no dropout, no gradients.
-    pub fn eval() -> Self {
-        Self { dropout: None, neftune_noise_alpha: None }
+    pub fn eval(compute: Compute) -> Self {
+        Self { compute, dropout: None, neftune_noise_alpha: None }
     }
 
     /// Training: dropout masks, and the noise on the embeddings (Python's `--neftune_noise_alpha`), are a function of
     /// the seed and of the number of the forward pass.
-    pub fn train(seed: u64, micro_batch: u64, neftune_noise_alpha: Option<f64>) -> Self {
-        Self { dropout: Some(DropoutSource { seed, micro_batch, next_site: Cell::new(0) }), neftune_noise_alpha }
+    pub fn train(compute: Compute, seed: u64, micro_batch: u64, neftune_noise_alpha: Option<f64>) -> Self {
+        let dropout = Some(DropoutSource { seed, micro_batch, next_site: Cell::new(0) });
+        Self { compute, dropout, neftune_noise_alpha }
+    }
+
+    /// In what precision, and by which operations.
+    pub fn compute(&self) -> Compute {
+        self.compute
     }
 
     /// Adds NEFTune's noise (Jain et al., 2023) to the embeddings of tokens, [rows, dim]: uniform in ±α/√(length · dim),

@@ -1,21 +1,13 @@
 //! Matrix products in 16 bits: every architecture computes what it does in float32, to rounding.
 
 use std::error::Error;
-use std::sync::{Mutex, MutexGuard};
 
 use burn::tensor::{DType, Device, Tensor};
 use lm_models::generate::{Sampling, generate};
 use lm_models::inputs::{HostBatch, Objective, Padding};
-use lm_models::ops::{self, Precision};
+use lm_models::ops::{self, Compute, Precision};
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs};
-
-/// The precision is one for the process; tests take turns.
-static PRECISION: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    PRECISION.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 const MODELS: &[(&str, &str)] = &[
     ("bert", "vocab_size=40,hidden_size=32,num_hidden_layers=2,num_attention_heads=4,intermediate_size=48"),
@@ -67,13 +59,12 @@ fn run(model: &AutoModel, inputs: &ModelInputs, precision: Precision, factor: f6
             }
         }
     }
-    ops::set_precision(precision);
-    let rows = model.forward(inputs, &Mode::train(1, 2, None));
+    let compute = Compute { precision, ..Compute::default() };
+    let rows = model.forward(inputs, &Mode::train(compute, 1, 2, None));
     assert_eq!(rows.dtype(), DType::F32);
-    let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.1, factor);
+    let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.1, factor, compute);
     let mut collect = Collect(loss.carrier.backward(), Vec::new());
     params::visit(model, &mut collect);
-    ops::set_precision(Precision::Float32);
     Run { loss: loss.value.into_data().iter::<f32>().sum(), gradients: collect.1 }
 }
 
@@ -89,7 +80,6 @@ fn apart(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn halves_agree_with_float32() -> Result<(), Box<dyn Error>> {
-    let _turn = turn();
     let device = Device::flex().autodiff();
     for (model_type, sizes) in MODELS {
         let (model, inputs) = (model(model_type, sizes, &device)?, inputs(model_type, &device)?);
@@ -110,7 +100,6 @@ fn halves_agree_with_float32() -> Result<(), Box<dyn Error>> {
 /// Gradients that float16 has no room for survive by the factor on the loss.
 #[test]
 fn a_scaled_loss_saves_small_gradients() -> Result<(), Box<dyn Error>> {
-    let _turn = turn();
     let device = Device::flex().autodiff();
     let (model_type, sizes) = MODELS[0];
     let (model, inputs) = (model(model_type, sizes, &device)?, inputs(model_type, &device)?);
@@ -127,13 +116,11 @@ fn a_scaled_loss_saves_small_gradients() -> Result<(), Box<dyn Error>> {
 
 #[test]
 fn texts_are_continued_in_16_bits() -> Result<(), Box<dyn Error>> {
-    let _turn = turn();
     let device = Device::flex();
     let model = model("gpt2", MODELS[3].1, &device)?;
     let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, max_new_tokens: 12, seed: 1, evaluation: 0 };
-    ops::set_precision(Precision::BFloat16);
-    let continued = generate(&model, &[vec![1, 2, 3], vec![4]], &sampling, None);
-    ops::set_precision(Precision::Float32);
+    let compute = Compute { precision: Precision::BFloat16, ..Compute::default() };
+    let continued = generate(&model, &[vec![1, 2, 3], vec![4]], &sampling, None, compute);
     assert_eq!(continued?.iter().map(Vec::len).collect::<Vec<_>>(), [12, 12]);
     Ok(())
 }

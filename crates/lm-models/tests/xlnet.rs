@@ -4,6 +4,7 @@ use std::error::Error;
 
 use burn::tensor::Device;
 use lm_models::inputs::{HostBatch, Objective, Padding};
+use lm_models::ops::Compute;
 use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs};
 
 const SIZES: &str = "vocab_size=30,d_model=16,n_layer=2,n_head=2,d_inner=20,initializer_range=0.2";
@@ -41,7 +42,7 @@ fn inputs(padding: Padding, device: &Device) -> Result<ModelInputs, Box<dyn Erro
 }
 
 fn logits(model: &AutoModel, inputs: &ModelInputs, mode: &Mode) -> Vec<f32> {
-    model.decoder().logits(model.forward(inputs, mode)).into_data().iter().collect()
+    model.decoder().logits(model.forward(inputs, mode), mode.compute()).into_data().iter().collect()
 }
 
 #[test]
@@ -49,7 +50,8 @@ fn padding_that_is_dropped_was_never_seen() -> Result<(), Box<dyn Error>> {
     let device = Device::flex();
     let model = AutoModel::from_config(&config("")?, 1, &device)?;
     let [dropped, masked, seen] = [Padding::Drop, Padding::Mask, Padding::See];
-    let run = |padding| Ok::<_, Box<dyn Error>>(logits(&model, &inputs(padding, &device)?, &Mode::eval()));
+    let run =
+        |padding| Ok::<_, Box<dyn Error>>(logits(&model, &inputs(padding, &device)?, &Mode::eval(Compute::default())));
     let (dropped, masked, seen) = (run(dropped)?, run(masked)?, run(seen)?);
     let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert_eq!(dropped.len(), 3 * 30);
@@ -64,13 +66,13 @@ fn dropout_trains_and_is_a_function_of_seed_and_pass() -> Result<(), Box<dyn Err
     let device = Device::flex().autodiff();
     let model = AutoModel::from_config(&config("dropout=0.3")?, 1, &device)?;
     let inputs = inputs(Padding::See, &device)?;
-    let train = |seed, pass| logits(&model, &inputs, &Mode::train(seed, pass, None));
+    let train = |seed, pass| logits(&model, &inputs, &Mode::train(Compute::default(), seed, pass, None));
     assert_eq!(train(1, 1), train(1, 1));
     assert_ne!(train(1, 1), train(1, 2));
     assert_ne!(train(1, 1), train(2, 1));
     assert!(train(1, 1).iter().all(|logit| logit.is_finite()));
     // Every use of dropout has a backward pass.
-    model.forward(&inputs, &Mode::train(1, 1, None)).sum().backward();
+    model.forward(&inputs, &Mode::train(Compute::default(), 1, 1, None)).sum().backward();
     Ok(())
 }
 

@@ -64,7 +64,7 @@ enum Cost {
 
 use Cost::{Floats, Flop};
 
-type Compute = Box<dyn FnMut(&[Tensor<2>]) -> Option<Tensor<2>> + Send>;
+type Compute = Box<dyn FnMut(&[Tensor<2>], &Mode) -> Option<Tensor<2>> + Send>;
 
 /// An operation on matrices.
 struct Operation {
@@ -78,16 +78,17 @@ impl Operation {
     fn new<const N: usize>(
         shapes: [[usize; 2]; N],
         cost: [Cost; 2],
-        compute: impl Fn([Tensor<2>; N]) -> Tensor<2> + Send + 'static,
+        compute: impl Fn([Tensor<2>; N], &Mode) -> Tensor<2> + Send + 'static,
     ) -> Self {
         let inputs = (1..).zip(shapes).map(|(seed, shape)| constant(seed, shape)).collect();
-        Self { inputs, cost, compute: Box::new(move |x| Some(compute(std::array::from_fn(|i| x[i].clone())))) }
+        let compute = move |x: &[Tensor<2>], mode: &Mode| Some(compute(std::array::from_fn(|i| x[i].clone()), mode));
+        Self { inputs, cost, compute: Box::new(compute) }
     }
 
     /// One of [`WHOLE`].
-    fn whole(cost: Cost, mut compute: impl FnMut() + Send + 'static) -> Self {
-        let compute = Box::new(move |_: &[Tensor<2>]| {
-            compute();
+    fn whole(cost: Cost, mut compute: impl FnMut(ops::Compute) + Send + 'static) -> Self {
+        let compute = Box::new(move |_: &[Tensor<2>], mode: &Mode| {
+            compute(mode.compute());
             None
         });
         Self { inputs: Vec::new(), cost: [cost; 2], compute }
@@ -136,13 +137,13 @@ type Best = [Option<(Cost, Duration)>; 2];
 static RESULTS: Mutex<BTreeMap<String, Best>> = Mutex::new(BTreeMap::new());
 
 fn run(bencher: Bencher, case: Case, plain: bool) {
-    ops::set_plain(plain);
     let Operation { mut inputs, mut compute, cost } = case.operation.1(case.size.1);
     if case.backward {
         inputs = inputs.into_iter().map(|x| Tensor::from_inner(x).require_grad()).collect();
     }
-    let weights = compute(&inputs).map(|y| constant(99, y.dims()));
-    let mut work = || match (compute(&inputs), &weights) {
+    let mode = || Mode::train(ops::Compute { plain, ..ops::Compute::default() }, 1, 2, None);
+    let weights = compute(&inputs, &mode()).map(|y| constant(99, y.dims()));
+    let mut work = || match (compute(&inputs, &mode()), &weights) {
         (Some(y), Some(weights)) if case.backward => {
             black_box((y * Tensor::from_inner(weights.clone())).sum().backward());
         }
@@ -240,10 +241,6 @@ fn sequences() -> Sequences {
     }
 }
 
-fn mode() -> Mode {
-    Mode::train(1, 2, None)
-}
-
 /// A product's two gradients cost as much each as the product.
 fn product(flop: usize) -> [Cost; 2] {
     [Flop(flop), Flop(3 * flop)]
@@ -251,39 +248,43 @@ fn product(flop: usize) -> [Cost; 2] {
 
 fn linear(hidden: usize) -> Operation {
     let (wide, bias) = (4 * hidden, constant(90, [4 * hidden]));
-    Operation::new([[ROWS, hidden], [wide, hidden]], product(2 * ROWS * hidden * wide), move |[x, weight]| {
-        ops::linear(x, weight, Some(bias.clone()))
+    Operation::new([[ROWS, hidden], [wide, hidden]], product(2 * ROWS * hidden * wide), move |[x, weight], mode| {
+        ops::linear(x, weight, Some(bias.clone()), mode)
     })
 }
 
 fn linear_in_out(hidden: usize) -> Operation {
     let (wide, bias) = (4 * hidden, constant(90, [4 * hidden]));
-    Operation::new([[ROWS, hidden], [hidden, wide]], product(2 * ROWS * hidden * wide), move |[x, weight]| {
-        ops::linear_in_out(x, weight, Some(bias.clone()))
+    Operation::new([[ROWS, hidden], [hidden, wide]], product(2 * ROWS * hidden * wide), move |[x, weight], mode| {
+        ops::linear_in_out(x, weight, Some(bias.clone()), mode)
     })
 }
 
 fn layer_norm(hidden: usize) -> Operation {
     let (weight, bias, values) = (constant(91, [hidden]), constant(92, [hidden]), ROWS * hidden);
-    Operation::new([[ROWS, hidden]], [Floats(2 * values), Floats(5 * values)], move |[x]| {
-        ops::layer_norm(x, weight.clone(), bias.clone(), 1e-12)
+    Operation::new([[ROWS, hidden]], [Floats(2 * values), Floats(5 * values)], move |[x], mode| {
+        ops::layer_norm(x, weight.clone(), bias.clone(), 1e-12, mode)
     })
 }
 
 fn activation(hidden: usize, activation: Activation) -> Operation {
     let values = ROWS * 4 * hidden;
-    Operation::new([[ROWS, 4 * hidden]], [Floats(2 * values), Floats(5 * values)], move |[x]| activation.forward(x))
+    Operation::new([[ROWS, 4 * hidden]], [Floats(2 * values), Floats(5 * values)], move |[x], mode| {
+        activation.forward(x, mode)
+    })
 }
 
 fn dropout(hidden: usize) -> Operation {
     let values = ROWS * hidden;
-    Operation::new([[ROWS, hidden]], [Floats(2 * values), Floats(4 * values)], |[x]| ops::dropout(x, DROPOUT, &mode()))
+    Operation::new([[ROWS, hidden]], [Floats(2 * values), Floats(4 * values)], |[x], mode| {
+        ops::dropout(x, DROPOUT, mode)
+    })
 }
 
 fn dropout_add(hidden: usize) -> Operation {
     let values = ROWS * hidden;
-    Operation::new([[ROWS, hidden]; 2], [Floats(3 * values), Floats(5 * values)], |[x, residual]| {
-        ops::dropout_add(x, residual, DROPOUT, &mode())
+    Operation::new([[ROWS, hidden]; 2], [Floats(3 * values), Floats(5 * values)], |[x, residual], mode| {
+        ops::dropout_add(x, residual, DROPOUT, mode)
     })
 }
 
@@ -291,7 +292,7 @@ fn embedding(hidden: usize) -> Operation {
     let (tokens, values) = (ids(ROWS, VOCAB), ROWS * hidden);
     // The table's gradient is written whole.
     let cost = [Floats(2 * values), Floats(3 * values + VOCAB * hidden)];
-    Operation::new([[VOCAB, hidden]], cost, move |[table]| ops::embedding(table, tokens.clone()))
+    Operation::new([[VOCAB, hidden]], cost, move |[table], mode| ops::embedding(table, tokens.clone(), mode))
 }
 
 /// Scores, and their product with the values.
@@ -304,7 +305,9 @@ fn attention(hidden: usize, causal: bool) -> Operation {
     let options = Attention { heads: HEADS, scale, causal, dropout: DROPOUT };
     // Causal attention needs half of the scores.
     let flop = attention_flop(hidden) / if causal { 2 } else { 1 };
-    Operation::new([[ROWS, 3 * hidden]], product(flop), move |[qkv]| ops::attention(qkv, &sequences, options, &mode()))
+    Operation::new([[ROWS, 3 * hidden]], product(flop), move |[qkv], mode| {
+        ops::attention(qkv, &sequences, options, mode)
+    })
 }
 
 fn relative_attention(hidden: usize) -> Operation {
@@ -314,9 +317,9 @@ fn relative_attention(hidden: usize) -> Operation {
     // Of twice as many distances, too.
     let cost = product(2 * attention_flop(hidden));
     let shapes = [[ROWS, hidden], [ROWS, hidden], [ROWS, hidden], [2 * SEQ, hidden], biases, biases];
-    Operation::new(shapes, cost, move |[q, k, v, r, r_w_bias, r_r_bias]| {
+    Operation::new(shapes, cost, move |[q, k, v, r, r_w_bias, r_r_bias], mode| {
         let keys = RelativeKeys { sequences: &sequences, k, v, r, r_w_bias, r_r_bias };
-        ops::relative_attention(q, &queries, &keys, DROPOUT, &mode())
+        ops::relative_attention(q, &queries, &keys, DROPOUT, mode)
     })
 }
 
@@ -326,16 +329,17 @@ fn cross_entropy(hidden: usize) -> Operation {
     let (rows, targets) = (leaf(constant(95, [PREDICTED, hidden])), ids(PREDICTED, VOCAB));
     let bias = Tensor::from_inner(constant::<1>(97, [VOCAB])).require_grad();
     let decoder = Decoder { weight: leaf(constant(96, [VOCAB, hidden])), bias: Some(bias) };
-    Operation::whole(Flop(6 * PREDICTED * hidden * VOCAB), move || {
-        black_box(ops::cross_entropy(rows.clone(), &decoder, targets.clone(), 0.0, 1.0).carrier.backward());
+    Operation::whole(Flop(6 * PREDICTED * hidden * VOCAB), move |compute| {
+        let loss = ops::cross_entropy(rows.clone(), &decoder, targets.clone(), 0.0, 1.0, compute);
+        black_box(loss.carrier.backward());
     })
 }
 
 fn predictions(hidden: usize) -> Operation {
     let (rows, targets) = (constant(95, [PREDICTED, hidden]), ids(PREDICTED, VOCAB));
     let decoder = Decoder { weight: constant(96, [VOCAB, hidden]), bias: Some(constant(97, [VOCAB])) };
-    Operation::whole(Flop(2 * PREDICTED * hidden * VOCAB), move || {
-        black_box(ops::predictions(rows.clone(), &decoder, targets.clone(), 0.0));
+    Operation::whole(Flop(2 * PREDICTED * hidden * VOCAB), move |compute| {
+        black_box(ops::predictions(rows.clone(), &decoder, targets.clone(), 0.0, compute));
     })
 }
 
@@ -353,15 +357,15 @@ fn adamw(hidden: usize) -> Operation {
     let len = 4 * hidden * hidden;
     let gradient = constant::<1>(3, [len]);
     let mut state = Some((constant(1, [len]), constant(2, [len]), gradient.clone().abs()));
-    Operation::whole(Floats(7 * len), move || {
-        state = state.take().map(|(p, m, v)| ops::adamw(p, m, v, gradient.clone(), options));
+    Operation::whole(Floats(7 * len), move |compute| {
+        state = state.take().map(|(p, m, v)| ops::adamw(p, m, v, gradient.clone(), options, compute));
     })
 }
 
 fn sum_of_squares(hidden: usize) -> Operation {
     let len = 4 * hidden * hidden;
     let gradient = constant(3, [len]);
-    Operation::whole(Floats(len), move || {
-        black_box(ops::sum_of_squares(vec![gradient.clone()]));
+    Operation::whole(Floats(len), move |compute| {
+        black_box(ops::sum_of_squares(vec![gradient.clone()], compute));
     })
 }

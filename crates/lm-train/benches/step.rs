@@ -9,7 +9,8 @@ use burn::tensor::Device;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
-use lm_models::{AutoModel, ModelConfig, ModelInputs, Task, ops};
+use lm_models::ops::{self, Compute};
+use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};
 use lm_train::optim::{Hyperparameters, Optimizer, OptimizerKind};
 use lm_train::sys::allocator::keep_memory;
@@ -41,7 +42,7 @@ fn gradient_checkpointing(bencher: Bencher, model: &str) {
 }
 
 fn run(bencher: Bencher, name: &str, plain: bool, gradient_checkpointing: bool) {
-    ops::set_plain(plain);
+    let compute = Compute { plain, ..Compute::default() };
     let device = Device::flex();
     let (model, inputs) = match prepare(name, &device.clone().autodiff()) {
         Ok(prepared) => prepared,
@@ -57,8 +58,9 @@ fn run(bencher: Bencher, name: &str, plain: bool, gradient_checkpointing: bool) 
         first_micro_batch: 0,
         devices: 1,
         gradient_checkpointing,
+        compute,
     };
-    let mut optimizer = Optimizer::new(OptimizerKind::AdamW, Hyperparameters::default());
+    let mut optimizer = Optimizer::new(OptimizerKind::AdamW, Hyperparameters::default(), compute);
     let mut model = Some(model);
     bencher.counter(ItemsCount::new(BATCH * SEQ)).bench_local(|| {
         let begin = model.take();

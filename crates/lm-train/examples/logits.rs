@@ -13,6 +13,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use lm_models::inputs::{HostBatch, Objective, Padding};
+use lm_models::ops::Compute;
 use lm_models::{Mode, ModelConfig, ModelInputs, load};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -48,7 +49,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         perm_mask: None,
     };
     let inputs = ModelInputs::new(host, Objective::Masked, Padding::Mask, &device)?;
-    let logits: Vec<f32> = model.decoder().logits(model.forward(&inputs, &Mode::eval())).into_data().iter().collect();
+    let compute = Compute::default();
+    let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval(compute)), compute);
+    let logits: Vec<f32> = logits.into_data().iter().collect();
 
     let bytes = |values: &[i32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
     let (input_ids, attention_mask) = (bytes(&input_ids), bytes(&vec![1; size]));

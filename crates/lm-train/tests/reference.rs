@@ -4,7 +4,8 @@
 //! `LM_REFERENCE_DIRS` (colon-separated; each a model folder or a folder of them), as `make_reference.py` writes them;
 //! folders with the same files are checked once.
 //! `LM_TEST_DEVICE` names the device, as `--device` does; the CPU by default.
-//! `LM_TEST_PRECISION` (float32, bfloat16, float16) says how matrices are multiplied.
+//! `LM_TEST_PRECISION` (float32, bfloat16, float16) says how matrices are multiplied, and `LM_PLAIN_OPS=1` takes the plain
+//! operations.
 //! Prints a line per folder with the largest deviations, as shares of what is allowed in brackets.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -15,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use lm_models::inputs::{HostBatch, Objective, Padding};
 use lm_models::models::FAMILIES;
-use lm_models::ops::{self, Precision};
+use lm_models::ops::{self, Compute, Precision};
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load};
 use lm_train::optim::{Hyperparameters, Optimizer, OptimizerKind};
@@ -79,17 +80,17 @@ const FLOAT16: Limits = Limits {
     loss_scale: 1024.0,
 };
 
-/// `LM_TEST_PRECISION`: float32, bfloat16 or float16.
-fn choose_precision() -> Result<()> {
+/// `LM_TEST_PRECISION`: float32, bfloat16 or float16; and `LM_PLAIN_OPS`.
+fn compute_of_environment() -> Result<Compute> {
     let name = std::env::var("LM_TEST_PRECISION").unwrap_or_else(|_| Precision::Float32.name().to_owned());
     let known = [Precision::Float32, Precision::BFloat16, Precision::Float16];
     let chosen = known.into_iter().find(|precision| precision.name() == name);
-    ops::set_precision(chosen.with_context(|| format!("LM_TEST_PRECISION={name}: no such precision"))?);
-    Ok(())
+    let precision = chosen.with_context(|| format!("LM_TEST_PRECISION={name}: no such precision"))?;
+    Ok(Compute { precision, plain: std::env::var_os("LM_PLAIN_OPS").is_some_and(|value| value == "1") })
 }
 
-fn limits() -> &'static Limits {
-    match ops::precision() {
+fn limits(compute: Compute) -> &'static Limits {
+    match compute.precision {
         Precision::Float32 => &FLOAT32,
         Precision::BFloat16 => &BFLOAT16,
         Precision::Float16 => &FLOAT16,
@@ -97,10 +98,13 @@ fn limits() -> &'static Limits {
 }
 
 fn main() -> ExitCode {
-    if let Err(error) = choose_precision() {
-        println!("FAILED {error:#}");
-        return ExitCode::FAILURE;
-    }
+    let compute = match compute_of_environment() {
+        Ok(compute) => compute,
+        Err(error) => {
+            println!("FAILED {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
     let name = std::env::var("LM_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
     let device = match lm_train::device::open(&name) {
         Ok(device) => device,
@@ -113,12 +117,12 @@ fn main() -> ExitCode {
         println!("LM_TEST_DEVICE: {error}");
         return ExitCode::FAILURE;
     }
-    println!("on {name} in {}", ops::precision().name());
+    println!("on {name} in {}{}", compute.precision.name(), if compute.plain { ", plain operations" } else { "" });
     let (mut checked, mut failed) = (0, 0);
     let mut without: BTreeSet<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
     for folder in folders() {
         let name = folder.display();
-        match check(&folder, &device.clone().autodiff()) {
+        match check(&folder, &device.clone().autodiff(), compute) {
             Ok(Some((model_type, deviations))) => {
                 without.remove(model_type);
                 let excess = deviations.iter().any(|d| d.value.is_nan() || d.value > d.limit);
@@ -263,7 +267,7 @@ impl OwnedBatch {
 }
 
 /// The architecture of a folder and all deviations; none if it is not one of ours.
-fn check(folder: &Path, device: &Device) -> Result<Option<(&'static str, Vec<Deviation>)>> {
+fn check(folder: &Path, device: &Device, compute: Compute) -> Result<Option<(&'static str, Vec<Deviation>)>> {
     let facts: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("expected.json"))?)?;
     let model_type = facts["model_type"].as_str().context("model_type")?;
     let Ok(family) = lm_models::models::family(model_type) else { return Ok(None) };
@@ -282,21 +286,27 @@ fn check(folder: &Path, device: &Device) -> Result<Option<(&'static str, Vec<Dev
         Task::Plm => (Objective::Masked, Padding::See),
     };
     let mut deviations = Vec::new();
-    deviations.push(logits(&model, &batch, &expected, device)?);
-    let (loss, gradients) = loss_and_gradients(&model, &batch.inputs(objective, padding, device)?);
-    let mut deviation = Deviation::new("loss", limits().loss);
+    deviations.push(logits(&model, &batch, &expected, device, compute)?);
+    let (loss, gradients) = loss_and_gradients(&model, &batch.inputs(objective, padding, device)?, compute);
+    let mut deviation = Deviation::new("loss", limits(compute).loss);
     deviation.see((loss - facts["loss"].as_f64().context("loss")?).abs(), "training");
     // Padding that stays in place changes nothing.
-    let (masked, _) = loss_and_gradients(&model, &batch.inputs(objective, Padding::Mask, device)?);
+    let (masked, _) = loss_and_gradients(&model, &batch.inputs(objective, Padding::Mask, device)?, compute);
     deviation.see((masked - facts["loss"].as_f64().context("loss")?).abs(), "padding kept");
     deviations.push(deviation);
-    deviations.push(compare_gradients(&model, gradients, &expected)?);
-    deviations.extend(training(model, &facts["train"], &expected, (objective, padding), device)?);
+    deviations.push(compare_gradients(&model, gradients, &expected, compute)?);
+    deviations.extend(training(model, &facts["train"], &expected, (objective, padding), device, compute)?);
     Ok(Some((family.model_type, deviations)))
 }
 
 /// Every position's logits, those of padding included.
-fn logits(model: &AutoModel, batch: &OwnedBatch, expected: &Expected, device: &Device) -> Result<Deviation> {
+fn logits(
+    model: &AutoModel,
+    batch: &OwnedBatch,
+    expected: &Expected,
+    device: &Device,
+    compute: Compute,
+) -> Result<Deviation> {
     let everywhere = OwnedBatch {
         labels: vec![0; batch.labels.len()],
         input_ids: batch.input_ids.clone(),
@@ -305,37 +315,43 @@ fn logits(model: &AutoModel, batch: &OwnedBatch, expected: &Expected, device: &D
         ..*batch
     };
     let inputs = everywhere.inputs(Objective::Masked, Padding::Mask, device)?;
-    let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval()));
+    let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval(compute)), compute);
     let (ours, theirs) = (logits.into_data(), expected.floats("logits")?);
     ensure!(ours.num_elements() == theirs.len(), "{} logits, expected {}", ours.num_elements(), theirs.len());
-    let mut deviation = Deviation::new("logits", limits().logits);
+    let mut deviation = Deviation::new("logits", limits(compute).logits);
     for (index, (ours, theirs)) in ours.iter::<f64>().zip(theirs).enumerate() {
         deviation.see((ours - f64::from(theirs)).abs(), &format!("value {index}"));
     }
     Ok(deviation)
 }
 
-fn loss_and_gradients(model: &AutoModel, inputs: &ModelInputs) -> (f64, GradientSum) {
-    let rows = model.forward(inputs, &Mode::train(0, 0, None));
+fn loss_and_gradients(model: &AutoModel, inputs: &ModelInputs, compute: Compute) -> (f64, GradientSum) {
+    let rows = model.forward(inputs, &Mode::train(compute, 0, 0, None));
     let count = inputs.host_predicted.len() as f64;
-    let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, limits().loss_scale / count);
+    let factor = limits(compute).loss_scale / count;
+    let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, factor, compute);
     let mut gradients = GradientSum::default();
     gradients.add(model, loss.carrier.backward());
     (loss.value.into_data().iter::<f64>().sum::<f64>() / count, gradients)
 }
 
-fn compare_gradients(model: &AutoModel, gradients: GradientSum, expected: &Expected) -> Result<Deviation> {
-    let mut deviation = Deviation::new("gradients", limits().gradient);
+fn compare_gradients(
+    model: &AutoModel,
+    gradients: GradientSum,
+    expected: &Expected,
+    compute: Compute,
+) -> Result<Deviation> {
+    let mut deviation = Deviation::new("gradients", limits(compute).gradient);
     let mut names = 0;
     for (info, gradient) in params::list(model).into_iter().zip(gradients.into_inner()) {
         let name = format!("grad.{}", info.name);
-        let ours = gradient.map(|g| (g / limits().loss_scale).into_data().iter().collect());
+        let ours = gradient.map(|g| (g / limits(compute).loss_scale).into_data().iter().collect());
         let ours: Vec<f32> = ours.unwrap_or_default();
         // A parameter that the loss does not touch has no gradient in torch.
         let theirs = if expected.0.tensor(&name).is_ok() { expected.floats(&name)? } else { vec![0.0; ours.len()] };
         names += usize::from(expected.0.tensor(&name).is_ok());
         let ours = if ours.is_empty() { vec![0.0; theirs.len()] } else { ours };
-        deviation.see(relative(&ours, &theirs, limits().floor), &info.name);
+        deviation.see(relative(&ours, &theirs, limits(compute).floor), &info.name);
     }
     let known = expected.0.names().into_iter().filter(|name| name.starts_with("grad.")).count();
     ensure!(names == known, "{known} gradients expected, {names} of them belong to parameters of ours");
@@ -359,6 +375,7 @@ fn training(
     expected: &Expected,
     (objective, padding): (Objective, Padding),
     device: &Device,
+    compute: Compute,
 ) -> Result<Vec<Deviation>> {
     let hyper = |name: &str| facts["hyper"][name].as_f64().with_context(|| format!("train.hyper.{name}"));
     let list = |name: &str| -> Result<Vec<f64>> {
@@ -384,21 +401,23 @@ fn training(
             adam_epsilon: hyper("adam_epsilon")?,
             weight_decay: hyper("weight_decay")?,
         },
+        compute,
     );
     let (losses, norms, rates) = (list("losses")?, list("grad_norms")?, list("learning_rates")?);
-    let mut loss = Deviation::new("step losses", limits().step_loss);
-    let mut norm = Deviation::new("step norms", limits().step_norm);
+    let mut loss = Deviation::new("step losses", limits(compute).step_loss);
+    let mut norm = Deviation::new("step norms", limits(compute).step_norm);
     for index in 0..steps {
         let options = StepOptions {
             learning_rate: schedule.rate(index),
             max_grad_norm: hyper("max_grad_norm")?,
             label_smoothing: 0.0,
             neftune_noise_alpha: None,
-            loss_scale: limits().loss_scale,
+            loss_scale: limits(compute).loss_scale,
             seed: 0,
             first_micro_batch: index * accumulate as u64,
             devices: 1,
             gradient_checkpointing: false,
+            compute,
         };
         let place = format!("step {}", index + 1);
         let theirs = rates[index as usize];
@@ -413,7 +432,7 @@ fn training(
         model = stepped;
         loss.see((outcome.loss - losses[index as usize]).abs(), &place);
         let theirs = norms[index as usize];
-        norm.see((outcome.grad_norm - theirs).abs() / theirs.max(limits().floor), &place);
+        norm.see((outcome.grad_norm - theirs).abs() / theirs.max(limits(compute).floor), &place);
     }
 
     struct Collect(BTreeMap<String, Vec<f32>>);
@@ -424,11 +443,11 @@ fn training(
     }
     let mut collect = Collect(BTreeMap::new());
     params::visit(&model, &mut collect);
-    let mut after = Deviation::new("trained weights", limits().after);
+    let mut after = Deviation::new("trained weights", limits(compute).after);
     for name in expected.0.names() {
         if let Some(parameter) = name.strip_prefix("after.") {
             let ours = collect.0.get(parameter).with_context(|| format!("no parameter {parameter}"))?;
-            after.see(relative(ours, &expected.floats(name)?, limits().floor), parameter);
+            after.see(relative(ours, &expected.floats(name)?, limits(compute).floor), parameter);
         }
     }
     Ok(vec![loss, norm, after])

@@ -4,6 +4,7 @@
 use burn::tensor::{Device, Tensor};
 use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
 use lm_models::models::FAMILIES;
+use lm_models::ops::Compute;
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};
@@ -98,13 +99,14 @@ fn options(devices: usize, gradient_checkpointing: bool) -> StepOptions {
         first_micro_batch: 11,
         devices,
         gradient_checkpointing,
+        compute: Compute::default(),
     }
 }
 
 /// What a step came to, and how far it moved each parameter: by its gradient.
 fn run(config: &ModelConfig, batches: &[Batch], options: StepOptions) -> (StepOutcome, Vec<Vec<f32>>) {
     let model = AutoModel::from_config(config, 3, &Device::flex().autodiff()).expect("a model");
-    let mut optimizer = Optimizer::new(OptimizerKind::Sgd, Hyperparameters::default());
+    let mut optimizer = Optimizer::new(OptimizerKind::Sgd, Hyperparameters::default(), Compute::default());
     let inputs: Vec<_> = batches.iter().map(|batch| batch.inputs(config.family().task)).collect();
     let before = values(&model);
     let (model, outcome) = step(model, &mut optimizer, &inputs, &options);

@@ -38,16 +38,16 @@ impl Linear {
     }
 
     /// [rows, in] → [rows, out]
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val), mode)
     }
 }
 
 /// What several layers make of the same rows, side by side, by one product; [rows, in] → [rows, Σ out].
-pub fn side_by_side(layers: [&Linear; 3], x: Tensor<2>) -> Tensor<2> {
+pub fn side_by_side(layers: [&Linear; 3], x: Tensor<2>, mode: &Mode) -> Tensor<2> {
     let weights = layers.map(|layer| layer.weight.val()).to_vec();
     let biases: Option<Vec<_>> = layers.iter().map(|layer| layer.bias.as_ref().map(Param::val)).collect();
-    ops::linear(x, Tensor::cat(weights, 0), biases.map(|biases| Tensor::cat(biases, 0)))
+    ops::linear(x, Tensor::cat(weights, 0), biases.map(|biases| Tensor::cat(biases, 0)), mode)
 }
 
 /// `y = x W + b`, the layout that GPT and GPT-2 store (`transformers.pytorch_utils.Conv1D`).
@@ -66,8 +66,8 @@ impl Conv1D {
     }
 
     /// [rows, in] → [rows, out]
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        ops::linear_in_out(x, self.weight.val(), Some(self.bias.val()))
+    pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        ops::linear_in_out(x, self.weight.val(), Some(self.bias.val()), mode)
     }
 }
 
@@ -89,8 +89,8 @@ impl LayerNorm {
     }
 
     /// [rows, dim] → [rows, dim]
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        ops::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+    pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        ops::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon, mode)
     }
 }
 
@@ -108,19 +108,19 @@ impl Embedding {
     }
 
     /// `[rows]` → [rows, dim]
-    pub fn forward(&self, ids: Tensor<1, Int>) -> Tensor<2> {
-        ops::embedding(self.weight.val(), ids)
+    pub fn forward(&self, ids: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+        ops::embedding(self.weight.val(), ids, mode)
     }
 
     /// The embeddings of the batch's tokens, [rows, dim]. The row `padding_idx` of the table gets no gradient from here
     /// (torch's `padding_idx`), should the token occur in the text. Training may add NEFTune's noise.
     pub fn forward_tokens(&self, inputs: &ModelInputs, padding_idx: Option<usize>, mode: &Mode) -> Tensor<2> {
-        let embedded = self.forward_padded(inputs, padding_idx);
+        let embedded = self.forward_padded(inputs, padding_idx, mode);
         mode.neftune(embedded, &inputs.sequences)
     }
 
-    fn forward_padded(&self, inputs: &ModelInputs, padding_idx: Option<usize>) -> Tensor<2> {
-        let embedded = self.forward(inputs.input_ids.clone());
+    fn forward_padded(&self, inputs: &ModelInputs, padding_idx: Option<usize>, mode: &Mode) -> Tensor<2> {
+        let embedded = self.forward(inputs.input_ids.clone(), mode);
         let is_padding = |&id: &i32| padding_idx.is_some_and(|padding| id as usize == padding);
         if !inputs.host_ids.iter().any(is_padding) {
             return embedded;

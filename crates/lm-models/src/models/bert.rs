@@ -102,8 +102,8 @@ impl BertEmbeddings {
     pub fn forward(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
         let words = self.word_embeddings.forward_tokens(inputs, self.padding_idx, mode);
         let segment = self.token_type_embeddings.weight.val().narrow(0, 0, 1);
-        let hidden_states = words + segment + self.position_embeddings.forward(positions);
-        ops::dropout(self.layer_norm.forward(hidden_states), self.dropout, mode)
+        let hidden_states = words + segment + self.position_embeddings.forward(positions, mode);
+        ops::dropout(self.layer_norm.forward(hidden_states, mode), self.dropout, mode)
     }
 }
 
@@ -130,7 +130,7 @@ impl BertOutput {
     }
 
     fn forward(&self, x: Tensor<2>, residual: Tensor<2>, dropout: f64, mode: &Mode) -> Tensor<2> {
-        self.layer_norm.forward(ops::dropout_add(self.dense.forward(x), residual, dropout, mode))
+        self.layer_norm.forward(ops::dropout_add(self.dense.forward(x, mode), residual, dropout, mode), mode)
     }
 }
 
@@ -184,10 +184,10 @@ impl BertLayer {
 
     fn forward(&self, hidden_states: Tensor<2>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
         let projection = &self.attention.self_attention;
-        let qkv = side_by_side([&projection.query, &projection.key, &projection.value], hidden_states.clone());
+        let qkv = side_by_side([&projection.query, &projection.key, &projection.value], hidden_states.clone(), mode);
         let context = ops::attention(qkv, &inputs.sequences, self.options, mode);
         let attended = self.attention.output.forward(context, hidden_states, self.dropout, mode);
-        let wide = self.activation.forward(self.intermediate.dense.forward(attended.clone()));
+        let wide = self.activation.forward(self.intermediate.dense.forward(attended.clone(), mode), mode);
         self.output.forward(wide, attended, self.dropout, mode)
     }
 }
@@ -277,10 +277,11 @@ impl LanguageModel for BertForMaskedLM {
 
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
         let embed = |mode: &Mode| [self.bert.embeddings.forward(inputs, inputs.positions(), mode)];
-        let head = |[hidden_states]: [Tensor<2>; 1], _: &Mode| {
+        let head = |[hidden_states]: [Tensor<2>; 1], mode: &Mode| {
             let transform = &self.cls.predictions.transform;
             let predicted = hidden_states.select(0, inputs.predicted.clone());
-            transform.layer_norm.forward(self.config.hidden_act.forward(transform.dense.forward(predicted)))
+            let wide = self.config.hidden_act.forward(transform.dense.forward(predicted, mode), mode);
+            transform.layer_norm.forward(wide, mode)
         };
         Stages::new(embed, self.bert.encoder.stages(inputs), head)
     }

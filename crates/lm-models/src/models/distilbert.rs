@@ -108,12 +108,13 @@ impl TransformerBlock {
             dropout: config.attention_dropout,
         };
         let MultiHeadSelfAttention { q_lin, k_lin, v_lin, out_lin } = &self.attention;
-        let qkv = side_by_side([q_lin, k_lin, v_lin], x.clone());
+        let qkv = side_by_side([q_lin, k_lin, v_lin], x.clone(), mode);
         let context = ops::attention(qkv, &inputs.sequences, options, mode);
         // Nothing is dropped here.
-        let attended = self.sa_layer_norm.forward(ops::dropout_add(out_lin.forward(context), x, 0.0, mode));
-        let wide = config.activation.forward(self.ffn.lin1.forward(attended.clone()));
-        self.output_layer_norm.forward(ops::dropout_add(self.ffn.lin2.forward(wide), attended, config.dropout, mode))
+        let attended = self.sa_layer_norm.forward(ops::dropout_add(out_lin.forward(context, mode), x, 0.0, mode), mode);
+        let wide = config.activation.forward(self.ffn.lin1.forward(attended.clone(), mode), mode);
+        let output = ops::dropout_add(self.ffn.lin2.forward(wide, mode), attended, config.dropout, mode);
+        self.output_layer_norm.forward(output, mode)
     }
 }
 
@@ -181,18 +182,19 @@ impl LanguageModel for DistilBertForMaskedLM {
         let embed = |mode: &Mode| {
             let embeddings = &self.distilbert.embeddings;
             let words = embeddings.word_embeddings.forward_tokens(inputs, config.pad_token_id, mode);
-            let positions = embeddings.position_embeddings.forward(inputs.positions());
+            let positions = embeddings.position_embeddings.forward(inputs.positions(), mode);
             // Those of `create_sinusoidal_embeddings` are kept with the weights, and never trained.
             let positions = if config.sinusoidal_pos_embds { positions.detach() } else { positions };
             let x = words + positions;
-            [ops::dropout(embeddings.layer_norm.forward(x), config.dropout, mode)]
+            [ops::dropout(embeddings.layer_norm.forward(x, mode), config.dropout, mode)]
         };
         let layers = &self.distilbert.transformer.layer;
         let layers =
             layers.iter().map(|layer| |[x]: [Tensor<2>; 1], mode: &Mode| [layer.forward(x, inputs, config, mode)]);
-        let head = |[x]: [Tensor<2>; 1], _: &Mode| {
+        let head = |[x]: [Tensor<2>; 1], mode: &Mode| {
             let predicted = x.select(0, inputs.predicted.clone());
-            self.vocab_layer_norm.forward(config.activation.forward(self.vocab_transform.forward(predicted)))
+            let wide = config.activation.forward(self.vocab_transform.forward(predicted, mode), mode);
+            self.vocab_layer_norm.forward(wide, mode)
         };
         Stages::new(embed, layers, head)
     }

@@ -93,8 +93,8 @@ impl Block {
     }
 
     fn forward(&self, x: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
-        let attended = self.ln_1.forward(self.attn.forward(x.clone(), x, context, mode));
-        self.ln_2.forward(self.mlp.forward(attended.clone(), attended, mode))
+        let attended = self.ln_1.forward(self.attn.forward(x.clone(), x, context, mode), mode);
+        self.ln_2.forward(self.mlp.forward(attended.clone(), attended, mode), mode)
     }
 }
 
@@ -110,7 +110,7 @@ struct OpenAIGPTModel {
 impl OpenAIGPTModel {
     /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden].
     fn embed(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        ops::dropout(words + self.positions_embed.forward(positions), self.dropout, mode)
+        ops::dropout(words + self.positions_embed.forward(positions, mode), self.dropout, mode)
     }
 }
 
@@ -182,10 +182,10 @@ impl CausalModel for OpenAIGPTLMHeadModel {
         self.transformer.tokens_embed.weight.val().device()
     }
 
-    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache) -> Tensor<2> {
-        let (model, mode) = (&self.transformer, Mode::eval());
-        let x = model.embed(model.tokens_embed.forward(ids), positions, &mode);
-        let x = model.h.iter().fold(x, |x, block| block.forward(x, &mut Context::Cache(cache), &mode));
+    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {
+        let model = &self.transformer;
+        let x = model.embed(model.tokens_embed.forward(ids, mode), positions, mode);
+        let x = model.h.iter().fold(x, |x, block| block.forward(x, &mut Context::Cache(cache), mode));
         cache.last_rows(x)
     }
 }

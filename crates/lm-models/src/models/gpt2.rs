@@ -129,12 +129,12 @@ impl CausalAttention {
 
     /// `residual + dropout(attention(x))`, all [rows, hidden].
     pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
-        let qkv = self.c_attn.forward(x);
+        let qkv = self.c_attn.forward(x, mode);
         let attended = match context {
             Context::Batch(sequences) => ops::attention(qkv, sequences, self.options, mode),
-            Context::Cache(cache) => cache.attend(self.layer, qkv, self.options),
+            Context::Cache(cache) => cache.attend(self.layer, qkv, self.options, mode),
         };
-        ops::dropout_add(self.c_proj.forward(attended), residual, self.dropout, mode)
+        ops::dropout_add(self.c_proj.forward(attended, mode), residual, self.dropout, mode)
     }
 }
 
@@ -156,8 +156,8 @@ impl Mlp {
 
     /// `residual + dropout(mlp(x))`, all [rows, hidden].
     pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        let wide = self.activation.forward(self.c_fc.forward(x));
-        ops::dropout_add(self.c_proj.forward(wide), residual, self.dropout, mode)
+        let wide = self.activation.forward(self.c_fc.forward(x, mode), mode);
+        ops::dropout_add(self.c_proj.forward(wide, mode), residual, self.dropout, mode)
     }
 }
 
@@ -183,8 +183,8 @@ impl GPT2Block {
     }
 
     fn forward(&self, x: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
-        let attended = self.attn.forward(self.ln_1.forward(x.clone()), x, context, mode);
-        self.mlp.forward(self.ln_2.forward(attended.clone()), attended, mode)
+        let attended = self.attn.forward(self.ln_1.forward(x.clone(), mode), x, context, mode);
+        self.mlp.forward(self.ln_2.forward(attended.clone(), mode), attended, mode)
     }
 }
 
@@ -201,7 +201,7 @@ struct GPT2Model {
 impl GPT2Model {
     /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden].
     fn embed(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        ops::dropout(words + self.wpe.forward(positions), self.dropout, mode)
+        ops::dropout(words + self.wpe.forward(positions, mode), self.dropout, mode)
     }
 }
 
@@ -240,7 +240,7 @@ impl LanguageModel for GPT2LMHeadModel {
         let layers = model.h.iter().map(|block| {
             |[x]: [Tensor<2>; 1], mode: &Mode| [block.forward(x, &mut Context::Batch(&inputs.sequences), mode)]
         });
-        let head = |[x]: [Tensor<2>; 1], _: &Mode| model.ln_f.forward(x.select(0, inputs.predicted.clone()));
+        let head = |[x]: [Tensor<2>; 1], mode: &Mode| model.ln_f.forward(x.select(0, inputs.predicted.clone()), mode);
         Stages::new(embed, layers, head)
     }
 
@@ -277,10 +277,10 @@ impl CausalModel for GPT2LMHeadModel {
         self.transformer.wte.weight.val().device()
     }
 
-    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache) -> Tensor<2> {
-        let (model, mode) = (&self.transformer, Mode::eval());
-        let x = model.embed(model.wte.forward(ids), positions, &mode);
-        let x = model.h.iter().fold(x, |x, block| block.forward(x, &mut Context::Cache(cache), &mode));
-        model.ln_f.forward(cache.last_rows(x))
+    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {
+        let model = &self.transformer;
+        let x = model.embed(model.wte.forward(ids, mode), positions, mode);
+        let x = model.h.iter().fold(x, |x, block| block.forward(x, &mut Context::Cache(cache), mode));
+        model.ln_f.forward(cache.last_rows(x), mode)
     }
 }

@@ -118,10 +118,11 @@ impl LanguageModel for RobertaForMaskedLM {
 
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
         let embed = |mode: &Mode| [self.roberta.embeddings.forward(inputs, self.positions(inputs), mode)];
-        let head = |[hidden_states]: [Tensor<2>; 1], _: &Mode| {
+        let head = |[hidden_states]: [Tensor<2>; 1], mode: &Mode| {
             let predicted = hidden_states.select(0, inputs.predicted.clone());
             // Python's head says gelu whatever `hidden_act` is.
-            self.lm_head.head_norm.forward(Activation::Gelu.forward(self.lm_head.dense.forward(predicted)))
+            let wide = Activation::Gelu.forward(self.lm_head.dense.forward(predicted, mode), mode);
+            self.lm_head.head_norm.forward(wide, mode)
         };
         Stages::new(embed, self.roberta.encoder.stages(inputs), head)
     }

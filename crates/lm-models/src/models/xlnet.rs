@@ -124,9 +124,9 @@ struct XLNetRelativeAttention {
 }
 
 /// [rows, d_model] → [rows, n_head · d_head]
-fn project(x: Tensor<2>, weight: &Param<Tensor<3>>) -> Tensor<2> {
+fn project(x: Tensor<2>, weight: &Param<Tensor<3>>, mode: &Mode) -> Tensor<2> {
     let [size, heads, dim] = weight.shape().dims();
-    ops::linear_in_out(x, weight.val().reshape([size, heads * dim]), None)
+    ops::linear_in_out(x, weight.val().reshape([size, heads * dim]), None, mode)
 }
 
 impl XLNetRelativeAttention {
@@ -149,22 +149,28 @@ impl XLNetRelativeAttention {
     }
 
     /// What both streams attend to: the content, and the distances to it.
-    fn keys<'a>(&self, content: &Tensor<2>, distances: &Tensor<2>, sequences: &'a Sequences) -> RelativeKeys<'a> {
+    fn keys<'a>(
+        &self,
+        content: &Tensor<2>,
+        distances: &Tensor<2>,
+        sequences: &'a Sequences,
+        mode: &Mode,
+    ) -> RelativeKeys<'a> {
         RelativeKeys {
             sequences,
-            k: project(content.clone(), &self.k),
-            v: project(content.clone(), &self.v),
-            r: project(distances.clone(), &self.r),
+            k: project(content.clone(), &self.k, mode),
+            v: project(content.clone(), &self.v, mode),
+            r: project(distances.clone(), &self.r, mode),
             r_w_bias: self.r_w_bias.val(),
             r_r_bias: self.r_r_bias.val(),
         }
     }
 
     fn forward(&self, x: Tensor<2>, keys: &RelativeKeys, queries: &RelativeQueries, p: f64, mode: &Mode) -> Tensor<2> {
-        let attended = ops::relative_attention(project(x.clone(), &self.q), queries, keys, p, mode);
+        let attended = ops::relative_attention(project(x.clone(), &self.q, mode), queries, keys, p, mode);
         let [size, heads, dim] = self.o.shape().dims();
-        let output = ops::linear(attended, self.o.val().reshape([size, heads * dim]), None);
-        self.layer_norm.forward(ops::dropout_add(output, x, p, mode))
+        let output = ops::linear(attended, self.o.val().reshape([size, heads * dim]), None, mode);
+        self.layer_norm.forward(ops::dropout_add(output, x, p, mode), mode)
     }
 }
 
@@ -179,8 +185,8 @@ struct XLNetFeedForward {
 
 impl XLNetFeedForward {
     fn forward(&self, x: Tensor<2>, p: f64, mode: &Mode) -> Tensor<2> {
-        let wide = ops::dropout(self.activation.forward(self.layer_1.forward(x.clone())), p, mode);
-        self.layer_norm.forward(ops::dropout_add(self.layer_2.forward(wide), x, p, mode))
+        let wide = ops::dropout(self.activation.forward(self.layer_1.forward(x.clone(), mode), mode), p, mode);
+        self.layer_norm.forward(ops::dropout_add(self.layer_2.forward(wide, mode), x, p, mode), mode)
     }
 }
 
@@ -389,7 +395,7 @@ impl LanguageModel for XLNetLMHeadModel {
             let shared = Rc::clone(&shared);
             move |[content, query]: [Tensor<2>; 2], mode: &Mode| {
                 let ((content_queries, queries), distances) = &*shared;
-                let keys = layer.rel_attn.keys(&content, distances, sequences);
+                let keys = layer.rel_attn.keys(&content, distances, sequences, mode);
                 let query = layer.forward(query, &keys, queries, p, mode);
                 let content =
                     if index < last { layer.forward(content, &keys, content_queries, p, mode) } else { content };

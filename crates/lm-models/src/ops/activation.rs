@@ -4,6 +4,9 @@ use burn::tensor::Tensor;
 use burn::tensor::activation as burn_activation;
 use serde::Deserialize;
 
+use super::engine::Engine;
+use crate::Mode;
+
 /// An activation function, named as in config.json.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,16 +39,22 @@ pub enum Activation {
 
 impl Activation {
     /// Applies the function to every value.
-    pub fn forward<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+    pub fn forward<const D: usize>(self, x: Tensor<D>, mode: &Mode) -> Tensor<D> {
+        match (Engine::of(&x, mode.compute()), self) {
+            #[cfg(feature = "flex")]
+            (Engine::Flex, Self::Gelu) => super::fast::activation::gelu(x),
+            #[cfg(feature = "flex")]
+            (Engine::Flex, Self::GeluNew) => super::fast::activation::gelu_tanh(x),
+            #[cfg(feature = "tch")]
+            (Engine::Torch, Self::Gelu) => super::torch::activation::gelu(x),
+            #[cfg(feature = "tch")]
+            (Engine::Torch, Self::GeluNew) => super::torch::activation::gelu_tanh(x),
+            _ => self.plain(x),
+        }
+    }
+
+    fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
-            #[cfg(feature = "flex")]
-            Self::Gelu if super::fast::applies(&x) => super::fast::activation::gelu(x),
-            #[cfg(feature = "flex")]
-            Self::GeluNew if super::fast::applies(&x) => super::fast::activation::gelu_tanh(x),
-            #[cfg(feature = "tch")]
-            Self::Gelu if super::torch::applies(&x) => super::torch::activation::gelu(x),
-            #[cfg(feature = "tch")]
-            Self::GeluNew if super::torch::applies(&x) => super::torch::activation::gelu_tanh(x),
             Self::Gelu => burn_activation::gelu(x),
             Self::GeluNew => {
                 let inner = (x.clone() + x.clone().powi_scalar(3) * 0.044715) * (2.0 / std::f64::consts::PI).sqrt();

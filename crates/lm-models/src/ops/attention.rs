@@ -4,7 +4,8 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 
 use super::dropout;
-use super::precision::{narrow, widen};
+use super::engine::Engine;
+use super::precision::widen;
 use crate::{Mode, Sequences};
 
 /// What kind of attention.
@@ -23,15 +24,19 @@ pub struct Attention {
 /// `softmax(q kᵀ · scale + mask) v` per head and sequence (Vaswani et al., 2017). Queries, keys and values lie side by
 /// side in `qkv`, [rows, 3 · heads · head_dim]; the result is [rows, heads · head_dim].
 pub fn attention(qkv: Tensor<2>, sequences: &Sequences, options: Attention, mode: &Mode) -> Tensor<2> {
-    let qkv = narrow(qkv);
-    #[cfg(feature = "flex")]
-    if super::fast::applies(&qkv) {
-        return super::fast::attention::attention(qkv, sequences, options, mode.next_dropout(options.dropout));
+    let qkv = mode.compute().narrow(qkv);
+    match Engine::of(&qkv, mode.compute()) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => super::fast::attention::attention(qkv, sequences, options, mode.next_dropout(options.dropout)),
+        #[cfg(feature = "tch")]
+        Engine::Torch => {
+            super::torch::attention::attention(qkv, sequences, options, mode.next_dropout(options.dropout))
+        }
+        Engine::Plain => plain(qkv, sequences, options, mode),
     }
-    #[cfg(feature = "tch")]
-    if super::torch::applies(&qkv) {
-        return super::torch::attention::attention(qkv, sequences, options, mode.next_dropout(options.dropout));
-    }
+}
+
+fn plain(qkv: Tensor<2>, sequences: &Sequences, options: Attention, mode: &Mode) -> Tensor<2> {
     let heads = options.heads;
     let [q, k, v] = thirds(qkv);
     let scores = split(q, sequences, heads).matmul(split(k, sequences, heads).transpose());
@@ -41,22 +46,22 @@ pub fn attention(qkv: Tensor<2>, sequences: &Sequences, options: Attention, mode
         None => scores,
     };
     let weights = dropout(softmax(scores, 3), options.dropout, mode);
-    merge(narrow(weights).matmul(split(v, sequences, heads)), sequences)
+    merge(mode.compute().narrow(weights).matmul(split(v, sequences, heads)), sequences)
 }
 
 /// [`attention`] of the last rows of a single sequence to all of it, each row seeing those before it and itself: `q` is
 /// [new, heads · head_dim], `k` and `v` [all, heads · head_dim]. Nothing is dropped.
-pub fn attention_to_past(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, options: Attention) -> Tensor<2> {
+pub fn attention_to_past(q: Tensor<2>, k: Tensor<2>, v: Tensor<2>, options: Attention, mode: &Mode) -> Tensor<2> {
     let ([new, width], [all, _]) = (q.dims(), k.dims());
     let split = |x: Tensor<2>| {
         let [rows, _] = x.dims();
-        narrow(x).reshape([1, rows, options.heads, width / options.heads]).swap_dims(1, 2)
+        mode.compute().narrow(x).reshape([1, rows, options.heads, width / options.heads]).swap_dims(1, 2)
     };
     let scores = widen(split(q).matmul(split(k).transpose())) * options.scale;
     let shape = scores.dims();
     let future = Tensor::<2, Bool>::tril_mask([new, all], (all - new) as i64, &scores.device());
     let scores = scores.mask_fill(future.reshape([1, 1, new, all]).expand(shape), f32::MIN);
-    narrow(softmax(scores, 3)).matmul(split(v)).swap_dims(1, 2).reshape([new, width])
+    mode.compute().narrow(softmax(scores, 3)).matmul(split(v)).swap_dims(1, 2).reshape([new, width])
 }
 
 /// [rows, 3 · width] → queries, keys and values, each [rows, width]

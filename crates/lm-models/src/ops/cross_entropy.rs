@@ -3,7 +3,10 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use super::precision::{narrow, widen};
+use super::Compute;
+use super::engine::Engine;
+use super::linear::{Layout, affine};
+use super::precision::widen;
 
 /// The last layer: `logits = rows · weightᵀ + bias`.
 #[derive(Clone, Debug)]
@@ -16,8 +19,8 @@ pub struct Decoder {
 
 impl Decoder {
     /// [rows, dim] → [rows, vocab], float32
-    pub fn logits(&self, rows: Tensor<2>) -> Tensor<2> {
-        widen(super::linear(rows, self.weight.clone(), self.bias.clone()))
+    pub fn logits(&self, rows: Tensor<2>, compute: Compute) -> Tensor<2> {
+        widen(affine(rows, self.weight.clone(), self.bias.clone(), Layout::OutIn, compute))
     }
 
     /// Rows whose logits fit the piece size.
@@ -60,17 +63,36 @@ pub fn cross_entropy(
     targets: Tensor<1, Int>,
     label_smoothing: f64,
     factor: f64,
+    compute: Compute,
 ) -> Loss {
-    #[cfg(feature = "flex")]
-    if super::fast::applies(&narrow(rows.clone())) {
-        let loss = super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing);
-        return Loss { carrier: loss.carrier * factor, ..loss };
+    // The cast rows say in what the products are made; ours on the CPU take them as they are.
+    match Engine::of(&compute.narrow(rows.clone()), compute) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => {
+            let loss = super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing);
+            Loss { carrier: loss.carrier * factor, ..loss }
+        }
+        #[cfg(feature = "tch")]
+        Engine::Torch => {
+            let narrow = |bias| compute.narrow::<1>(bias);
+            let weight = compute.narrow(decoder.weight.clone());
+            let decoder = Decoder { weight, bias: decoder.bias.clone().map(narrow) };
+            let rows = compute.narrow(rows);
+            super::torch::cross_entropy::cross_entropy(rows, &decoder, targets, label_smoothing, factor)
+        }
+        Engine::Plain => plain(rows, decoder, targets, label_smoothing, factor, compute),
     }
-    #[cfg(feature = "tch")]
-    if super::torch::applies(&rows) {
-        let decoder = Decoder { weight: narrow(decoder.weight.clone()), bias: decoder.bias.clone().map(narrow) };
-        return super::torch::cross_entropy::cross_entropy(narrow(rows), &decoder, targets, label_smoothing, factor);
-    }
+}
+
+fn plain(
+    rows: Tensor<2>,
+    decoder: &Decoder,
+    targets: Tensor<1, Int>,
+    label_smoothing: f64,
+    factor: f64,
+    compute: Compute,
+) -> Loss {
+    let narrow = |x: Tensor<2>| compute.narrow(x);
     let (x, weight) = (narrow(rows.clone().inner()), narrow(decoder.weight.clone().inner()));
     let bias = decoder.bias.clone().map(Tensor::inner);
     let targets = targets.inner();
@@ -88,7 +110,7 @@ pub fn cross_entropy(
         let range = start..(start + piece).min(count);
         let x = x.clone().slice([range.clone()]);
         let targets = targets.clone().slice([range]).unsqueeze_dim::<2>(1);
-        let (losses, log_sum, logits) = losses(&inner, x.clone(), targets.clone());
+        let (losses, log_sum, logits) = losses(&inner, x.clone(), targets.clone(), compute);
         if label_smoothing > 0.0 {
             let mean = logits.clone().mean_dim(1);
             let uniform = (log_sum.clone() - mean).sum();
@@ -121,11 +143,27 @@ pub fn cross_entropy(
 }
 
 /// Loss and accuracy of predicted rows, without gradients; the loss is that of [`cross_entropy`].
-pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Predictions {
-    #[cfg(feature = "flex")]
-    if super::fast::applies(&narrow(rows.clone())) {
-        return super::fast::cross_entropy::predictions(rows, decoder, targets, label_smoothing);
+pub fn predictions(
+    rows: Tensor<2>,
+    decoder: &Decoder,
+    targets: Tensor<1, Int>,
+    label_smoothing: f64,
+    compute: Compute,
+) -> Predictions {
+    match Engine::of(&compute.narrow(rows.clone()), compute) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => super::fast::cross_entropy::predictions(rows, decoder, targets, label_smoothing),
+        _ => plain_predictions(rows, decoder, targets, label_smoothing, compute),
     }
+}
+
+fn plain_predictions(
+    rows: Tensor<2>,
+    decoder: &Decoder,
+    targets: Tensor<1, Int>,
+    label_smoothing: f64,
+    compute: Compute,
+) -> Predictions {
     let [count, _] = rows.dims();
     let piece = decoder.piece();
     let mut total = Predictions { count, ..Predictions::default() };
@@ -133,7 +171,7 @@ pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, 
         let range = start..(start + piece).min(count);
         let x = rows.clone().slice([range.clone()]);
         let targets = targets.clone().slice([range]).unsqueeze_dim::<2>(1);
-        let (losses, log_sum, logits) = losses(decoder, x, targets.clone());
+        let (losses, log_sum, logits) = losses(decoder, x, targets.clone(), compute);
         let losses = if label_smoothing > 0.0 {
             let uniform = log_sum - logits.clone().mean_dim(1);
             losses * (1.0 - label_smoothing) + uniform * label_smoothing
@@ -148,8 +186,13 @@ pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, 
 }
 
 /// Cross-entropy [rows, 1], log Σ exp [rows, 1] and logits [rows, vocab] of one piece.
-fn losses(decoder: &Decoder, x: Tensor<2>, targets: Tensor<2, Int>) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
-    let logits = decoder.logits(x);
+fn losses(
+    decoder: &Decoder,
+    x: Tensor<2>,
+    targets: Tensor<2, Int>,
+    compute: Compute,
+) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    let logits = decoder.logits(x, compute);
     let largest = logits.clone().max_dim(1);
     let log_sum = (logits.clone() - largest.clone()).exp().sum_dim(1).log() + largest;
     let losses = log_sum.clone() - logits.clone().gather(1, targets);

@@ -8,6 +8,8 @@ use burn::tensor::{Tensor, TensorData};
 use lm_random::{Purpose, key, philox};
 use rayon::prelude::*;
 
+use super::engine::Engine;
+use super::precision::widen;
 use crate::Mode;
 use crate::inputs::DropoutKey;
 
@@ -15,25 +17,38 @@ use crate::inputs::DropoutKey;
 /// Nothing happens in evaluation. libtorch and GPUs draw their masks themselves, from a seed that is a function of the
 /// same things.
 pub fn dropout<const D: usize>(x: Tensor<D>, probability: f64, mode: &Mode) -> Tensor<D> {
-    match mode.next_dropout(probability) {
-        None => x,
+    let Some((site, p)) = mode.next_dropout(probability) else { return x };
+    match Engine::of(&x, mode.compute()) {
         #[cfg(feature = "flex")]
-        Some((site, p)) if super::fast::applies(&x) => super::fast::dropout::dropout(x, site, p),
+        Engine::Flex => super::fast::dropout::dropout(x, site, p),
         #[cfg(feature = "tch")]
-        Some((site, p)) if super::torch::applies(&x) => super::torch::dropout::dropout(x, site, p),
+        Engine::Torch => super::torch::dropout::dropout(x, site, p),
         #[cfg(any(feature = "wgpu", feature = "cuda"))]
-        Some((site, p)) if !super::is_plain() && is_cube(&x.device()) => {
+        Engine::Plain if !mode.compute().plain && is_cube(&x.device()) => {
             let device = x.device();
             device.seed(site.seed());
             let kept = Tensor::random(x.dims(), Distribution::Bernoulli(1.0 - p), (&device, x.dtype()));
             x * kept * kept_factor(p)
         }
-        Some((key, p)) => {
+        Engine::Plain => {
             let shape = x.dims();
-            let mask = mask(key, p, shape.iter().product());
+            let mask = mask(site, p, shape.iter().product());
             let mask = Tensor::from_data(TensorData::new(mask, shape), (&x.device(), x.dtype()));
             x * mask
         }
+    }
+}
+
+/// `dropout(x) + residual`, the end of every transformer sublayer.
+pub fn dropout_add(x: Tensor<2>, residual: Tensor<2>, probability: f64, mode: &Mode) -> Tensor<2> {
+    let (x, residual) = (widen(x), widen(residual));
+    match Engine::of(&x, mode.compute()) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => match mode.next_dropout(probability) {
+            Some((site, p)) => super::fast::dropout::dropout_add(x, residual, site, p),
+            None => x + residual,
+        },
+        _ => dropout(x, probability, mode) + residual,
     }
 }
 

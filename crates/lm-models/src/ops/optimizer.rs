@@ -1,6 +1,9 @@
 //! What an optimizer does with every parameter, once per step.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
+
+use super::Compute;
+use super::engine::Engine;
 
 /// The numbers of one AdamW update, by Python's names.
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +33,24 @@ pub fn adamw(
     v: Tensor<1>,
     g: Tensor<1>,
     options: AdamW,
+    compute: Compute,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-    #[cfg(feature = "flex")]
-    if super::fast::applies(&p) {
-        return super::fast::adamw::adamw(p, m, v, g, options);
+    match Engine::of(&p, compute) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => super::fast::adamw::adamw(p, m, v, g, options),
+        #[cfg(feature = "tch")]
+        Engine::Torch => super::torch::adamw::adamw(p, m, v, g, options),
+        Engine::Plain => plain_adamw(p, m, v, g, options),
     }
-    #[cfg(feature = "tch")]
-    if super::torch::applies(&p) {
-        return super::torch::adamw::adamw(p, m, v, g, options);
-    }
+}
+
+fn plain_adamw(
+    p: Tensor<1>,
+    m: Tensor<1>,
+    v: Tensor<1>,
+    g: Tensor<1>,
+    options: AdamW,
+) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
     let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step, factor } = options;
     let g = if factor == 1.0 { g } else { g * factor };
     let p = if weight_decay == 0.0 { p } else { p * (1.0 - learning_rate * weight_decay) };
@@ -50,23 +62,23 @@ pub fn adamw(
 }
 
 /// Zeros to begin with, `[len]`, outside autodiff. Burn's own on the CPU are cleared and copied by one thread.
-pub fn zeros(len: usize, device: &Device) -> Tensor<1> {
-    #[cfg(feature = "flex")]
-    if !super::is_plain() && *device == Device::flex() {
-        return super::fast::zeros(len);
+pub fn zeros(len: usize, device: &Device, compute: Compute) -> Tensor<1> {
+    match Engine::on(device.clone(), DType::F32, compute) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => super::fast::zeros(len),
+        _ => Tensor::zeros([len], device),
     }
-    Tensor::zeros([len], device)
 }
 
 /// Σ x² over all the tensors, each `[values]` outside autodiff, on one device. The device is waited for once.
-pub fn sum_of_squares(tensors: Vec<Tensor<1>>) -> f64 {
-    if tensors.is_empty() {
-        return 0.0;
+pub fn sum_of_squares(tensors: Vec<Tensor<1>>, compute: Compute) -> f64 {
+    let Some(first) = tensors.first() else { return 0.0 };
+    match Engine::of(first, compute) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => tensors.into_iter().map(super::fast::adamw::sum_of_squares).sum(),
+        _ => {
+            let sums = tensors.into_iter().map(|x| (x.clone() * x).sum()).collect();
+            Tensor::cat(sums, 0).into_data().iter::<f64>().sum()
+        }
     }
-    #[cfg(feature = "flex")]
-    if tensors.iter().all(super::fast::applies) {
-        return tensors.into_iter().map(super::fast::adamw::sum_of_squares).sum();
-    }
-    let sums = tensors.into_iter().map(|x| (x.clone() * x).sum()).collect();
-    Tensor::cat(sums, 0).into_data().iter::<f64>().sum()
 }

@@ -2,13 +2,12 @@
 //! stream, norms, softmax and loss stay float32; a product takes 16-bit copies of its operands, and its 16-bit result is
 //! widened where it meets float32. Activation functions and dropout in between work on what they are given.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-
 use burn::tensor::{FloatDType, Tensor};
+
+use super::Compute;
 
 /// The type in which matrices are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Precision {
     /// 32 bits throughout.
     Float32,
@@ -19,8 +18,6 @@ pub enum Precision {
 }
 
 impl Precision {
-    const ALL: [Self; 3] = [Self::Float32, Self::BFloat16, Self::Float16];
-
     /// Burn's name of the type.
     pub fn dtype(self) -> FloatDType {
         match self {
@@ -40,21 +37,11 @@ impl Precision {
     }
 }
 
-static PRECISION: AtomicU8 = AtomicU8::new(Precision::Float32 as u8);
-
-/// Sets the precision of the matrix products of this process.
-pub fn set_precision(precision: Precision) {
-    PRECISION.store(precision as u8, Ordering::Relaxed);
-}
-
-/// The precision of the matrix products of this process.
-pub fn precision() -> Precision {
-    Precision::ALL[usize::from(PRECISION.load(Ordering::Relaxed))]
-}
-
-/// An operand of a matrix product.
-pub(super) fn narrow<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    x.cast(precision().dtype())
+impl Compute {
+    /// An operand of a matrix product.
+    pub(super) fn narrow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        x.cast(self.precision.dtype())
+    }
 }
 
 /// What has to be float32.

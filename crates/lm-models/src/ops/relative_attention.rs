@@ -6,7 +6,8 @@ use burn::tensor::{Int, Tensor};
 
 use super::attention::{merge, split};
 use super::dropout;
-use super::precision::{narrow, widen};
+use super::engine::Engine;
+use super::precision::widen;
 use crate::{Mode, Sequences};
 
 /// What a layer's queries are compared with.
@@ -49,19 +50,26 @@ pub fn relative_attention(
     probability: f64,
     mode: &Mode,
 ) -> Tensor<2> {
-    let q = narrow(q);
-    #[cfg(feature = "flex")]
-    if super::fast::applies(&q) && keys.sequences.packing.is_none() {
-        let dropout = mode.next_dropout(probability);
-        return super::fast::relative_attention::relative_attention(q, queries, keys, dropout);
+    let q = mode.compute().narrow(q);
+    match Engine::of(&q, mode.compute()) {
+        // Content from which padding was dropped is not its business.
+        #[cfg(feature = "flex")]
+        Engine::Flex if keys.sequences.packing.is_none() => {
+            super::fast::relative_attention::relative_attention(q, queries, keys, mode.next_dropout(probability))
+        }
+        _ => plain(q, queries, keys, probability, mode),
     }
+}
+
+fn plain(q: Tensor<2>, queries: &RelativeQueries, keys: &RelativeKeys, probability: f64, mode: &Mode) -> Tensor<2> {
+    let narrow = |x: Tensor<4>| mode.compute().narrow(x);
     let [heads, dim] = keys.r_w_bias.dims();
     let Sequences { batch, seq, .. } = *keys.sequences;
     let bias = |bias: &Tensor<2>| bias.clone().reshape([1, heads, 1, dim]);
-    let k = split(narrow(keys.k.clone()), keys.sequences, heads);
-    let v = split(narrow(keys.v.clone()), keys.sequences, heads);
+    let k = narrow(split(keys.k.clone(), keys.sequences, heads));
+    let v = narrow(split(keys.v.clone(), keys.sequences, heads));
     let tables = keys.r.dims()[0] / (2 * seq).max(1);
-    let r = narrow(keys.r.clone()).reshape([tables, 2 * seq, heads, dim]).swap_dims(1, 2);
+    let r = narrow(keys.r.clone().reshape([tables, 2 * seq, heads, dim]).swap_dims(1, 2));
     let q = split(widen(q), &queries.sequences, heads);
     let content = widen(narrow(q.clone() + bias(&keys.r_w_bias)).matmul(k.transpose()));
     let position = widen(narrow(q + bias(&keys.r_r_bias)).matmul(r.transpose()));

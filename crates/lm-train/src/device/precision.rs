@@ -2,27 +2,35 @@
 //! device can.
 
 use burn::tensor::Device;
-use lm_models::ops::Precision;
+use lm_models::ops::{Compute, Precision};
 
 use crate::args::{ArgsError, Arguments};
 use crate::device;
 
-/// Of training, and of evaluation while it goes on.
-pub fn of_training(args: &Arguments) -> Precision {
-    match (args.training.bf16, args.training.fp16) {
+/// How training computes, and evaluation while it goes on.
+pub fn of_training(args: &Arguments) -> Compute {
+    let precision = match (args.training.bf16, args.training.fp16) {
         (true, _) => Precision::BFloat16,
         (_, true) => Precision::Float16,
         _ => Precision::Float32,
-    }
+    };
+    Compute { precision, plain: args.beyond.plain_ops || plain_ops_in_environment() }
 }
 
-/// Of the evaluation that does not belong to training.
-pub fn of_evaluation(args: &Arguments) -> Precision {
-    match (args.training.bf16_full_eval, args.training.fp16_full_eval) {
+/// How the evaluation computes that does not belong to training.
+pub fn of_evaluation(args: &Arguments) -> Compute {
+    let training = of_training(args);
+    let precision = match (args.training.bf16_full_eval, args.training.fp16_full_eval) {
         (true, _) => Precision::BFloat16,
         (_, true) => Precision::Float16,
-        _ => of_training(args),
-    }
+        _ => training.precision,
+    };
+    Compute { precision, ..training }
+}
+
+/// `LM_PLAIN_OPS=1`, which stands for `--plain_ops`.
+fn plain_ops_in_environment() -> bool {
+    std::env::var_os("LM_PLAIN_OPS").is_some_and(|value| value == "1")
 }
 
 /// Whether the device computes in what the arguments ask for.

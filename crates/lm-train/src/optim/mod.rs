@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
+use lm_models::AutoModel;
+use lm_models::ops::{self, Compute};
 use lm_models::params::{self, Map, ParameterInfo};
-use lm_models::{AutoModel, ops};
 use safetensors::Dtype;
 
 use crate::train::gradients::GradientSum;
@@ -119,6 +120,8 @@ struct State {
 pub struct Optimizer {
     kind: OptimizerKind,
     hyper: Hyperparameters,
+    /// By which operations.
+    compute: Compute,
     states: Vec<State>,
 }
 
@@ -132,8 +135,8 @@ pub struct StateTensor {
 
 impl Optimizer {
     /// An optimizer that has taken no step.
-    pub fn new(kind: OptimizerKind, hyper: Hyperparameters) -> Self {
-        Self { kind, hyper, states: Vec::new() }
+    pub fn new(kind: OptimizerKind, hyper: Hyperparameters, compute: Compute) -> Self {
+        Self { kind, hyper, compute, states: Vec::new() }
     }
 
     /// Moves the parameters against the gradients times `factor`. Parameters without a gradient stay, as in torch.
@@ -175,11 +178,11 @@ impl Optimizer {
         let Hyperparameters { adam_beta1: beta1, adam_beta2: beta2, adam_epsilon: eps, .. } = self.hyper;
         let decay = if info.decays() { self.hyper.weight_decay } else { 0.0 };
         state.step += 1;
-        let step = state.step as i32;
+        let (step, compute) = (state.step as i32, self.compute);
         let device = g.device();
         let mut take = |slot: &'static str| {
             let len = slot_len(slot, &info.shape);
-            state.slots.remove(slot).unwrap_or_else(|| ops::zeros(len, &device))
+            state.slots.remove(slot).unwrap_or_else(|| ops::zeros(len, &device, compute))
         };
         let g = if self.kind == OptimizerKind::AdamW || factor == 1.0 { g } else { g * factor };
         match self.kind {
@@ -187,7 +190,7 @@ impl Optimizer {
                 let (m, v) = (take("exp_avg"), take("exp_avg_sq"));
                 let options =
                     ops::AdamW { learning_rate: lr, beta1, beta2, epsilon: eps, weight_decay: decay, step, factor };
-                let (p, m, v) = ops::adamw(p, m, v, g, options);
+                let (p, m, v) = ops::adamw(p, m, v, g, options, compute);
                 state.slots.extend([("exp_avg", m), ("exp_avg_sq", v)]);
                 p
             }

@@ -86,7 +86,7 @@ pub fn print(
     let parent = training.output_dir.ancestors().find(|path| path.exists()).unwrap_or(std::path::Path::new("."));
     writeln!(out, "disk         {} at most, {} free", human_size(disk.bytes()), human_size(available_space(parent)?))?;
 
-    let mut optimizer = Optimizer::new(kind, Hyperparameters::default());
+    let mut optimizer = Optimizer::new(kind, Hyperparameters::default(), plan.step.compute);
     let mut seconds = Vec::new();
     for index in 0..TIMED_STEPS.min(plan.max_steps) {
         let begin = Instant::now();

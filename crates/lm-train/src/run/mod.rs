@@ -18,7 +18,8 @@ use lm_data::collate::{Collator, Padding, Split};
 use lm_data::example::{Example, ExampleStore};
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{Corpus, DataConfig, DataError, Loader, LoaderOptions, Reading, StreamPosition, dump_examples, preview};
-use lm_models::{AutoModel, Task, ops};
+use lm_models::ops::Compute;
+use lm_models::{AutoModel, Task};
 use serde_json::{Map, Value};
 
 use crate::args::{ArgsError, Arguments, OptimizerNames, Steps, TokenCount};
@@ -89,10 +90,6 @@ pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
             return Err(ArgsError::Rule(line).into());
         }
     }
-    // Never set to false here: the environment's LM_PLAIN_OPS=1 stands without the flag too.
-    if args.beyond.plain_ops {
-        ops::set_plain(true);
-    }
     paths::check(args)?;
     if !(training.auto_find_batch_size && training.do_train) || args.beyond.plan {
         return attempt(args, devices, stop);
@@ -111,7 +108,6 @@ fn with_batch_size(args: &Arguments, size: usize) -> Arguments {
 /// The whole of a run, with the batch size that the arguments name.
 fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
-    ops::set_precision(precision::of_training(args));
     let source = wants_model(args).then(|| resolve::model_source(args)).transpose()?;
     if let Some(source) = &source {
         expect_room(args, source, &devices[0])?;
@@ -405,11 +401,12 @@ impl<'a> Session<'a> {
         resolve::collator(self.args, &self.data.tokenizer, self.data.padding, Split::Eval)
     }
 
-    fn evaluation(&self) -> Result<Evaluation> {
+    fn evaluation(&self, compute: Compute) -> Result<Evaluation> {
         let store = self.data.validation.clone().ok_or(DataError::NothingHeldOut)?;
         Ok(Evaluation {
             loader: Loader::new(store, self.eval_collator()?, resolve::eval_options(self.args))?,
             task: self.args.task,
+            compute,
             label_smoothing: self.args.training.label_smoothing_factor,
             loss_only: self.args.training.prediction_loss_only,
             device: self.devices[0].clone(),
@@ -448,7 +445,7 @@ impl<'a> Session<'a> {
         let args = self.args;
         if args.training.do_eval {
             // What it cannot do is better known before training than after.
-            self.evaluation()?;
+            self.evaluation(precision::of_evaluation(args))?;
         }
         let (data, data_key) = self.train_data()?;
         let plan = training_plan(args, &data, data_key)?;
@@ -468,7 +465,7 @@ impl<'a> Session<'a> {
         let prompts = samples.prompts(&self.data.tokenizer);
         // "Before" is before the first step of all, not of this process.
         if !first_samples.iter().map(|(prompt, _)| prompt).eq(&prompts) {
-            let texts = samples.texts(&model.valid(), &self.data.tokenizer, &self.devices[0], 0)?;
+            let texts = samples.texts(&model.valid(), &self.data.tokenizer, &self.devices[0], plan.step.compute, 0)?;
             first_samples = prompts.into_iter().zip(texts).collect();
         }
         let rows = first_samples.iter().cloned();
@@ -480,7 +477,7 @@ impl<'a> Session<'a> {
         }
         self.announce(&plan, &trainer)?;
         if args.training.do_eval || args.training.eval_on_start {
-            self.evaluation()?.warn_if_nothing_is_predicted()?;
+            self.evaluation(plan.step.compute)?.warn_if_nothing_is_predicted()?;
         }
 
         let first_step = trainer.state.global_step;
@@ -519,7 +516,8 @@ impl<'a> Session<'a> {
         final_model.map_err(|error| anyhow!("the model is trained, but {error}{}", what_is_kept(args)))?;
         let folder = self.output.path().display();
         last_save.with_context(|| format!("the trained model is saved in {folder}, but not its last checkpoint"))?;
-        let after = samples.texts(&model.valid(), &self.data.tokenizer, &self.devices[0], self.state.global_step)?;
+        let (tokenizer, step) = (&self.data.tokenizer, self.state.global_step);
+        let after = samples.texts(&model.valid(), tokenizer, &self.devices[0], plan.step.compute, step)?;
         for (row, after) in lock(&report).samples.iter_mut().zip(after) {
             row.after = Some(after);
         }
@@ -555,8 +553,8 @@ impl<'a> Session<'a> {
 
     /// Evaluates; the signal that ended it, if one did.
     fn evaluate(&mut self, model: &AutoModel, results: &mut Results) -> Result<Option<i32>> {
-        ops::set_precision(precision::of_evaluation(self.args));
-        let evaluation = self.evaluation()?;
+        let compute = precision::of_evaluation(self.args);
+        let evaluation = self.evaluation(compute)?;
         let examples = evaluation.loader.store().len() as u64;
         tracing::info!("evaluating on {examples} examples");
         let alone = !self.args.training.do_train;
@@ -585,7 +583,8 @@ impl<'a> Session<'a> {
         if alone && self.args.beyond.sample_prompts.is_some() {
             let no_examples = || Ok(Vec::new());
             let samples = Samples::new(self.args, &self.data.tokenizer, &*self.eval_collator()?, no_examples)?;
-            for (index, text) in samples.texts(&model, &self.data.tokenizer, &self.devices[0], 0)?.iter().enumerate() {
+            let texts = samples.texts(&model, &self.data.tokenizer, &self.devices[0], compute, 0)?;
+            for (index, text) in texts.iter().enumerate() {
                 console::say(&format!("sample_{} {text}", index + 1));
             }
         }
@@ -635,11 +634,11 @@ impl<'a> Session<'a> {
             ..TrainerState::default()
         };
         let parts = Parts {
-            optimizer: Optimizer::new(kind, hyper),
+            optimizer: Optimizer::new(kind, hyper, plan.step.compute),
             optimizer_kind: kind,
             schedule,
             evaluation: (plan.evaluation.0 != crate::args::IntervalStrategy::No || plan.eval_on_start)
-                .then(|| self.evaluation())
+                .then(|| self.evaluation(plan.step.compute))
                 .transpose()?,
             callbacks: std::mem::take(&mut self.callbacks),
             writer: Writer::new(self.output.path(), self.files.clone(), training.checkpoint_limit()),
@@ -880,6 +879,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
             first_micro_batch: 0,
             devices: args.beyond.num_devices(),
             gradient_checkpointing: training.gradient_checkpointing,
+            compute: precision::of_training(args),
         },
         fingerprint,
         optimizer: optimizer.to_string(),

@@ -5,7 +5,8 @@ use std::time::Instant;
 use anyhow::Result;
 use burn::tensor::Device;
 use lm_data::{IGNORE, Loader};
-use lm_models::{AutoModel, Task, ops};
+use lm_models::ops::{self, Compute};
+use lm_models::{AutoModel, Task};
 
 use crate::observe::{Callbacks, LogRecord, speed_metrics};
 use crate::sys::panics;
@@ -19,6 +20,8 @@ pub struct Evaluation {
     pub loader: Loader,
     /// What is predicted.
     pub task: Task,
+    /// In what precision, and by which operations.
+    pub compute: Compute,
     /// `--label_smoothing_factor`: the loss is the one that training minimises, as in Python.
     pub label_smoothing: f64,
     /// Leave out the accuracy (`--prediction_loss_only`).
@@ -75,7 +78,7 @@ impl Evaluation {
             let inputs = to_inputs(&batch, self.task, &self.device)?;
             // A device without memory for it fails the evaluation, not the training.
             let result = panics::caught(|| {
-                ops::on_worker(&self.device, || step::evaluate(model, &inputs, self.label_smoothing))
+                ops::on_worker(&self.device, || step::evaluate(model, &inputs, self.label_smoothing, self.compute))
             });
             let result = result.map_err(anyhow::Error::msg)?;
             if result.count > 0 {

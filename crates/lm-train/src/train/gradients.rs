@@ -1,8 +1,9 @@
 //! The gradients of one optimizer step, over all its micro-batches.
 
 use burn::tensor::{Device, Gradients, Tensor};
+use lm_models::AutoModel;
+use lm_models::ops::{self, Compute};
 use lm_models::params::{self, ParameterInfo, Visit};
-use lm_models::{AutoModel, ops};
 
 /// One gradient per parameter, in visiting order, flattened; none where the loss does not depend on the parameter.
 #[derive(Default)]
@@ -45,8 +46,8 @@ impl GradientSum {
     }
 
     /// The Euclidean norm over all gradients together, as torch's `clip_grad_norm_` computes it.
-    pub fn norm(&self) -> f64 {
-        ops::sum_of_squares(self.sums.iter().flatten().cloned().collect()).sqrt()
+    pub fn norm(&self, compute: Compute) -> f64 {
+        ops::sum_of_squares(self.sums.iter().flatten().cloned().collect(), compute).sqrt()
     }
 
     /// The factor that brings the norm down to `max_norm`; 1 when it is below already, or when `max_norm` is 0.

@@ -9,7 +9,8 @@ use lm_data::example::Example;
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{Batch, IGNORE};
 use lm_models::generate::{Sampling, check, generate};
-use lm_models::{AutoModel, Mode, Task, ops};
+use lm_models::ops::{self, Compute};
+use lm_models::{AutoModel, Mode, Task};
 
 use crate::args::Arguments;
 use crate::train::batches::to_inputs;
@@ -99,6 +100,7 @@ impl Samples {
         model: &AutoModel,
         tokenizer: &LmTokenizer,
         device: &Device,
+        compute: Compute,
         evaluation: u64,
     ) -> Result<Vec<String>> {
         match self {
@@ -107,7 +109,7 @@ impl Samples {
                     return Ok(Vec::new());
                 }
                 let inputs = to_inputs(&joined(batches), *task, device)?;
-                let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval()));
+                let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval(compute)), compute);
                 let likeliest = logits.argmax(1).into_data();
                 let mut likeliest = likeliest.iter::<i32>();
                 let fill_in = |batch| filled(batch, tokenizer, predicted(batch).zip(likeliest.by_ref()));
@@ -119,7 +121,7 @@ impl Samples {
                 }
                 let sampling = Sampling { evaluation, ..*sampling };
                 let eos = tokenizer.special().eos;
-                let added = ops::on_worker(device, || generate(model, prompts, &sampling, eos))?;
+                let added = ops::on_worker(device, || generate(model, prompts, &sampling, eos, compute))?;
                 let texts = prompts.iter().zip(added);
                 Ok(texts.map(|(ids, added)| tokenizer.decode(&[ids.as_slice(), &added].concat())).collect())
             }
@@ -236,7 +238,9 @@ mod tests {
     /// What a model of this type predicts at the labels of a batch.
     fn logits(model: &AutoModel, task: Task, batch: &Batch) -> anyhow::Result<Vec<f32>> {
         let inputs = to_inputs(batch, task, &Device::flex())?;
-        Ok(model.decoder().logits(model.forward(&inputs, &Mode::eval())).into_data().iter::<f32>().collect())
+        let compute = Compute::default();
+        let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval(compute)), compute);
+        Ok(logits.into_data().iter::<f32>().collect())
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One optimizer step: the arithmetic of training, apart from everything around it.
 
 use burn::tensor::{Device, Tensor};
-use lm_models::ops::{self, Loss, Predictions};
+use lm_models::ops::{self, Compute, Loss, Predictions};
 use lm_models::{AutoModel, Mode, ModelInputs, checkpointed};
 
 use crate::optim::Optimizer;
@@ -30,6 +30,8 @@ pub struct StepOptions {
     pub devices: usize,
     /// `--gradient_checkpointing`
     pub gradient_checkpointing: bool,
+    /// In what precision, and by which operations.
+    pub compute: Compute,
 }
 
 /// What a step was like.
@@ -84,7 +86,7 @@ pub fn gradients(
     let (ranks, losses): (Vec<_>, Vec<f64>) = ranks.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
     let sum = sum_gradients(ranks, &model.decoder().weight.device().inner());
     let loss = losses.iter().sum::<f64>() / predicted.max(1) as f64;
-    let outcome = StepOutcome { loss, grad_norm: sum.norm() / options.loss_scale };
+    let outcome = StepOutcome { loss, grad_norm: sum.norm(options.compute) / options.loss_scale };
     Some(StepGradients { sum, outcome })
 }
 
@@ -128,10 +130,12 @@ fn backward(
     index: u64,
     predicted: f64,
 ) -> (GradientSum, Tensor<1>) {
-    let mode = Mode::train(options.seed, options.first_micro_batch + index, options.neftune_noise_alpha);
+    let StepOptions { compute, label_smoothing, .. } = *options;
+    let micro_batch = options.first_micro_batch + index;
+    let mode = Mode::train(compute, options.seed, micro_batch, options.neftune_noise_alpha);
     let factor = options.loss_scale / predicted;
     let loss = |rows: Tensor<2>| {
-        ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), options.label_smoothing, factor)
+        ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), label_smoothing, factor, compute)
     };
     let mut gradients = GradientSum::default();
     let sum = if options.gradient_checkpointing {
@@ -146,10 +150,10 @@ fn backward(
 
 /// Loss, smoothed as in training, and accuracy on one batch, without gradients; `model` is one of
 /// [`burn::module::Module::valid`].
-pub fn evaluate(model: &AutoModel, inputs: &ModelInputs, label_smoothing: f64) -> Predictions {
+pub fn evaluate(model: &AutoModel, inputs: &ModelInputs, label_smoothing: f64, compute: Compute) -> Predictions {
     if inputs.host_predicted.is_empty() {
         return Predictions::default();
     }
-    let rows = model.forward(inputs, &Mode::eval());
-    ops::predictions(rows, &model.decoder(), inputs.targets.clone(), label_smoothing)
+    let rows = model.forward(inputs, &Mode::eval(compute));
+    ops::predictions(rows, &model.decoder(), inputs.targets.clone(), label_smoothing, compute)
 }

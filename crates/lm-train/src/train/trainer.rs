@@ -606,7 +606,8 @@ impl Trainer {
             .with_context(|| format!("evaluating after step {}", self.state.global_step))?;
         let Some(metrics) = metrics else { return Ok(None) };
         if let Some(Sampler { samples, tokenizer }) = &self.sampler {
-            let texts = samples.texts(&model, tokenizer, &evaluation.device, self.state.global_step)?;
+            let texts =
+                samples.texts(&model, tokenizer, &evaluation.device, evaluation.compute, self.state.global_step)?;
             let numbered = texts.into_iter().enumerate();
             let record =
                 numbered.fold(LogRecord::new(), |record, (i, text)| record.with(&format!("sample_{}", i + 1), text));

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::matmul::{Matrix, Threads, product};
 use super::simd::{add, simd};
 use super::{Operation, apply, dims, tensor, values};
-use crate::ops::Layout;
+use crate::ops::linear::Layout;
 
 #[derive(Debug)]
 struct Linear(Layout);

@@ -22,16 +22,10 @@ mod simd;
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind, Flex};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
 use super::extension::{self, Extended, Operation, apply};
-use super::is_plain;
 use buffer::build;
-
-/// Whether operations on this tensor are computed here: 32-bit floats on the CPU backend.
-pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
-    !is_plain() && x.dtype() == DType::F32 && x.device().inner() == burn::tensor::Device::flex()
-}
 
 impl Extended for Flex {
     fn into_kind(tensor: BackendTensor<Self>) -> DispatchTensorKind {

@@ -5,7 +5,7 @@ use burn::backend::libtorch::TchTensor;
 use burn::tensor::Tensor;
 
 use super::{Operation, apply};
-use crate::ops::Layout;
+use crate::ops::linear::Layout;
 
 #[derive(Debug)]
 struct Linear(Layout);

@@ -17,17 +17,11 @@ use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
 use burn::backend::libtorch::TchTensor;
-use burn::backend::{BackendTensor, DispatchDevice, DispatchTensorKind, LibTorch};
+use burn::backend::{BackendTensor, DispatchTensorKind, LibTorch};
 use burn::tensor::{Bool, Int, Tensor};
 
 use super::extension::{self, Extended, Operation, apply};
-use super::is_plain;
 use crate::inputs::DropoutKey;
-
-/// Whether operations on this tensor are computed here.
-pub(super) fn applies<const D: usize>(x: &Tensor<D>) -> bool {
-    !is_plain() && matches!(x.device().inner().as_dispatch(), DispatchDevice::LibTorch(_))
-}
 
 impl Extended for LibTorch {
     fn into_kind(tensor: BackendTensor<Self>) -> DispatchTensorKind {

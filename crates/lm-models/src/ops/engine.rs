@@ -1,0 +1,65 @@
+//! How a pass computes, and which implementation of an operation that means for a tensor.
+
+#[cfg(any(feature = "flex", feature = "tch"))]
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Device, Tensor};
+
+use super::Precision;
+
+/// How operations compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compute {
+    /// Of the operands of matrix products.
+    pub precision: Precision,
+    /// Takes the plain implementation of every operation (`--plain_ops`).
+    pub plain: bool,
+}
+
+impl Default for Compute {
+    /// In float32, as fast as can be.
+    fn default() -> Self {
+        Self { precision: Precision::Float32, plain: false }
+    }
+}
+
+/// Which implementation of an operation serves a tensor. An operation that a fast engine lacks, or does not do in some
+/// form, says so where it asks for the engine: everything else is plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Engine {
+    /// The operation's definition, out of Burn's tensor operations.
+    Plain,
+    /// Ours by hand, on the CPU backend.
+    #[cfg(feature = "flex")]
+    Flex,
+    /// ATen's.
+    #[cfg(feature = "tch")]
+    Torch,
+}
+
+impl Engine {
+    /// For an operation whose first operand is this.
+    pub fn of<const D: usize>(x: &Tensor<D>, compute: Compute) -> Self {
+        Self::on(x.device(), x.dtype(), compute)
+    }
+
+    /// For tensors of this type on this device. Our own know float32 only; the CPU backend's 16 bits are Burn's.
+    // burn-tch is marked deprecated in 0.22, the last line that has it.
+    #[allow(deprecated)]
+    #[cfg(any(feature = "flex", feature = "tch"))]
+    pub fn on(device: Device, dtype: DType, compute: Compute) -> Self {
+        match device.inner().as_dispatch() {
+            _ if compute.plain => Self::Plain,
+            #[cfg(feature = "flex")]
+            DispatchDevice::Flex(_) if dtype == DType::F32 => Self::Flex,
+            #[cfg(feature = "tch")]
+            DispatchDevice::LibTorch(_) if dtype.is_float() => Self::Torch,
+            _ => Self::Plain,
+        }
+    }
+
+    /// This build has no other.
+    #[cfg(not(any(feature = "flex", feature = "tch")))]
+    pub fn on(_: Device, _: DType, _: Compute) -> Self {
+        Self::Plain
+    }
+}

@@ -1,0 +1,50 @@
+//! The affine map.
+
+use burn::tensor::Tensor;
+
+use super::Compute;
+use super::engine::Engine;
+use crate::Mode;
+
+/// How the weight of an affine map is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// [out, in], as torch's `nn.Linear`.
+    OutIn,
+    /// [in, out], as GPT-2's `Conv1D`.
+    InOut,
+}
+
+/// `x Wᵀ + b` for a weight stored [out, in]; [rows, in] → [rows, out].
+pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, mode: &Mode) -> Tensor<2> {
+    affine(x, weight, bias, Layout::OutIn, mode.compute())
+}
+
+/// `x W + b` for a weight stored [in, out]; [rows, in] → [rows, out].
+pub fn linear_in_out(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, mode: &Mode) -> Tensor<2> {
+    affine(x, weight, bias, Layout::InOut, mode.compute())
+}
+
+pub(super) fn affine(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    layout: Layout,
+    compute: Compute,
+) -> Tensor<2> {
+    let (x, weight, bias) = (compute.narrow(x), compute.narrow(weight), bias.map(|bias| compute.narrow(bias)));
+    match Engine::of(&x, compute) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => super::fast::linear::linear(x, weight, bias, layout),
+        #[cfg(feature = "tch")]
+        Engine::Torch => super::torch::linear::linear(x, weight, bias, layout),
+        Engine::Plain => {
+            let weight = if layout == Layout::OutIn { weight.transpose() } else { weight };
+            let y = x.matmul(weight);
+            match bias {
+                Some(bias) => y + bias.unsqueeze(),
+                None => y,
+            }
+        }
+    }
+}
