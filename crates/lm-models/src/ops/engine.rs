@@ -4,7 +4,7 @@
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Tensor};
 
-use super::Precision;
+use super::precision::Precision;
 
 /// How operations compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,13 @@ impl Default for Compute {
     /// In float32, as fast as can be.
     fn default() -> Self {
         Self { precision: Precision::Float32, plain: false }
+    }
+}
+
+impl Compute {
+    /// An operand of a matrix product.
+    pub(super) fn narrow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        x.cast(self.precision.dtype())
     }
 }
 

@@ -4,8 +4,6 @@
 
 use burn::tensor::{FloatDType, Tensor};
 
-use super::Compute;
-
 /// The type in which matrices are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
@@ -34,13 +32,6 @@ impl Precision {
             Self::BFloat16 => "bfloat16",
             Self::Float16 => "float16",
         }
-    }
-}
-
-impl Compute {
-    /// An operand of a matrix product.
-    pub(super) fn narrow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        x.cast(self.precision.dtype())
     }
 }
 
