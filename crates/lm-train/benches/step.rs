@@ -12,7 +12,7 @@ use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
 use lm_models::ops::{self, Compute};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};
-use lm_train::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
 use lm_train::sys::allocator::keep_memory;
 use lm_train::train::step::{StepOptions, step};
 
@@ -60,7 +60,7 @@ fn run(bencher: Bencher, name: &str, plain: bool, gradient_checkpointing: bool) 
         gradient_checkpointing,
         compute,
     };
-    let mut optimizer = Optimizer::new(OptimizerKind::AdamW, Hyperparameters::default(), compute);
+    let mut optimizer = Optimizer::new(OptimizerNames::AdamwTorch, Hyperparameters::default(), compute);
     let mut model = Some(model);
     bencher.counter(ItemsCount::new(BATCH * SEQ)).bench_local(|| {
         let begin = model.take();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lm_models::params::ParameterInfo;
 use lm_models::weights::FloatDtype;
 
-use crate::optim::OptimizerKind;
+use crate::optim::OptimizerNames;
 
 /// Room that tokenizer files, configuration and trainer state take beside the tensors, generously.
 const SMALL_FILES: u64 = 16 << 20;
@@ -27,7 +27,7 @@ pub struct CheckpointSize {
 impl CheckpointSize {
     /// The size for a model with these parameters. Checkpoints that can be resumed hold the weights as trained, in
     /// float32, and the optimizer's state.
-    pub fn new(parameters: &[ParameterInfo], optimizer: OptimizerKind, dtype: FloatDtype, only_model: bool) -> Self {
+    pub fn new(parameters: &[ParameterInfo], optimizer: OptimizerNames, dtype: FloatDtype, only_model: bool) -> Self {
         let count: u64 = parameters.iter().map(|info| info.len() as u64).sum();
         let state: u64 = parameters.iter().map(|info| optimizer.state_bytes(&info.shape)).sum();
         let float32 = FloatDtype::F32.bytes();

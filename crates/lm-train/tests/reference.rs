@@ -20,9 +20,9 @@ use lm_models::models::FAMILIES;
 use lm_models::ops::{self, Compute, Precision};
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load};
-use lm_train::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use lm_train::optim::GradientSum;
+use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
 use lm_train::schedule::Schedule;
-use lm_train::train::gradients::GradientSum;
 use lm_train::train::step::{StepOptions, step};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -417,12 +417,11 @@ fn training(
     ensure!(ours == theirs, "parameters without decay: ours {ours:?}, theirs {theirs:?}");
 
     let (steps, accumulate) = (hyper("steps")? as u64, hyper("accumulate")? as usize);
-    let kind = facts["hyper"]["lr_scheduler_type"].as_str().context("lr_scheduler_type")?;
-    let kind = kind.parse().map_err(|error| anyhow::anyhow!("{error}"))?;
+    let kind = serde_json::from_value(facts["hyper"]["lr_scheduler_type"].clone()).context("lr_scheduler_type")?;
     let rate = hyper("learning_rate")?;
     let schedule = Schedule::new(kind, rate, hyper("warmup_steps")? as u64, steps, &serde_json::Map::new())?;
     let mut optimizer = Optimizer::new(
-        OptimizerKind::AdamW,
+        OptimizerNames::AdamwTorch,
         Hyperparameters {
             adam_beta1: hyper("adam_beta1")?,
             adam_beta2: hyper("adam_beta2")?,

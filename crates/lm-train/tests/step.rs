@@ -8,7 +8,7 @@ use lm_models::ops::Compute;
 use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};
-use lm_train::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
 use lm_train::train::step::{StepOptions, StepOutcome, step};
 use proptest::prelude::*;
 
@@ -106,7 +106,7 @@ fn options(devices: usize, gradient_checkpointing: bool) -> StepOptions {
 /// What a step came to, and how far it moved each parameter: by its gradient.
 fn run(config: &ModelConfig, batches: &[Batch], options: StepOptions) -> (StepOutcome, Vec<Vec<f32>>) {
     let model = AutoModel::from_config(config, 3, &Device::flex().autodiff()).expect("a model");
-    let mut optimizer = Optimizer::new(OptimizerKind::Sgd, Hyperparameters::default(), Compute::default());
+    let mut optimizer = Optimizer::new(OptimizerNames::Sgd, Hyperparameters::default(), Compute::default());
     let inputs: Vec<_> = batches.iter().map(|batch| batch.inputs(config.family().task)).collect();
     let before = values(&model);
     let (model, outcome) = step(model, &mut optimizer, &inputs, &options);

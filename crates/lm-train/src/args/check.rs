@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use super::parse::{ArgsError, Given};
-use super::value::{Files, IntervalStrategy, Kwargs, OptimizerNames, SaveStrategy, Steps};
+use super::value::{Files, IntervalStrategy, Kwargs, SaveStrategy, Steps};
 use super::{Arguments, Task};
+use crate::optim::OptimizerNames;
 use crate::schedule::{Schedule, SchedulerType};
 
 type Checked = Result<(), ArgsError>;

@@ -35,8 +35,8 @@ pub(crate) use parse::closest;
 pub use parse::{ArgsError, Parsed, parse};
 pub use training::TrainingArguments;
 pub use value::{
-    Arity, Autotune, Dtype, Files, HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume,
-    SaveStrategy, Steps, TokenCount,
+    Arity, Autotune, Dtype, Files, HubStrategy, IntervalStrategy, Kwargs, LogLevel, Resume, SaveStrategy, Steps,
+    TokenCount,
 };
 
 use crate::sys::secrets;

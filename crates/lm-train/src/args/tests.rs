@@ -6,6 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::value::Arity;
 use super::*;
+use crate::optim::OptimizerNames;
 
 /// The least that a run needs, so that a test adds only what it is about.
 const LEAST: &[&str] = &["--model_name_or_path", "m", "--train_file", "t.txt", "--do_train", "--output_dir", "o"];

@@ -6,9 +6,8 @@ use serde_json::{Value as Json, json};
 
 use super::Status::{Refused, SameByNature, Supported};
 use super::flag::arguments;
-use super::value::{
-    HubStrategy, IntervalStrategy, Kwargs, LogLevel, OptimizerNames, Resume, SaveStrategy, Steps, TokenCount,
-};
+use super::value::{HubStrategy, IntervalStrategy, Kwargs, LogLevel, Resume, SaveStrategy, Steps, TokenCount};
+use crate::optim::OptimizerNames;
 use crate::schedule::SchedulerType;
 
 // A reason that several fields share stands here once.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 
+use crate::optim::OptimizerNames;
 use crate::schedule::SchedulerType;
 
 /// How many words may follow a flag.
@@ -538,14 +539,56 @@ macro_rules! by_name {
 }
 
 by_name!(SchedulerType, SchedulerType::ALL, SchedulerType::name, []);
+by_name!(
+    OptimizerNames,
+    OptimizerNames::ALL,
+    OptimizerNames::as_str,
+    [
+        "adamw_torch_xla",
+        "adamw_torch_npu_fused",
+        "adamw_apex_fused",
+        "adamw_anyprecision",
+        "adamw_torch_4bit",
+        "adamw_torch_8bit",
+        "ademamix",
+        "adamw_bnb_8bit",
+        "adamw_8bit",
+        "ademamix_8bit",
+        "lion_8bit",
+        "paged_adamw_32bit",
+        "paged_adamw_8bit",
+        "paged_ademamix_32bit",
+        "paged_ademamix_8bit",
+        "paged_lion_32bit",
+        "paged_lion_8bit",
+        "rmsprop_bnb",
+        "rmsprop_bnb_8bit",
+        "rmsprop_bnb_32bit",
+        "galore_adamw",
+        "galore_adamw_8bit",
+        "galore_adafactor",
+        "galore_adamw_layerwise",
+        "galore_adamw_8bit_layerwise",
+        "galore_adafactor_layerwise",
+        "lomo",
+        "adalomo",
+        "grokadamw",
+        "schedule_free_radam",
+        "schedule_free_adamw",
+        "schedule_free_sgd",
+        "apollo_adamw",
+        "apollo_adamw_layerwise",
+        "stable_adamw"
+    ]
+);
 
-/// Defines a type whose values are names: Python's enums and `choices`. The names after `but not` exist in Python only.
+/// Defines a type whose values are names: Python's enums and `choices`.
 macro_rules! choices {
     ($(
         $(#[doc = $doc:literal])+
         $name:ident {
             $( $(#[doc = $variant_doc:literal])+ $variant:ident = $text:literal, )+
-        } $( but not [$($absent:literal),+] )?
+        }
     )+) => { $(
         $(#[doc = $doc])+
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -567,7 +610,7 @@ macro_rules! choices {
             }
         }
 
-        by_name!($name, $name::ALL, $name::as_str, [$($($absent),+)?]);
+        by_name!($name, $name::ALL, $name::as_str, []);
     )+ };
 }
 
@@ -599,31 +642,6 @@ choices! {
         /// Whatever may pay.
         Full = "full",
     }
-    /// The optimizers.
-    OptimizerNames {
-        /// AdamW.
-        AdamwTorch = "adamw_torch",
-        /// AdamW: the same numbers, fused where the backend can.
-        AdamwTorchFused = "adamw_torch_fused",
-        /// Adafactor with Python's settings (`scale_parameter` and `relative_step` off).
-        Adafactor = "adafactor",
-        /// Plain stochastic gradient descent.
-        Sgd = "sgd",
-        /// Adagrad: squares of the gradients, added up.
-        Adagrad = "adagrad",
-        /// RMSprop: squares of the gradients, averaged.
-        RmsProp = "rmsprop",
-        /// Lion: the sign of the momentum.
-        Lion = "lion_32bit",
-    } but not [
-        "adamw_torch_xla", "adamw_torch_npu_fused", "adamw_apex_fused", "adamw_anyprecision", "adamw_torch_4bit",
-        "adamw_torch_8bit", "ademamix", "adamw_bnb_8bit", "adamw_8bit", "ademamix_8bit", "lion_8bit",
-        "paged_adamw_32bit", "paged_adamw_8bit", "paged_ademamix_32bit", "paged_ademamix_8bit", "paged_lion_32bit",
-        "paged_lion_8bit", "rmsprop_bnb", "rmsprop_bnb_8bit", "rmsprop_bnb_32bit", "galore_adamw",
-        "galore_adamw_8bit", "galore_adafactor", "galore_adamw_layerwise", "galore_adamw_8bit_layerwise",
-        "galore_adafactor_layerwise", "lomo", "adalomo", "grokadamw", "schedule_free_radam", "schedule_free_adamw",
-        "schedule_free_sgd", "apollo_adamw", "apollo_adamw_layerwise", "stable_adamw"
-    ]
     /// How much the program says.
     LogLevel {
         /// Everything, with its place in the source.

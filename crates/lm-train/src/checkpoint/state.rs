@@ -7,8 +7,8 @@ use std::io::{self, Read};
 use lm_data::StreamPosition;
 use serde::{Deserialize, Serialize};
 
+use crate::optim::GradScaler;
 use crate::schedule::ScheduleState;
-use crate::train::grad_scaler::GradScaler;
 
 /// What must be the same for a resumed run to be the unbroken one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

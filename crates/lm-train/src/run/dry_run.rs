@@ -11,7 +11,7 @@ use lm_models::params;
 use crate::args::Arguments;
 use crate::disk::{CheckpointPlan, CheckpointSize, available_space, human_size};
 use crate::observe::format::{count, duration};
-use crate::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use crate::optim::{Hyperparameters, Optimizer};
 use crate::run;
 use crate::run::resolve::{self, ModelSource};
 use crate::sys::memory;
@@ -42,7 +42,7 @@ pub fn print(
     let mut model = resolve::model(args, source, vocab_in_checkpoint, resolve::dtype(args, source)?, &device)?;
     let parameters = params::list(&model);
     let number: u64 = parameters.iter().map(|info| info.len() as u64).sum();
-    let kind = OptimizerKind::from_name(training.optim.as_str())?;
+    let kind = training.optim;
     let optimizer_bytes: u64 = parameters.iter().map(|info| kind.state_bytes(&info.shape)).sum();
     let mut out = io::stdout().lock();
     writeln!(out, "model        {} with {} parameters", source.config.family().class, count(number))?;

@@ -22,7 +22,7 @@ use lm_models::ops::Compute;
 use lm_models::{AutoModel, Task};
 use serde_json::{Map, Value};
 
-use crate::args::{ArgsError, Arguments, OptimizerNames, Steps, TokenCount};
+use crate::args::{ArgsError, Arguments, Steps, TokenCount};
 use crate::checkpoint::{self, Fingerprint, ModelFiles, Saved, Writer};
 use crate::device::{self, precision};
 use crate::disk::CheckpointPlan;
@@ -32,7 +32,8 @@ use crate::observe::{
     Callbacks, Console, LogFile, LogRecord, Outcome, TRAINER_STATE_NAME, TensorBoard, TrainerState, console,
     default_logging_dir, json, round, steps_of,
 };
-use crate::optim::{Hyperparameters, Optimizer, OptimizerKind};
+use crate::optim::GradScaler;
+use crate::optim::{Hyperparameters, Optimizer};
 use crate::run::output_dir::{OutputDir, changed_arguments, what_is_kept};
 use crate::run::resolve::ModelSource;
 use crate::schedule::{self, Schedule};
@@ -43,7 +44,6 @@ use crate::sys::{memory, panics, secrets, signals};
 use crate::train::batches::{Lengths, TrainData};
 use crate::train::early_stopping::EarlyStopping;
 use crate::train::evaluate::Evaluation;
-use crate::train::grad_scaler::GradScaler;
 use crate::train::samples;
 use crate::train::samples::Samples;
 use crate::train::step::StepOptions;
@@ -603,7 +603,7 @@ impl<'a> Session<'a> {
 
     fn trainer(&mut self, model: &AutoModel, plan: &Plan) -> Result<Trainer> {
         let training = &self.args.training;
-        let kind = OptimizerKind::from_name(&plan.optimizer)?;
+        let kind = training.optim;
         let hyper = Hyperparameters {
             adam_beta1: training.adam_beta1,
             adam_beta2: training.adam_beta2,
@@ -616,11 +616,6 @@ impl<'a> Session<'a> {
             Schedule::new(training.lr_scheduler_type, training.learning_rate, warmup, plan.max_steps, &kwargs)?;
         for name in schedule.unused_kwargs() {
             tracing::warn!("--lr_scheduler_kwargs: {} has no use for `{name}`, as in Python", schedule.kind());
-        }
-        if schedule.follows_metric() && plan.evaluation.0 == crate::args::IntervalStrategy::No {
-            anyhow::bail!(
-                "--lr_scheduler_type reduce_lr_on_plateau needs evaluations: give --eval_strategy steps or epoch"
-            );
         }
         let state = TrainerState {
             max_steps: plan.max_steps,
@@ -851,8 +846,6 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
         };
         (name, training.greater_is_better.unwrap_or(false))
     });
-    let optimizer =
-        if training.optim == OptimizerNames::AdamwTorchFused { OptimizerNames::AdamwTorch } else { training.optim };
     Ok(Plan {
         task: args.task,
         max_steps,
@@ -882,7 +875,7 @@ pub fn training_plan(args: &Arguments, data: &TrainData, data_key: String) -> Re
             compute: precision::of_training(args),
         },
         fingerprint,
-        optimizer: optimizer.to_string(),
+        optimizer: training.optim.canonical().to_string(),
         ignore_disk_check: args.beyond.ignore_disk_check,
     })
 }

@@ -15,7 +15,6 @@ use crate::device;
 use crate::disk::human_size;
 use crate::observe::LogRecord;
 use crate::observe::format::count;
-use crate::optim::OptimizerKind;
 
 /// Fails if a model of this configuration can't be built, or if its parameters, with what training keeps for each of them,
 /// do not fit into the memory that is free. Of a model on another device only the weights pass through this memory.
@@ -26,8 +25,7 @@ pub fn expect_room(args: &Arguments, config: &ModelConfig, device: &Device) -> R
     let on_host = device::in_main_memory(device);
     let trains = args.training.do_train || args.beyond.plan;
     let (bytes, what) = if trains && on_host {
-        let kind = OptimizerKind::from_name(args.training.optim.as_str())?;
-        let state = sizes.sum(|shape| kind.state_bytes(shape));
+        let state = sizes.sum(|shape| args.training.optim.state_bytes(shape));
         (weights.saturating_mul(2).saturating_add(state), "weights, gradients and optimizer")
     } else {
         (weights, "weights")

@@ -3,8 +3,6 @@
 pub mod batches;
 pub mod early_stopping;
 pub mod evaluate;
-pub mod grad_scaler;
-pub mod gradients;
 pub mod ranks;
 pub mod samples;
 pub mod step;

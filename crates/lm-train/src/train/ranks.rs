@@ -11,7 +11,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use lm_models::AutoModel;
 
-use crate::train::gradients::GradientSum;
+use crate::optim::GradientSum;
 
 /// Calls `work` once per device, with its rank and the model on it, each on a thread of its own. The model lives on the
 /// first device. Results are in the order of the devices.

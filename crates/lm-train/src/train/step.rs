@@ -4,9 +4,9 @@ use burn::tensor::{Device, Tensor};
 use lm_models::ops::{self, Compute, Loss, Predictions};
 use lm_models::{AutoModel, Mode, ModelInputs, checkpointed};
 
+use crate::optim::GradientSum;
 use crate::optim::Optimizer;
 use crate::sys::signals::StopSignal;
-use crate::train::gradients::GradientSum;
 use crate::train::ranks::{on_each, sum_gradients};
 
 /// What a step needs to know besides the batches.

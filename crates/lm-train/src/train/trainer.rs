@@ -16,7 +16,8 @@ use crate::args::{IntervalStrategy, SaveStrategy, TokenCount};
 use crate::checkpoint::{self, Fingerprint, Pending, RUN_STATE_VERSION, RunState, Saved, SinceLog, Writer};
 use crate::disk::{self, CheckpointSize};
 use crate::observe::{Callbacks, LogRecord, Outcome, StepInfo, TrainerState, speed_metrics};
-use crate::optim::{Optimizer, OptimizerKind};
+use crate::optim::GradScaler;
+use crate::optim::{Optimizer, OptimizerNames};
 use crate::schedule::Schedule;
 use crate::sys::memory::{self, Stage};
 use crate::sys::noted::Noted;
@@ -25,7 +26,6 @@ use crate::sys::signals::{self, StopSignal};
 use crate::train::batches::{Batches, Lengths, TrainData, to_inputs};
 use crate::train::early_stopping::EarlyStopping;
 use crate::train::evaluate::Evaluation;
-use crate::train::grad_scaler::GradScaler;
 use crate::train::samples::Samples;
 use crate::train::step::{StepGradients, StepOptions, StepOutcome, apply, gradients};
 
@@ -205,7 +205,7 @@ pub struct Parts {
     /// The optimizer.
     pub optimizer: Optimizer,
     /// `--optim`
-    pub optimizer_kind: OptimizerKind,
+    pub optimizer_kind: OptimizerNames,
     /// The learning rate.
     pub schedule: Schedule,
     /// Scales the loss, with `--fp16`.

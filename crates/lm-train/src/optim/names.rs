@@ -1,0 +1,76 @@
+//! The values of `--optim`.
+
+use std::fmt;
+
+use super::rule::{Rule, slot_len};
+use super::{adafactor, adagrad, adamw, lion, rmsprop, sgd};
+
+/// The optimizers, named as in Python.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptimizerNames {
+    /// AdamW.
+    AdamwTorch,
+    /// AdamW: the same numbers, fused where the backend can.
+    AdamwTorchFused,
+    /// Adafactor with Python's settings (`scale_parameter` and `relative_step` off).
+    Adafactor,
+    /// Plain stochastic gradient descent.
+    Sgd,
+    /// Adagrad: squares of the gradients, added up.
+    Adagrad,
+    /// RMSprop: squares of the gradients, averaged.
+    RmsProp,
+    /// Lion: the sign of the momentum.
+    Lion,
+}
+
+impl OptimizerNames {
+    /// All of them, in Python's order.
+    pub const ALL: &[Self] = &[
+        Self::AdamwTorch,
+        Self::AdamwTorchFused,
+        Self::Adafactor,
+        Self::Sgd,
+        Self::Adagrad,
+        Self::RmsProp,
+        Self::Lion,
+    ];
+
+    /// The name on the command line.
+    pub fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    pub(super) fn rule(self) -> &'static Rule {
+        self.row().1
+    }
+
+    fn row(self) -> (&'static str, &'static Rule) {
+        match self {
+            Self::AdamwTorch => ("adamw_torch", &adamw::RULE),
+            Self::AdamwTorchFused => ("adamw_torch_fused", &adamw::RULE),
+            Self::Adafactor => ("adafactor", &adafactor::RULE),
+            Self::Sgd => ("sgd", &sgd::RULE),
+            Self::Adagrad => ("adagrad", &adagrad::RULE),
+            Self::RmsProp => ("rmsprop", &rmsprop::RULE),
+            Self::Lion => ("lion_32bit", &lion::RULE),
+        }
+    }
+
+    /// The one name of those that mean the same numbers.
+    pub fn canonical(self) -> Self {
+        if self == Self::AdamwTorchFused { Self::AdamwTorch } else { self }
+    }
+
+    /// Bytes of state for a parameter of this shape, however large, for the plans of disk and memory.
+    pub fn state_bytes(self, shape: &[usize]) -> u64 {
+        let bytes = |slot: &&str| (slot_len(slot, shape) as u64).saturating_mul(4);
+        (self.rule().slots)(shape).iter().map(bytes).fold(0, u64::saturating_add)
+    }
+}
+
+impl fmt::Display for OptimizerNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

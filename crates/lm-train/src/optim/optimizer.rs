@@ -1,0 +1,149 @@
+//! An optimizer and its state, over all parameters of a model.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use lm_models::AutoModel;
+use lm_models::ops::Compute;
+use lm_models::params::{self, Map, ParameterInfo};
+use safetensors::Dtype;
+
+use super::gradients::GradientSum;
+use super::names::OptimizerNames;
+use super::rule::{Hyperparameters, Slots, Update, slot_len};
+
+/// A saved state does not fit the model.
+#[derive(Debug, thiserror::Error)]
+#[error("optimizer state: {0}")]
+pub struct OptimizerStateError(String);
+
+/// State of one parameter. A parameter that never had a gradient has none.
+#[derive(Clone, Default)]
+struct State {
+    step: u64,
+    slots: Slots,
+}
+
+/// An optimizer and its state.
+#[derive(Clone)]
+pub struct Optimizer {
+    name: OptimizerNames,
+    hyper: Hyperparameters,
+    /// By which operations.
+    compute: Compute,
+    states: Vec<State>,
+}
+
+/// One tensor of the optimizer's state, on its way to or from a checkpoint.
+pub struct StateTensor {
+    /// `<slot>.<parameter name>`
+    pub name: String,
+    /// `[values]`
+    pub tensor: Tensor<1>,
+}
+
+impl Optimizer {
+    /// An optimizer that has taken no step.
+    pub fn new(name: OptimizerNames, hyper: Hyperparameters, compute: Compute) -> Self {
+        Self { name, hyper, compute, states: Vec::new() }
+    }
+
+    /// Moves the parameters against the gradients times `factor`. Parameters without a gradient stay, as in torch.
+    pub fn step(&mut self, model: AutoModel, gradients: GradientSum, factor: f64, learning_rate: f64) -> AutoModel {
+        struct Step<'a> {
+            optimizer: &'a mut Optimizer,
+            gradients: std::vec::IntoIter<Option<Tensor<1>>>,
+            factor: f64,
+            learning_rate: f64,
+            next: usize,
+        }
+        impl Map for Step<'_> {
+            fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
+                let index = self.next;
+                self.next += 1;
+                let Some(gradient) = self.gradients.next().flatten() else { return tensor };
+                let (shape, flat) = (tensor.dims(), tensor.flatten(0, D - 1));
+                self.optimizer.update(index, &info, flat, gradient, self.factor, self.learning_rate).reshape(shape)
+            }
+        }
+        let gradients = gradients.into_inner().into_iter();
+        params::map(model, &mut Step { optimizer: self, gradients, factor, learning_rate, next: 0 })
+    }
+
+    /// The update of one parameter, flattened, by its gradient times `factor`.
+    fn update(
+        &mut self,
+        index: usize,
+        info: &ParameterInfo,
+        p: Tensor<1>,
+        g: Tensor<1>,
+        factor: f64,
+        learning_rate: f64,
+    ) -> Tensor<1> {
+        if self.states.len() <= index {
+            self.states.resize_with(index + 1, State::default);
+        }
+        let state = &mut self.states[index];
+        state.step += 1;
+        let weight_decay = if info.decays() { self.hyper.weight_decay } else { 0.0 };
+        let hyper = Hyperparameters { weight_decay, ..self.hyper };
+        let (shape, step, compute) = (&info.shape[..], state.step as i32, self.compute);
+        let update = Update { shape, step, factor, learning_rate, hyper, compute };
+        (self.name.rule().update)(p, g, &mut state.slots, &update)
+    }
+
+    /// The state's tensors, named after the parameters; `parameters` is [`params::list`] of the model.
+    pub fn state(&self, parameters: &[ParameterInfo]) -> Vec<StateTensor> {
+        let states = self.states.iter().zip(parameters);
+        let tensors = states.flat_map(|(state, info)| {
+            let named = |slot: &str| format!("{slot}.{}", info.name);
+            state.slots.iter().map(move |(slot, tensor)| StateTensor { name: named(slot), tensor: tensor.clone() })
+        });
+        tensors.collect()
+    }
+
+    /// Steps taken by each parameter, in visiting order.
+    pub fn steps(&self) -> Vec<u64> {
+        self.states.iter().map(|state| state.step).collect()
+    }
+
+    /// Takes up a saved state again.
+    ///
+    /// # Errors
+    /// If a tensor is missing, or is not what this optimizer keeps for the parameter.
+    pub fn load(
+        &mut self,
+        parameters: &[ParameterInfo],
+        steps: &[u64],
+        saved: &safetensors::SafeTensors,
+        device: &Device,
+    ) -> Result<(), OptimizerStateError> {
+        let bad = OptimizerStateError;
+        if steps.len() > parameters.len() {
+            return Err(bad(format!(
+                "{} parameters in the checkpoint, {} in the model",
+                steps.len(),
+                parameters.len()
+            )));
+        }
+        let mut states = Vec::with_capacity(steps.len());
+        for (info, &step) in parameters.iter().zip(steps) {
+            let mut state = State { step, slots: Slots::default() };
+            for slot in if step > 0 { (self.name.rule().slots)(&info.shape) } else { &[] } {
+                let name = format!("{slot}.{}", info.name);
+                let view = saved.tensor(&name).map_err(|e| bad(format!("tensor {name}: {e}")))?;
+                let expected = slot_len(slot, &info.shape);
+                if view.dtype() != Dtype::F32 || view.data().len() != 4 * expected {
+                    return Err(bad(format!(
+                        "tensor {name} has {:?} {:?}, expected {expected} x F32",
+                        view.dtype(),
+                        view.shape()
+                    )));
+                }
+                let values: Vec<f32> = view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                state.slots.put(slot, Tensor::from_data(TensorData::new(values, [expected]), device));
+            }
+            states.push(state);
+        }
+        self.states = states;
+        Ok(())
+    }
+}

@@ -1,0 +1,11 @@
+//! Plain stochastic gradient descent, as `torch.optim.SGD`.
+
+use super::rule::Rule;
+
+pub(super) const RULE: Rule = Rule {
+    slots: |_| &[],
+    update: |p, g, _, update| {
+        let g = update.with_decay(g, &p);
+        p - g * update.learning_rate
+    },
+};

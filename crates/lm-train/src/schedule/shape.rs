@@ -1,0 +1,69 @@
+//! What a schedule is made of: the parts of its formula that most have in common.
+
+use std::f64::consts::PI;
+use std::fmt;
+use std::sync::Arc;
+
+use super::kwargs::{Kwargs, ScheduleError};
+use super::plateau::Plateau;
+
+/// The lengths that a formula counts with. Counts of steps are `f64`, as the formulas use them; they are exact up to 2^53.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    /// `--learning_rate`, which some formulas measure their minimum against.
+    pub peak: f64,
+    /// Steps of the warm-up.
+    pub warmup: f64,
+    /// Steps of the run.
+    pub total: f64,
+}
+
+impl Run {
+    /// The share of a linear warm-up while it lasts.
+    pub fn warming_up(self, step: f64) -> Option<f64> {
+        (step < self.warmup).then(|| step / self.warmup.max(1.0))
+    }
+
+    /// The share of the run after the warm-up that is done.
+    pub fn progress(self, step: f64) -> f64 {
+        (step - self.warmup) / (self.total - self.warmup).max(1.0)
+    }
+}
+
+/// How a schedule finds its rate.
+#[derive(Clone)]
+pub(super) enum Shape {
+    /// The share of the peak rate at a step: the `lr_lambda` functions of Python's `optimization.py`.
+    Formula(Arc<dyn Fn(f64) -> f64 + Send + Sync>),
+    /// By the evaluation metric.
+    Plateau(Plateau),
+}
+
+impl Shape {
+    /// A formula of the step.
+    pub fn formula(factor: impl Fn(f64) -> f64 + Send + Sync + 'static) -> Result<Self, ScheduleError> {
+        Ok(Self::Formula(Arc::new(factor)))
+    }
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Formula(_) => f.write_str("Formula"),
+            Self::Plateau(plateau) => plateau.fmt(f),
+        }
+    }
+}
+
+/// Reads the keywords of a schedule and makes its shape.
+pub(super) type Build = fn(Run, &mut Kwargs) -> Result<Shape, ScheduleError>;
+
+/// Half a cosine wave per unit of `half_waves`, from 1 down to 0.
+pub(super) fn cosine(half_waves: f64) -> f64 {
+    0.5 * (1.0 + (PI * half_waves).cos())
+}
+
+/// Squeezes a factor between `minimum` and 1.
+pub(super) fn above_minimum(factor: f64, minimum: f64) -> f64 {
+    (factor * (1.0 - minimum) + minimum).max(0.0)
+}
