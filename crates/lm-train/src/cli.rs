@@ -1,6 +1,6 @@
 //! What the three programs share from their first line to their exit code.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use lm_models::Task;
@@ -25,7 +25,11 @@ pub fn main(task: Task) -> ExitCode {
     secrets::learn(&words);
     let args = match args::parse(task, words) {
         Ok(Parsed::Run(args)) => args,
-        Ok(Parsed::Help(text) | Parsed::Version(text)) => return print(&text),
+        Ok(Parsed::Help { long }) => {
+            let width = if io::stdout().is_terminal() { None } else { Some(PIPED_WIDTH) };
+            return print(&args::help(task, long, width));
+        }
+        Ok(Parsed::Text(text)) => return print(&text),
         Ok(Parsed::Usage(text)) => {
             // There is nowhere left to report a failure of this.
             let _ = io::stderr().write_all(text.as_bytes());
@@ -54,6 +58,9 @@ pub fn main(task: Task) -> ExitCode {
         Err(panic) => panicked(task, &panic.to_string()),
     }
 }
+
+/// The lines of a help that no terminal shows.
+const PIPED_WIDTH: usize = 80;
 
 fn print(text: &str) -> ExitCode {
     // A closed pipe, as of `| head`, is no failure.
@@ -116,7 +123,7 @@ fn listen(args: &Arguments) {
         .fmt_fields(fields.delimited(" "))
         .with_writer(MessageWriter::new)
         .with_target(level == Level::TRACE)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .with_ansi(io::stderr().is_terminal())
         .without_time();
     // A second call, in a test that calls this in its own process, keeps the first listener.
     let _ = tracing_subscriber::registry().with(filter).with(format).try_init();

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::Status::Supported;
 use super::Task::{Clm, Mlm};
+use super::choice::Autotune;
 use super::flag::arguments;
-use super::value::Autotune;
 
 arguments! {
     /// What the Python scripts do not have.

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use super::parse::{ArgsError, Given};
-use super::value::{Files, IntervalStrategy, Kwargs, SaveStrategy, Steps};
-use super::{Arguments, Task};
+use super::choice::{IntervalStrategy, SaveStrategy};
+use super::parse::Given;
+use super::value::{Files, Kwargs, Steps};
+use super::{ArgsError, Arguments, Task};
 use crate::optim::OptimizerNames;
 use crate::schedule::{Schedule, SchedulerType};
 

@@ -3,6 +3,8 @@
 //! A row is `/// help`, then `name: Type = default, status`, and optionally `only [tasks]`. Everything else — parsing,
 //! `--help`, `docs/arguments.md`, `training_args.json` — is derived from it, so a flag is added in one place.
 
+use clap::ArgMatches;
+use clap::builder::ValueParser;
 use serde_json::Value as Json;
 
 use lm_models::Task;
@@ -66,8 +68,11 @@ pub struct Flag {
     pub(super) arity: Arity,
     pub(super) choices: fn() -> Vec<&'static str>,
     pub(super) json_files: bool,
-    pub(super) set_words: fn(&mut Arguments, &[&str]) -> Result<(), String>,
-    pub(super) set_json: fn(&mut Arguments, &Json) -> Result<(), String>,
+    pub(super) nullable: bool,
+    pub(super) expected: fn() -> String,
+    pub(super) parser: fn() -> ValueParser,
+    /// Takes the value that was parsed under this id.
+    pub(super) set: fn(&mut Arguments, &ArgMatches, &str),
     pub(super) get: fn(&Arguments) -> Json,
 }
 
@@ -82,6 +87,11 @@ impl Flag {
         self.type_name == "bool" && self.value(defaults) == Json::Bool(true)
     }
 
+    /// Its negation, `no_…`, where it has one.
+    pub(super) fn negation(&self, defaults: &Arguments) -> Option<String> {
+        self.has_negation(defaults).then(|| format!("no_{}", self.name))
+    }
+
     /// The names to choose from; empty where anything goes.
     pub fn choices(&self) -> Vec<&'static str> {
         (self.choices)()
@@ -91,6 +101,11 @@ impl Flag {
     pub fn help_line(&self) -> String {
         self.help.split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// The arguments of one program, in the order of `--help`.
+pub(super) fn flags_of(task: Task) -> impl Iterator<Item = &'static Flag> {
+    flags().filter(move |flag| flag.tasks.contains(&task))
 }
 
 /// Every argument of every program, in the order of `--help`.
@@ -146,13 +161,13 @@ macro_rules! arguments {
                         arity: <T as $crate::args::value::Value>::ARITY,
                         choices: <T as $crate::args::value::Value>::choices,
                         json_files: <T as $crate::args::value::Value>::JSON_FILES,
-                        set_words: |args, words| {
-                            args.$field.$arg = $crate::args::value::Value::from_words(words)?;
-                            Ok(())
-                        },
-                        set_json: |args, json| {
-                            args.$field.$arg = $crate::args::value::Value::from_json(json)?;
-                            Ok(())
+                        nullable: <T as $crate::args::value::Value>::NULLABLE,
+                        expected: <T as $crate::args::value::Value>::expected,
+                        parser: $crate::args::command::parser::<T>,
+                        set: |args, matches, id| {
+                            if let Some(value) = $crate::args::command::parsed::<T>(matches, id) {
+                                args.$field.$arg = value;
+                            }
                         },
                         get: |args| $crate::args::value::Value::to_json(&args.$field.$arg),
                     }

@@ -1,11 +1,10 @@
-//! `-h`, `--help` and `docs/arguments.md`, written from the tables.
+//! What is printed and ends the program: help, version, completions, the man page.
 
-use serde_json::Value as Json;
+use clap_complete::Shell;
 
-use super::value::Arity;
-use super::{Arguments, Flag, Group, Status, Task, flags};
-
-const WIDTH: usize = 80;
+use super::command::shown;
+use super::flag::flags_of;
+use super::{ArgsError, Origin, Parsed, Status, Task};
 
 /// What `-h` lists: the arguments of most command lines.
 pub(super) const COMMON: &[&str] = &[
@@ -19,6 +18,7 @@ pub(super) const COMMON: &[&str] = &[
     "block_size",
     "line_by_line",
     "output_dir",
+    "overwrite_output_dir",
     "do_train",
     "do_eval",
     "per_device_train_batch_size",
@@ -27,15 +27,20 @@ pub(super) const COMMON: &[&str] = &[
     "num_train_epochs",
     "max_steps",
     "warmup_steps",
+    "bf16",
+    "gradient_checkpointing",
+    "logging_steps",
     "eval_strategy",
     "eval_steps",
     "save_steps",
+    "load_best_model_at_end",
     "resume_from_checkpoint",
     "seed",
     "train_tokenizer",
     "device",
     "preview",
     "plan",
+    "sample_prompts",
 ];
 
 /// What a command line without arguments gets: the two things that people come for.
@@ -58,218 +63,111 @@ pub(super) fn usage(task: Task) -> String {
     )
 }
 
-/// The text of `-h`.
-pub(super) fn short(task: Task) -> String {
-    let mut text = heading(task);
-    let defaults = Arguments::defaults(task);
-    for group in Group::ALL {
-        text.push_str(&format!("\n{}:\n", group.name()));
-        for flag in of(task, *group).filter(|flag| COMMON.contains(&flag.name)) {
-            entry(&mut text, flag, &defaults);
-        }
+/// What the words ask to be printed instead of a run, whatever else they say.
+pub(super) fn asked(task: Task, words: &[String]) -> Result<Option<Parsed>, ArgsError> {
+    let mut rest = words.iter().take_while(|word| *word != "--");
+    while let Some(word) = rest.next() {
+        let (flag, attached) = word.split_once('=').map_or((word.as_str(), None), |(flag, value)| (flag, Some(value)));
+        let text = match flag {
+            "-h" => return Ok(Some(Parsed::Help { long: false })),
+            "--help" => return Ok(Some(Parsed::Help { long: true })),
+            "-V" | "--version" => format!("{} {}", task.binary(), env!("CARGO_PKG_VERSION")),
+            "--completions" => completions(task, attached.or_else(|| rest.next().map(String::as_str)))?,
+            "--man_page" | "--man-page" => man_page(task),
+            _ => continue,
+        };
+        return Ok(Some(Parsed::Text(text)));
     }
-    text.push_str(&format!("\n{} --help lists all arguments.\n", task.binary()));
-    text
+    Ok(None)
 }
 
-/// The text of `--help`.
-pub(super) fn long(task: Task) -> String {
-    let mut text = heading(task);
-    let defaults = Arguments::defaults(task);
-    for group in Group::ALL {
-        let title = match group {
-            Group::Beyond => "beyond (what the Python scripts do not have)",
-            _ => group.name(),
-        };
-        text.push_str(&format!("\n{title}:\n"));
-        for flag in of(task, *group).filter(|flag| flag.status == Status::Supported) {
-            entry(&mut text, flag, &defaults);
-        }
-        let list = |text: &mut String, title: &str, wanted: fn(&Status) -> bool| {
-            let names: Vec<_> =
-                of(task, *group).filter(|flag| wanted(&flag.status)).map(|flag| format!("--{}", flag.name)).collect();
-            if !names.is_empty() {
-                text.push_str(&format!("\n  {title}:\n"));
-                wrap(text, &names.join(", "), 4);
-            }
-        };
-        list(&mut text, "accepted, and without effect here", |status| matches!(status, Status::SameByNature(_)));
-        list(&mut text, "recognised, and not supported", |status| matches!(status, Status::Refused(_)));
+/// The text of `-h`, and with `long` that of `--help`, in lines of `width` characters; without it, in lines of the terminal.
+pub fn help(task: Task, long: bool, width: Option<usize>) -> String {
+    let mut command = shown(task)
+        .help_template(template(task))
+        .after_help(format!("{} --help lists all arguments.", task.binary()))
+        .after_long_help(without_effect(task))
+        .max_term_width(WIDEST);
+    if let Some(width) = width {
+        command = command.term_width(width);
     }
-    text.push_str(
-        "\nGive a flag of the last two kinds to read why, or see docs/arguments.md.\n\
-         true/false flags: alone means true; --flag false, or --no_flag where the\n\
-         default is true. Unambiguous beginnings of a flag are enough.\n",
-    );
-    text
+    let text = if long { command.render_long_help() } else { command.render_help() };
+    // An empty line of clap's is an indent.
+    text.to_string().lines().map(|line| line.trim_end().to_string() + "\n").collect()
 }
 
-fn heading(task: Task) -> String {
-    let program = task.binary();
-    let (what, model, length) = match task {
-        Task::Mlm => (
-            "masked language modelling: BERT, RoBERTa, DistilBERT and their like",
-            "bert-folder",
-            "--max_seq_length 128 --line_by_line",
-        ),
-        Task::Clm => ("causal language modelling: GPT and GPT-2", "gpt2-folder", "--block_size 512"),
-        Task::Plm => ("permutation language modelling: XLNet", "xlnet-folder", "--max_seq_length 128 --line_by_line"),
+/// Longer lines are hard to read.
+const WIDEST: usize = 100;
+
+/// One line on the program.
+pub(super) fn about(task: Task) -> &'static str {
+    match task {
+        Task::Mlm => "Masked language modelling: BERT, RoBERTa, DistilBERT and their like",
+        Task::Clm => "Causal language modelling: GPT and GPT-2",
+        Task::Plm => "Permutation language modelling: XLNet",
+    }
+}
+
+fn template(task: Task) -> String {
+    let (model, length) = match task {
+        Task::Mlm => ("bert-folder", "--max_seq_length 128 --line_by_line"),
+        Task::Clm => ("gpt2-folder", "--block_size 512"),
+        Task::Plm => ("xlnet-folder", "--max_seq_length 128 --line_by_line"),
     };
     format!(
-        "{program}: {what}\n\n\
-         usage: {program} [--flag value]... [ARGUMENTS.json]\n\
-         \x20      flags override the file; dashes and underscores are the same\n\n\
+        "{{about-with-newline}}\n\
+         usage: {{name}} [--flag value]... [ARGUMENTS.json]\n\n\
          example:\n\
-         \x20 {program} --model_name_or_path {model} \\\n\
+         \x20 {{name}} --model_name_or_path {model} \\\n\
          \x20     {length} \\\n\
          \x20     --train_file train.txt --validation_file valid.txt \\\n\
-         \x20     --do_train --do_eval --output_dir results/\n"
+         \x20     --do_train --do_eval --output_dir results/\n\n\
+         {{all-args}}{{after-help}}\n"
     )
 }
 
-fn of(task: Task, group: Group) -> impl Iterator<Item = &'static Flag> {
-    flags().filter(move |flag| flag.group == group && flag.tasks.contains(&task))
-}
-
-/// What stands for the value: `N`, `{no,steps,epoch}`.
-fn placeholder(flag: &Flag) -> String {
-    let choices = flag.choices();
-    let name = match flag.type_name {
-        "bool" => return String::new(),
-        _ if choices.len() > 4 => "NAME".into(),
-        _ if !choices.is_empty() => format!("{{{}}}", choices.join(",")),
-        _ if flag.json_files => "FILE".into(),
-        "int" => "N".into(),
-        "float" => "X".into(),
-        "dict" => "JSON".into(),
-        _ => "TEXT".to_string(),
+/// The arguments of Python that do nothing here, and how arguments are written.
+fn without_effect(task: Task) -> String {
+    let list = |wanted: fn(&Status) -> bool| {
+        let names = flags_of(task).filter(|flag| wanted(&flag.status)).map(|flag| format!("--{}", flag.name));
+        names.collect::<Vec<_>>().join(", ")
     };
-    match flag.arity {
-        Arity::One => format!(" {name}"),
-        Arity::ZeroOrOne => format!(" [{name}]"),
-        Arity::Many => format!(" {name}..."),
-    }
+    format!(
+        "accepted, and without effect here:\n{}\n\nrecognised, and not supported:\n{}\n\n\
+         Give a flag of the last two kinds to read why, or see docs/arguments.md. \
+         true/false flags: alone means true; --flag false, or --no_flag where the default is true. \
+         Unambiguous beginnings of a flag are enough; dashes and underscores are the same.",
+        list(|status| matches!(status, Status::SameByNature(_))),
+        list(|status| matches!(status, Status::Refused(_))),
+    )
 }
 
-fn entry(text: &mut String, flag: &Flag, defaults: &Arguments) {
-    let default = match flag.value(defaults) {
-        Json::Null | Json::Bool(false) => String::new(),
-        value => format!("(default: {})", plain(&value)),
+/// The completions of a shell.
+fn completions(task: Task, shell: Option<&str>) -> Result<String, ArgsError> {
+    let parsed = shell.and_then(|shell| shell.parse::<Shell>().ok());
+    let Some(parsed) = parsed else {
+        let found = shell.map_or("nothing".into(), |shell| format!("'{shell}'"));
+        let reason = format!("expected one of bash, elvish, fish, powershell, zsh, found {found}");
+        return Err(ArgsError::Value { origin: Origin::Flag("completions".into()), reason });
     };
-    let negation = if flag.has_negation(defaults) { format!(", --no_{}", flag.name) } else { String::new() };
-    let names = format!("  --{}{}{negation}", flag.name, placeholder(flag));
-    let (names_length, default_length) = (names.chars().count(), default.chars().count());
-    let gap = match default_length {
-        0 => "",
-        _ if names_length + 2 + default_length <= WIDTH => "  ",
-        _ => "\n      ",
-    };
-    text.push_str(&format!("{names}{gap}{default}\n"));
-    wrap(text, &flag.help_line(), 6);
-    if flag.choices().len() > 4 {
-        wrap(text, &format!("One of {}.", flag.choices().join(", ")), 6);
-    }
+    let mut text = Vec::new();
+    clap_complete::generate(parsed, &mut shown(task), task.binary(), &mut text);
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A value without the quotes of JSON.
-fn plain(value: &Json) -> String {
-    match value {
-        Json::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Adds `prose` in lines of at most [`WIDTH`] characters.
-fn wrap(text: &mut String, prose: &str, indent: usize) {
-    let mut column = WIDTH;
-    for word in prose.split(' ') {
-        let length = word.chars().count();
-        if column + 1 + length > WIDTH {
-            if !text.ends_with('\n') {
-                text.push('\n');
-            }
-            text.push_str(&" ".repeat(indent));
-            column = indent;
-        } else {
-            text.push(' ');
-            column += 1;
-        }
-        text.push_str(word);
-        column += length;
-    }
-    text.push('\n');
-}
-
-/// `docs/arguments.md`: every argument, its type, its default, and what this program does with it.
-#[cfg(test)]
-pub(super) fn markdown() -> String {
-    let mut text = String::from(
-        "# Arguments\n\n\
-         Every argument of the Python scripts `run_mlm`, `run_clm` and `run_plm` of transformers 4.57, all 132 fields of\n\
-         `TrainingArguments`, and what goes beyond them. This page is written from the tables in\n\
-         `crates/lm-train/src/args/`: change a row there, then run\n\
-         `UPDATE_DOCS=1 cargo test -p lm-train arguments_page`.\n\n\
-         - **supported**: does what Python does.\n\
-         - **same by nature**: accepted; nothing that is computed depends on it here, and the program says so and why.\n\
-         - **refused**: recognised; asking for it ends the program with exit code 2 and the reason. Its default value, and\n\
-         \x20 false, are always accepted.\n\n\
-         ## How they are written\n\n\
-         `--flag value` or `--flag=value`; dashes and underscores are the same; an unambiguous beginning of a flag is enough.\n\
-         A true/false flag given alone is true; it also takes true/false, yes/no, t/f, y/n, 1/0. Where true is the default\n\
-         there is a `--no_flag`. One argument without a flag may be given, anywhere: a JSON file with one object, whose keys\n\
-         are the flags' names. Flags override the file, later flags earlier ones. The `training_args.json` that a run\n\
-         leaves in its output folder is such a file.\n",
-    );
-    for group in Group::ALL {
-        let title = match group {
-            Group::Model => "Model",
-            Group::Data => "Data",
-            Group::Training => "Training",
-            Group::Beyond => "Beyond Python",
-        };
-        text.push_str(&format!(
-            "\n## {title}\n\n| argument | type | default | status | what it does |\n|---|---|---|---|---|\n"
-        ));
-        for flag in flags().filter(|flag| flag.group == *group) {
-            let (status, why) = match flag.status {
-                Status::Supported => ("supported", String::new()),
-                Status::SameByNature(why) => ("same by nature", format!(" — {why}")),
-                Status::Refused(why) => ("refused", format!(" — {why}")),
-            };
-            let programs = if flag.tasks.len() == Task::ALL.len() {
-                String::new()
-            } else {
-                let names: Vec<_> = flag.tasks.iter().map(|task| task.binary()).collect();
-                format!(" ({})", names.join(", "))
-            };
-            let choices = match flag.choices() {
-                choices if choices.is_empty() => String::new(),
-                choices => format!(" One of {}.", choices.join(", ")),
-            };
-            text.push_str(&format!(
-                "| `--{}`{programs} | {} | {} | {status} | {}{choices}{why} |\n",
-                flag.name,
-                flag.type_name,
-                defaults_of(flag),
-                flag.help_line(),
-            ));
-        }
-    }
-    text
-}
-
-/// The default, or the defaults where the programs differ.
-#[cfg(test)]
-fn defaults_of(flag: &Flag) -> String {
-    let of = |task: &Task| match flag.value(&Arguments::defaults(*task)) {
-        Json::Null => "none".to_string(),
-        value => format!("`{value}`"),
-    };
-    let values: Vec<_> = flag.tasks.iter().map(|task| (task, of(task))).collect();
-    match values.as_slice() {
-        [(_, first), rest @ ..] if rest.iter().all(|(_, value)| value == first) => first.clone(),
-        differing => {
-            differing.iter().map(|(task, value)| format!("{}: {value}", task.binary())).collect::<Vec<_>>().join(", ")
-        }
-    }
+/// The man page, in roff.
+fn man_page(task: Task) -> String {
+    // What -h leaves out has no help in a man page either.
+    let command = shown(task).mut_args(|argument| argument.hide_short_help(false));
+    let man = clap_mangen::Man::new(command.after_help(without_effect(task)));
+    let mut text = Vec::new();
+    let synopsis = format!(".SH SYNOPSIS\n{} [\\-\\-flag value]... [ARGUMENTS.json]\n", task.binary());
+    // Writing to memory does not fail.
+    let _ = man.render_title(&mut text);
+    let _ = man.render_name_section(&mut text);
+    text.extend_from_slice(synopsis.as_bytes());
+    let _ = man.render_options_section(&mut text);
+    let _ = man.render_extra_section(&mut text);
+    let _ = man.render_version_section(&mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }

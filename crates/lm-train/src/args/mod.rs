@@ -1,25 +1,34 @@
 //! The command line of `run_mlm`, `run_clm` and `run_plm`: the Python scripts' own, and what goes beyond it.
 //!
 //! ```text
-//! argv ──parse──> words per flag ─┐
-//! args.json ──────────────────────┴─> four tables of typed values ──check──> Arguments
+//! args.json ──file──┐
+//! argv ─────words───┴─> clap ──parse──> four tables of typed values ──check──> Arguments
 //! ```
 //!
 //! `model`, `data`, `training` and `beyond` are the tables: one row per argument with its type, default, help
-//! and [`Status`]. To add a flag, add a row there and read the field where it matters; parsing (`parse`), `--help`
-//! and `docs/arguments.md` (`help`) follow. Rules that join several arguments are in `check`.
+//! and [`Status`]. To add a flag, add a row there and read the field where it matters; the `clap::Command` (`command`),
+//! `--help`, completions and man page (`help`) and `docs/arguments.md` (`page`) follow. Rules that join several arguments
+//! are in `check`.
 
 mod beyond;
 mod check;
+mod choice;
+mod command;
 mod data;
+mod error;
+mod file;
 mod flag;
 mod help;
 mod model;
+#[cfg(test)]
+mod page;
 mod parse;
+mod suggest;
 #[cfg(test)]
 mod tests;
 mod training;
 mod value;
+mod words;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,17 +36,17 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 
 pub use beyond::BeyondArguments;
+pub use choice::{Autotune, Dtype, HubStrategy, IntervalStrategy, LogLevel, SaveStrategy};
 pub use data::DataTrainingArguments;
+pub use error::{ArgsError, Origin};
 pub use flag::{Flag, Group, Status, flags};
+pub use help::help;
 pub use lm_models::Task;
 pub use model::ModelArguments;
-pub(crate) use parse::closest;
-pub use parse::{ArgsError, Parsed, parse};
+pub use parse::{Parsed, parse};
+pub(crate) use suggest::closest;
 pub use training::TrainingArguments;
-pub use value::{
-    Arity, Autotune, Dtype, Files, HubStrategy, IntervalStrategy, Kwargs, LogLevel, Resume, SaveStrategy, Steps,
-    TokenCount,
-};
+pub use value::{Arity, Files, Kwargs, Resume, Steps, TokenCount};
 
 use crate::sys::secrets;
 

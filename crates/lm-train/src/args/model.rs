@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::Status::{SameByNature, Supported};
+use super::choice::Dtype;
 use super::flag::arguments;
-use super::value::Dtype;
 
 arguments! {
     /// Which model and which tokenizer. Without `model_name_or_path` a new model is trained from scratch.

@@ -502,18 +502,22 @@ fn examples_alone_need_no_model() {
 }
 
 #[test]
-fn help_is_readable_on_80_columns() {
+fn help_is_readable_on_60_80_and_100_columns() {
     for task in Task::ALL {
         for word in ["-h", "--help"] {
-            let Ok(Parsed::Help(text)) = parse_words(*task, &["--max_steps", word]) else { panic!("{word}") };
-            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-            assert!(text.contains("usage: ") && !text.contains('\u{1b}'));
+            let Ok(Parsed::Help { long }) = parse_words(*task, &["--max_steps", word]) else { panic!("{word}") };
+            assert_eq!(long, word == "--help");
+            for width in [60, 80, 100] {
+                let text = help(*task, long, Some(width));
+                assert!(text.lines().all(|line| line.chars().count() <= width), "{text}");
+                assert!(text.contains("usage: ") && !text.contains('\u{1b}'));
+            }
         }
-        let Ok(Parsed::Help(text)) = parse_words(*task, &["--help"]) else { panic!() };
+        let text = help(*task, true, Some(80));
         for flag in flags().filter(|flag| flag.tasks.contains(task)) {
             assert!(text.contains(&format!("--{}", flag.name)), "{}", flag.name);
         }
-        let Ok(Parsed::Version(text)) = parse_words(*task, &["--version"]) else { panic!() };
+        let Ok(Parsed::Text(text)) = parse_words(*task, &["--version"]) else { panic!() };
         assert!(text.starts_with(task.binary()));
     }
 }
@@ -603,7 +607,7 @@ fn every_recipe_is_understood() {
 #[test]
 fn arguments_page_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/arguments.md");
-    let page = help::markdown();
+    let page = page::markdown();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &page).unwrap();
     }

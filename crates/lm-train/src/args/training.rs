@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use serde_json::{Value as Json, json};
 
 use super::Status::{Refused, SameByNature, Supported};
+use super::choice::{HubStrategy, IntervalStrategy, LogLevel, SaveStrategy};
 use super::flag::arguments;
-use super::value::{HubStrategy, IntervalStrategy, Kwargs, LogLevel, Resume, SaveStrategy, Steps, TokenCount};
+use super::value::{Kwargs, Resume, Steps, TokenCount};
 use crate::optim::OptimizerNames;
 use crate::schedule::SchedulerType;
 

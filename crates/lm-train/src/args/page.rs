@@ -1,0 +1,77 @@
+//! `docs/arguments.md`, written from the tables.
+
+use serde_json::Value as Json;
+
+use super::{Arguments, Flag, Group, Status, Task, flags};
+
+/// `docs/arguments.md`: every argument, its type, its default, and what this program does with it.
+pub(super) fn markdown() -> String {
+    let mut text = String::from(
+        "# Arguments\n\n\
+         Every argument of the Python scripts `run_mlm`, `run_clm` and `run_plm` of transformers 4.57, all 132 fields of\n\
+         `TrainingArguments`, and what goes beyond them. This page is written from the tables in\n\
+         `crates/lm-train/src/args/`: change a row there, then run\n\
+         `UPDATE_DOCS=1 cargo test -p lm-train arguments_page`.\n\n\
+         - **supported**: does what Python does.\n\
+         - **same by nature**: accepted; nothing that is computed depends on it here, and the program says so and why.\n\
+         - **refused**: recognised; asking for it ends the program with exit code 2 and the reason. Its default value, and\n\
+         \x20 false, are always accepted.\n\n\
+         ## How they are written\n\n\
+         `--flag value` or `--flag=value`; dashes and underscores are the same; an unambiguous beginning of a flag is enough.\n\
+         A true/false flag given alone is true; it also takes true/false, yes/no, t/f, y/n, 1/0. Where true is the default\n\
+         there is a `--no_flag`. One argument without a flag may be given, anywhere: a JSON file with one object, whose keys\n\
+         are the flags' names. Flags override the file, later flags earlier ones. The `training_args.json` that a run\n\
+         leaves in its output folder is such a file.\n",
+    );
+    for group in Group::ALL {
+        let title = match group {
+            Group::Model => "Model",
+            Group::Data => "Data",
+            Group::Training => "Training",
+            Group::Beyond => "Beyond Python",
+        };
+        text.push_str(&format!(
+            "\n## {title}\n\n| argument | type | default | status | what it does |\n|---|---|---|---|---|\n"
+        ));
+        for flag in flags().filter(|flag| flag.group == *group) {
+            let (status, why) = match flag.status {
+                Status::Supported => ("supported", String::new()),
+                Status::SameByNature(why) => ("same by nature", format!(" — {why}")),
+                Status::Refused(why) => ("refused", format!(" — {why}")),
+            };
+            let programs = if flag.tasks.len() == Task::ALL.len() {
+                String::new()
+            } else {
+                let names: Vec<_> = flag.tasks.iter().map(|task| task.binary()).collect();
+                format!(" ({})", names.join(", "))
+            };
+            let choices = match flag.choices() {
+                choices if choices.is_empty() => String::new(),
+                choices => format!(" One of {}.", choices.join(", ")),
+            };
+            text.push_str(&format!(
+                "| `--{}`{programs} | {} | {} | {status} | {}{choices}{why} |\n",
+                flag.name,
+                flag.type_name,
+                defaults_of(flag),
+                flag.help_line(),
+            ));
+        }
+    }
+    text
+}
+
+/// The default, or the defaults where the programs differ.
+fn defaults_of(flag: &Flag) -> String {
+    let of = |task: &Task| match flag.value(&Arguments::defaults(*task)) {
+        Json::Null => "none".to_string(),
+        value => format!("`{value}`"),
+    };
+    let values: Vec<_> = flag.tasks.iter().map(|task| (task, of(task))).collect();
+    match values.as_slice() {
+        [(_, first), rest @ ..] if rest.iter().all(|(_, value)| value == first) => first.clone(),
+        differing => {
+            differing.iter().map(|(task, value)| format!("{}: {value}", task.binary())).collect::<Vec<_>>().join(", ")
+        }
+    }
+}
