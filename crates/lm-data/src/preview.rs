@@ -12,7 +12,7 @@ use crate::tokenizer::LmTokenizer;
 
 /// Writes one line per example, `{"split":"train","input_ids":[…]}`; padded if every example is padded alike.
 pub fn dump_examples(
-    writer: &mut impl Write,
+    writer: &mut dyn Write,
     split: &str,
     store: &ExampleStore,
     padding: &Padding,

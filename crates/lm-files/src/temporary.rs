@@ -8,7 +8,7 @@ static REGISTERED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// A file that is removed by [`remove_temporaries`] until this is dropped; dropping it leaves the file alone.
 #[derive(Debug)]
-pub struct Temporary(PathBuf);
+pub(crate) struct Temporary(PathBuf);
 
 impl Temporary {
     /// Registers a path, best before the file is made.

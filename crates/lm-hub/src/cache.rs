@@ -9,7 +9,7 @@
 //!      /.locks/models--OWNER--NAME/HASH.lock               held while they are fetched
 //! ```
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -146,7 +146,7 @@ impl Cache {
     /// Keeps bytes that were checked while they arrived.
     pub(super) fn keep(&self, file: &File, partial: &Path, hash: &Hash) -> io::Result<()> {
         file.sync_all()?;
-        fs::rename(partial, self.blob(hash))?;
+        lm_files::rename(partial, &self.blob(hash))?;
         write(&self.repository.join(".checked").join(hash.to_string()), mark(file)?.as_bytes())
     }
 
@@ -161,30 +161,20 @@ impl Cache {
         Ok((path, file))
     }
 
-    /// Waits until no other program fetches these bytes. The lock ends with the file.
+    /// Waits until no other program fetches these bytes. The lock ends with the file; two downloads at once, where there are
+    /// no locks, are a waste, and the hash tells if they clash.
     pub(super) fn lock(&self, hash: &Hash) -> io::Result<File> {
         fs::create_dir_all(&self.locks)?;
         let path = self.locks.join(format!("{hash}.lock"));
-        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            remove(&path)?;
-        }
-        let file = File::options().write(true).create(true).truncate(false).open(&path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                tracing::info!("another program downloads the same file: waiting for it ({})", path.display());
-                file.lock()?;
-            }
-            // Some network drives have no locks. Two downloads at once are a waste, and the hash tells if they clash.
-            Err(TryLockError::Error(error)) => tracing::debug!("{}: no lock: {error}", path.display()),
-        }
-        Ok(file)
+        lm_files::wait_for_lock(&path, || {
+            tracing::info!("another program downloads the same file: waiting for it ({})", path.display());
+        })
     }
 
     /// Bytes that are free where the cache lies, if the system tells.
     pub(super) fn free(&self) -> Option<u64> {
         fs::create_dir_all(self.blobs()).ok()?;
-        fs4::available_space(self.blobs()).ok()
+        lm_files::free_space(&self.blobs()).ok()
     }
 
     fn blobs(&self) -> PathBuf {

@@ -142,7 +142,7 @@ pub fn save_pretrained(
 ) -> Result<(), LoadError> {
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
-        std::fs::write(&path, text).map_err(|source| LoadError::Write { path, source })
+        lm_files::write(&path, text.as_bytes()).map_err(|source| LoadError::Write { path, source })
     };
     let mut config = config.clone();
     config.set("dtype", dtype.name());

@@ -1,6 +1,5 @@
 //! Disk space: what the planned checkpoints need, what is free, and how to say it.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -157,22 +156,7 @@ pub enum DiskError {
 /// # Errors
 /// When the file system cannot be asked.
 pub fn available_space(path: &Path) -> Result<u64, DiskError> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    fs4::available_space(existing).map_err(|source| DiskError::Unknown { path: existing.to_owned(), source })
-}
-
-/// Bytes of all files below a folder; links are not followed.
-///
-/// # Errors
-/// When a folder cannot be listed.
-pub fn dir_size(folder: &Path) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        bytes += if metadata.is_dir() { dir_size(&entry.path())? } else { metadata.len() };
-    }
-    Ok(bytes)
+    lm_files::free_space(path).map_err(|source| DiskError::Unknown { path: path.to_owned(), source })
 }
 
 /// `1.5 GiB`: three significant digits at most, in binary units.
@@ -252,16 +236,5 @@ mod tests {
     fn sizes_are_readable() {
         let sizes = [0, 1023, 1024, 1536, 10 << 10, 1023 << 10, 1_320_000_000, 5 << 40, u64::MAX].map(human_size);
         assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 KiB", "1.0 MiB", "1.2 GiB", "5.0 TiB", "16 EiB"]);
-    }
-
-    #[test]
-    fn a_folder_is_as_large_as_its_files() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::create_dir(folder.path().join("inner")).expect("a folder");
-        fs::write(folder.path().join("a"), [0; 100]).expect("a file");
-        fs::write(folder.path().join("inner/b"), [0; 23]).expect("a file");
-        let metadata_of_folder = fs::symlink_metadata(folder.path()).expect("metadata").len();
-        assert!(metadata_of_folder > 0 && dir_size(folder.path()).expect("a size") == 123);
-        assert!(dir_size(&folder.path().join("absent")).is_err());
     }
 }

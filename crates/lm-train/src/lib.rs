@@ -16,7 +16,6 @@ pub mod checkpoint;
 pub mod cli;
 pub mod device;
 pub mod disk;
-pub mod lock;
 pub mod observe;
 pub mod optim;
 pub mod run;

@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytemuck::{Pod, Zeroable};
+use lm_files::NewFile;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use super::Example;
 use crate::digest;
@@ -328,15 +328,14 @@ impl ExampleStore {
     }
 }
 
-/// Ending of a store that is being written.
-const UNFINISHED: &str = ".part";
-
-/// Removes what killed processes have left: unfinished stores that nobody has written to for a day.
+/// Removes what killed processes have left in the folder: unfinished stores that nobody has written to for a day.
 fn remove_abandoned(folder: &Path) {
     let old = |file: &DirEntry| {
+        let name = file.file_name();
+        let name = name.to_string_lossy();
         let modified = file.metadata().and_then(|metadata| metadata.modified());
         let age = modified.ok().and_then(|time| time.elapsed().ok());
-        file.file_name().to_string_lossy().ends_with(UNFINISHED) && age.is_some_and(|age| age.as_secs() > 24 * 3600)
+        name.starts_with(".tokens-") && name.ends_with(".tmp") && age.is_some_and(|age| age.as_secs() > 24 * 3600)
     };
     for file in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(old) {
         // A file that cannot be removed is in nobody's way.
@@ -347,10 +346,7 @@ fn remove_abandoned(folder: &Path) {
 /// Writes a store example by example in constant memory; nothing has the final name before [`StoreWriter::finish`].
 pub(super) struct StoreWriter {
     path: PathBuf,
-    folder: PathBuf,
-    /// Goes too if a signal ends the program before the store has its name.
-    _temporary: lm_files::Temporary,
-    file: NamedTempFile,
+    file: NewFile,
     ends: File,
     body: Vec<u8>,
     digest: Sha256,
@@ -360,17 +356,14 @@ pub(super) struct StoreWriter {
 impl StoreWriter {
     pub fn create(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Io { path: path.into(), action: "create", source };
-        let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        remove_abandoned(&folder);
-        let mut file =
-            tempfile::Builder::new().prefix("tokens-").suffix(UNFINISHED).tempfile_in(&folder).map_err(failed)?;
-        let ends = tempfile::tempfile_in(&folder).map_err(failed)?;
-        file.write_all(&[0; HEADER]).map_err(failed)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        remove_abandoned(folder);
+        let mut file = NewFile::create(path).map_err(failed)?;
+        let ends = tempfile::tempfile_in(folder).map_err(failed)?;
+        file.file().write_all(&[0; HEADER]).map_err(failed)?;
         Ok(Self {
             path: path.into(),
-            folder,
-            _temporary: lm_files::Temporary::new(file.path()),
             file,
             ends,
             body: Vec::with_capacity(2 * digest::PIECE),
@@ -398,13 +391,7 @@ impl StoreWriter {
     /// Writes the header, flushes to the disk and gives the store its name.
     pub fn finish(mut self, key: [u8; 32]) -> Result<(), StoreError> {
         self.complete(key).map_err(|source| self.failed(source))?;
-        self.file.persist(&self.path).map_err(|error| StoreError::Io {
-            path: self.path.clone(),
-            action: "rename",
-            source: error.error,
-        })?;
-        let flushed = File::open(&self.folder).and_then(|folder| folder.sync_all());
-        flushed.map_err(|source| StoreError::Io { path: self.folder, action: "flush", source })
+        self.file.publish().map_err(|source| StoreError::Io { path: self.path, action: "write", source })
     }
 
     fn complete(&mut self, key: [u8; 32]) -> io::Result<()> {
@@ -415,13 +402,12 @@ impl StoreWriter {
         }
         if !self.body.is_empty() {
             self.digest.update(Sha256::digest(&self.body));
-            self.file.write_all(&self.body)?;
+            self.file.file().write_all(&self.body)?;
         }
         let mut header = Header { magic: MAGIC, version: VERSION, key, checksum: [0; 32], statistics: self.statistics };
         header.checksum = checksum(&header, self.digest.clone().finalize().into());
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(bytemuck::bytes_of(&header))?;
-        self.file.as_file().sync_all()
+        self.file.file().seek(SeekFrom::Start(0))?;
+        self.file.file().write_all(bytemuck::bytes_of(&header))
     }
 
     /// Writes out the full pieces of the body, so that a piece of the checksum is a piece of the file.
@@ -430,7 +416,7 @@ impl StoreWriter {
         for piece in self.body[..full].chunks(digest::PIECE) {
             self.digest.update(Sha256::digest(piece));
         }
-        self.file.write_all(&self.body[..full])?;
+        self.file.file().write_all(&self.body[..full])?;
         self.body.drain(..full);
         Ok(())
     }
@@ -501,7 +487,8 @@ mod tests {
     #[test]
     fn unfinished_stores_go_when_they_are_old() {
         let folder = tempfile::tempdir().unwrap();
-        let (old, new) = (folder.path().join("tokens-old.part"), folder.path().join("tokens-new.part"));
+        let (old, new) =
+            (folder.path().join(".tokens-old.bin.a1b2c3.tmp"), folder.path().join(".tokens-new.bin.a1b2c3.tmp"));
         let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(25 * 3600);
         File::create(&old).unwrap().set_modified(long_ago).unwrap();
         File::create(&new).unwrap();

@@ -46,11 +46,11 @@ pub(super) fn to_folder(
     }
     let has_vocab_files = class.sentencepiece_file().is_none() && !class.legacy_files().is_empty();
     if has_vocab_files {
-        backend.get_model().save(dir, None).map_err(|error| TokenizerError::Io {
-            action: "write the vocabulary to",
-            path: dir.to_owned(),
-            source: std::io::Error::other(error.to_string()),
-        })?;
+        let failed = |source| TokenizerError::Io { action: "write the vocabulary to", path: dir.to_owned(), source };
+        let saved = backend.get_model().save(dir, None);
+        let saved = saved.map_err(|error| failed(std::io::Error::other(error.to_string())))?;
+        // The library leaves it to the system when its files reach the disk.
+        saved.iter().try_for_each(|path| lm_files::sync_file(path)).map_err(failed)?;
     }
     if kept_file.is_some() || has_vocab_files {
         let added = tokens_beyond_vocabulary(backend);
@@ -165,5 +165,5 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TokenizerError>
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), TokenizerError> {
-    std::fs::write(path, bytes).map_err(|source| TokenizerError::Io { action: "write", path: path.to_owned(), source })
+    lm_files::write(path, bytes).map_err(|source| TokenizerError::Io { action: "write", path: path.to_owned(), source })
 }

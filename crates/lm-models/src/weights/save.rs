@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use half::{bf16, f16};
+use lm_files::NewFile;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Serialize;
@@ -172,22 +173,26 @@ pub fn save(dir: &Path, tensors: Vec<NamedTensor<'_>>, options: &SaveOptions) ->
     let mut shards = shards.into_iter();
     for file in &files {
         let shard = shards.next().unwrap_or_default();
-        written.push(Written::create(&dir.join(file), |out, path| write_shard(out, path, shard, options.dtype))?);
+        let path = dir.join(file);
+        let new = write_beside(&path, |out, path| write_shard(out, path, shard, options.dtype))?;
+        written.push((new, path));
     }
     if files.len() > 1 {
         let metadata = IndexMetadata { total_parameters, total_size: total_parameters * options.dtype.bytes() };
         let index = Index { metadata, weight_map };
-        written.push(Written::create(&dir.join(INDEX), |out, path| {
+        let path = dir.join(INDEX);
+        let new = write_beside(&path, |out, path| {
             serde_json::to_writer_pretty(&mut *out, &index)
                 .map_err(|error| WeightsError::io(path, "write", error.into()))?;
             out.write_all(b"\n").map_err(|source| WeightsError::io(path, "write", source))
-        })?);
+        })?;
+        written.push((new, path));
     }
-    for file in written {
-        file.rename()?;
+    for (new, path) in written {
+        publish(new, &path)?;
     }
     remove_earlier(dir, &files)?;
-    sync_folder(dir)
+    lm_files::sync_folder(dir).map_err(|source| WeightsError::io(dir, "flush", source))
 }
 
 /// Writes `tensors` to the one file `path`, beside its name and flushed before it gets it; each tensor's values are in
@@ -197,7 +202,7 @@ pub fn save(dir: &Path, tensors: Vec<NamedTensor<'_>>, options: &SaveOptions) ->
 ///
 /// As [`save`].
 pub fn save_file(path: &Path, tensors: Vec<NamedTensor<'_>>, dtype: FloatDtype) -> Result<(), WeightsError> {
-    Written::create(path, |out, path| write_shard(out, path, tensors, dtype))?.rename()
+    publish(write_beside(path, |out, path| write_shard(out, path, tensors, dtype))?, path)
 }
 
 fn count(shape: &[usize]) -> u64 {
@@ -267,45 +272,23 @@ fn write_shard(
     Ok(())
 }
 
-/// A finished file that does not have its name yet. Dropped without [`Written::rename`], it is removed.
-struct Written {
-    temporary: PathBuf,
-    path: PathBuf,
-    renamed: bool,
+/// A file whose content is on the disk and that does not have its name yet.
+fn write_beside(
+    path: &Path,
+    content: impl FnOnce(&mut BufWriter<&mut File>, &Path) -> Result<(), WeightsError>,
+) -> Result<NewFile, WeightsError> {
+    let failed = |source| WeightsError::io(path, "write", source);
+    let mut new = NewFile::create(path).map_err(failed)?;
+    let mut out = BufWriter::with_capacity(1 << 20, new.file());
+    content(&mut out, path)?;
+    out.flush().map_err(failed)?;
+    drop(out);
+    new.sync().map_err(failed)?;
+    Ok(new)
 }
 
-impl Written {
-    /// Writes `path` beside its name and flushes it to the disk.
-    fn create(
-        path: &Path,
-        write: impl FnOnce(&mut BufWriter<File>, &Path) -> Result<(), WeightsError>,
-    ) -> Result<Self, WeightsError> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let failed = |source| WeightsError::io(path, "write", source);
-        let file = File::create(&temporary).map_err(failed)?;
-        let written = Self { temporary, path: path.to_path_buf(), renamed: false };
-        let mut out = BufWriter::with_capacity(1 << 20, file);
-        write(&mut out, path)?;
-        out.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)?;
-        Ok(written)
-    }
-
-    fn rename(mut self) -> Result<(), WeightsError> {
-        std::fs::rename(&self.temporary, &self.path).map_err(|source| WeightsError::io(&self.path, "write", source))?;
-        self.renamed = true;
-        Ok(())
-    }
-}
-
-impl Drop for Written {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // The error that led here is the one to report; a file left over is overwritten by the next save.
-            let _ = std::fs::remove_file(&self.temporary);
-        }
-    }
+fn publish(new: NewFile, path: &Path) -> Result<(), WeightsError> {
+    new.publish().map_err(|source| WeightsError::io(path, "write", source))
 }
 
 /// Removes weights of an earlier save in the other layout: a reader prefers `model.safetensors`, so with shards
@@ -333,14 +316,6 @@ fn is_shard(name: &str) -> bool {
         .and_then(|rest| rest.strip_suffix(".safetensors"))
         .and_then(|rest| rest.split_once("-of-"))
         .is_some_and(|(shard, of)| five_digits(shard) && five_digits(of))
-}
-
-/// Makes the renames last through a power failure. Only Unix can open a folder for it.
-fn sync_folder(dir: &Path) -> Result<(), WeightsError> {
-    if cfg!(unix) {
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| WeightsError::io(dir, "flush", source))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

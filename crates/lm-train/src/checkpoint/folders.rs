@@ -45,17 +45,12 @@ const FILES: &[&str] = &[
     "tokenizer.model",
 ];
 
-/// Whether a checkpoint of this program may hold a file of this name; unfinished ones have `.tmp` at the end.
+/// Whether a checkpoint of this program may hold a file of this name.
 pub fn is_ours(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
-    // `.NAME.random.tmp` and `NAME.tmp` are files that were being written.
-    let name = match name.strip_suffix(".tmp") {
-        Some(beside) => match beside.strip_prefix('.') {
-            Some(random) => random.rsplit_once('.').map_or(random, |(name, _)| name),
-            None => beside,
-        },
-        None => name,
-    };
+    // `.NAME.random.tmp` is a file that was being written.
+    let unfinished = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")?.rsplit_once('.'));
+    let name = unfinished.map_or(name, |(name, _)| name);
     FILES.contains(&name) || is_weights(name)
 }
 
@@ -153,7 +148,7 @@ pub fn recover(output_dir: &Path) -> Result<(), CheckpointError> {
         if named.exists() {
             warn_if_left(remove_ours(&folder));
         } else {
-            fs::rename(&folder, &named).map_err(CheckpointError::io("rename", &folder))?;
+            rename(&folder, &named)?;
         }
     }
     let of_a_step = |rest: &str| rest.split_once('-').is_some_and(|(step, _)| step.parse::<u64>().is_ok());
@@ -185,7 +180,7 @@ pub(super) fn move_in(output_dir: &Path) -> Result<(), CheckpointError> {
     let names: Vec<&str> = names.lines().collect();
     for name in &names {
         let path = finished.join(name);
-        match fs::rename(&path, output_dir.join(name)) {
+        match lm_files::rename(&path, &output_dir.join(name)) {
             // Moved before the interruption.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result.map_err(CheckpointError::io("move in", &path))?,
@@ -206,14 +201,17 @@ pub(super) fn move_in(output_dir: &Path) -> Result<(), CheckpointError> {
     sync(output_dir)
 }
 
-pub(super) fn sync(folder: &Path) -> Result<(), CheckpointError> {
+fn sync(folder: &Path) -> Result<(), CheckpointError> {
     lm_files::sync_folder(folder).map_err(CheckpointError::io("flush", folder))
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), CheckpointError> {
+    lm_files::rename(from, to).map_err(CheckpointError::io("rename", from))
 }
 
 /// Gives a finished folder the name of its step. At no moment is there neither the old checkpoint of that name nor the new
 /// one, but for [`recover`]. Anything else of that name is set aside.
 pub(super) fn take_name(unfinished: &Path, folder: &Path) -> Result<(), CheckpointError> {
-    let rename = |from: &Path, to: &Path| fs::rename(from, to).map_err(CheckpointError::io("rename", from));
     let output_dir = folder.parent().unwrap_or(Path::new("."));
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mut replaced = None;
@@ -226,7 +224,6 @@ pub(super) fn take_name(unfinished: &Path, folder: &Path) -> Result<(), Checkpoi
         }
     }
     rename(unfinished, folder)?;
-    sync(output_dir)?;
     if let Some(replaced) = replaced {
         warn_if_left(remove_ours(&replaced));
     }
@@ -242,7 +239,7 @@ fn set_aside(path: &Path) -> Result<PathBuf, CheckpointError> {
     };
     let free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
     let aside = (0..).map(candidate).find(free).unwrap_or_else(|| candidate(0));
-    fs::rename(path, &aside).map_err(CheckpointError::io("rename", path))?;
+    rename(path, &aside)?;
     Ok(aside)
 }
 
@@ -315,7 +312,7 @@ pub fn keep_only(output_dir: &Path, best: &Path) -> Result<(), CheckpointError> 
 fn remove_whole(folder: &Path) -> Result<(), CheckpointError> {
     let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let doomed = folder.with_file_name(format!("{}-old", name.replacen(PREFIX, UNFINISHED, 1)));
-    match fs::rename(folder, &doomed) {
+    match lm_files::rename(folder, &doomed) {
         // Somebody else was faster.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         result => result.map_err(CheckpointError::io("remove", folder))?,

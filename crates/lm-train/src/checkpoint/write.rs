@@ -13,7 +13,7 @@ use lm_models::params::Snapshot;
 use lm_models::weights::{self, FloatDtype, NamedTensor};
 use tempfile::{Builder, TempDir};
 
-use super::folders::{FINISHED_MODEL, MANIFEST, UNFINISHED, UNFINISHED_MODEL, move_in, rotate, sync, take_name};
+use super::folders::{FINISHED_MODEL, MANIFEST, UNFINISHED, UNFINISHED_MODEL, move_in, rename, rotate, take_name};
 use super::{ARGUMENTS_NAME, CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, folder_of};
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
 use crate::optim::StateTensor;
@@ -49,13 +49,10 @@ impl ModelFiles {
         let stage = stage(output_dir, UNFINISHED_MODEL)?;
         self.write(self.dtype, stage.path(), parameters)?;
         write_state(stage.path(), state)?;
-        let names: Vec<String> = flush(stage.path())?.into_keys().collect();
+        let names: Vec<String> = files_of(stage.path())?.into_iter().map(|(name, _)| name).collect();
         write_file(&stage.path().join(MANIFEST), names.join("\n").as_bytes())?;
-        sync(stage.path())?;
         let stage = stage.keep();
-        let finished = output_dir.join(FINISHED_MODEL);
-        fs::rename(&stage, &finished).map_err(CheckpointError::io("rename", &stage))?;
-        sync(output_dir)?;
+        rename(&stage, &output_dir.join(FINISHED_MODEL))?;
         move_in(output_dir)
     }
 
@@ -190,34 +187,38 @@ fn write_into(folder: &Path, files: &ModelFiles, pending: &Pending) -> Result<()
             .map_err(|e| CheckpointError::Write(e.to_string()))?;
     }
     write_state(folder, &pending.state)?;
-    let checks = flush(folder)?;
     if let Some(run_state) = &pending.run_state {
         let path = folder.join(RUN_STATE_NAME);
-        let run_state = RunState { files: checks, ..run_state.clone() };
+        let run_state = RunState { files: checks(folder)?, ..run_state.clone() };
         let text = run_state.to_text().map_err(|e| CheckpointError::damaged(&path, e))?;
         write_file(&path, text.as_bytes())?;
     }
-    sync(folder)
+    Ok(())
 }
 
 fn write_state(folder: &Path, state: &TrainerState) -> Result<(), CheckpointError> {
     state.save(&folder.join(TRAINER_STATE_NAME)).map_err(|e| CheckpointError::Write(e.to_string()))
 }
 
-/// Flushes every file of a folder, and says what each is.
-fn flush(folder: &Path) -> Result<BTreeMap<String, FileCheck>, CheckpointError> {
-    let mut checks = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(CheckpointError::io("list", folder))? {
-        let entry = entry.map_err(CheckpointError::io("list", folder))?;
-        let path = entry.path();
-        // Opened for writing: not every system flushes what was opened for reading.
-        let file = fs::OpenOptions::new().read(true).write(true).open(&path);
-        let file = file.map_err(CheckpointError::io("open", &path))?;
-        file.sync_all().map_err(CheckpointError::io("flush", &path))?;
-        let check = FileCheck::of(file).map_err(CheckpointError::io("read", &path))?;
-        checks.insert(entry.file_name().to_string_lossy().into_owned(), check);
-    }
-    Ok(checks)
+/// What each file of a folder is, by its name.
+fn checks(folder: &Path) -> Result<BTreeMap<String, FileCheck>, CheckpointError> {
+    let check = |(name, path): (String, PathBuf)| {
+        let check = fs::File::open(&path).and_then(FileCheck::of).map_err(CheckpointError::io("read", &path))?;
+        Ok((name, check))
+    };
+    files_of(folder)?.into_iter().map(check).collect()
+}
+
+/// The files of a folder with their names, sorted.
+fn files_of(folder: &Path) -> Result<Vec<(String, PathBuf)>, CheckpointError> {
+    let entries = fs::read_dir(folder).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())))
+            .collect()
+    });
+    let mut files: Vec<_> = entries.map_err(CheckpointError::io("list", folder))?;
+    files.sort();
+    Ok(files)
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {

@@ -233,11 +233,11 @@ fn show_examples(args: &Arguments, data: &Data) -> Result<()> {
         train.into_iter().chain(data.validation.as_ref().map(|store| ("validation", store)))
     };
     if let Some(path) = &args.beyond.dump_examples {
-        let mut splits = splits();
-        let mut write =
-            |writer: &mut _| splits.try_for_each(|(split, store)| dump_examples(writer, split, store, &data.padding));
-        lm_files::write_with(path, |writer| write(writer).map_err(io::Error::other))
-            .with_context(|| format!("--dump_examples {}", path.display()))?;
+        lm_files::write_with(path, |file| {
+            let dump = |(split, store)| dump_examples(file, split, store, &data.padding).map_err(io::Error::other);
+            splits().try_for_each(dump)
+        })
+        .with_context(|| format!("--dump_examples {}", path.display()))?;
         tracing::info!("examples written to {}", path.display());
     }
     if let Some(count) = args.beyond.preview

@@ -3,14 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use lm_files::{Lock, LockError};
 use serde_json::{Map, Value};
 
 use crate::args::{Arguments, Resume};
 use crate::checkpoint::{self, Saved};
-use crate::lock::OutputLock;
 use crate::observe::report::REPORT_NAME;
 use crate::observe::{LOG_FILE_NAME, TRAINER_STATE_NAME, TrainerState};
+
+/// The lock file's name in the output folder. A leading dot: it is no part of the model.
+const LOCK_NAME: &str = ".run.lock";
 
 /// The folder of a run, locked against other runs.
 pub struct OutputDir {
@@ -19,7 +22,7 @@ pub struct OutputDir {
     /// Whether this run made the folder.
     is_new: bool,
     /// There until the folder is given up.
-    lock: Option<OutputLock>,
+    lock: Option<Lock>,
 }
 
 impl OutputDir {
@@ -34,7 +37,7 @@ impl OutputDir {
         let show = path.display();
         let is_new = !path.exists();
         fs::create_dir_all(&path).with_context(|| format!("--output_dir {show}: cannot be created; choose another"))?;
-        let lock = OutputLock::acquire(&path)?;
+        let lock = lock(&path)?;
         if let Some(owner) = lock.previous_owner() {
             tracing::warn!(
                 "--output_dir {show}: the run before ({owner}) did not end by itself; its lock is taken over"
@@ -135,6 +138,19 @@ impl OutputDir {
     }
 }
 
+/// One run per output folder.
+fn lock(output_dir: &Path) -> Result<Lock> {
+    let me = format!("pid {} on {}", std::process::id(), gethostname::gethostname().display());
+    Lock::acquire(&output_dir.join(LOCK_NAME), &me).map_err(|error| match error {
+        LockError::InUse { owner, .. } => anyhow!(
+            "--output_dir {}: in use by another run ({owner}); wait for it, stop it, or choose another --output_dir",
+            output_dir.display()
+        ),
+        LockError::Foreign { .. } => anyhow!("{error}: remove it or choose another --output_dir"),
+        LockError::Io { .. } => anyhow!("{error}; choose an --output_dir that you may write to"),
+    })
+}
+
 impl Drop for OutputDir {
     fn drop(&mut self) {
         drop(self.lock.take());
@@ -229,7 +245,7 @@ fn only_our_traces(args: &Arguments) -> Result<bool> {
             || name == "cache"
             || given(&entry.path())
             || name.ends_with(".tmp")
-            || name.starts_with(".run.lock")
+            || name.starts_with(LOCK_NAME)
             || name.starts_with("set-aside-");
         if !ours {
             return Ok(false);

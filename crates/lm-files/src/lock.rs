@@ -1,45 +1,42 @@
-//! One run per output folder.
+//! One process at a time.
 //!
 //! The lock is the operating system's (`flock` on Unix), which ends with its process however that dies; the file's text
-//! only says who holds it. So a file that a killed run left behind never stands in the way.
+//! only says who holds it. So a file that a killed process left behind never stands in the way.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use lm_files::Temporary;
+use crate::Temporary;
 
-/// The lock file's name in the output folder. A leading dot: it is no part of the model.
-pub const LOCK_NAME: &str = ".run.lock";
-
-/// Exclusive use of an output folder until dropped.
+/// Exclusive use of what a file stands for, until dropped; then the file goes.
 #[derive(Debug)]
-pub struct OutputLock {
+pub struct Lock {
     path: PathBuf,
     _file: File,
     _temporary: Temporary,
     previous_owner: Option<String>,
 }
 
-/// Why an output folder cannot be locked.
+/// Why a lock cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another run writes there.
-    #[error("--output_dir {output_dir}: in use by another run ({owner}); wait for it, stop it, or choose another --output_dir", output_dir = output_dir.display())]
+    /// Another process has it.
+    #[error("{path}: held by another process ({owner})", path = path.display())]
     InUse {
-        /// The folder.
-        output_dir: PathBuf,
-        /// `pid N on HOST`.
+        /// The lock file.
+        path: PathBuf,
+        /// What it says of itself.
         owner: String,
     },
     /// Something else has the lock file's name.
-    #[error("{path}: a link, folder or device, where the lock of the output folder belongs: remove it or choose another --output_dir", path = path.display())]
+    #[error("{path}: a link, folder or device, where a lock file belongs", path = path.display())]
     Foreign {
         /// The lock file.
         path: PathBuf,
     },
     /// The lock file cannot be made.
-    #[error("{path}: cannot lock the output folder: {source}; choose an --output_dir that you may write to")]
+    #[error("{path}: cannot be locked: {source}", path = path.display())]
     Io {
         /// The lock file.
         path: PathBuf,
@@ -48,26 +45,23 @@ pub enum LockError {
     },
 }
 
-impl OutputLock {
-    /// Takes the lock of an existing folder.
+impl Lock {
+    /// Takes the lock of a file, which is made if it is not there, in a folder that is; `owner` tells others who has it.
     ///
     /// # Errors
-    /// When another run holds it, or the lock file cannot be written.
-    pub fn acquire(output_dir: &Path) -> Result<Self, LockError> {
-        let path = output_dir.join(LOCK_NAME);
-        let failed = |source| LockError::Io { path: path.clone(), source };
-        let me = format!("pid {} on {}", std::process::id(), gethostname::gethostname().display());
+    /// When another process holds it, or the lock file cannot be written.
+    pub fn acquire(path: &Path, owner: &str) -> Result<Self, LockError> {
+        let failed = |source| LockError::Io { path: path.to_owned(), source };
         loop {
             // A link would lead the owner's name into somebody's file, and a pipe has no end.
-            if fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
-                return Err(LockError::Foreign { path });
+            if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+                return Err(LockError::Foreign { path: path.to_owned() });
             }
-            let mut file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            let mut file = open(path).map_err(failed)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(LockError::InUse { output_dir: output_dir.to_owned(), owner: owner_of(&mut file) });
+                    return Err(LockError::InUse { path: path.to_owned(), owner: owner_of(&mut file) });
                 }
                 // Some network file systems know no locks: better to run than to refuse there for good.
                 Err(TryLockError::Error(error)) if knows_no_locks(&error) => {
@@ -81,24 +75,50 @@ impl OutputLock {
             let previous_owner = Some(owner_of(&mut file)).filter(|owner| owner != UNKNOWN_OWNER);
             file.set_len(0)
                 .and_then(|()| file.rewind())
-                .and_then(|()| file.write_all(me.as_bytes()))
+                .and_then(|()| file.write_all(owner.as_bytes()))
                 .map_err(failed)?;
-            let temporary = Temporary::new(&path);
+            let temporary = Temporary::new(path);
             // An owner removes the file when it ends, perhaps between our opening and locking it; then what we locked
             // is no longer the file that others see.
-            if is_at(&file, &path) {
-                return Ok(Self { path, _file: file, _temporary: temporary, previous_owner });
+            if is_at(&file, path) {
+                return Ok(Self { path: path.to_owned(), _file: file, _temporary: temporary, previous_owner });
             }
         }
     }
 
-    /// `pid N on HOST` of a run that died without giving the lock back.
+    /// What a process said of itself that died without giving the lock back.
     pub fn previous_owner(&self) -> Option<&str> {
         self.previous_owner.as_deref()
     }
 }
 
-impl Drop for OutputLock {
+/// Waits until no other process has the lock of a file, which stays; `waiting` is called if that takes time. The lock ends
+/// with the file that is returned. Where a file system has no locks there is none: this is for what is only a waste if it
+/// is done twice.
+///
+/// # Errors
+/// If the file cannot be opened, or the lock not be waited for.
+pub fn wait_for_lock(path: &Path, waiting: impl FnOnce()) -> io::Result<File> {
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        fs::remove_file(path)?;
+    }
+    let file = open(path)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            waiting();
+            file.lock()?;
+        }
+        Err(TryLockError::Error(error)) => tracing::debug!("{}: no lock: {error}", path.display()),
+    }
+    Ok(file)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+impl Drop for Lock {
     fn drop(&mut self) {
         // Still locked here, so nobody else's file is removed. If it stays, the next run takes it over.
         let _ = fs::remove_file(&self.path);
@@ -143,39 +163,59 @@ fn is_at(_file: &File, _path: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn acquire(folder: &Path) -> Result<Lock, LockError> {
+        Lock::acquire(&folder.join(".run.lock"), "pid 1 on here")
+    }
+
     #[test]
-    fn a_second_run_is_refused_and_told_by_whom() {
+    fn a_second_owner_is_refused_and_told_by_whom() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let first = OutputLock::acquire(folder.path()).expect("free");
-        let refusal = OutputLock::acquire(folder.path()).expect_err("taken").to_string();
-        assert!(refusal.contains(&format!("pid {} on ", std::process::id())), "{refusal}");
+        let first = acquire(folder.path()).expect("free");
+        let refusal = acquire(folder.path()).expect_err("taken").to_string();
+        assert!(refusal.contains("(pid 1 on here)"), "{refusal}");
         assert!(refusal.contains(&folder.path().display().to_string()) && !refusal.contains('\n'), "{refusal}");
         drop(first);
-        assert!(!folder.path().join(LOCK_NAME).exists(), "nothing stays behind");
-        let again = OutputLock::acquire(folder.path()).expect("free again");
+        assert!(!folder.path().join(".run.lock").exists(), "nothing stays behind");
+        let again = acquire(folder.path()).expect("free again");
         assert_eq!(again.previous_owner(), None);
     }
 
     #[test]
-    fn the_lock_of_a_dead_run_is_taken_over() {
+    fn the_lock_of_the_dead_is_taken_over() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(folder.path().join(LOCK_NAME), "pid 4194303 on elsewhere").expect("a left-over");
-        let lock = OutputLock::acquire(folder.path()).expect("nobody holds it");
+        fs::write(folder.path().join(".run.lock"), "pid 4194303 on elsewhere").expect("a left-over");
+        let lock = acquire(folder.path()).expect("nobody holds it");
         assert_eq!(lock.previous_owner(), Some("pid 4194303 on elsewhere"));
-        let text = fs::read_to_string(folder.path().join(LOCK_NAME)).expect("the file");
-        assert!(text.starts_with(&format!("pid {} on", std::process::id())), "{text}");
+        assert_eq!(fs::read_to_string(folder.path().join(".run.lock")).expect("the file"), "pid 1 on here");
     }
 
     #[cfg(unix)]
     #[test]
     fn a_link_of_that_name_is_not_followed() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let precious = folder.path().join("thesis.txt");
+        let (precious, lock) = (folder.path().join("thesis.txt"), folder.path().join(".run.lock"));
         fs::write(&precious, "years of work").expect("written");
-        std::os::unix::fs::symlink(&precious, folder.path().join(LOCK_NAME)).expect("a link");
-        let error = OutputLock::acquire(folder.path()).expect_err("foreign").to_string();
+        std::os::unix::fs::symlink(&precious, &lock).expect("a link");
+        let error = acquire(folder.path()).expect_err("foreign").to_string();
         assert!(error.contains(".run.lock: a link"), "{error}");
+        drop(wait_for_lock(&lock, || panic!("nobody has it")).expect("a lock of its own"));
+        assert!(!lock.is_symlink());
         assert_eq!(fs::read_to_string(&precious).expect("read"), "years of work");
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_the_lock_is_free() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.lock");
+        let first = wait_for_lock(&path, || panic!("nobody has it")).expect("free");
+        let (waits, told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| wait_for_lock(&path, move || waits.send(()).expect("heard")).map(drop));
+            told.recv().expect("it waits");
+            drop(first);
+            second.join().expect("ended").expect("free");
+        });
+        assert!(path.exists());
     }
 
     #[cfg(target_os = "linux")]
@@ -189,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_named() {
-        let error = OutputLock::acquire(Path::new("/nowhere/at/all")).expect_err("no folder").to_string();
+        let error = acquire(Path::new("/nowhere/at/all")).expect_err("no folder").to_string();
         assert!(error.contains("/nowhere/at/all/.run.lock"), "{error}");
     }
 
@@ -201,7 +241,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        if let Ok(_lock) = OutputLock::acquire(folder.path()) {
+                        if let Ok(_lock) = acquire(folder.path()) {
                             let before = holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                             assert_eq!(before, 0, "somebody else holds the lock");
                             holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
