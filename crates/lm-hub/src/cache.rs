@@ -26,16 +26,15 @@ pub(super) enum Kept {
     Damaged(&'static str),
 }
 
-/// The cache of one model.
+/// The cache of one repository.
 pub(super) struct Cache {
     repository: PathBuf,
     locks: PathBuf,
 }
 
 impl Cache {
-    pub(super) fn new(root: &Path, model: &str) -> Self {
-        let name = format!("models--{}", model.replace('/', "--"));
-        Self { repository: root.join(&name), locks: root.join(".locks").join(name) }
+    pub(super) fn new(root: &Path, folder: &str) -> Self {
+        Self { repository: root.join(folder), locks: root.join(".locks").join(folder) }
     }
 
     /// The commit that a branch or tag was last time, or the commit itself.
@@ -69,7 +68,7 @@ impl Cache {
             return Kept::Whole(metadata.len());
         }
         let Ok(target) = fs::read_link(&path) else { return Kept::Damaged("it is neither a file nor a link") };
-        let target = self.snapshot(commit).join(target);
+        let target = path.parent().unwrap_or(&path).join(target);
         let name = target.file_name().and_then(|name| name.to_str()).and_then(Hash::new);
         let inside = || Some(target.parent()?.canonicalize().ok()? == self.blobs().canonicalize().ok()?);
         match name {
@@ -130,10 +129,13 @@ impl Cache {
     /// Gives the bytes of a hash the name of a file of a commit.
     pub(super) fn link(&self, commit: &str, file: &str, hash: &Hash) -> io::Result<()> {
         let path = self.snapshot(commit).join(file);
-        fs::create_dir_all(self.snapshot(commit))?;
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
         remove(&path)?;
         #[cfg(unix)]
-        match std::os::unix::fs::symlink(Path::new("../../blobs").join(hash.to_string()), &path) {
+        match std::os::unix::fs::symlink(
+            format!("{}../../blobs/{hash}", "../".repeat(file.matches('/').count())),
+            &path,
+        ) {
             Ok(()) => return Ok(()),
             // Another program was faster, with the same link.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -197,6 +199,11 @@ pub(super) fn is_file_name(name: &str) -> bool {
     !name.is_empty() && name.len() < 256 && name.chars().all(plain) && !matches!(name, "." | "..")
 }
 
+/// The path of a file below a folder, likewise.
+pub(super) fn is_file_path(path: &str) -> bool {
+    path.split('/').all(is_file_name)
+}
+
 /// By this a file is known again that nobody has changed.
 fn mark(file: &File) -> io::Result<String> {
     let metadata = file.metadata()?;
@@ -232,6 +239,10 @@ mod tests {
         }
         for name in ["", ".", "..", "../a", "/etc/a", "a/b", "..\\x", "C:a", "a\0b", "a\nb", &"x".repeat(256)] {
             assert!(!is_file_name(name), "{name:?}");
+        }
+        assert!(is_file_path("data/train-00000-of-00001.parquet") && is_file_path("a"));
+        for path in ["data/../../a", "/a", "a/", "a//b", "data/./a"] {
+            assert!(!is_file_path(path), "{path:?}");
         }
         for commit in ["main", "../../escaped", &"g".repeat(40), &"a".repeat(39), &"a".repeat(64)] {
             assert!(!is_commit(commit), "{commit}");

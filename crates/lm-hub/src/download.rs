@@ -1,6 +1,5 @@
 //! From the Hub into the cache: files side by side, each checked before it gets its name.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -9,12 +8,13 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::Settings;
-use super::cache::{Cache, Kept};
+use super::HubError;
+use super::cache::Kept;
 use super::error::plain;
 use super::hash::{Check, Hash};
-use super::http::{Failure, Hub};
+use super::http::Failure;
 use super::progress::Progress;
+use super::snapshot::Snapshot;
 use super::transfer::Transfer;
 
 /// Files that are fetched at the same time.
@@ -25,51 +25,46 @@ const BUFFER: usize = 1 << 18;
 /// Bytes per second; what comes slower, after a minute, is one that keeps the connection open for ever.
 const SLOWEST: u64 = 1 << 10;
 
-/// Fetches files of one commit of one model.
-pub(super) struct Download<'a> {
-    pub hub: &'a Hub,
-    pub settings: &'a Settings,
-    /// How often a request is made at most.
-    pub attempts: usize,
-    pub cache: &'a Cache,
-    pub model: &'a str,
-    pub commit: &'a str,
-    /// Bytes per file, as the Hub lists them.
-    pub sizes: &'a HashMap<String, u64>,
-}
-
-impl Download<'_> {
+impl Snapshot<'_> {
     /// Brings into the cache what it does not have of these files.
-    pub(super) fn fetch(&self, files: &[String]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// See [`HubError`].
+    pub(super) fn download(&self, files: &[impl AsRef<str>]) -> Result<(), HubError> {
+        self.fetch(files).map_err(|failure| self.lookup.explain(failure))
+    }
+
+    fn fetch(&self, files: &[impl AsRef<str>]) -> Result<(), Failure> {
+        let (repo, cache) = (self.lookup.repo, &self.lookup.cache);
         let mut wanted = Vec::new();
-        for file in files {
-            match self.cache.find(self.commit, file) {
+        for file in files.iter().map(AsRef::as_ref) {
+            match cache.find(&self.commit, file) {
                 Kept::Whole(size) if size == self.size(file) => continue,
                 Kept::Nothing => {}
                 kept => {
                     let why = if let Kept::Damaged(why) = kept { why } else { "its size is not the one listed" };
-                    tracing::warn!("{}: {file} in the cache is damaged ({why}): fetching it again", self.model);
-                    self.cache.discard(self.commit, file)?;
+                    tracing::warn!("{repo}: {file} in the cache is damaged ({why}): fetching it again");
+                    cache.discard(&self.commit, file)?;
                 }
             }
-            wanted.push(file.as_str());
+            wanted.push(file);
         }
         if wanted.is_empty() {
             return Ok(());
         }
         let total = wanted.iter().fold(0, |total: u64, file| total.saturating_add(self.size(file)));
-        if let Some(free) = self.cache.free().filter(|free| total > *free) {
+        if let Some(free) = cache.free().filter(|free| total > *free) {
             let error = format!("{total} bytes are to be downloaded, and {free} are free");
             return Err(Failure::Cache(std::io::Error::other(error)));
         }
-        let progress = Progress::new(self.model, wanted.len(), total);
+        let progress = Progress::new(repo, wanted.len(), total);
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let failure = Mutex::new(None);
         std::thread::scope(|scope| {
             for _ in 0..AT_ONCE.min(wanted.len()) {
                 scope.spawn(|| {
                     let fetch_in_turn = || {
-                        let transfer = Transfer::new(self.settings, self.model, self.attempts)?;
+                        let transfer = Transfer::new(self.lookup.settings, repo, self.attempts)?;
                         while let Some(file) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                             if failed.load(Ordering::Relaxed) {
                                 break;
@@ -92,12 +87,6 @@ impl Download<'_> {
         self.sizes.get(file).copied().unwrap_or(0)
     }
 
-    fn url(&self, file: &str) -> reqwest::Url {
-        let mut parts: Vec<&str> = self.model.split('/').collect();
-        parts.extend(["resolve", self.commit, file]);
-        self.hub.url(&parts)
-    }
-
     fn fetch_one(
         &self,
         file: &str,
@@ -106,18 +95,18 @@ impl Download<'_> {
         stop: &AtomicBool,
     ) -> Result<(), Failure> {
         let described = self.hub.describe(self.url(file))?;
-        if let Some(commit) = described.commit.filter(|commit| commit != self.commit) {
+        if let Some(commit) = described.commit.filter(|commit| *commit != self.commit) {
             return Err(Failure::Nonsense(format!("{file} of another commit ({})", plain(&commit))));
         }
         let hash = Hash::from_etag(&described.etag).ok_or_else(|| {
             Failure::Nonsense(format!("{file} with an ETag that is no hash to check it by: {}", plain(&described.etag)))
         })?;
-        let _lock = self.cache.lock(&hash)?;
-        match self.cache.find_blob(&hash) {
+        let _lock = self.lookup.cache.lock(&hash)?;
+        match self.lookup.cache.find_blob(&hash) {
             Kept::Whole(size) if size == self.size(file) => progress.add(size),
             _ => self.fetch_bytes(file, transfer, &hash, progress, stop)?,
         }
-        Ok(self.cache.link(self.commit, file, &hash)?)
+        Ok(self.lookup.cache.link(&self.commit, file, &hash)?)
     }
 
     /// The bytes, taken up again where they broke off.
@@ -129,15 +118,15 @@ impl Download<'_> {
         progress: &Progress,
         stop: &AtomicBool,
     ) -> Result<(), Failure> {
-        let (path, mut partial) = self.cache.partial(hash)?;
+        let (path, mut partial) = self.lookup.cache.partial(hash)?;
         let mut attempt = 1;
         loop {
             match self.receive(file, transfer, hash, &mut partial, progress, stop) {
-                Ok(true) => return Ok(self.cache.keep(&partial, &path, hash)?),
+                Ok(true) => return Ok(self.lookup.cache.keep(&partial, &path, hash)?),
                 // What an earlier download left may be what is wrong; from here on there is nothing of it.
                 Ok(false) => partial.set_len(0)?,
                 Err(Failure::Broken(detail)) if attempt < ATTEMPTS && !stop.load(Ordering::Relaxed) => {
-                    tracing::warn!("{}: the download broke off ({detail}), trying again", self.model);
+                    tracing::warn!("{}: the download broke off ({detail}), trying again", self.lookup.repo);
                     attempt += 1;
                 }
                 Err(error) => {
@@ -166,10 +155,10 @@ impl Download<'_> {
         let mut done = if there <= size { there } else { 0 };
         let mut incoming = None;
         if done < size || size == 0 {
-            incoming = transfer.open(self.url(file), self.commit, file, done, size)?;
+            incoming = transfer.open(self.url(file), &self.commit, file, done, size)?;
             if incoming.is_none() {
                 done = 0;
-                incoming = transfer.open(self.url(file), self.commit, file, 0, size)?;
+                incoming = transfer.open(self.url(file), &self.commit, file, 0, size)?;
             }
         }
         partial.set_len(done)?;

@@ -109,14 +109,8 @@ impl Hub {
         Ok(Self { client, endpoint: endpoint.clone(), authorization, attempts, retry_delay })
     }
 
-    /// An address of the Hub; `/` within a part is no separator.
-    pub(super) fn url(&self, parts: &[&str]) -> Url {
-        let mut url = self.endpoint.clone();
-        // What has no path was refused as an endpoint.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(parts);
-        }
-        url
+    pub(super) fn endpoint(&self) -> &Url {
+        &self.endpoint
     }
 
     /// A JSON document.

@@ -2,15 +2,17 @@
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::repo::Repo;
+
 /// A bar over the bytes of all files; indicatif draws it only on a terminal.
 pub(super) struct Progress(ProgressBar);
 
 impl Progress {
-    pub(super) fn new(model: &str, files: usize, bytes: u64) -> Self {
-        tracing::info!("downloading {files} files of {model}, {bytes} bytes");
+    pub(super) fn new(repo: &Repo, files: usize, bytes: u64) -> Self {
+        tracing::info!("downloading {files} files of {repo}, {bytes} bytes");
         let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self(ProgressBar::new(bytes).with_style(style).with_message(format!("Downloading {model}")))
+        Self(ProgressBar::new(bytes).with_style(style).with_message(format!("Downloading {repo}")))
     }
 
     /// More bytes are there.

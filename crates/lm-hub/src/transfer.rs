@@ -10,27 +10,28 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use hf_hub::repository::download::HFByteStream;
-use hf_hub::{HFClientBuilder, HFError, HFRepository, RepoTypeModel};
+use hf_hub::{HFClientBuilder, HFError, HFRepository, RepoTypeAny};
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use super::Settings;
 use super::error::{chain, plain};
 use super::http::{AGENT, CONNECT, Failure, REDIRECTS, SILENCE, lead};
+use super::repo::Repo;
+use super::settings::Settings;
 
 /// Longer than it takes until a file's first bytes come, with redirections and repetitions.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// More pieces than arrive before a file's bytes. hf-hub reads a page of an error to its end, and this is its end.
 const PIECES: usize = 256;
 
-/// hf-hub for one model and one thread.
+/// hf-hub for one repository and one thread.
 pub(super) struct Transfer {
     /// None only while it is dropped.
     runtime: Option<Runtime>,
-    repository: HFRepository<RepoTypeModel>,
+    repository: HFRepository<RepoTypeAny>,
     client: Client,
     token: Option<String>,
     /// Whether hf-hub began to speak the Xet protocol.
@@ -44,7 +45,7 @@ pub(super) struct Incoming<'a> {
 }
 
 impl Transfer {
-    pub(super) fn new(settings: &Settings, model: &str, attempts: usize) -> Result<Self, Failure> {
+    pub(super) fn new(settings: &Settings, repo: &Repo, attempts: usize) -> Result<Self, Failure> {
         // All of it runs on the thread that waits, so that a piece is counted before the next one is read.
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let unusable = |error: &dyn std::error::Error| Failure::Unreachable(chain(error));
@@ -90,8 +91,8 @@ impl Transfer {
             .retry_base_delay(settings.retry_delay)
             .build()
             .map_err(|error| unusable(&error))?;
-        let (owner, name) = hf_hub::split_id(model);
-        let repository = hub.model(owner, name);
+        let (owner, name) = hf_hub::split_id(&repo.name);
+        let repository = hub.repository(repo.kind, owner, name);
         Ok(Self { runtime: Some(runtime), repository, client, token: settings.token.clone(), xet })
     }
 

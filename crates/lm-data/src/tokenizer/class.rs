@@ -360,3 +360,18 @@ fn object(value: Value) -> Map<String, Value> {
         _ => Map::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::{OTHER_FILES, VOCABULARY_FILES};
+    use super::*;
+
+    #[test]
+    fn files_of_every_class_are_listed() {
+        for class in CLASSES {
+            for name in class.legacy_files().iter().copied().chain(class.sentencepiece_file()) {
+                assert!([VOCABULARY_FILES, OTHER_FILES].concat().contains(&name), "{}: {name}", class.name);
+            }
+        }
+    }
+}

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::{ModelWrapper, PostProcessor, PreTokenizerWrapper, Tokenizer};
 
 pub use error::TokenizerError;
+pub use settings::{OTHER_FILES, VOCABULARY_FILES};
 pub use train::TrainKind;
 
 use load::Loaded;

@@ -9,6 +9,19 @@ use super::class::Class;
 use super::error::TokenizerError;
 use super::special::{AddedToken, ROLES, SpecialMap, SpecialToken};
 
+/// Files of which one makes a folder a tokenizer's, in all layouts.
+pub const VOCABULARY_FILES: &[&str] = &[
+    TOKENIZER_FILE,
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+];
+/// Files that may lie beside a vocabulary; besides them config.json may say whose tokenizer it is.
+pub const OTHER_FILES: &[&str] =
+    &["merges.txt", CONFIG_FILE, SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE, CHAT_TEMPLATE_FILE];
 pub(super) const TOKENIZER_FILE: &str = "tokenizer.json";
 pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
 pub(super) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";

@@ -6,6 +6,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lm_data::tokenizer::{OTHER_FILES, VOCABULARY_FILES};
+
 use super::CheckpointError;
 
 const PREFIX: &str = "checkpoint-";
@@ -23,7 +25,7 @@ pub(super) const FINISHED_MODEL: &str = ".finished-model";
 /// What is in that folder, one name a line.
 pub(super) const MANIFEST: &str = "files.txt";
 
-/// Names of the files that checkpoints and final models consist of, besides the weights.
+/// Names of the files that checkpoints and final models consist of, besides the weights and the tokenizer.
 const FILES: &[&str] = &[
     "config.json",
     "generation_config.json",
@@ -31,18 +33,6 @@ const FILES: &[&str] = &[
     "trainer_state.json",
     "run_state.json",
     "optimizer.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "spm.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
 ];
 
 /// Whether a checkpoint of this program may hold a file of this name.
@@ -51,7 +41,7 @@ pub fn is_ours(name: &OsStr) -> bool {
     // `.NAME.random.tmp` is a file that was being written.
     let unfinished = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")?.rsplit_once('.'));
     let name = unfinished.map_or(name, |(name, _)| name);
-    FILES.contains(&name) || is_weights(name)
+    [FILES, VOCABULARY_FILES, OTHER_FILES].iter().any(|files| files.contains(&name)) || is_weights(name)
 }
 
 /// `model.safetensors`, one of several `model-00001-of-00002.safetensors`, or their index.

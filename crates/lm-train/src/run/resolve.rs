@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use lm_data::collate::{
     ClmCollator, Collator, MlmCollator, MlmOptions, PadTo, Padding, PlmCollator, PlmOptions, Split,
 };
-use lm_data::tokenizer::{LmTokenizer, TrainKind};
+use lm_data::tokenizer::{LmTokenizer, OTHER_FILES, TrainKind, VOCABULARY_FILES};
 use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
 use lm_hub::{Files, HubOptions};
 use lm_models::generation_config::GenerationConfig;
@@ -95,7 +95,8 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
         (None, Some(name)) => ("--model_name_or_path", name),
         (None, None) => bail!("no tokenizer: give --tokenizer_name or --train_tokenizer"),
     };
-    let folder = lm_hub::resolve(name, Files::Tokenizer, &hub_options(args)).context(flag)?;
+    let files = Files::Tokenizer { vocabularies: VOCABULARY_FILES, others: OTHER_FILES };
+    let folder = lm_hub::resolve(name, files, &hub_options(args)).context(flag)?;
     let of_model = source.map(|source| source.config.model_type());
     let named = if args.model.tokenizer_name.is_some() { lm_models::models::model_type_in(name) } else { None };
     LmTokenizer::from_folder_of(&folder, named.or(of_model)).context(flag)

@@ -1,0 +1,95 @@
+//! A repository at a commit, as the Hub has it: which files there are, and getting several of them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use reqwest::Url;
+use reqwest::header::HeaderValue;
+
+use crate::HubError;
+use crate::cache::{is_commit, is_file_path};
+use crate::error::plain;
+use crate::http::{Failure, Hub};
+use crate::lookup::Lookup;
+
+/// What the Hub tells of a revision before any of its files comes.
+pub(crate) struct Snapshot<'a> {
+    pub lookup: &'a Lookup<'a>,
+    pub hub: Hub,
+    /// How often a request is made at most.
+    pub attempts: usize,
+    /// The commit that the revision is now.
+    pub commit: String,
+    /// The files with their sizes in bytes, by their paths in the repository.
+    pub sizes: HashMap<String, u64>,
+}
+
+impl<'a> Snapshot<'a> {
+    /// Asks for the commit of the revision and the list of its files.
+    ///
+    /// # Errors
+    /// See [`HubError`].
+    pub fn open(lookup: &'a Lookup<'a>, attempts: usize) -> Result<Self, HubError> {
+        let explain = |failure| lookup.explain(failure);
+        let (repo, settings) = (lookup.repo, lookup.settings);
+        let endpoint = endpoint(lookup)?;
+        let authorization = settings.token.as_ref().map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| HubError::BadToken { name: repo.to_string() })?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let hub = Hub::new(&endpoint, authorization.transpose()?, attempts, settings.retry_delay).map_err(explain)?;
+        tracing::info!("asking {} for {repo}", lookup.shown_endpoint());
+        let commit = find_commit(&hub, repo.api(&endpoint, "revision", &settings.revision)).map_err(explain)?;
+        let sizes = list(&hub, repo.api(&endpoint, "tree", &commit)).map_err(explain)?;
+        Ok(Self { lookup, hub, attempts, commit, sizes })
+    }
+
+    /// Where the files are in the cache.
+    pub fn folder(&self) -> PathBuf {
+        self.lookup.cache.snapshot(&self.commit)
+    }
+
+    /// Where the Hub has a file.
+    pub fn url(&self, file: &str) -> Url {
+        self.lookup.repo.file(self.hub.endpoint(), &self.commit, file)
+    }
+}
+
+/// `HF_ENDPOINT`, if it can be one.
+fn endpoint(lookup: &Lookup<'_>) -> Result<Url, HubError> {
+    let refused = |detail: String| HubError::Endpoint { endpoint: lookup.shown_endpoint(), detail };
+    let url = Url::parse(&lookup.settings.endpoint).map_err(|error| refused(error.to_string()))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        other => Err(refused(format!("it begins with {other}:"))),
+    }
+}
+
+fn find_commit(hub: &Hub, url: Url) -> Result<String, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Info {
+        sha: String,
+    }
+    let info: Info = hub.document(url)?;
+    match is_commit(&info.sha) {
+        true => Ok(info.sha),
+        false => Err(Failure::Nonsense(format!("a commit that is none: {}", plain(&info.sha)))),
+    }
+}
+
+/// Names that no file can have everywhere are passed over.
+fn list(hub: &Hub, url: Url) -> Result<HashMap<String, u64>, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        #[serde(rename = "type")]
+        kind: String,
+        path: String,
+        #[serde(default)]
+        size: u64,
+    }
+    let entries: Vec<Entry> = hub.list(url)?;
+    let files = entries.into_iter().filter(|entry| entry.kind == "file" && is_file_path(&entry.path));
+    Ok(files.map(|entry| (entry.path, entry.size)).collect())
+}
