@@ -5,7 +5,7 @@ use lm_random::{Purpose, Stream};
 use rayon::prelude::*;
 
 use crate::inputs::Mode;
-use crate::models::AutoModel;
+use crate::model::AutoModel;
 use crate::ops::{self, Attention, Compute};
 
 /// Keys and values of what a model has read of several texts so far.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::{ModelConfig, TRANSFORMERS_VERSION};
-use crate::models::Task;
+use crate::model::Task;
 
 /// The fields of Python's `GenerationConfig` that a config.json may have too, with their defaults; those that are null
 /// by default are null here.

@@ -9,21 +9,23 @@
 //! *.safetensors ─ weights ┘        └─ blocks ─ ops (linear, layer_norm, attention, dropout, …)
 //! ```
 
-pub mod blocks;
+mod blocks;
+mod checkpointing;
 pub mod config;
 pub mod generate;
 pub mod generation_config;
 pub mod inputs;
 pub mod load;
+mod model;
 pub mod models;
 pub mod ops;
-pub mod params;
+pub mod parameters;
 pub mod sizes;
 pub mod special_tokens;
-pub mod stages;
+mod stages;
 pub mod weights;
 
+pub use checkpointing::checkpointed;
 pub use config::{ConfigError, ModelConfig};
 pub use inputs::{Mode, ModelInputs, Sequences};
-pub use models::{AutoModel, Task};
-pub use stages::{Stages, checkpointed};
+pub use model::{AutoModel, Model, Parameter, Task};

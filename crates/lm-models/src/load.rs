@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use crate::config::{ConfigError, ModelConfig};
-use crate::models::AutoModel;
-use crate::params::{self, Map, ParameterInfo, Snapshot};
+use crate::model::AutoModel;
+use crate::parameters::{ParameterInfo, Snapshot};
 use crate::weights::{self, Checkpoint, FloatDtype, LoadReport, ModelNames, NamedTensor, SaveOptions, WeightsError};
 
 /// Why a model can't be loaded or saved.
@@ -52,7 +52,7 @@ pub fn load(
     let checkpoint = Checkpoint::open(folder)?;
     let family = config.family();
     let model = (family.build)(config, device)?;
-    let parameters: Vec<_> = params::list(&model).into_iter().map(|info| (info.name, info.shape)).collect();
+    let parameters: Vec<_> = model.parameters().into_iter().map(|info| (info.name, info.shape)).collect();
     let own = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);
     let ties: Vec<_> = family.ties.iter().copied().filter(|(alias, _)| !own(alias)).collect();
     let names = ModelNames {
@@ -68,14 +68,13 @@ pub fn load(
     let report = weights::match_names(&names, &checkpoint)?;
 
     let tied = config.get("tie_word_embeddings").and_then(serde_json::Value::as_bool).unwrap_or(true);
-    let initial = params::initial_values(&model);
-    let model = params::fill(model, |info| match report.source(&info.name) {
+    let model = model.fill(|info| match report.source(&info.name) {
         Some(name) => {
             let values = checkpoint.read_f32(name)?;
             expect_finite(&checkpoint, name, &values)?;
             Ok::<_, WeightsError>(resized(values, info, tied))
         }
-        None => Ok(initial[&info.name].values(&info.name, &info.shape, seed)),
+        None => Ok(info.initial_values(seed)),
     })?;
     Ok(Loaded { model, report })
 }
@@ -117,17 +116,15 @@ fn resized(mut values: Vec<f32>, info: &ParameterInfo, tied: bool) -> Vec<f32> {
 
 /// Rounds every parameter to what `dtype` can hold, as Python does when it loads in this type.
 pub fn round_to(model: AutoModel, dtype: FloatDtype) -> AutoModel {
-    struct Round(FloatDtype);
-    impl Map for Round {
-        fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
-            let device = tensor.device();
-            let values: Vec<f32> = tensor.into_data().iter::<f32>().map(|value| self.0.round(value)).collect();
-            Tensor::from_data(TensorData::new(values, info.shape), &device)
-        }
-    }
+    let round = |tensor: Tensor<1>| {
+        let device = tensor.device();
+        let values: Vec<f32> = tensor.into_data().iter::<f32>().map(|value| dtype.round(value)).collect();
+        let len = values.len();
+        Tensor::from_data(TensorData::new(values, [len]), &device)
+    };
     match dtype {
         FloatDtype::F32 => model,
-        _ => params::map(model, &mut Round(dtype)),
+        _ => model.map(|_, tensor| round(tensor)),
     }
 }
 

@@ -3,14 +3,10 @@
 use burn::tensor::Device;
 use serde_json::Value;
 
-use crate::config::{ConfigError, ModelConfig};
-use crate::params;
+use crate::config::{ConfigError, Count, ModelConfig};
 
-/// The field that says how many layers there are, by the name that every architecture has for it or as its alias.
-const LAYERS: [&str; 2] = ["num_hidden_layers", "n_layer"];
-
-/// Ids and positions are 32-bit numbers.
-pub(crate) const MOST: u64 = i32::MAX as u64;
+/// The field that says how many layers there are, by its own name or as an alias.
+const LAYERS: &str = "num_hidden_layers";
 
 /// Shapes of a model's parameters, each with how many parameters have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,13 +19,11 @@ impl Sizes {
     /// # Errors
     /// What is wrong with the configuration.
     pub fn of(config: &ModelConfig, device: &Device) -> Result<Self, ConfigError> {
-        config.expect_sane_numbers()?;
-        let name = *LAYERS.iter().find(|name| config.get(name).is_some()).unwrap_or(&LAYERS[0]);
-        let layers = config.size(name).unwrap_or(0) as u64;
+        let layers = config.field::<Count>(LAYERS)?.map_or(0, Count::get) as u64;
         let with = |layers: u64| {
             let mut config = config.clone();
-            config.set(name, layers);
-            Ok::<_, ConfigError>(params::list(&(config.family().build)(&config, device)?))
+            config.set(LAYERS, layers);
+            Ok::<_, ConfigError>((config.family().build)(&config, device)?.parameters())
         };
         let outside = with(0)?;
         let of_one_layer = if layers > 0 { with(1)? } else { Vec::new() };
@@ -84,8 +78,10 @@ mod tests {
                 config.set(name, value);
             }
             for layers in [0, 1, 3] {
-                config.set(LAYERS.iter().find(|name| config.get(name).is_some()).expect("layers"), layers);
-                let built: u64 = params::list(&(family.build)(&config, &device).expect("built"))
+                config.set(LAYERS, layers);
+                let built: u64 = (family.build)(&config, &device)
+                    .expect("built")
+                    .parameters()
                     .iter()
                     .map(|info| info.len() as u64)
                     .sum();

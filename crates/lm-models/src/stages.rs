@@ -1,28 +1,26 @@
-//! A forward pass in stages: embeddings, layers, head. With gradient checkpointing the backward pass walks them one at a
-//! time, and only what passes between them is kept.
+//! A forward pass in stages: embeddings, layers, head. What passes between them is all that gradient checkpointing keeps.
 
-use burn::module::Module;
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::Tensor;
 
-use crate::ops::Loss;
-use crate::{AutoModel, Mode, ModelInputs};
+use crate::inputs::Mode;
 
 /// What one stage hands to the next: [rows, hidden] for each stream.
-type Hidden = Vec<Tensor<2>>;
+pub(crate) type Hidden = Vec<Tensor<2>>;
 
 /// What a stage does.
-type Stage<'a, T> = Box<dyn Fn(Hidden, &Mode) -> T + 'a>;
+pub(crate) type Stage<'a, T> = Box<dyn Fn(Hidden, &Mode) -> T + 'a>;
 
 /// The forward pass of a model over one batch.
 pub struct Stages<'a> {
     /// Embeddings and layers; the first is given nothing.
-    layers: Vec<Stage<'a, Hidden>>,
-    head: Stage<'a, Tensor<2>>,
+    pub(crate) layers: Vec<Stage<'a, Hidden>>,
+    pub(crate) head: Stage<'a, Tensor<2>>,
 }
 
 impl<'a> Stages<'a> {
     /// The stages of a model whose layers pass on `N` streams of hidden states: one, or XLNet's two. `head` makes the rows
-    /// to decode, [predicted, dim].
+    /// to decode, [predicted, dim]. Whatever several stages need and has a gradient is such a stream, or each of them
+    /// computes it from the parameters: a backward pass goes through one stage at a time.
     pub fn new<const N: usize>(
         embed: impl Fn(&Mode) -> [Tensor<2>; N] + 'a,
         layers: impl Iterator<Item = impl Fn([Tensor<2>; N], &Mode) -> [Tensor<2>; N] + 'a>,
@@ -47,55 +45,4 @@ impl<'a> Stages<'a> {
         let hidden = self.layers.iter().fold(Hidden::new(), |hidden, layer| layer(hidden, mode));
         (self.head)(hidden, mode)
     }
-}
-
-/// Forward and backward pass with gradient checkpointing (Chen et al., 2016): the forward pass keeps what each stage was
-/// given and nothing else; the backward pass computes a stage again, dropout included, before it goes through it.
-/// `loss` judges the rows to decode; `take` gets the gradients that each stage leaves for its parameters, to be added up
-/// where stages share some (tied embeddings). Returns the loss, `[1]`, outside autodiff.
-pub fn checkpointed(
-    model: &AutoModel,
-    inputs: &ModelInputs,
-    mode: &Mode,
-    loss: impl FnOnce(Tensor<2>) -> Loss,
-    mut take: impl FnMut(Gradients),
-) -> Tensor<1> {
-    let stages = model.stages(inputs, &mode.clone());
-    let (hidden, kept) = forward(&model.valid(), inputs, mode);
-
-    let leaves = leaves(hidden);
-    let Loss { value, carrier } = loss((stages.head)(leaves.clone(), mode));
-    let mut gradients = backward(carrier, leaves, &mut take);
-    for (layer, (hidden, mode)) in stages.layers.iter().zip(kept).rev() {
-        let leaves = self::leaves(hidden);
-        let results = layer(leaves.clone(), &mode).into_iter().zip(gradients);
-        // Σ y·∂y has the gradients that the layers above ask for.
-        let carriers = results.filter_map(|(y, gradient)| Some((y * Tensor::from_inner(gradient?)).sum()));
-        let Some(carrier) = carriers.reduce(|a, b| a + b) else { break };
-        gradients = backward(carrier, leaves, &mut take);
-    }
-    value
-}
-
-/// The hidden states before the head, and what each layer was given, without autodiff; `mode` stands before the head's
-/// dropout then.
-fn forward(model: &AutoModel, inputs: &ModelInputs, mode: &Mode) -> (Hidden, Vec<(Hidden, Mode)>) {
-    let mut kept = Vec::new();
-    let hidden = model.stages(inputs, mode).layers.iter().fold(Hidden::new(), |hidden, layer| {
-        kept.push((hidden.clone(), mode.clone()));
-        layer(hidden, mode)
-    });
-    (hidden, kept)
-}
-
-fn leaves(hidden: Hidden) -> Hidden {
-    hidden.into_iter().map(|x| Tensor::from_inner(x).require_grad()).collect()
-}
-
-/// Goes back through one stage; the gradients of what it was given.
-fn backward(carrier: Tensor<1>, leaves: Hidden, take: &mut impl FnMut(Gradients)) -> Vec<Option<Tensor<2>>> {
-    let mut gradients = carrier.backward();
-    let of_leaves = leaves.iter().map(|leaf| leaf.grad_remove(&mut gradients)).collect();
-    take(gradients);
-    of_leaves
 }

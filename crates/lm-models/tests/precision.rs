@@ -2,11 +2,10 @@
 
 use std::error::Error;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device};
 use lm_models::generate::{Sampling, generate};
 use lm_models::inputs::{HostBatch, Objective, Padding};
 use lm_models::ops::{self, Compute, Precision};
-use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs};
 
 const MODELS: &[(&str, &str)] = &[
@@ -50,22 +49,18 @@ struct Run {
 
 /// The loss in training, dropout included, and the gradients of `factor` times it; all float32.
 fn run(model: &AutoModel, inputs: &ModelInputs, precision: Precision, factor: f64) -> Run {
-    struct Collect(burn::tensor::Gradients, Vec<f32>);
-    impl Visit for Collect {
-        fn visit<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) {
-            if let Some(gradient) = tensor.grad(&self.0) {
-                assert_eq!(gradient.dtype(), DType::F32, "{}", info.name);
-                self.1.extend(gradient.into_data().iter::<f32>());
-            }
-        }
-    }
     let compute = Compute { precision, ..Compute::default() };
     let rows = model.forward(inputs, &Mode::train(compute, 1, 2, None));
     assert_eq!(rows.dtype(), DType::F32);
     let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.1, factor, compute);
-    let mut collect = Collect(loss.carrier.backward(), Vec::new());
-    params::visit(model, &mut collect);
-    Run { loss: loss.value.into_data().iter::<f32>().sum(), gradients: collect.1 }
+    let (mut backward, mut gradients) = (loss.carrier.backward(), Vec::new());
+    model.visit(&mut |parameter| {
+        if let Some(gradient) = parameter.take_gradient(&mut backward) {
+            assert_eq!(gradient.dtype(), DType::F32, "{}", parameter.info().name);
+            gradients.extend(gradient.into_data().iter::<f32>());
+        }
+    });
+    Run { loss: loss.value.into_data().iter::<f32>().sum(), gradients }
 }
 
 fn norm(values: impl Iterator<Item = f32>) -> f32 {

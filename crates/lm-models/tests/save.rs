@@ -5,8 +5,9 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use lm_models::generation_config::GenerationConfig;
+use lm_models::parameters::Kind;
 use lm_models::weights::{Checkpoint, FloatDtype};
-use lm_models::{AutoModel, ModelConfig, load, params};
+use lm_models::{AutoModel, ModelConfig, load};
 use serde_json::Value;
 
 #[test]
@@ -19,7 +20,7 @@ fn loaded_and_saved_again() -> Result<(), Box<dyn Error>> {
         let model = load::load(&folder, &config, config.vocab_size(), 0, &Device::flex())?.model;
         let saved = tempfile::tempdir()?;
         let generation = GenerationConfig::new(&config, None).map(|generation| generation.to_json());
-        let parameters = params::snapshot(&model);
+        let parameters = model.snapshot();
         load::save_pretrained(saved.path(), &config, generation.as_deref(), &parameters, FloatDtype::F32)?;
 
         let (theirs, ours) = (Checkpoint::open(&folder)?, Checkpoint::open(saved.path())?);
@@ -45,7 +46,7 @@ fn positions_that_are_not_trained_begin_as_in_python() -> Result<(), Box<dyn Err
     config.apply_overrides(&format!("{settings},sinusoidal_pos_embds=true"))?;
     let model = AutoModel::from_config(&config, 1, &Device::flex())?;
     let name = "distilbert.embeddings.position_embeddings.weight";
-    let ours = params::snapshot(&model).into_iter().find(|parameter| parameter.info.name == name);
+    let ours = model.snapshot().into_iter().find(|parameter| parameter.info.name == name);
     let ours = ours.ok_or("no positions")?.tensor.into_data().iter::<f32>().collect::<Vec<_>>();
     let theirs = [
         [0.0, 1.0, 0.0, 1.0],
@@ -87,14 +88,14 @@ fn a_vocabulary_grows_as_in_python() -> Result<(), Box<dyn Error>> {
             let old = config.vocab_size();
             let model = load::load(&fixtures.join(name), &config, old, 0, &Device::flex())?.model;
             let folder = tempfile::tempdir()?;
-            load::save_pretrained(folder.path(), &config, None, &params::snapshot(&model), FloatDtype::F32)?;
+            load::save_pretrained(folder.path(), &config, None, &model.snapshot(), FloatDtype::F32)?;
             let before = Checkpoint::open(folder.path())?.read_f32(bias)?;
             let mean = before.iter().map(|&b| f64::from(b)).sum::<f64>() / old as f64;
             assert!(mean != 0.0, "{name}");
 
             config.set("vocab_size", old + 3);
             let grown = load::load(folder.path(), &config, old, 0, &Device::flex())?.model;
-            load::save_pretrained(folder.path(), &config, None, &params::snapshot(&grown), FloatDtype::F32)?;
+            load::save_pretrained(folder.path(), &config, None, &grown.snapshot(), FloatDtype::F32)?;
             let saved = Checkpoint::open(folder.path())?;
             let after = saved.read_f32(bias)?;
             assert_eq!((after.len(), &after[..old]), (old + 3, &before[..]), "{name}");
@@ -128,7 +129,7 @@ fn embeddings_are_told_from_heads() -> Result<(), Box<dyn Error>> {
             let mut config = ModelConfig::from_path(&fixtures.join(name))?;
             config.set("tie_word_embeddings", tied);
             let model = lm_models::AutoModel::from_config(&config, 0, &Device::flex())?;
-            Ok(params::list(&model).iter().filter(|info| !info.in_embedding).map(|info| info.len()).sum())
+            Ok(model.parameters().iter().filter(|info| info.kind != Kind::Embedding).map(|info| info.len()).sum())
         });
         let [tied, untied] = ours;
         assert_eq!([tied?, untied?], pythons, "{name}");

@@ -85,7 +85,7 @@ fn configurations() -> Result<(), Box<dyn Error>> {
         ("d_head=7", "`d_head` (7) must be d_model / n_head (8)"),
         ("d_model=15,n_head=3", "`d_model` (15) must be even"),
         ("n_head=3", "`d_model` (16) must be a multiple of `n_head` (3)"),
-        ("n_head=0", "`n_head` = 0 must be at least 1"),
+        ("n_head=0", "`n_head` = 0: must be at least 1"),
         ("bi_data=true", "`bi_data` = true is not supported"),
         ("dropout=0.1,n_layer=-1", "`n_layer` = -1: invalid value"),
         ("attn_type=uni,same_length=true", "`same_length` = true is not supported with `attn_type` = \"uni\""),

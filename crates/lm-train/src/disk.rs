@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use lm_models::params::ParameterInfo;
+use lm_models::parameters::ParameterInfo;
 use lm_models::weights::FloatDtype;
 
 use crate::optim::OptimizerNames;

@@ -14,11 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use lm_models::inputs::{HostBatch, Objective, Padding};
 use lm_models::models::FAMILIES;
 use lm_models::ops::{self, Compute, Precision};
-use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load};
 use lm_train::optim::GradientSum;
 use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
@@ -371,7 +370,7 @@ fn compare_gradients(
 ) -> Result<Deviation> {
     let mut deviation = Deviation::new("gradients", limits(compute).gradient);
     let mut names = 0;
-    for (info, gradient) in params::list(model).into_iter().zip(gradients.into_inner()) {
+    for (info, gradient) in model.parameters().into_iter().zip(gradients.into_inner()) {
         let name = format!("grad.{}", info.name);
         let ours = gradient.map(|g| (g / limits(compute).loss_scale).into_data().iter().collect());
         let ours: Vec<f32> = ours.unwrap_or_default();
@@ -410,7 +409,8 @@ fn training(
         let values = facts[name].as_array().with_context(|| format!("train.{name}"))?;
         values.iter().map(|value| value.as_f64().with_context(|| format!("train.{name}"))).collect()
     };
-    let without_decay: Vec<String> = params::list(&model).into_iter().filter(|i| !i.decays()).map(|i| i.name).collect();
+    let without_decay: Vec<String> =
+        model.parameters().into_iter().filter(|i| !i.kind.decays()).map(|i| i.name).collect();
     let mut ours = without_decay;
     ours.sort();
     let theirs: Vec<String> = serde_json::from_value(facts["parameters_without_decay"].clone())?;
@@ -462,18 +462,15 @@ fn training(
         norm.see((outcome.grad_norm - theirs).abs() / theirs.max(limits(compute).floor), &place);
     }
 
-    struct Collect(BTreeMap<String, Vec<f32>>);
-    impl Visit for Collect {
-        fn visit<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) {
-            self.0.insert(info.name, tensor.into_data().iter().collect());
-        }
-    }
-    let mut collect = Collect(BTreeMap::new());
-    params::visit(&model, &mut collect);
+    let trained = model.snapshot().into_iter().map(|parameter| {
+        let values: Vec<f32> = parameter.tensor.into_data().iter().collect();
+        (parameter.info.name, values)
+    });
+    let trained: BTreeMap<String, Vec<f32>> = trained.collect();
     let mut after = Deviation::new("trained weights", limits(compute).after);
     for name in expected.0.names() {
         if let Some(parameter) = name.strip_prefix("after.") {
-            let ours = collect.0.get(parameter).with_context(|| format!("no parameter {parameter}"))?;
+            let ours = trained.get(parameter).with_context(|| format!("no parameter {parameter}"))?;
             after.see(relative(ours, &expected.floats(name)?, limits(compute).floor), parameter);
         }
     }

@@ -1,11 +1,10 @@
 //! One optimizer step in its variants: on several devices, with gradient checkpointing. Small random models of every
 //! family, dropout included.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
 use lm_models::models::FAMILIES;
 use lm_models::ops::Compute;
-use lm_models::params::{self, ParameterInfo, Visit};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};
 use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
@@ -115,15 +114,7 @@ fn run(config: &ModelConfig, batches: &[Batch], options: StepOptions) -> (StepOu
 }
 
 fn values(model: &AutoModel) -> Vec<Vec<f32>> {
-    struct Collect(Vec<Vec<f32>>);
-    impl Visit for Collect {
-        fn visit<const D: usize>(&mut self, _: ParameterInfo, tensor: Tensor<D>) {
-            self.0.push(tensor.into_data().iter().collect());
-        }
-    }
-    let mut collect = Collect(Vec::new());
-    params::visit(model, &mut collect);
-    collect.0
+    model.snapshot().into_iter().map(|parameter| parameter.tensor.into_data().iter().collect()).collect()
 }
 
 /// Equal to rounding: each parameter's move to 1e-5 of the longest of all.

@@ -5,41 +5,37 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{Embedding, LayerNorm, Linear, parameter, side_by_side};
-use crate::config::{ConfigError, ModelConfig};
+use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, side_by_side};
+use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs};
-use crate::models::{AutoModel, LanguageModel};
+use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Attention, Decoder};
-use crate::params::{Initial, ParameterInfo};
+use crate::parameters::Builder;
 use crate::stages::Stages;
 
 /// The fields of config.json that the computation depends on.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)] // Python documents them: transformers.BertConfig
 pub struct BertConfig {
-    pub vocab_size: usize,
-    pub hidden_size: usize,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: usize,
-    pub intermediate_size: usize,
+    pub vocab_size: Size,
+    pub hidden_size: Size,
+    pub num_hidden_layers: Count,
+    pub num_attention_heads: Size,
+    pub intermediate_size: Size,
     pub hidden_act: Activation,
-    pub hidden_dropout_prob: f64,
-    pub attention_probs_dropout_prob: f64,
-    pub max_position_embeddings: usize,
-    pub type_vocab_size: usize,
+    pub hidden_dropout_prob: Probability,
+    pub attention_probs_dropout_prob: Probability,
+    pub max_position_embeddings: Size,
+    pub type_vocab_size: Size,
     pub initializer_range: f64,
     pub layer_norm_eps: f64,
     pub pad_token_id: Option<usize>,
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     pub tie_word_embeddings: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// `transformers.BertConfig()`
-pub fn defaults() -> Value {
+fn defaults() -> Value {
     json!({
         "vocab_size": 30522, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
         "intermediate_size": 3072, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
@@ -49,11 +45,21 @@ pub fn defaults() -> Value {
     })
 }
 
-/// `_tied_weights_keys`
-pub const TIES: &[(&str, &str)] = &[
-    ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-    ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-];
+/// The entry of the list.
+pub static BERT: Family = Family {
+    model_type: "bert",
+    class: "BertForMaskedLM",
+    base_model_prefix: "bert",
+    ties: &[
+        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+    ],
+    buffers: BUFFERS,
+    ..Family::new(Task::Mlm, defaults, build)
+};
+
+/// Positions, which old checkpoints hold; those of relatives as well.
+pub(super) const BUFFERS: &[&str] = &["*.embeddings.position_ids", "embeddings.position_ids"];
 
 impl BertConfig {
     /// Reads and checks the configuration of a BERT-like model.
@@ -61,12 +67,8 @@ impl BertConfig {
         config.require("position_embedding_type", &["absolute".into()], "; only `absolute` is")?;
         config.require("is_decoder", &[false.into()], " in a masked language model")?;
         let parsed: Self = config.parse()?;
-        config.expect_divisible(
-            "hidden_size",
-            parsed.hidden_size,
-            "num_attention_heads",
-            parsed.num_attention_heads,
-        )?;
+        let (size, heads) = (parsed.hidden_size, parsed.num_attention_heads);
+        config.expect_divisible("hidden_size", size, "num_attention_heads", heads)?;
         Ok(parsed)
     }
 }
@@ -79,28 +81,26 @@ pub struct BertEmbeddings {
     pub(crate) token_type_embeddings: Embedding,
     pub(crate) layer_norm: LayerNorm,
     #[module(skip)]
-    pub(crate) padding_idx: Option<usize>,
-    #[module(skip)]
     pub(crate) dropout: f64,
 }
 
 impl BertEmbeddings {
     /// New, empty embeddings.
-    pub fn new(config: &BertConfig, device: &Device) -> Self {
-        let size = config.hidden_size;
+    pub fn new(config: &BertConfig, builder: &Builder) -> Self {
+        let size = config.hidden_size.get();
+        let padding_idx = config.pad_token_id;
         Self {
-            word_embeddings: Embedding::new(config.vocab_size, size, device),
-            position_embeddings: Embedding::new(config.max_position_embeddings, size, device),
-            token_type_embeddings: Embedding::new(config.type_vocab_size, size, device),
-            layer_norm: LayerNorm::new(size, config.layer_norm_eps, device),
-            padding_idx: config.pad_token_id,
-            dropout: config.hidden_dropout_prob,
+            word_embeddings: Embedding::padded(config.vocab_size.get(), size, padding_idx, builder),
+            position_embeddings: Embedding::new(config.max_position_embeddings.get(), size, builder),
+            token_type_embeddings: Embedding::new(config.type_vocab_size.get(), size, builder),
+            layer_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
+            dropout: config.hidden_dropout_prob.get(),
         }
     }
 
     /// `[rows]` → [rows, hidden]
     pub fn forward(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        let words = self.word_embeddings.forward_tokens(inputs, self.padding_idx, mode);
+        let words = self.word_embeddings.forward_tokens(inputs, mode);
         let segment = self.token_type_embeddings.weight.val().narrow(0, 0, 1);
         let hidden_states = words + segment + self.position_embeddings.forward(positions, mode);
         ops::dropout(self.layer_norm.forward(hidden_states, mode), self.dropout, mode)
@@ -122,10 +122,11 @@ struct BertOutput {
 }
 
 impl BertOutput {
-    fn new(inputs: usize, config: &BertConfig, device: &Device) -> Self {
+    fn new(inputs: usize, config: &BertConfig, builder: &Builder) -> Self {
+        let size = config.hidden_size.get();
         Self {
-            dense: Linear::new(inputs, config.hidden_size, device),
-            layer_norm: LayerNorm::new(config.hidden_size, config.layer_norm_eps, device),
+            dense: Linear::new(inputs, size, builder),
+            layer_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
         }
     }
 
@@ -160,25 +161,25 @@ pub struct BertLayer {
 }
 
 impl BertLayer {
-    fn new(config: &BertConfig, device: &Device) -> Self {
-        let size = config.hidden_size;
-        let linear = || Linear::new(size, size, device);
-        let head_dim = size / config.num_attention_heads;
+    fn new(config: &BertConfig, builder: &Builder) -> Self {
+        let (size, inner, heads) =
+            (config.hidden_size.get(), config.intermediate_size.get(), config.num_attention_heads.get());
+        let linear = || Linear::new(size, size, builder);
         Self {
             attention: BertAttention {
                 self_attention: BertSelfAttention { query: linear(), key: linear(), value: linear() },
-                output: BertOutput::new(size, config, device),
+                output: BertOutput::new(size, config, builder),
             },
-            intermediate: BertIntermediate { dense: Linear::new(size, config.intermediate_size, device) },
-            output: BertOutput::new(config.intermediate_size, config, device),
+            intermediate: BertIntermediate { dense: Linear::new(size, inner, builder) },
+            output: BertOutput::new(inner, config, builder),
             options: Attention {
-                heads: config.num_attention_heads,
-                scale: 1.0 / (head_dim as f64).sqrt(),
+                heads,
+                scale: 1.0 / ((size / heads) as f64).sqrt(),
                 causal: false,
-                dropout: config.attention_probs_dropout_prob,
+                dropout: config.attention_probs_dropout_prob.get(),
             },
             activation: config.hidden_act,
-            dropout: config.hidden_dropout_prob,
+            dropout: config.hidden_dropout_prob.get(),
         }
     }
 
@@ -200,8 +201,8 @@ pub struct BertEncoder {
 
 impl BertEncoder {
     /// New, empty layers.
-    pub fn new(config: &BertConfig, device: &Device) -> Self {
-        Self { layer: (0..config.num_hidden_layers).map(|_| BertLayer::new(config, device)).collect() }
+    pub fn new(config: &BertConfig, builder: &Builder) -> Self {
+        Self { layer: (0..config.num_hidden_layers.get()).map(|_| BertLayer::new(config, builder)).collect() }
     }
 
     /// One stage per layer.
@@ -230,8 +231,7 @@ struct BertPredictionHeadTransform {
 #[derive(Module, Debug)]
 struct BertLMPredictionHead {
     transform: BertPredictionHeadTransform,
-    /// The decoder's weights when they are not the word embeddings.
-    decoder: Option<Linear>,
+    decoder: LmHead,
     bias: Param<Tensor<1>>,
 }
 
@@ -249,30 +249,31 @@ pub struct BertForMaskedLM {
     config: BertConfig,
 }
 
-/// Builds the model, its parameters still empty.
-pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let config = BertConfig::new(config)?;
-    let size = config.hidden_size;
-    Ok(AutoModel::Bert(BertForMaskedLM {
+    let builder = &Builder::new(device, config.initializer_range);
+    let (size, vocab) = (config.hidden_size.get(), config.vocab_size.get());
+    let model = BertForMaskedLM {
         bert: BertModel {
-            embeddings: BertEmbeddings::new(&config, device),
-            encoder: BertEncoder::new(&config, device),
+            embeddings: BertEmbeddings::new(&config, builder),
+            encoder: BertEncoder::new(&config, builder),
         },
         cls: BertOnlyMLMHead {
             predictions: BertLMPredictionHead {
                 transform: BertPredictionHeadTransform {
-                    dense: Linear::new(size, size, device),
-                    layer_norm: LayerNorm::new(size, config.layer_norm_eps, device),
+                    dense: Linear::new(size, size, builder),
+                    layer_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
                 },
-                decoder: (!config.tie_word_embeddings).then(|| Linear::without_bias(size, config.vocab_size, device)),
-                bias: parameter([config.vocab_size], device),
+                decoder: LmHead::new(vocab, size, config.tie_word_embeddings, builder),
+                bias: builder.bias(vocab),
             },
         },
         config,
-    }))
+    };
+    Ok(AutoModel::new(model, builder))
 }
 
-impl LanguageModel for BertForMaskedLM {
+impl Architecture for BertForMaskedLM {
     const RENAMES: &'static [(&'static str, &'static str)] = &[("self_attention", "self"), ("layer_norm", "LayerNorm")];
 
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
@@ -287,27 +288,7 @@ impl LanguageModel for BertForMaskedLM {
     }
 
     fn decoder(&self) -> Decoder {
-        let weight = match &self.cls.predictions.decoder {
-            Some(decoder) => decoder.weight.val(),
-            None => self.bert.embeddings.word_embeddings.weight.val(),
-        };
-        Decoder { weight, bias: Some(self.cls.predictions.bias.val()) }
-    }
-
-    fn initial_value(&self, parameter: &ParameterInfo) -> Initial {
-        bert_initial_value(parameter, &self.config, self.config.pad_token_id)
-    }
-}
-
-/// `BertPreTrainedModel._init_weights`, which BERT's relatives share.
-pub fn bert_initial_value(parameter: &ParameterInfo, config: &BertConfig, padding_idx: Option<usize>) -> Initial {
-    let std = config.initializer_range;
-    match (parameter.name.ends_with("bias"), parameter.in_layer_norm, padding_idx) {
-        (true, ..) => Initial::Zeros,
-        (_, true, _) => Initial::Ones,
-        (.., Some(zero_row)) if parameter.name.ends_with("word_embeddings.weight") => {
-            Initial::NormalExceptRow { std, zero_row }
-        }
-        _ => Initial::Normal(std),
+        let head = &self.cls.predictions;
+        Decoder { bias: Some(head.bias.val()), ..head.decoder.decoder(&self.bert.embeddings.word_embeddings) }
     }
 }

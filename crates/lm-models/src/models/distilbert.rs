@@ -1,16 +1,17 @@
 //! DistilBERT (Sanh et al., 2019): `DistilBertForMaskedLM`.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{Embedding, LayerNorm, Linear, parameter, side_by_side};
-use crate::config::{ConfigError, ModelConfig};
+use super::bert::BUFFERS;
+use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, side_by_side};
+use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs};
-use crate::models::{AutoModel, LanguageModel};
+use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Attention, Decoder};
-use crate::params::{Initial, ParameterInfo};
+use crate::parameters::Builder;
 use crate::stages::Stages;
 
 /// Fixed in Python's code.
@@ -20,29 +21,25 @@ const LAYER_NORM_EPS: f64 = 1e-12;
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)] // Python documents them: transformers.DistilBertConfig
 pub struct DistilBertConfig {
-    pub vocab_size: usize,
-    pub max_position_embeddings: usize,
+    pub vocab_size: Size,
+    pub max_position_embeddings: Size,
     #[serde(default)]
     pub sinusoidal_pos_embds: bool,
-    pub n_layers: usize,
-    pub n_heads: usize,
-    pub dim: usize,
-    pub hidden_dim: usize,
-    pub dropout: f64,
-    pub attention_dropout: f64,
+    pub n_layers: Count,
+    pub n_heads: Size,
+    pub dim: Size,
+    pub hidden_dim: Size,
+    pub dropout: Probability,
+    pub attention_dropout: Probability,
     pub activation: Activation,
     pub initializer_range: f64,
     pub pad_token_id: Option<usize>,
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     pub tie_word_embeddings: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// `transformers.DistilBertConfig()`
-pub fn defaults() -> Value {
+fn defaults() -> Value {
     json!({
         "vocab_size": 30522, "max_position_embeddings": 512, "sinusoidal_pos_embds": false, "n_layers": 6,
         "n_heads": 12, "dim": 768, "hidden_dim": 3072, "dropout": 0.1, "attention_dropout": 0.1, "activation": "gelu",
@@ -50,12 +47,16 @@ pub fn defaults() -> Value {
     })
 }
 
-/// `_tied_weights_keys`
-pub const TIES: &[(&str, &str)] = &[("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight")];
-
-/// Python's `attribute_map`
-pub const ALIASES: &[(&str, &str)] =
-    &[("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("num_hidden_layers", "n_layers")];
+/// The entry of the list.
+pub static DISTILBERT: Family = Family {
+    model_type: "distilbert",
+    class: "DistilBertForMaskedLM",
+    base_model_prefix: "distilbert",
+    ties: &[("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight")],
+    buffers: BUFFERS,
+    aliases: &[("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("num_hidden_layers", "n_layers")],
+    ..Family::new(Task::Mlm, defaults, build)
+};
 
 #[derive(Module, Debug)]
 struct Embeddings {
@@ -87,25 +88,26 @@ struct TransformerBlock {
 }
 
 impl TransformerBlock {
-    fn new(config: &DistilBertConfig, device: &Device) -> Self {
-        let linear = || Linear::new(config.dim, config.dim, device);
+    fn new(config: &DistilBertConfig, builder: &Builder) -> Self {
+        let (dim, hidden_dim) = (config.dim.get(), config.hidden_dim.get());
+        let linear = || Linear::new(dim, dim, builder);
         Self {
             attention: MultiHeadSelfAttention { q_lin: linear(), k_lin: linear(), v_lin: linear(), out_lin: linear() },
-            sa_layer_norm: LayerNorm::new(config.dim, LAYER_NORM_EPS, device),
+            sa_layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, builder),
             ffn: FeedForward {
-                lin1: Linear::new(config.dim, config.hidden_dim, device),
-                lin2: Linear::new(config.hidden_dim, config.dim, device),
+                lin1: Linear::new(dim, hidden_dim, builder),
+                lin2: Linear::new(hidden_dim, dim, builder),
             },
-            output_layer_norm: LayerNorm::new(config.dim, LAYER_NORM_EPS, device),
+            output_layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, builder),
         }
     }
 
     fn forward(&self, x: Tensor<2>, inputs: &ModelInputs, config: &DistilBertConfig, mode: &Mode) -> Tensor<2> {
         let options = Attention {
-            heads: config.n_heads,
-            scale: 1.0 / ((config.dim / config.n_heads) as f64).sqrt(),
+            heads: config.n_heads.get(),
+            scale: 1.0 / ((config.dim.get() / config.n_heads.get()) as f64).sqrt(),
             causal: false,
-            dropout: config.attention_dropout,
+            dropout: config.attention_dropout.get(),
         };
         let MultiHeadSelfAttention { q_lin, k_lin, v_lin, out_lin } = &self.attention;
         let qkv = side_by_side([q_lin, k_lin, v_lin], x.clone(), mode);
@@ -113,7 +115,7 @@ impl TransformerBlock {
         // Nothing is dropped here.
         let attended = self.sa_layer_norm.forward(ops::dropout_add(out_lin.forward(context, mode), x, 0.0, mode), mode);
         let wide = config.activation.forward(self.ffn.lin1.forward(attended.clone(), mode), mode);
-        let output = ops::dropout_add(self.ffn.lin2.forward(wide, mode), attended, config.dropout, mode);
+        let output = ops::dropout_add(self.ffn.lin2.forward(wide, mode), attended, config.dropout.get(), mode);
         self.output_layer_norm.forward(output, mode)
     }
 }
@@ -135,58 +137,52 @@ pub struct DistilBertForMaskedLM {
     distilbert: DistilBertModel,
     vocab_transform: Linear,
     vocab_layer_norm: LayerNorm,
-    vocab_projector: VocabProjector,
+    vocab_projector: LmHead,
     #[module(skip)]
     config: DistilBertConfig,
 }
 
-/// The decoder: its weights are the word embeddings unless the configuration unties them.
-#[derive(Module, Debug)]
-struct VocabProjector {
-    weight: Option<Param<Tensor<2>>>,
-    bias: Param<Tensor<1>>,
-}
-
-/// Builds the model, its parameters still empty.
-pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let parsed: DistilBertConfig = config.parse()?;
     config.expect_divisible("dim", parsed.dim, "n_heads", parsed.n_heads)?;
     let config = parsed;
-    let (vocab, dim) = (config.vocab_size, config.dim);
-    Ok(AutoModel::DistilBert(DistilBertForMaskedLM {
+    let builder = &Builder::new(device, config.initializer_range);
+    let (vocab, dim, positions) = (config.vocab_size.get(), config.dim.get(), config.max_position_embeddings.get());
+    let model = DistilBertForMaskedLM {
         distilbert: DistilBertModel {
             embeddings: Embeddings {
-                word_embeddings: Embedding::new(vocab, dim, device),
-                position_embeddings: Embedding::new(config.max_position_embeddings, dim, device),
-                layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, device),
+                word_embeddings: Embedding::padded(vocab, dim, config.pad_token_id, builder),
+                position_embeddings: match config.sinusoidal_pos_embds {
+                    true => Embedding::sinusoidal(positions, dim, builder),
+                    false => Embedding::new(positions, dim, builder),
+                },
+                layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, builder),
             },
             transformer: Transformer {
-                layer: (0..config.n_layers).map(|_| TransformerBlock::new(&config, device)).collect(),
+                layer: (0..config.n_layers.get()).map(|_| TransformerBlock::new(&config, builder)).collect(),
             },
         },
-        vocab_transform: Linear::new(dim, dim, device),
-        vocab_layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, device),
-        vocab_projector: VocabProjector {
-            weight: (!config.tie_word_embeddings).then(|| parameter([vocab, dim], device)),
-            bias: parameter([vocab], device),
-        },
+        vocab_transform: Linear::new(dim, dim, builder),
+        vocab_layer_norm: LayerNorm::new(dim, LAYER_NORM_EPS, builder),
+        vocab_projector: LmHead::with_bias(vocab, dim, config.tie_word_embeddings, builder),
         config,
-    }))
+    };
+    Ok(AutoModel::new(model, builder))
 }
 
-impl LanguageModel for DistilBertForMaskedLM {
+impl Architecture for DistilBertForMaskedLM {
     const RENAMES: &'static [(&'static str, &'static str)] = &[("layer_norm", "LayerNorm")];
 
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
         let config = &self.config;
         let embed = |mode: &Mode| {
             let embeddings = &self.distilbert.embeddings;
-            let words = embeddings.word_embeddings.forward_tokens(inputs, config.pad_token_id, mode);
+            let words = embeddings.word_embeddings.forward_tokens(inputs, mode);
             let positions = embeddings.position_embeddings.forward(inputs.positions(), mode);
             // Those of `create_sinusoidal_embeddings` are kept with the weights, and never trained.
             let positions = if config.sinusoidal_pos_embds { positions.detach() } else { positions };
             let x = words + positions;
-            [ops::dropout(embeddings.layer_norm.forward(x, mode), config.dropout, mode)]
+            [ops::dropout(embeddings.layer_norm.forward(x, mode), config.dropout.get(), mode)]
         };
         let layers = &self.distilbert.transformer.layer;
         let layers =
@@ -200,25 +196,6 @@ impl LanguageModel for DistilBertForMaskedLM {
     }
 
     fn decoder(&self) -> Decoder {
-        let weight = match &self.vocab_projector.weight {
-            Some(weight) => weight.val(),
-            None => self.distilbert.embeddings.word_embeddings.weight.val(),
-        };
-        Decoder { weight, bias: Some(self.vocab_projector.bias.val()) }
-    }
-
-    fn initial_value(&self, parameter: &ParameterInfo) -> Initial {
-        let std = self.config.initializer_range;
-        match (parameter.name.ends_with("bias"), parameter.in_layer_norm, self.config.pad_token_id) {
-            (true, ..) => Initial::Zeros,
-            (_, true, _) => Initial::Ones,
-            (.., Some(zero_row)) if parameter.name.ends_with("word_embeddings.weight") => {
-                Initial::NormalExceptRow { std, zero_row }
-            }
-            _ if self.config.sinusoidal_pos_embds && parameter.name.ends_with("position_embeddings.weight") => {
-                Initial::Sinusoidal
-            }
-            _ => Initial::Normal(std),
-        }
+        self.vocab_projector.decoder(&self.distilbert.embeddings.word_embeddings)
     }
 }

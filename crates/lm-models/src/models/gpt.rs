@@ -5,21 +5,21 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{Embedding, LayerNorm, Linear};
-use crate::config::{ConfigError, ModelConfig};
+use super::gpt2::{ALIASES, BUFFERS, CausalAttention, Context, Mlp};
+use crate::blocks::{Embedding, LayerNorm, LmHead};
+use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::generate::{Cache, CausalModel};
 use crate::inputs::{Mode, ModelInputs};
-use crate::models::gpt2::{CausalAttention, Context, Mlp};
-use crate::models::{AutoModel, LanguageModel};
-use crate::ops::{self, Activation, Decoder};
-use crate::params::{Initial, ParameterInfo};
+use crate::model::{Architecture, AutoModel, Task};
+use crate::ops::{self, Activation, Attention, Decoder};
+use crate::parameters::Builder;
 use crate::stages::Stages;
 
 /// The activation functions that GPT has, by its own names (`ACT_FNS`): its `gelu` is the approximation by tanh.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
-pub enum Afn {
+pub(crate) enum Afn {
     Gelu,
     Relu,
     #[serde(alias = "swish")]
@@ -40,27 +40,23 @@ impl From<Afn> for Activation {
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)] // Python documents them: transformers.OpenAIGPTConfig
 pub struct OpenAIGPTConfig {
-    pub vocab_size: usize,
-    pub n_positions: usize,
-    pub n_embd: usize,
-    pub n_layer: usize,
-    pub n_head: usize,
+    pub vocab_size: Size,
+    pub n_positions: Size,
+    pub n_embd: Size,
+    pub n_layer: Count,
+    pub n_head: Size,
     pub afn: Afn,
-    pub resid_pdrop: f64,
-    pub embd_pdrop: f64,
-    pub attn_pdrop: f64,
+    pub resid_pdrop: Probability,
+    pub embd_pdrop: Probability,
+    pub attn_pdrop: Probability,
     pub layer_norm_epsilon: f64,
     pub initializer_range: f64,
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     pub tie_word_embeddings: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// `transformers.OpenAIGPTConfig()`
-pub fn defaults() -> Value {
+fn defaults() -> Value {
     json!({
         "vocab_size": 40478, "n_positions": 512, "n_embd": 768, "n_layer": 12, "n_head": 12, "afn": "gelu",
         "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1, "layer_norm_epsilon": 1e-5,
@@ -69,8 +65,16 @@ pub fn defaults() -> Value {
     })
 }
 
-/// `_tied_weights_keys`
-pub const TIES: &[(&str, &str)] = &[("lm_head.weight", "transformer.tokens_embed.weight")];
+/// The entry of the list.
+pub static OPENAI_GPT: Family = Family {
+    model_type: "openai-gpt",
+    class: "OpenAIGPTLMHeadModel",
+    base_model_prefix: "transformer",
+    ties: &[("lm_head.weight", "transformer.tokens_embed.weight")],
+    buffers: BUFFERS,
+    aliases: ALIASES,
+    ..Family::new(Task::Clm, defaults, build)
+};
 
 #[derive(Module, Debug)]
 struct Block {
@@ -81,14 +85,19 @@ struct Block {
 }
 
 impl Block {
-    fn new(config: &OpenAIGPTConfig, layer: usize, device: &Device) -> Self {
-        let size = config.n_embd;
-        let dropouts = (config.attn_pdrop, config.resid_pdrop);
+    fn new(config: &OpenAIGPTConfig, layer: usize, builder: &Builder) -> Self {
+        let (size, heads, dropout) = (config.n_embd.get(), config.n_head.get(), config.resid_pdrop.get());
+        let options = Attention {
+            heads,
+            scale: 1.0 / ((size / heads) as f64).sqrt(),
+            causal: true,
+            dropout: config.attn_pdrop.get(),
+        };
         Self {
-            attn: CausalAttention::new(size, config.n_head, dropouts, layer, device),
-            ln_1: LayerNorm::new(size, config.layer_norm_epsilon, device),
-            mlp: Mlp::new(size, 4 * size, config.afn.into(), config.resid_pdrop, device),
-            ln_2: LayerNorm::new(size, config.layer_norm_epsilon, device),
+            attn: CausalAttention::new(size, options, dropout, layer, builder, builder),
+            ln_1: LayerNorm::new(size, config.layer_norm_epsilon, builder),
+            mlp: Mlp::new(size, 4 * size, config.afn.into(), dropout, builder, builder),
+            ln_2: LayerNorm::new(size, config.layer_norm_epsilon, builder),
         }
     }
 
@@ -118,37 +127,35 @@ impl OpenAIGPTModel {
 #[derive(Module, Debug)]
 pub struct OpenAIGPTLMHeadModel {
     transformer: OpenAIGPTModel,
-    /// The decoder's weights when they are not the word embeddings.
-    lm_head: Option<Linear>,
+    lm_head: LmHead,
     #[module(skip)]
-    config: OpenAIGPTConfig,
+    max_positions: usize,
 }
 
-/// Builds the model, its parameters still empty.
-pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let parsed: OpenAIGPTConfig = config.parse()?;
     config.expect_divisible("n_embd", parsed.n_embd, "n_head", parsed.n_head)?;
     let config = parsed;
-    Ok(AutoModel::OpenAIGPT(OpenAIGPTLMHeadModel {
+    let builder = &Builder::new(device, config.initializer_range);
+    let (vocab, size, positions) = (config.vocab_size.get(), config.n_embd.get(), config.n_positions.get());
+    let model = OpenAIGPTLMHeadModel {
         transformer: OpenAIGPTModel {
-            tokens_embed: Embedding::new(config.vocab_size, config.n_embd, device),
-            positions_embed: Embedding::new(config.n_positions, config.n_embd, device),
-            h: (0..config.n_layer).map(|layer| Block::new(&config, layer, device)).collect(),
-            dropout: config.embd_pdrop,
+            tokens_embed: Embedding::new(vocab, size, builder),
+            positions_embed: Embedding::new(positions, size, builder),
+            h: (0..config.n_layer.get()).map(|layer| Block::new(&config, layer, builder)).collect(),
+            dropout: config.embd_pdrop.get(),
         },
-        lm_head: (!config.tie_word_embeddings).then(|| Linear::without_bias(config.n_embd, config.vocab_size, device)),
-        config,
-    }))
+        lm_head: LmHead::new(vocab, size, config.tie_word_embeddings, builder),
+        max_positions: positions,
+    };
+    Ok(AutoModel::new(model, builder))
 }
 
-impl LanguageModel for OpenAIGPTLMHeadModel {
-    const RENAMES: &'static [(&'static str, &'static str)] = &[];
-
+impl Architecture for OpenAIGPTLMHeadModel {
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
         let model = &self.transformer;
-        let embed = |mode: &Mode| {
-            [model.embed(model.tokens_embed.forward_tokens(inputs, None, mode), inputs.positions(), mode)]
-        };
+        let embed =
+            |mode: &Mode| [model.embed(model.tokens_embed.forward_tokens(inputs, mode), inputs.positions(), mode)];
         let layers = model.h.iter().map(|block| {
             |[x]: [Tensor<2>; 1], mode: &Mode| [block.forward(x, &mut Context::Batch(&inputs.sequences), mode)]
         });
@@ -156,26 +163,17 @@ impl LanguageModel for OpenAIGPTLMHeadModel {
     }
 
     fn decoder(&self) -> Decoder {
-        let weight = match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.transformer.tokens_embed.weight.val(),
-        };
-        Decoder { weight, bias: None }
+        self.lm_head.decoder(&self.transformer.tokens_embed)
     }
 
-    /// As `OpenAIGPTPreTrainedModel._init_weights`.
-    fn initial_value(&self, parameter: &ParameterInfo) -> Initial {
-        match (parameter.name.ends_with("bias"), parameter.in_layer_norm) {
-            (true, _) => Initial::Zeros,
-            (_, true) => Initial::Ones,
-            _ => Initial::Normal(self.config.initializer_range),
-        }
+    fn causal(&self) -> Option<&dyn CausalModel> {
+        Some(self)
     }
 }
 
 impl CausalModel for OpenAIGPTLMHeadModel {
     fn max_positions(&self) -> usize {
-        self.config.n_positions
+        self.max_positions
     }
 
     fn device(&self) -> Device {

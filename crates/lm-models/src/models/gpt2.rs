@@ -7,41 +7,37 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{Conv1D, Embedding, LayerNorm, Linear};
-use crate::config::{ConfigError, ModelConfig};
+use crate::blocks::{Conv1D, Embedding, LayerNorm, LmHead};
+use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::generate::{Cache, CausalModel};
 use crate::inputs::{Mode, ModelInputs, Sequences};
-use crate::models::{AutoModel, LanguageModel};
+use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Attention, Decoder};
-use crate::params::{Initial, ParameterInfo};
+use crate::parameters::Builder;
 use crate::stages::Stages;
 
 /// The fields of config.json that the computation depends on.
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)] // Python documents them: transformers.GPT2Config
 pub struct GPT2Config {
-    pub vocab_size: usize,
-    pub n_positions: usize,
-    pub n_embd: usize,
-    pub n_layer: usize,
-    pub n_head: usize,
-    pub n_inner: Option<usize>,
+    pub vocab_size: Size,
+    pub n_positions: Size,
+    pub n_embd: Size,
+    pub n_layer: Count,
+    pub n_head: Size,
+    pub n_inner: Option<Size>,
     pub activation_function: Activation,
-    pub resid_pdrop: f64,
-    pub embd_pdrop: f64,
-    pub attn_pdrop: f64,
+    pub resid_pdrop: Probability,
+    pub embd_pdrop: Probability,
+    pub attn_pdrop: Probability,
     pub layer_norm_epsilon: f64,
     pub initializer_range: f64,
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     pub tie_word_embeddings: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// `transformers.GPT2Config()`
-pub fn defaults() -> Value {
+fn defaults() -> Value {
     json!({
         "vocab_size": 50257, "n_positions": 1024, "n_embd": 768, "n_layer": 12, "n_head": 12, "n_inner": null,
         "activation_function": "gelu_new", "resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1,
@@ -52,19 +48,27 @@ pub fn defaults() -> Value {
     })
 }
 
+/// The entry of the list.
+pub static GPT2: Family = Family {
+    model_type: "gpt2",
+    class: "GPT2LMHeadModel",
+    base_model_prefix: "transformer",
+    ties: &[("lm_head.weight", "transformer.wte.weight")],
+    buffers: BUFFERS,
+    aliases: ALIASES,
+    ..Family::new(Task::Clm, defaults, build)
+};
+
 /// Python's `attribute_map`, GPT's as well.
-pub const ALIASES: &[(&str, &str)] = &[
+pub(super) const ALIASES: &[(&str, &str)] = &[
     ("hidden_size", "n_embd"),
     ("max_position_embeddings", "n_positions"),
     ("num_attention_heads", "n_head"),
     ("num_hidden_layers", "n_layer"),
 ];
 
-/// `_tied_weights_keys`
-pub const TIES: &[(&str, &str)] = &[("lm_head.weight", "transformer.wte.weight")];
-
 /// The causal mask, which old checkpoints hold; GPT's as well.
-pub const BUFFERS: &[&str] =
+pub(super) const BUFFERS: &[&str] =
     &["transformer.h.*.attn.bias", "transformer.h.*.attn.masked_bias", "h.*.attn.bias", "h.*.attn.masked_bias"];
 
 impl GPT2Config {
@@ -114,13 +118,18 @@ pub(crate) struct CausalAttention {
 }
 
 impl CausalAttention {
-    pub(crate) fn new(size: usize, heads: usize, dropouts: (f64, f64), layer: usize, device: &Device) -> Self {
-        let (attention_dropout, dropout) = dropouts;
-        let options =
-            Attention { heads, scale: 1.0 / ((size / heads) as f64).sqrt(), causal: true, dropout: attention_dropout };
+    /// `residual` makes the projection onto the residual stream.
+    pub(crate) fn new(
+        size: usize,
+        options: Attention,
+        dropout: f64,
+        layer: usize,
+        builder: &Builder,
+        residual: &Builder,
+    ) -> Self {
         Self {
-            c_attn: Conv1D::new(size, 3 * size, device),
-            c_proj: Conv1D::new(size, size, device),
+            c_attn: Conv1D::new(size, 3 * size, builder),
+            c_proj: Conv1D::new(size, size, residual),
             options,
             dropout,
             layer,
@@ -150,8 +159,21 @@ pub(crate) struct Mlp {
 }
 
 impl Mlp {
-    pub(crate) fn new(size: usize, inner: usize, activation: Activation, dropout: f64, device: &Device) -> Self {
-        Self { c_fc: Conv1D::new(size, inner, device), c_proj: Conv1D::new(inner, size, device), activation, dropout }
+    /// `residual` makes the projection onto the residual stream.
+    pub(crate) fn new(
+        size: usize,
+        inner: usize,
+        activation: Activation,
+        dropout: f64,
+        builder: &Builder,
+        residual: &Builder,
+    ) -> Self {
+        Self {
+            c_fc: Conv1D::new(size, inner, builder),
+            c_proj: Conv1D::new(inner, size, residual),
+            activation,
+            dropout,
+        }
     }
 
     /// `residual + dropout(mlp(x))`, all [rows, hidden].
@@ -170,15 +192,22 @@ struct GPT2Block {
 }
 
 impl GPT2Block {
-    fn new(config: &GPT2Config, layer: usize, device: &Device) -> Self {
-        let size = config.n_embd;
-        let inner = config.n_inner.unwrap_or(4 * size);
-        let dropouts = (config.attn_pdrop, config.resid_pdrop);
+    fn new(config: &GPT2Config, layer: usize, builder: &Builder) -> Self {
+        let (size, heads, dropout) = (config.n_embd.get(), config.n_head.get(), config.resid_pdrop.get());
+        let inner = config.n_inner.map_or(4 * size, Size::get);
+        // Projections onto the residual stream start smaller, there being two a layer.
+        let residual = &builder.with_std(config.initializer_range / (2.0 * config.n_layer.get() as f64).sqrt());
+        let options = Attention {
+            heads,
+            scale: 1.0 / ((size / heads) as f64).sqrt(),
+            causal: true,
+            dropout: config.attn_pdrop.get(),
+        };
         Self {
-            ln_1: LayerNorm::new(size, config.layer_norm_epsilon, device),
-            attn: CausalAttention::new(size, config.n_head, dropouts, layer, device),
-            ln_2: LayerNorm::new(size, config.layer_norm_epsilon, device),
-            mlp: Mlp::new(size, inner, config.activation_function, config.resid_pdrop, device),
+            ln_1: LayerNorm::new(size, config.layer_norm_epsilon, builder),
+            attn: CausalAttention::new(size, options, dropout, layer, builder, residual),
+            ln_2: LayerNorm::new(size, config.layer_norm_epsilon, builder),
+            mlp: Mlp::new(size, inner, config.activation_function, dropout, builder, residual),
         }
     }
 
@@ -209,34 +238,33 @@ impl GPT2Model {
 #[derive(Module, Debug)]
 pub struct GPT2LMHeadModel {
     transformer: GPT2Model,
-    /// The decoder's weights when they are not the word embeddings.
-    lm_head: Option<Linear>,
+    lm_head: LmHead,
     #[module(skip)]
-    config: GPT2Config,
+    max_positions: usize,
 }
 
-/// Builds the model, its parameters still empty.
-pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let config = GPT2Config::new(config)?;
-    Ok(AutoModel::GPT2(GPT2LMHeadModel {
+    let builder = &Builder::new(device, config.initializer_range);
+    let (vocab, size, positions) = (config.vocab_size.get(), config.n_embd.get(), config.n_positions.get());
+    let model = GPT2LMHeadModel {
         transformer: GPT2Model {
-            wte: Embedding::new(config.vocab_size, config.n_embd, device),
-            wpe: Embedding::new(config.n_positions, config.n_embd, device),
-            h: (0..config.n_layer).map(|layer| GPT2Block::new(&config, layer, device)).collect(),
-            ln_f: LayerNorm::new(config.n_embd, config.layer_norm_epsilon, device),
-            dropout: config.embd_pdrop,
+            wte: Embedding::new(vocab, size, builder),
+            wpe: Embedding::new(positions, size, builder),
+            h: (0..config.n_layer.get()).map(|layer| GPT2Block::new(&config, layer, builder)).collect(),
+            ln_f: LayerNorm::new(size, config.layer_norm_epsilon, builder),
+            dropout: config.embd_pdrop.get(),
         },
-        lm_head: (!config.tie_word_embeddings).then(|| Linear::without_bias(config.n_embd, config.vocab_size, device)),
-        config,
-    }))
+        lm_head: LmHead::new(vocab, size, config.tie_word_embeddings, builder),
+        max_positions: positions,
+    };
+    Ok(AutoModel::new(model, builder))
 }
 
-impl LanguageModel for GPT2LMHeadModel {
-    const RENAMES: &'static [(&'static str, &'static str)] = &[];
-
+impl Architecture for GPT2LMHeadModel {
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
         let model = &self.transformer;
-        let embed = |mode: &Mode| [model.embed(model.wte.forward_tokens(inputs, None, mode), inputs.positions(), mode)];
+        let embed = |mode: &Mode| [model.embed(model.wte.forward_tokens(inputs, mode), inputs.positions(), mode)];
         let layers = model.h.iter().map(|block| {
             |[x]: [Tensor<2>; 1], mode: &Mode| [block.forward(x, &mut Context::Batch(&inputs.sequences), mode)]
         });
@@ -245,32 +273,17 @@ impl LanguageModel for GPT2LMHeadModel {
     }
 
     fn decoder(&self) -> Decoder {
-        let weight = match &self.lm_head {
-            Some(head) => head.weight.val(),
-            None => self.transformer.wte.weight.val(),
-        };
-        Decoder { weight, bias: None }
+        self.lm_head.decoder(&self.transformer.wte)
     }
 
-    /// As `GPT2PreTrainedModel._init_weights`: projections onto the residual stream start smaller, there being two a
-    /// layer.
-    fn initial_value(&self, parameter: &ParameterInfo) -> Initial {
-        let std = self.config.initializer_range;
-        if parameter.name.ends_with("bias") {
-            Initial::Zeros
-        } else if parameter.in_layer_norm {
-            Initial::Ones
-        } else if parameter.name.ends_with("c_proj.weight") {
-            Initial::Normal(std / (2.0 * self.config.n_layer as f64).sqrt())
-        } else {
-            Initial::Normal(std)
-        }
+    fn causal(&self) -> Option<&dyn CausalModel> {
+        Some(self)
     }
 }
 
 impl CausalModel for GPT2LMHeadModel {
     fn max_positions(&self) -> usize {
-        self.config.n_positions
+        self.max_positions
     }
 
     fn device(&self) -> Device {

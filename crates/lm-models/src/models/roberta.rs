@@ -4,17 +4,18 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde_json::{Value, json};
 
-use crate::blocks::{LayerNorm, Linear, parameter};
-use crate::config::{ConfigError, ModelConfig};
+use super::bert::{BUFFERS, BertConfig, BertEmbeddings, BertEncoder};
+use crate::blocks::{Embedding, LayerNorm, Linear, LmHead};
+use crate::config::{ConfigError, Family, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
-use crate::models::bert::{BertConfig, BertEmbeddings, BertEncoder, bert_initial_value};
-use crate::models::{AutoModel, LanguageModel};
+
+use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{Activation, Decoder};
-use crate::params::{Initial, ParameterInfo};
+use crate::parameters::Builder;
 use crate::stages::Stages;
 
 /// `transformers.RobertaConfig()`
-pub fn defaults() -> Value {
+fn defaults() -> Value {
     json!({
         "vocab_size": 50265, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
         "intermediate_size": 3072, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
@@ -25,17 +26,33 @@ pub fn defaults() -> Value {
 }
 
 /// `transformers.XLMRobertaConfig()` and `transformers.CamembertConfig()`
-pub fn defaults_of_relatives() -> Value {
+fn defaults_of_relatives() -> Value {
     let mut defaults = defaults();
     defaults["vocab_size"] = 30522.into();
     defaults
 }
 
-/// `_tied_weights_keys`
-pub const TIES: &[(&str, &str)] = &[
-    ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
-    ("lm_head.decoder.bias", "lm_head.bias"),
-];
+/// The entry of the list.
+pub static ROBERTA: Family = Family { model_type: "roberta", class: "RobertaForMaskedLM", defaults, ..RELATIVE };
+
+/// XLM-RoBERTa (Conneau et al., 2020)
+pub static XLM_ROBERTA: Family = Family { model_type: "xlm-roberta", class: "XLMRobertaForMaskedLM", ..RELATIVE };
+
+/// CamemBERT (Martin et al., 2020)
+pub static CAMEMBERT: Family = Family { model_type: "camembert", class: "CamembertForMaskedLM", ..RELATIVE };
+
+const RELATIVE: Family = Family {
+    base_model_prefix: "roberta",
+    ties: &[
+        ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
+        ("lm_head.decoder.bias", "lm_head.bias"),
+    ],
+    buffers: BUFFERS,
+    ignore_unexpected: &["pooler"],
+    max_positions,
+    positions_from_padding: true,
+    ..Family::new(Task::Mlm, defaults_of_relatives, build)
+};
 
 /// The row of the padding token, which is also where position ids begin to count from.
 fn padding_idx(config: &ModelConfig) -> usize {
@@ -43,7 +60,7 @@ fn padding_idx(config: &ModelConfig) -> usize {
 }
 
 /// Position ids start at `padding_idx + 1`.
-pub fn max_positions(config: &ModelConfig) -> Option<usize> {
+fn max_positions(config: &ModelConfig) -> Option<usize> {
     Some(config.size("max_position_embeddings")?.saturating_sub(padding_idx(config).saturating_add(1)))
 }
 
@@ -57,8 +74,7 @@ struct RobertaModel {
 struct RobertaLMHead {
     dense: Linear,
     head_norm: LayerNorm,
-    /// The decoder's weights when they are not the word embeddings.
-    decoder: Option<Linear>,
+    decoder: LmHead,
     bias: Param<Tensor<1>>,
 }
 
@@ -68,30 +84,32 @@ pub struct RobertaForMaskedLM {
     roberta: RobertaModel,
     lm_head: RobertaLMHead,
     #[module(skip)]
-    config: BertConfig,
-    #[module(skip)]
     padding_idx: usize,
 }
 
-/// Builds the model, its parameters still empty.
-pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let padding_idx = padding_idx(config);
     let config = BertConfig { pad_token_id: Some(padding_idx), ..BertConfig::new(config)? };
-    let size = config.hidden_size;
-    Ok(AutoModel::Roberta(RobertaForMaskedLM {
+    let builder = &Builder::new(device, config.initializer_range);
+    let (size, vocab, positions) =
+        (config.hidden_size.get(), config.vocab_size.get(), config.max_position_embeddings.get());
+    let model = RobertaForMaskedLM {
         roberta: RobertaModel {
-            embeddings: BertEmbeddings::new(&config, device),
-            encoder: BertEncoder::new(&config, device),
+            embeddings: BertEmbeddings {
+                position_embeddings: Embedding::padded(positions, size, Some(padding_idx), builder),
+                ..BertEmbeddings::new(&config, builder)
+            },
+            encoder: BertEncoder::new(&config, builder),
         },
         lm_head: RobertaLMHead {
-            dense: Linear::new(size, size, device),
-            head_norm: LayerNorm::new(size, config.layer_norm_eps, device),
-            decoder: (!config.tie_word_embeddings).then(|| Linear::without_bias(size, config.vocab_size, device)),
-            bias: parameter([config.vocab_size], device),
+            dense: Linear::new(size, size, builder),
+            head_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
+            decoder: LmHead::new(vocab, size, config.tie_word_embeddings, builder),
+            bias: builder.bias(vocab),
         },
-        config,
         padding_idx,
-    }))
+    };
+    Ok(AutoModel::new(model, builder))
 }
 
 impl RobertaForMaskedLM {
@@ -112,7 +130,7 @@ impl RobertaForMaskedLM {
     }
 }
 
-impl LanguageModel for RobertaForMaskedLM {
+impl Architecture for RobertaForMaskedLM {
     const RENAMES: &'static [(&'static str, &'static str)] =
         &[("self_attention", "self"), ("layer_norm", "LayerNorm"), ("head_norm", "layer_norm")];
 
@@ -128,17 +146,7 @@ impl LanguageModel for RobertaForMaskedLM {
     }
 
     fn decoder(&self) -> Decoder {
-        let weight = match &self.lm_head.decoder {
-            Some(decoder) => decoder.weight.val(),
-            None => self.roberta.embeddings.word_embeddings.weight.val(),
-        };
-        Decoder { weight, bias: Some(self.lm_head.bias.val()) }
-    }
-
-    fn initial_value(&self, parameter: &ParameterInfo) -> Initial {
-        match parameter.name.ends_with("position_embeddings.weight") {
-            true => Initial::NormalExceptRow { std: self.config.initializer_range, zero_row: self.padding_idx },
-            false => bert_initial_value(parameter, &self.config, Some(self.padding_idx)),
-        }
+        let decoder = self.lm_head.decoder.decoder(&self.roberta.embeddings.word_embeddings);
+        Decoder { bias: Some(self.lm_head.bias.val()), ..decoder }
     }
 }

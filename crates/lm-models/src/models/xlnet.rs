@@ -15,18 +15,18 @@ use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{Embedding, LayerNorm, Linear, parameter};
-use crate::config::{ConfigError, ModelConfig};
+use crate::blocks::{Embedding, LayerNorm, Linear, LmHead};
+use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs, Sequences};
-use crate::models::{AutoModel, LanguageModel};
+use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Decoder, RelativeKeys, RelativeQueries};
-use crate::params::{Initial, ParameterInfo};
+use crate::parameters::{Builder, Kind};
 use crate::stages::Stages;
 
 /// Which tokens one sees apart from `perm_mask`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum AttnType {
+pub(crate) enum AttnType {
     /// All.
     Bi,
     /// Only those before and itself.
@@ -37,28 +37,24 @@ pub enum AttnType {
 #[derive(Clone, Debug, Deserialize)]
 #[allow(missing_docs)] // Python documents them: transformers.XLNetConfig
 pub struct XLNetConfig {
-    pub vocab_size: usize,
-    pub d_model: usize,
-    pub n_layer: usize,
-    pub n_head: usize,
-    pub d_head: Option<usize>,
-    pub d_inner: usize,
+    pub vocab_size: Size,
+    pub d_model: Size,
+    pub n_layer: Count,
+    pub n_head: Size,
+    pub d_head: Option<Size>,
+    pub d_inner: Size,
     pub ff_activation: Activation,
     pub attn_type: AttnType,
     pub initializer_range: f64,
     pub layer_norm_eps: f64,
-    pub dropout: f64,
+    pub dropout: Probability,
     pub clamp_len: i64,
-    #[serde(default = "yes")]
+    #[serde(default = "crate::config::yes")]
     pub tie_word_embeddings: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// `transformers.XLNetConfig()`
-pub fn defaults() -> Value {
+fn defaults() -> Value {
     json!({
         "vocab_size": 32000, "d_model": 1024, "n_layer": 24, "n_head": 16, "d_head": null, "d_inner": 4096,
         "ff_activation": "gelu", "untie_r": true, "attn_type": "bi", "initializer_range": 0.02,
@@ -69,19 +65,25 @@ pub fn defaults() -> Value {
     })
 }
 
-/// Python's `attribute_map`
-pub const ALIASES: &[(&str, &str)] = &[
-    ("n_token", "vocab_size"),
-    ("hidden_size", "d_model"),
-    ("num_attention_heads", "n_head"),
-    ("num_hidden_layers", "n_layer"),
-];
-
-/// `_tied_weights_keys`
-pub const TIES: &[(&str, &str)] = &[("lm_loss.weight", "transformer.word_embedding.weight")];
+/// The entry of the list.
+pub static XLNET: Family = Family {
+    model_type: "xlnet",
+    class: "XLNetLMHeadModel",
+    base_model_prefix: "transformer",
+    ties: &[("lm_loss.weight", "transformer.word_embedding.weight")],
+    derived,
+    aliases: &[
+        ("n_token", "vocab_size"),
+        ("hidden_size", "d_model"),
+        ("num_attention_heads", "n_head"),
+        ("num_hidden_layers", "n_layer"),
+    ],
+    max_positions: |_| None,
+    ..Family::new(Task::Plm, defaults, build)
+};
 
 /// `d_head`, which Python computes and writes.
-pub fn derived(config: &ModelConfig) -> Option<(&'static str, Value)> {
+fn derived(config: &ModelConfig) -> Option<(&'static str, Value)> {
     let d_head = config.size("d_model")?.checked_div(config.size("n_head")?)?;
     Some(("d_head", d_head.into()))
 }
@@ -94,12 +96,13 @@ impl XLNetConfig {
             config.require("same_length", &[false.into()], " with `attn_type` = \"uni\"; only `false` is")?;
         }
         config.expect_divisible("d_model", parsed.d_model, "n_head", parsed.n_head)?;
-        let d_head = parsed.d_model / parsed.n_head;
-        let reason = match parsed.d_head {
+        let d_model = parsed.d_model.get();
+        let d_head = d_model / parsed.n_head.get();
+        let reason = match parsed.d_head.map(Size::get) {
             Some(given) if given != d_head => {
                 format!("`d_head` ({given}) must be d_model / n_head ({d_head}); leave it out to have it computed")
             }
-            _ if !parsed.d_model.is_multiple_of(2) => format!("`d_model` ({}) must be even", parsed.d_model),
+            _ if !d_model.is_multiple_of(2) => format!("`d_model` ({d_model}) must be even"),
             _ => return Ok(parsed),
         };
         Err(ConfigError::Value { model_type: config.model_type().into(), reason })
@@ -130,10 +133,11 @@ fn project(x: Tensor<2>, weight: &Param<Tensor<3>>, mode: &Mode) -> Tensor<2> {
 }
 
 impl XLNetRelativeAttention {
-    fn new(config: &XLNetConfig, device: &Device) -> Self {
-        let (size, heads) = (config.d_model, config.n_head);
-        let projection = || parameter([size, heads, size / heads], device);
-        let bias = || parameter([heads, size / heads], device);
+    fn new(config: &XLNetConfig, builder: &Builder) -> Self {
+        let (size, heads) = (config.d_model.get(), config.n_head.get());
+        let projection = || builder.weight([size, heads, size / heads]);
+        // Biases to weight decay, which goes by their names, and weights at the start.
+        let bias = || builder.parameter([heads, size / heads], Kind::Bias, builder.normal());
         Self {
             q: projection(),
             k: projection(),
@@ -143,8 +147,8 @@ impl XLNetRelativeAttention {
             r_r_bias: bias(),
             r_s_bias: bias(),
             r_w_bias: bias(),
-            seg_embed: parameter([2, heads, size / heads], device),
-            layer_norm: LayerNorm::new(size, config.layer_norm_eps, device),
+            seg_embed: builder.weight([2, heads, size / heads]),
+            layer_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
         }
     }
 
@@ -197,13 +201,14 @@ struct XLNetLayer {
 }
 
 impl XLNetLayer {
-    fn new(config: &XLNetConfig, device: &Device) -> Self {
+    fn new(config: &XLNetConfig, builder: &Builder) -> Self {
+        let (size, inner) = (config.d_model.get(), config.d_inner.get());
         Self {
-            rel_attn: XLNetRelativeAttention::new(config, device),
+            rel_attn: XLNetRelativeAttention::new(config, builder),
             ff: XLNetFeedForward {
-                layer_norm: LayerNorm::new(config.d_model, config.layer_norm_eps, device),
-                layer_1: Linear::new(config.d_model, config.d_inner, device),
-                layer_2: Linear::new(config.d_inner, config.d_model, device),
+                layer_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
+                layer_1: Linear::new(size, inner, builder),
+                layer_2: Linear::new(inner, size, builder),
                 activation: config.ff_activation,
             },
         }
@@ -226,41 +231,32 @@ struct XLNetModel {
 #[derive(Module, Debug)]
 pub struct XLNetLMHeadModel {
     transformer: XLNetModel,
-    lm_loss: LmLoss,
+    lm_loss: LmHead,
     #[module(skip)]
     config: XLNetConfig,
 }
 
-/// The decoder: its weights are the word embeddings unless the configuration unties them.
-#[derive(Module, Debug)]
-struct LmLoss {
-    weight: Option<Param<Tensor<2>>>,
-    bias: Param<Tensor<1>>,
-}
-
-/// Builds the model, its parameters still empty.
-pub fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let config = XLNetConfig::new(config)?;
-    let (vocab, size) = (config.vocab_size, config.d_model);
-    Ok(AutoModel::XLNet(XLNetLMHeadModel {
+    let builder = &Builder::new(device, config.initializer_range);
+    let (vocab, size) = (config.vocab_size.get(), config.d_model.get());
+    let model = XLNetLMHeadModel {
         transformer: XLNetModel {
-            word_embedding: Embedding::new(vocab, size, device),
-            mask_emb: parameter([1, 1, size], device),
-            layer: (0..config.n_layer).map(|_| XLNetLayer::new(&config, device)).collect(),
+            word_embedding: Embedding::new(vocab, size, builder),
+            mask_emb: builder.weight([1, 1, size]),
+            layer: (0..config.n_layer.get()).map(|_| XLNetLayer::new(&config, builder)).collect(),
         },
-        lm_loss: LmLoss {
-            weight: (!config.tie_word_embeddings).then(|| parameter([vocab, size], device)),
-            bias: parameter([vocab], device),
-        },
+        lm_loss: LmHead::with_bias(vocab, size, config.tie_word_embeddings, builder),
         config,
-    }))
+    };
+    Ok(AutoModel::new(model, builder))
 }
 
 impl XLNetLMHeadModel {
     /// Sinusoids of the distances seq, seq - 1, …, 1 - seq, [2 · seq, d_model]: sines, then cosines
     /// (`relative_positional_encoding`, computed in float32 as there).
     fn distances(&self, seq: usize, device: &Device) -> Tensor<2> {
-        let size = self.config.d_model;
+        let size = self.config.d_model.get();
         let frequencies: Vec<f32> = (0..size).step_by(2).map(|i| 1.0 / 10000f32.powf(i as f32 / size as f32)).collect();
         let mut table = Vec::with_capacity(2 * seq * size);
         for place in 0..2 * seq as i64 {
@@ -300,7 +296,7 @@ impl XLNetLMHeadModel {
         };
 
         let rows = PredictedRows::new(inputs);
-        let heads = self.config.n_head;
+        let heads = self.config.n_head.get();
         let count = rows.sequences.seq;
         let distances = rows.places.iter().flat_map(|place| {
             let first = (seq - place % seq) as i32;
@@ -372,11 +368,9 @@ impl PredictedRows {
     }
 }
 
-impl LanguageModel for XLNetLMHeadModel {
-    const RENAMES: &'static [(&'static str, &'static str)] = &[];
-
+impl Architecture for XLNetLMHeadModel {
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, mode: &Mode) -> Stages<'a> {
-        let p = self.config.dropout;
+        let (size, p) = (self.config.d_model.get(), self.config.dropout.get());
         let sequences = &inputs.sequences;
         let mut distances = self.distances(sequences.seq, &inputs.device);
         if mode.is_training() && p > 0.0 {
@@ -384,9 +378,9 @@ impl LanguageModel for XLNetLMHeadModel {
             distances = ops::dropout(distances.repeat_dim(0, sequences.batch), p, mode);
         }
         let embed = move |mode: &Mode| {
-            let content = self.transformer.word_embedding.forward_tokens(inputs, None, mode);
-            let mask_emb = self.transformer.mask_emb.val().reshape([1, self.config.d_model]);
-            let query = mask_emb.expand([inputs.host_predicted.len(), self.config.d_model]);
+            let content = self.transformer.word_embedding.forward_tokens(inputs, mode);
+            let mask_emb = self.transformer.mask_emb.val().reshape([1, size]);
+            let query = mask_emb.expand([inputs.host_predicted.len(), size]);
             [ops::dropout(content, p, mode), ops::dropout(query, p, mode)]
         };
         let shared = Rc::new((self.queries(inputs), distances));
@@ -406,19 +400,6 @@ impl LanguageModel for XLNetLMHeadModel {
     }
 
     fn decoder(&self) -> Decoder {
-        let weight = match &self.lm_loss.weight {
-            Some(weight) => weight.val(),
-            None => self.transformer.word_embedding.weight.val(),
-        };
-        Decoder { weight, bias: Some(self.lm_loss.bias.val()) }
-    }
-
-    /// As `XLNetPreTrainedModel._init_weights`; attention's biases are weights like its others.
-    fn initial_value(&self, parameter: &ParameterInfo) -> Initial {
-        match (parameter.name.ends_with(".bias"), parameter.in_layer_norm) {
-            (true, _) => Initial::Zeros,
-            (_, true) => Initial::Ones,
-            _ => Initial::Normal(self.config.initializer_range),
-        }
+        self.lm_loss.decoder(&self.transformer.word_embedding)
     }
 }

@@ -3,7 +3,6 @@
 use burn::tensor::{Device, Gradients, Tensor};
 use lm_models::AutoModel;
 use lm_models::ops::{self, Compute};
-use lm_models::params::{self, ParameterInfo, Visit};
 
 /// One gradient per parameter, in visiting order, flattened; none where the loss does not depend on the parameter.
 #[derive(Default)]
@@ -14,22 +13,15 @@ pub struct GradientSum {
 impl GradientSum {
     /// Adds the gradients that a backward pass left for the model's parameters.
     pub fn add(&mut self, model: &AutoModel, gradients: Gradients) {
-        struct Take<'a> {
-            sums: &'a mut Vec<Option<Tensor<1>>>,
-            gradients: Gradients,
-            next: usize,
-        }
-        impl Visit for Take<'_> {
-            fn visit<const D: usize>(&mut self, _: ParameterInfo, tensor: Tensor<D>) {
-                let new = tensor.grad_remove(&mut self.gradients).map(|g| g.flatten::<1>(0, D - 1));
-                if self.next == self.sums.len() {
-                    self.sums.push(None);
-                }
-                add_to(&mut self.sums[self.next], new);
-                self.next += 1;
+        let mut gradients = gradients;
+        let mut index = 0;
+        model.visit(&mut |parameter| {
+            if index == self.sums.len() {
+                self.sums.push(None);
             }
-        }
-        params::visit(model, &mut Take { sums: &mut self.sums, gradients, next: 0 });
+            add_to(&mut self.sums[index], parameter.take_gradient(&mut gradients));
+            index += 1;
+        });
     }
 
     /// Adds another sum over the same parameters.

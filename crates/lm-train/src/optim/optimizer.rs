@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use lm_models::AutoModel;
 use lm_models::ops::Compute;
-use lm_models::params::{self, Map, ParameterInfo};
+use lm_models::parameters::ParameterInfo;
 use safetensors::Dtype;
 
 use super::gradients::GradientSum;
@@ -48,24 +48,15 @@ impl Optimizer {
 
     /// Moves the parameters against the gradients times `factor`. Parameters without a gradient stay, as in torch.
     pub fn step(&mut self, model: AutoModel, gradients: GradientSum, factor: f64, learning_rate: f64) -> AutoModel {
-        struct Step<'a> {
-            optimizer: &'a mut Optimizer,
-            gradients: std::vec::IntoIter<Option<Tensor<1>>>,
-            factor: f64,
-            learning_rate: f64,
-            next: usize,
-        }
-        impl Map for Step<'_> {
-            fn map<const D: usize>(&mut self, info: ParameterInfo, tensor: Tensor<D>) -> Tensor<D> {
-                let index = self.next;
-                self.next += 1;
-                let Some(gradient) = self.gradients.next().flatten() else { return tensor };
-                let (shape, flat) = (tensor.dims(), tensor.flatten(0, D - 1));
-                self.optimizer.update(index, &info, flat, gradient, self.factor, self.learning_rate).reshape(shape)
+        let mut gradients = gradients.into_inner().into_iter();
+        let mut index = 0;
+        model.map(|info, tensor| {
+            index += 1;
+            match gradients.next().flatten() {
+                Some(gradient) => self.update(index - 1, info, tensor, gradient, factor, learning_rate),
+                None => tensor,
             }
-        }
-        let gradients = gradients.into_inner().into_iter();
-        params::map(model, &mut Step { optimizer: self, gradients, factor, learning_rate, next: 0 })
+        })
     }
 
     /// The update of one parameter, flattened, by its gradient times `factor`.
@@ -83,14 +74,14 @@ impl Optimizer {
         }
         let state = &mut self.states[index];
         state.step += 1;
-        let weight_decay = if info.decays() { self.hyper.weight_decay } else { 0.0 };
+        let weight_decay = if info.kind.decays() { self.hyper.weight_decay } else { 0.0 };
         let hyper = Hyperparameters { weight_decay, ..self.hyper };
         let (shape, step, compute) = (&info.shape[..], state.step as i32, self.compute);
         let update = Update { shape, step, factor, learning_rate, hyper, compute };
         (self.name.rule().update)(p, g, &mut state.slots, &update)
     }
 
-    /// The state's tensors, named after the parameters; `parameters` is [`params::list`] of the model.
+    /// The state's tensors, named after the parameters; `parameters` is [`AutoModel::parameters`].
     pub fn state(&self, parameters: &[ParameterInfo]) -> Vec<StateTensor> {
         let states = self.states.iter().zip(parameters);
         let tensors = states.flat_map(|(state, info)| {

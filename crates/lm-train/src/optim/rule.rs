@@ -14,7 +14,7 @@ pub struct Hyperparameters {
     pub adam_beta2: f64,
     /// `--adam_epsilon`
     pub adam_epsilon: f64,
-    /// `--weight_decay`, on the parameters that [`ParameterInfo::decays`](lm_models::params::ParameterInfo::decays) says.
+    /// `--weight_decay`, on the parameters that [`Kind::decays`](lm_models::parameters::Kind::decays) says.
     pub weight_decay: f64,
 }
 

@@ -6,7 +6,6 @@ use std::time::Instant;
 use anyhow::Result;
 use burn::tensor::Device;
 use lm_data::Loader;
-use lm_models::params;
 
 use crate::args::Arguments;
 use crate::disk::{CheckpointPlan, CheckpointSize, available_space, human_size};
@@ -40,7 +39,7 @@ pub fn print(
     let training = &args.training;
     let device = devices[0].clone().autodiff();
     let mut model = resolve::model(args, source, vocab_in_checkpoint, resolve::dtype(args, source)?, &device)?;
-    let parameters = params::list(&model);
+    let parameters = model.parameters();
     let number: u64 = parameters.iter().map(|info| info.len() as u64).sum();
     let kind = training.optim;
     let optimizer_bytes: u64 = parameters.iter().map(|info| kind.state_bytes(&info.shape)).sum();

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use burn::module::Module;
 use burn::tensor::Device;
 use lm_data::collate::{Collator, Padding, Split};
 use lm_data::example::{Example, ExampleStore};
@@ -512,7 +511,7 @@ impl<'a> Session<'a> {
             return Ok((model, Some(signal)));
         }
         self.callbacks = callbacks;
-        let final_model = self.files.publish(self.output.path(), &lm_models::params::snapshot(&model), &self.state);
+        let final_model = self.files.publish(self.output.path(), &model.snapshot(), &self.state);
         final_model.map_err(|error| anyhow!("the model is trained, but {error}{}", what_is_kept(args)))?;
         let folder = self.output.path().display();
         last_save.with_context(|| format!("the trained model is saved in {folder}, but not its last checkpoint"))?;
@@ -669,7 +668,7 @@ impl<'a> Session<'a> {
     }
 
     fn run_facts(&self, plan: &Plan, data: &TrainData, model: &AutoModel) -> Result<RunFacts> {
-        let parameters: usize = lm_models::params::list(model).iter().map(|info| info.len()).sum();
+        let parameters: usize = model.parameters().iter().map(|info| info.len()).sum();
         let family = self.files.config.family();
         let mut splits = Vec::new();
         if let TrainData::Stored(loader) = data {

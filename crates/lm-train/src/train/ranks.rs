@@ -7,7 +7,6 @@
 use std::panic::resume_unwind;
 use std::thread;
 
-use burn::module::Module;
 use burn::tensor::Device;
 use lm_models::AutoModel;
 

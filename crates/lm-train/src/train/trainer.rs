@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use burn::module::Module;
 use burn::tensor::Device;
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{Batch, StreamPosition};
-use lm_models::params::{self, ParameterInfo};
+use lm_models::parameters::{Kind, ParameterInfo};
 use lm_models::{AutoModel, Task, ops};
 
 use crate::args::{IntervalStrategy, SaveStrategy, TokenCount};
@@ -229,8 +228,9 @@ pub struct Parts {
 impl Trainer {
     /// A trainer of this model before its first step.
     pub fn new(model: &AutoModel, parts: Parts, plan: Plan) -> Self {
-        let parameters = params::list(model);
-        let computed: usize = parameters.iter().filter(|info| !info.in_embedding).map(|info| info.len()).sum();
+        let parameters = model.parameters();
+        let computed: usize =
+            parameters.iter().filter(|info| info.kind != Kind::Embedding).map(|info| info.len()).sum();
         let dtype = parts.writer.files().dtype;
         let checkpoint_size = CheckpointSize::new(&parameters, parts.optimizer_kind, dtype, plan.save_only_model);
         Self {
@@ -683,7 +683,7 @@ impl Trainer {
         };
         let pending = Pending {
             step,
-            parameters: params::snapshot(model),
+            parameters: model.snapshot(),
             optimizer: (!self.plan.save_only_model).then(|| self.optimizer.state(&self.parameters)),
             state: self.state.clone(),
             run_state: (!self.plan.save_only_model).then_some(run_state),

@@ -1,0 +1,239 @@
+//! config.json over the defaults of its architecture, and what else an architecture fixes.
+
+mod error;
+mod overrides;
+mod types;
+
+use burn::tensor::Device;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::model::{AutoModel, Task};
+
+pub use error::ConfigError;
+pub(crate) use error::nearest;
+pub use types::{Count, Probability, Size};
+
+/// The version of Python's `transformers` whose files these are.
+pub const TRANSFORMERS_VERSION: &str = "4.57.6";
+
+/// One `model_type`: Python's classes of its configuration and its model.
+#[derive(Debug)]
+pub struct Family {
+    /// As in config.json.
+    pub model_type: &'static str,
+    /// What it is trained for.
+    pub task: Task,
+    /// Python's class with the language-model head, for `architectures` in config.json.
+    pub class: &'static str,
+    /// Python's `base_model_prefix`: what names in a checkpoint of the bare model lack.
+    pub base_model_prefix: &'static str,
+    /// Further names of tied parameters (`_tied_weights_keys`), `(alias, parameter)`, as old checkpoints hold them.
+    pub ties: &'static [(&'static str, &'static str)],
+    /// Buffers that old checkpoints hold although they are computed; `*` stands for one part between dots.
+    pub buffers: &'static [&'static str],
+    /// Parts of names that a checkpoint may have beyond the model's without a word
+    /// (`_keys_to_ignore_on_load_unexpected`).
+    pub ignore_unexpected: &'static [&'static str],
+    /// The fields of Python's default configuration.
+    pub defaults: fn() -> Value,
+    /// A field that Python computes from others and writes into config.json.
+    pub derived: fn(&ModelConfig) -> Option<(&'static str, Value)>,
+    /// Python's `attribute_map`: other names for fields.
+    pub aliases: &'static [(&'static str, &'static str)],
+    /// The most tokens a sequence may have; none for no limit.
+    pub max_positions: fn(&ModelConfig) -> Option<usize>,
+    /// Whether positions count from the padding token's id on, so that config.json can't take just any.
+    pub positions_from_padding: bool,
+    /// Builds the model with empty parameters.
+    pub build: fn(&ModelConfig, &Device) -> Result<AutoModel, ConfigError>,
+}
+
+impl Family {
+    /// A family without peculiarities and names: an entry of the list has those, and `..` this.
+    pub const fn new(
+        task: Task,
+        defaults: fn() -> Value,
+        build: fn(&ModelConfig, &Device) -> Result<AutoModel, ConfigError>,
+    ) -> Self {
+        Self {
+            model_type: "",
+            task,
+            class: "",
+            base_model_prefix: "",
+            ties: &[],
+            buffers: &[],
+            ignore_unexpected: &[],
+            defaults,
+            derived: |_| None,
+            aliases: &[],
+            max_positions: |config| config.size("max_position_embeddings"),
+            positions_from_padding: false,
+            build,
+        }
+    }
+
+    /// The name of a field for which `key` may be an alias.
+    fn real_name<'a>(&self, key: &'a str) -> &'a str
+    where
+        Self: 'a,
+    {
+        self.aliases.iter().find(|(alias, _)| *alias == key).map_or(key, |(_, name)| *name)
+    }
+}
+
+/// A model's configuration: all fields of config.json over the architecture's defaults.
+#[derive(Clone, Debug)]
+pub struct ModelConfig {
+    family: &'static Family,
+    fields: Map<String, Value>,
+}
+
+impl ModelConfig {
+    /// The fields of a config.json over the family's defaults, as Python's `CONFIG_MAPPING[model_type](**given)`.
+    pub fn new(family: &'static Family, given: Map<String, Value>) -> Self {
+        let mut fields = match (family.defaults)() {
+            Value::Object(defaults) => defaults,
+            _ => Map::new(),
+        };
+        for (key, value) in given {
+            fields.insert(family.real_name(&key).to_owned(), value);
+        }
+        fields.insert("model_type".into(), family.model_type.into());
+        // Both names of the type of the weights are in use; 4.57 writes the new one.
+        if let Some(dtype) = fields.remove("torch_dtype") {
+            fields.entry("dtype").or_insert(dtype);
+        }
+        Self { family, fields }
+    }
+
+    /// The architecture.
+    pub fn family(&self) -> &'static Family {
+        self.family
+    }
+
+    /// `model_type` as in config.json.
+    pub fn model_type(&self) -> &'static str {
+        self.family.model_type
+    }
+
+    /// The typed configuration of an architecture.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        let read = |fields: Map<String, Value>| serde_json::from_value::<T>(Value::Object(fields));
+        read(self.fields.clone()).map_err(|error| {
+            // serde does not say where: at fault is the first field that can't be read among the defaults either.
+            let defaults = self.defaults();
+            let fault = self.fields.iter().find_map(|(key, value)| {
+                let mut fields = defaults.clone();
+                fields.insert(key.clone(), value.clone());
+                Some(self.invalid(key, read(fields).err()?))
+            });
+            fault.unwrap_or_else(|| ConfigError::Value {
+                model_type: self.model_type().into(),
+                reason: error.to_string(),
+            })
+        })
+    }
+
+    /// One field, by its name or an alias; none if it is missing or null.
+    ///
+    /// # Errors
+    /// When it has another type.
+    pub fn field<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
+        let value = self.get(key).cloned().unwrap_or_default();
+        serde_json::from_value(value).map_err(|error| self.invalid(self.family.real_name(key), error))
+    }
+
+    fn invalid(&self, field: &str, error: serde_json::Error) -> ConfigError {
+        let value = self.fields.get(field).unwrap_or(&Value::Null);
+        ConfigError::Value { model_type: self.model_type().into(), reason: format!("`{field}` = {value}: {error}") }
+    }
+
+    fn defaults(&self) -> Map<String, Value> {
+        match (self.family.defaults)() {
+            Value::Object(defaults) => defaults,
+            _ => Map::new(),
+        }
+    }
+
+    /// Fails with [`ConfigError::Unsupported`] unless the field is missing, null or one of `supported`.
+    pub fn require(&self, field: &'static str, supported: &[Value], hint: &'static str) -> Result<(), ConfigError> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(()),
+            Some(value) if supported.contains(value) => Ok(()),
+            Some(value) => Err(ConfigError::Unsupported {
+                model_type: self.model_type().into(),
+                field,
+                value: value.to_string(),
+                hint,
+            }),
+        }
+    }
+
+    /// Fails unless the second size divides the first.
+    pub fn expect_divisible(&self, name: &str, size: Size, by: &str, parts: Size) -> Result<(), ConfigError> {
+        let (size, parts) = (size.get(), parts.get());
+        if size.is_multiple_of(parts) {
+            return Ok(());
+        }
+        let reason = format!("`{name}` ({size}) must be a multiple of `{by}` ({parts})");
+        Err(ConfigError::Value { model_type: self.model_type().into(), reason })
+    }
+
+    /// A field by its name or any alias Python has for it.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.fields.get(self.family.real_name(key))
+    }
+
+    /// A field that is a number of things.
+    pub fn size(&self, key: &str) -> Option<usize> {
+        self.get(key)?.as_u64().map(|n| n as usize)
+    }
+
+    /// Sets a field by its name or any alias.
+    pub fn set(&mut self, key: &str, value: impl Into<Value>) {
+        self.fields.insert(self.family.real_name(key).to_owned(), value.into());
+    }
+
+    /// Sets the id of a special token. One that is lacking is null in config.json if the architecture has it by default,
+    /// and else not mentioned, as in Python.
+    pub fn set_token(&mut self, key: &str, id: Option<u32>) {
+        let default = self.defaults().get(key).is_some_and(|default| !default.is_null());
+        if id.is_some() || default {
+            self.set(key, id);
+        } else {
+            self.fields.remove(key);
+        }
+    }
+
+    /// Number of tokens that the embeddings hold.
+    pub fn vocab_size(&self) -> usize {
+        self.size("vocab_size").unwrap_or(0)
+    }
+
+    /// The most positions a sequence may have; none when the architecture has no limit.
+    pub fn max_positions(&self) -> Option<usize> {
+        (self.family.max_positions)(self)
+    }
+
+    /// The text of config.json as Python's `save_pretrained` lays it out: sorted keys, two spaces.
+    pub fn to_json(&self) -> String {
+        let mut fields = self.fields.clone();
+        fields.insert("architectures".into(), vec![self.family.class].into());
+        fields.insert("transformers_version".into(), TRANSFORMERS_VERSION.into());
+        if let Some((name, value)) = (self.family.derived)(self) {
+            fields.insert(name.into(), value);
+        }
+        // Where it was loaded from is no part of a model.
+        fields.remove("_name_or_path");
+        fields.sort_keys();
+        let mut text = serde_json::to_string_pretty(&fields).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// Where Python's default is true and config.json need not say so.
+pub(crate) fn yes() -> bool {
+    true
+}

@@ -1,0 +1,195 @@
+//! What the parameters of a model are: each has a name, a shape, a kind and a way to start, and the block that makes it
+//! says so.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Tensor};
+use lm_random::{Purpose, Stream};
+use rayon::prelude::*;
+
+/// What a parameter is for. The optimizer, the count of operations and adapters go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Of a projection; multiplied with hidden states.
+    Weight,
+    /// Added to something.
+    Bias,
+    /// Scale or shift of a normalisation.
+    Norm,
+    /// A table in which vectors are looked up.
+    Embedding,
+    /// The projection to the vocabulary, where it is not the word embeddings.
+    Head,
+}
+
+impl Kind {
+    /// Whether weight decay applies: not to biases and norms, as Python's Trainer has it (`get_decay_parameter_names`;
+    /// it goes by names, and a family whose names mislead it says the kind that follows from them).
+    pub fn decays(self) -> bool {
+        !matches!(self, Self::Bias | Self::Norm)
+    }
+}
+
+/// How a new parameter starts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Initial {
+    /// All zeros.
+    Zeros,
+    /// All ones.
+    Ones,
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f64),
+    /// Normal, but row `zero_row` (the padding token's) is zero.
+    NormalExceptRow {
+        /// Standard deviation.
+        std: f64,
+        /// The row left at zero.
+        zero_row: usize,
+    },
+    /// sin(p / 10000^(2i/d)) at column 2i of row p, the cosine at column 2i+1 (Vaswani et al., 2017, 3.5).
+    Sinusoidal,
+}
+
+impl Initial {
+    /// The initial values of the parameter called `name`: a function of the seed and the name alone, so the order in
+    /// which a model lists its parameters, or which of them a checkpoint provides, changes nothing.
+    pub fn values(self, name: &str, shape: &[usize], seed: u64) -> Vec<f32> {
+        let len = shape.iter().product();
+        let width = shape.last().copied().unwrap_or(1).max(1);
+        match self {
+            Self::Zeros => vec![0.0; len],
+            Self::Ones => vec![1.0; len],
+            Self::Normal(std) => normal(name, len, seed, std),
+            Self::NormalExceptRow { std, zero_row } => {
+                let mut values = normal(name, len, seed, std);
+                if let Some(row) = values.chunks_exact_mut(width).nth(zero_row) {
+                    row.fill(0.0);
+                }
+                values
+            }
+            Self::Sinusoidal => {
+                let value = |index: usize| {
+                    let (position, column) = (index / width, index % width);
+                    let angle = position as f64 / 10000f64.powf((column - column % 2) as f64 / width as f64);
+                    (if column % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+                };
+                (0..len).map(value).collect()
+            }
+        }
+    }
+}
+
+fn normal(name: &str, len: usize, seed: u64, std: f64) -> Vec<f32> {
+    const CHUNK: usize = 4096;
+    let index = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
+    let mut values = vec![0.0; len];
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
+        let mut stream = Stream::new(seed, Purpose::Init, chunk as u64, index);
+        values.iter_mut().for_each(|v| *v = stream.normal() * std as f32);
+    });
+    values
+}
+
+/// What the block that makes a parameter says of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Made {
+    pub(crate) kind: Kind,
+    pub(crate) initial: Initial,
+}
+
+/// Makes the parameters of a new model, and keeps what is said of each. Blocks are built by it, so that no parameter is
+/// without a kind and an initial value.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    device: Device,
+    std: f64,
+    /// By identity, which a parameter keeps when it is updated, cloned or moved to another device.
+    made: Rc<RefCell<HashMap<ParamId, Made>>>,
+}
+
+impl Builder {
+    /// For a model on `device` whose weights start with the standard deviation `initializer_range`.
+    pub fn new(device: &Device, initializer_range: f64) -> Self {
+        Self { device: device.clone(), std: initializer_range, made: Rc::default() }
+    }
+
+    /// The same builder for a part of the model whose weights start with another standard deviation.
+    pub fn with_std(&self, std: f64) -> Self {
+        Self { std, ..self.clone() }
+    }
+
+    /// The usual start of a weight.
+    pub fn normal(&self) -> Initial {
+        Initial::Normal(self.std)
+    }
+
+    /// The same, with zeros in the row of the padding token.
+    pub fn normal_except_row(&self, zero_row: usize) -> Initial {
+        Initial::NormalExceptRow { std: self.std, zero_row }
+    }
+
+    /// A weight that starts as usual.
+    pub fn weight<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
+        self.parameter(shape, Kind::Weight, self.normal())
+    }
+
+    /// A bias that starts at zero.
+    pub fn bias(&self, len: usize) -> Param<Tensor<1>> {
+        self.parameter([len], Kind::Bias, Initial::Zeros)
+    }
+
+    /// Any parameter. It takes no memory until it gets its values, from a checkpoint or by `initial`.
+    pub fn parameter<const D: usize>(&self, shape: [usize; D], kind: Kind, initial: Initial) -> Param<Tensor<D>> {
+        let id = ParamId::new();
+        self.made.borrow_mut().insert(id, Made { kind, initial });
+        let zeros = move |device: &Device, require_grad| Tensor::zeros(shape, device).set_require_grad(require_grad);
+        Param::uninitialized(id, zeros, self.device.clone(), true, shape.into())
+    }
+
+    /// What was said of all parameters so far.
+    pub(crate) fn made(&self) -> HashMap<ParamId, Made> {
+        self.made.borrow().clone()
+    }
+}
+
+/// What is known of a parameter besides its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParameterInfo {
+    /// The Hugging Face name, as in the safetensors file.
+    pub name: String,
+    /// The shape on disk and in memory.
+    pub shape: Vec<usize>,
+    /// What it is for.
+    pub kind: Kind,
+    /// How it starts in a new model.
+    pub initial: Initial,
+}
+
+impl ParameterInfo {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds no values at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The values it starts with.
+    pub fn initial_values(&self, seed: u64) -> Vec<f32> {
+        self.initial.values(&self.name, &self.shape, seed)
+    }
+}
+
+/// A parameter's value at a moment; the training that goes on does not change it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Name and shape.
+    pub info: ParameterInfo,
+    /// The values, flattened, outside autodiff.
+    pub tensor: Tensor<1>,
+}
