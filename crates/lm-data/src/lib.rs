@@ -1,13 +1,15 @@
 //! Text to token ids to training examples to batches.
 //!
 //! ```text
-//! files ── source ──> rows ── tokenizer ──> ids ── example ──> ExampleStore ── loader + collate ──> Batch
-//!                                               └─ stream ────────────────────── collate ──────> Batch
+//! names ── dataset ──> splits ── source ──> rows ── tokenizer ──> ids ── example ──> ExampleStore ── loader + collate ──> Batch
+//!                                                                     └─ stream ──────────────────── collate ──────────> Batch
 //! ```
-//! [`prepare`] does everything up to the store. Every random choice is a function of (seed, purpose, epoch, example).
+//! [`Corpus`] does everything up to the store. Every random choice is a function of (seed, purpose, epoch, example).
 
 mod batch;
 pub mod collate;
+mod config;
+mod dataset;
 mod digest;
 mod error;
 pub mod example;
@@ -23,9 +25,11 @@ mod testing;
 pub mod tokenizer;
 
 pub use batch::{Batch, IGNORE};
+pub use config::DataConfig;
+pub use dataset::Corpus;
 pub use error::DataError;
 pub use loader::{Loader, LoaderOptions, Order, Position};
 pub use prefetch::Prefetch;
-pub use prepare::{Corpus, DataConfig, Datasets, Reading, prepare};
+pub use prepare::Reading;
 pub use preview::{dump_examples, preview};
 pub use stream::{ExampleStream, StreamPosition};

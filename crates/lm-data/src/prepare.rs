@@ -1,115 +1,16 @@
-//! From the user's options to the examples of both splits: the one entry point of the crate.
+//! From the rows of a split to its examples: tokenized now or before, or while they are asked for.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
+use crate::config::DataConfig;
+use crate::dataset::{Corpus, SplitRows};
 use crate::example::{Build, Check, Cut, ExampleStore, Statistics, StoreError, build};
 use crate::memo::remembered;
-use crate::source::{RowPosition, TextFiles};
 use crate::stream::{ExampleStream, StreamPosition};
 use crate::tokenizer::LmTokenizer;
-
-/// Everything that decides which examples there are, and how they are made.
-#[derive(Clone, Debug)]
-pub struct DataConfig {
-    /// `--train_file`: names or patterns of files.
-    pub train_files: Vec<String>,
-    /// `--validation_file`. If empty, the first rows of the training files are held out.
-    pub validation_files: Vec<String>,
-    /// `--text_column`: column of csv and json files; `text`, else the first, if None.
-    pub text_column: Option<String>,
-    /// `--validation_split_percentage`: how much is held out, in percent of the rows. 0 holds nothing out: there is no
-    /// validation split then unless it has files.
-    pub validation_split_percentage: u32,
-    /// Tokens of a block, or the most tokens of a line: `--max_seq_length` or `--block_size`, resolved.
-    pub length: usize,
-    /// `--line_by_line`: each row is an example.
-    pub line_by_line: bool,
-    /// `--keep_linebreaks` of run_clm: lines of text files keep their `\n`. False for the other tasks.
-    pub keep_linebreaks: bool,
-    /// `--group_batch_size`: rows joined before cutting into blocks; Python's is 1,000. 0 joins all.
-    pub group_batch_size: usize,
-    /// `--max_train_samples`: only the first examples.
-    pub max_train_samples: Option<usize>,
-    /// `--max_eval_samples`.
-    pub max_eval_samples: Option<usize>,
-    /// `--preprocessing_num_workers`: tokenizing threads, one per core if None. Changes no result.
-    pub workers: Option<usize>,
-    /// Folder of the tokenized stores.
-    pub cache_dir: PathBuf,
-    /// `--overwrite_cache`: build again even if a store is there.
-    pub overwrite_cache: bool,
-}
-
-impl Default for DataConfig {
-    fn default() -> Self {
-        Self {
-            train_files: Vec::new(),
-            validation_files: Vec::new(),
-            text_column: None,
-            validation_split_percentage: 5,
-            length: 512,
-            line_by_line: false,
-            keep_linebreaks: false,
-            group_batch_size: 1000,
-            max_train_samples: None,
-            max_eval_samples: None,
-            workers: None,
-            cache_dir: PathBuf::from(".cache"),
-            overwrite_cache: false,
-        }
-    }
-}
-
-/// The tokenized splits.
-#[derive(Clone)]
-pub struct Datasets {
-    /// The training split, if there are training files.
-    pub train: Option<ExampleStore>,
-    /// The validation split, if there is one. Empty only if so few rows were held out that they make no example.
-    pub validation: Option<ExampleStore>,
-}
-
-/// The files of a run, looked at once: of what kind they are, which column is the text, which rows are held out.
-pub struct Corpus {
-    train: TextFiles,
-    validation: TextFiles,
-    held_out: Option<HeldOut>,
-}
-
-/// The first rows of the training files, kept for validation.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct HeldOut {
-    rows: u64,
-    /// Where the first row after them starts.
-    end: RowPosition,
-}
-
-/// The rows of one split.
-struct SplitRows<'a> {
-    name: &'static str,
-    files: &'a TextFiles,
-    start: RowPosition,
-    most: u64,
-    /// Held out of the training files; may be empty, since not every run evaluates.
-    held_out: bool,
-}
-
-/// Tokenizes both splits, or finds them tokenized.
-///
-/// # Errors
-/// If an input, an option or the cache folder is unusable, or a split has no example.
-pub fn prepare(config: &DataConfig, tokenizer: &LmTokenizer) -> Result<Datasets, DataError> {
-    let corpus = Corpus::open(config)?;
-    Ok(Datasets {
-        train: corpus.train(config, tokenizer)?,
-        validation: corpus.validation(config, tokenizer, Reading::Whole)?,
-    })
-}
 
 /// What is read of the training files to tell whether the rows held out of them were tokenized before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,52 +22,6 @@ pub enum Reading {
 }
 
 impl Corpus {
-    /// Finds and looks at the files. Where rows are held out, the training files are read once to count their rows, which
-    /// is remembered until one of them changes; otherwise only their beginnings are.
-    ///
-    /// # Errors
-    /// If a file or an option is unusable.
-    pub fn open(config: &DataConfig) -> Result<Self, DataError> {
-        if config.length == 0 {
-            return Err(DataError::Option { name: "max_seq_length", reason: "must be at least 1".into() });
-        }
-        for (name, most) in
-            [("max_train_samples", config.max_train_samples), ("max_eval_samples", config.max_eval_samples)]
-        {
-            if most == Some(0) {
-                return Err(DataError::Option { name, reason: "must be at least 1".into() });
-            }
-        }
-        let names = [&config.train_files[..], &config.validation_files];
-        let [train, validation] = TextFiles::resolve(names, config.text_column.as_deref(), config.keep_linebreaks)?;
-        if train.is_empty() && validation.is_empty() {
-            return Err(DataError::NoFile);
-        }
-        let percent = config.validation_split_percentage;
-        let held_out = if train.is_empty() || !validation.is_empty() || percent == 0 {
-            None
-        } else if percent < 100 {
-            let identity = train.identity(&format!("{percent} % of the rows"))?;
-            Some(remembered(&config.cache_dir, &identity, config.overwrite_cache, || -> Result<_, DataError> {
-                let (rows, end) = train.count_rows(|rows| percent_of(percent, rows))?;
-                Ok(HeldOut { rows: percent_of(percent, rows), end })
-            })?)
-        } else {
-            let reason = format!("{percent} leaves nothing to train on; name a file with --validation_file instead");
-            return Err(DataError::Option { name: "validation_split_percentage", reason });
-        };
-        Ok(Self { train, validation, held_out })
-    }
-
-    /// The texts of the training split, for training a tokenizer on them.
-    ///
-    /// # Errors
-    /// If there are no training files; each row may fail by itself too.
-    pub fn train_rows(&self) -> Result<impl Iterator<Item = Result<String, DataError>>, DataError> {
-        let train = self.train_split().ok_or(DataError::NoTrainFile)?;
-        Ok(train.files.rows_from(train.start).map(|row| Ok(row?)))
-    }
-
     /// The examples of the training split, tokenized now or before; None without training files.
     ///
     /// # Errors
@@ -187,14 +42,9 @@ impl Corpus {
         tokenizer: &LmTokenizer,
         reading: Reading,
     ) -> Result<Option<ExampleStore>, DataError> {
-        let store = match self.held_out {
-            Some(HeldOut { rows, .. }) => {
-                let whole = whole("validation", &self.train);
-                tokenized(config, tokenizer, &SplitRows { most: rows, held_out: true, ..whole }, reading)?
-            }
-            None if self.validation.is_empty() => return Ok(None),
-            None => tokenized(config, tokenizer, &whole("validation", &self.validation), Reading::Whole)?,
-        };
+        let Some(split) = self.validation_split() else { return Ok(None) };
+        let reading = if split.held_out { reading } else { Reading::Whole };
+        let store = tokenized(config, tokenizer, &split, reading)?;
         Ok(Some(limited(store, config.max_eval_samples)))
     }
 
@@ -213,33 +63,6 @@ impl Corpus {
         let (files, tokenizer) = (train.files.clone(), Arc::clone(tokenizer));
         Ok(ExampleStream::new(files, tokenizer, pool, config.cut(), train.start, most, position))
     }
-
-    fn train_split(&self) -> Option<SplitRows<'_>> {
-        let start = self.held_out.map_or(RowPosition::default(), |held_out| held_out.end);
-        (!self.train.is_empty()).then(|| SplitRows { start, ..whole("train", &self.train) })
-    }
-}
-
-fn whole<'a>(name: &'static str, files: &'a TextFiles) -> SplitRows<'a> {
-    SplitRows { name, files, start: RowPosition::default(), most: u64::MAX, held_out: false }
-}
-
-impl DataConfig {
-    fn cut(&self) -> Cut {
-        Cut { length: self.length, line_by_line: self.line_by_line, group_batch_size: self.group_batch_size }
-    }
-
-    fn pool(&self) -> Result<rayon::ThreadPool, DataError> {
-        // Beyond this, more threads only take longer to start.
-        let workers = self.workers.unwrap_or(0).min(256);
-        let builder = rayon::ThreadPoolBuilder::new().num_threads(workers).thread_name(|i| format!("tokenize-{i}"));
-        builder.build().map_err(|error| DataError::Threads { workers, reason: error.to_string() })
-    }
-}
-
-/// `int(round(percent * rows / 100.0))` of Python's `datasets`, halves to the even number.
-fn percent_of(percent: u32, rows: u64) -> u64 {
-    ((u128::from(percent) * u128::from(rows)) as f64 / 100.0).round_ties_even() as u64
 }
 
 fn limited(store: ExampleStore, most: Option<usize>) -> ExampleStore {
@@ -301,10 +124,11 @@ fn checked(store: ExampleStore, split: &SplitRows, cut: &Cut) -> Result<ExampleS
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::time::SystemTime;
 
     use super::*;
-    use crate::testing::{fixture, tokenizer};
+    use crate::testing::{fixture, prepare, tokenizer};
 
     fn config(folder: &std::path::Path) -> DataConfig {
         let file = |name: &str| fixture("preprocessing").join(name).display().to_string();
@@ -318,16 +142,6 @@ mod tests {
 
     fn all(store: &ExampleStore) -> Vec<crate::example::Example> {
         (0..store.len()).map(|index| store.get(index).unwrap().unwrap()).collect()
-    }
-
-    /// `int(round(p * n / 100.0))` in Python.
-    #[test]
-    fn percentages_round_as_in_datasets() {
-        for (percent, rows, expected) in
-            [(5, 10, 0), (5, 30, 2), (5, 50, 2), (5, 70, 4), (1, 150, 2), (1, 250, 2), (33, 100, 33), (99, 1, 1)]
-        {
-            assert_eq!(percent_of(percent, rows), expected, "{percent} % of {rows}");
-        }
     }
 
     #[test]

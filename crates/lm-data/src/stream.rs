@@ -185,8 +185,8 @@ struct Rows {
 mod tests {
     use super::*;
     use crate::collate::{ClmCollator, PadTo, Padding};
-    use crate::testing::{fixture, tokenizer};
-    use crate::{Corpus, DataConfig, prepare};
+    use crate::testing::{fixture, prepare, tokenizer};
+    use crate::{Corpus, DataConfig};
 
     fn config(cache: &std::path::Path, line_by_line: bool, group_batch_size: usize, held_out: bool) -> DataConfig {
         let file = |name: &str| fixture("preprocessing").join(name).display().to_string();

@@ -4,6 +4,20 @@ use std::path::{Path, PathBuf};
 
 use crate::example::{Example, ExampleStore};
 use crate::tokenizer::LmTokenizer;
+use crate::{Corpus, DataConfig, DataError, Reading};
+
+/// The tokenized splits.
+pub(crate) struct Datasets {
+    pub train: Option<ExampleStore>,
+    pub validation: Option<ExampleStore>,
+}
+
+/// Tokenizes both splits, or finds them tokenized.
+pub(crate) fn prepare(config: &DataConfig, tokenizer: &LmTokenizer) -> Result<Datasets, DataError> {
+    let corpus = Corpus::open(config)?;
+    let train = corpus.train(config, tokenizer)?;
+    Ok(Datasets { train, validation: corpus.validation(config, tokenizer, Reading::Whole)? })
+}
 
 /// A file or folder of the fixtures.
 pub(crate) fn fixture(name: &str) -> PathBuf {

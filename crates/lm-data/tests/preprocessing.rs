@@ -5,7 +5,7 @@ use std::path::Path;
 use lm_data::collate::{PadTo, Padding};
 use lm_data::example::ExampleStore;
 use lm_data::tokenizer::LmTokenizer;
-use lm_data::{DataConfig, dump_examples, prepare};
+use lm_data::{Corpus, DataConfig, Reading, dump_examples};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -89,9 +89,11 @@ fn run_cases(record: &Path, tokenizers: &Path, data: &Path) {
         let tokenizer = LmTokenizer::from_folder(&tokenizers.join(&tokenizer)).unwrap();
         let to = if options.pad_to_max_length { PadTo::Length(options.length) } else { PadTo::Longest };
         let padding = Padding::new(&tokenizer, to);
-        let datasets = prepare(&config, &tokenizer).unwrap();
-        check(&format!("{name} train"), &dumped(&datasets.train.unwrap(), &padding), &train);
-        check(&format!("{name} validation"), &dumped(&datasets.validation.unwrap(), &padding), &validation);
+        let corpus = Corpus::open(&config).unwrap();
+        let stored = corpus.train(&config, &tokenizer).unwrap().unwrap();
+        let held_out = corpus.validation(&config, &tokenizer, Reading::Whole).unwrap().unwrap();
+        check(&format!("{name} train"), &dumped(&stored, &padding), &train);
+        check(&format!("{name} validation"), &dumped(&held_out, &padding), &validation);
     }
 }
 

@@ -54,7 +54,7 @@ pub fn key(seed: u64, purpose: Purpose) -> [u32; 2] {
 }
 
 /// The finaliser of SplitMix64: a bijection that spreads every input bit over the whole word.
-pub fn mix(mut z: u64) -> u64 {
+fn mix(mut z: u64) -> u64 {
     z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -79,7 +79,7 @@ impl Stream {
 
     /// 32 uniform bits.
     #[inline]
-    pub fn next_u32(&mut self) -> u32 {
+    fn next_u32(&mut self) -> u32 {
         if self.used == 4 {
             self.block = philox(self.counter, self.key);
             self.counter[0] = self.counter[0].wrapping_add(1);
@@ -91,7 +91,7 @@ impl Stream {
 
     /// 64 uniform bits.
     #[inline]
-    pub fn next_u64(&mut self) -> u64 {
+    fn next_u64(&mut self) -> u64 {
         u64::from(self.next_u32()) << 32 | u64::from(self.next_u32())
     }
 

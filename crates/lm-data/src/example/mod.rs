@@ -36,7 +36,7 @@ impl Example {
 
 /// How rows become examples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub(crate) struct Cut {
     /// Tokens of a block, or the most tokens of a line.
     pub length: usize,
     /// Each row that is not blank is one example, truncated. Otherwise rows are joined and cut into blocks.

@@ -2,7 +2,9 @@
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Format, SourceError, SourceFile, TextFiles, csv, json};
+use super::TextFiles;
+use super::error::SourceError;
+use super::find::SourceFile;
 
 /// Rows and bytes at the start of a file that show its columns and what the first one holds.
 const SAMPLE_ROWS: usize = 100;
@@ -123,11 +125,8 @@ pub(super) fn choose(splits: &[TextFiles], named: Option<&str>) -> Result<Column
 
 /// None of files without columns, and of those without rows.
 fn sample(file: &SourceFile) -> Result<Option<Sample>, SourceError> {
-    let sample = match file.format {
-        Format::Txt => return Ok(None),
-        Format::Csv => csv::sample(&file.path)?,
-        Format::Json => json::sample(&file.path)?,
-    };
+    let Some(sample) = file.format.sample else { return Ok(None) };
+    let sample = sample(&file.path)?;
     Ok((!sample.columns.is_empty()).then_some(sample))
 }
 

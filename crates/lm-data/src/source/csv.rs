@@ -8,15 +8,24 @@ use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
 
+use super::LONGEST_ROW;
 use super::column::{Cell, Sample, listed};
-use super::{LONGEST_ROW, RowReader, SourceError, failed, open, push_utf8};
+use super::error::{SourceError, failed};
+use super::format::{Format, RowReader, Start, open, push_utf8};
+
+pub(super) const FORMAT: Format = Format {
+    name: "Csv",
+    extensions: &["csv"],
+    sample: Some(sample),
+    open: |start| Ok(Box::new(Reader::open(start)?)),
+};
 
 /// Read after the end of the file, it comes back as a record of its own only if every quote has been closed.
 const END: &[u8] = b"\n\0end of file\0";
 
 type Records = csv::Reader<Limited<Chain<BufReader<File>, &'static [u8]>>>;
 
-pub(super) struct Reader {
+struct Reader {
     path: PathBuf,
     input: Records,
     record: ByteRecord,
@@ -27,7 +36,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, column: &str, byte: u64, line: u64) -> Result<Self, SourceError> {
+    fn open(&Start { path, column, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
+        let column = column.name.as_str();
         let (mut reader, names) = Self::start(path)?;
         reader.column = names.iter().position(|name| name == column).ok_or_else(|| SourceError::Column {
             path: path.into(),
@@ -154,7 +164,7 @@ fn records(path: &Path, byte: u64) -> Result<Records, SourceError> {
 }
 
 /// The header, and what stands below the name of the first column.
-pub(super) fn sample(path: &Path) -> Result<Sample, SourceError> {
+fn sample(path: &Path) -> Result<Sample, SourceError> {
     let (mut reader, columns) = Reader::start(path)?;
     let mut sample = Sample { line: 1, columns, first: Vec::new() };
     while !Sample::is_full(sample.first.len(), reader.position().0 as usize) && reader.next_record()? {

@@ -7,11 +7,20 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
+use super::LONGEST_ROW;
 use super::column::{Cell, Column, Sample, listed};
+use super::error::{SourceError, failed};
+use super::format::{Format, RowReader, Start, open, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
-use super::{LONGEST_ROW, RowReader, SourceError, failed, open, push_utf8};
 
-pub(super) struct Reader {
+pub(super) const FORMAT: Format = Format {
+    name: "Json",
+    extensions: &["json", "jsonl"],
+    sample: Some(sample),
+    open: |start| Ok(Box::new(Reader::open(start)?)),
+};
+
+struct Reader {
     path: PathBuf,
     input: BufReader<File>,
     byte: u64,
@@ -45,7 +54,7 @@ enum End {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, column: &Column, byte: u64, line: u64) -> Result<Self, SourceError> {
+    fn open(&Start { path, column, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
         let input = BufReader::with_capacity(1 << 18, open(path)?);
         let mut reader = Self {
             path: path.into(),
@@ -273,8 +282,9 @@ impl RowReader for Reader {
 }
 
 /// The columns of the first records, and what the first of them holds. Strings make one column, `text`, as in Python.
-pub(super) fn sample(path: &Path) -> Result<Sample, SourceError> {
-    let mut reader = Reader::open(path, &Column::default(), 0, 1)?;
+fn sample(path: &Path) -> Result<Sample, SourceError> {
+    let mut reader =
+        Reader::open(&Start { path, column: &Column::default(), keep_linebreaks: false, byte: 0, line: 1 })?;
     let mut sample = Sample { line: reader.line, ..Sample::default() };
     let mut rows = 0;
     while !Sample::is_full(rows, reader.byte as usize) {

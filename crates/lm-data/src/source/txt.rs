@@ -3,12 +3,17 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::LONGEST_ROW;
+use super::error::{SourceError, failed};
+use super::format::{Format, RowReader, Start, open, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
-use super::{LONGEST_ROW, RowReader, SourceError, failed, open, push_utf8};
 
-pub(super) struct Reader {
+pub(super) const FORMAT: Format =
+    Format { name: "Txt", extensions: &["txt"], sample: None, open: |start| Ok(Box::new(Reader::open(start)?)) };
+
+struct Reader {
     path: PathBuf,
     input: BufReader<File>,
     bytes: Vec<u8>,
@@ -18,7 +23,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, keep_linebreaks: bool, byte: u64, line: u64) -> Result<Self, SourceError> {
+    fn open(&Start { path, keep_linebreaks, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
         let mut file = open(path)?;
         file.seek(SeekFrom::Start(byte)).map_err(|source| failed(path, source))?;
         let input = BufReader::with_capacity(1 << 18, file);

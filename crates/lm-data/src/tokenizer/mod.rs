@@ -232,7 +232,8 @@ impl LmTokenizer {
     }
 
     /// The id of this token, as the vocabulary spells it.
-    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+    #[cfg(test)]
+    pub(crate) fn token_to_id(&self, token: &str) -> Option<u32> {
         self.backend.token_to_id(token)
     }
 
@@ -276,7 +277,7 @@ impl LmTokenizer {
 
     /// Whether the token with this id begins a word (`##ing` does not, `Ġthe` does), for whole-word masking.
     /// The first token of a text begins one in any case.
-    pub fn is_word_start(&self, id: u32) -> bool {
+    pub(crate) fn is_word_start(&self, id: u32) -> bool {
         self.word_starts.get(id as usize).copied().unwrap_or(true)
     }
 

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use lm_data::source::extensions;
+
 use super::choice::{IntervalStrategy, SaveStrategy};
 use super::parse::Given;
 use super::value::{Files, Kwargs, Steps};
@@ -105,8 +107,6 @@ fn model(args: &Arguments) -> Checked {
     })
 }
 
-const EXTENSIONS: &[&str] = &["csv", "json", "jsonl", "txt"];
-
 /// Every file of a split has an extension that says how to read it, and all have the same.
 fn files(flag: &str, files: Option<&Files>) -> Checked {
     let mut first: Option<String> = None;
@@ -121,8 +121,11 @@ fn files(flag: &str, files: Option<&Files>) -> Checked {
             continue;
         }
         let extension = extension.unwrap_or_default();
-        rule(EXTENSIONS.contains(&extension.as_str()) || extension.contains(['*', '?', '[']), || {
-            format!("--{flag} {file}: should be a csv, a json, a jsonl or a txt file, by its extension")
+        rule(extensions().any(|known| known == extension) || extension.contains(['*', '?', '[']), || {
+            let mut known: Vec<_> = extensions().map(|known| format!("a {known}")).collect();
+            known.sort();
+            let last = known.pop().unwrap_or_default();
+            format!("--{flag} {file}: should be {} or {last} file, by its extension", known.join(", "))
         })?;
         match &first {
             Some(first) if *first != extension => {

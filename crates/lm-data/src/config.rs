@@ -1,0 +1,71 @@
+//! The options of data.
+
+use std::path::PathBuf;
+
+use crate::DataError;
+use crate::example::Cut;
+
+/// Everything that decides which examples there are, and how they are made.
+#[derive(Clone, Debug)]
+pub struct DataConfig {
+    /// `--train_file`: names or patterns of files.
+    pub train_files: Vec<String>,
+    /// `--validation_file`. If empty, the first rows of the training files are held out.
+    pub validation_files: Vec<String>,
+    /// `--text_column`: column of csv and json files; `text`, else the first, if None.
+    pub text_column: Option<String>,
+    /// `--validation_split_percentage`: how much is held out, in percent of the rows. 0 holds nothing out: there is no
+    /// validation split then unless it has files.
+    pub validation_split_percentage: u32,
+    /// Tokens of a block, or the most tokens of a line: `--max_seq_length` or `--block_size`, resolved.
+    pub length: usize,
+    /// `--line_by_line`: each row is an example.
+    pub line_by_line: bool,
+    /// `--keep_linebreaks` of run_clm: lines of text files keep their `\n`. False for the other tasks.
+    pub keep_linebreaks: bool,
+    /// `--group_batch_size`: rows joined before cutting into blocks; Python's is 1,000. 0 joins all.
+    pub group_batch_size: usize,
+    /// `--max_train_samples`: only the first examples.
+    pub max_train_samples: Option<usize>,
+    /// `--max_eval_samples`.
+    pub max_eval_samples: Option<usize>,
+    /// `--preprocessing_num_workers`: tokenizing threads, one per core if None. Changes no result.
+    pub workers: Option<usize>,
+    /// Folder of the tokenized stores.
+    pub cache_dir: PathBuf,
+    /// `--overwrite_cache`: build again even if a store is there.
+    pub overwrite_cache: bool,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self {
+            train_files: Vec::new(),
+            validation_files: Vec::new(),
+            text_column: None,
+            validation_split_percentage: 5,
+            length: 512,
+            line_by_line: false,
+            keep_linebreaks: false,
+            group_batch_size: 1000,
+            max_train_samples: None,
+            max_eval_samples: None,
+            workers: None,
+            cache_dir: PathBuf::from(".cache"),
+            overwrite_cache: false,
+        }
+    }
+}
+
+impl DataConfig {
+    pub(crate) fn cut(&self) -> Cut {
+        Cut { length: self.length, line_by_line: self.line_by_line, group_batch_size: self.group_batch_size }
+    }
+
+    pub(crate) fn pool(&self) -> Result<rayon::ThreadPool, DataError> {
+        // Beyond this, more threads only take longer to start.
+        let workers = self.workers.unwrap_or(0).min(256);
+        let builder = rayon::ThreadPoolBuilder::new().num_threads(workers).thread_name(|i| format!("tokenize-{i}"));
+        builder.build().map_err(|error| DataError::Threads { workers, reason: error.to_string() })
+    }
+}

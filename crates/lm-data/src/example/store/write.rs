@@ -1,0 +1,109 @@
+//! Writing a store in constant memory.
+
+use std::fs::{DirEntry, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use lm_files::NewFile;
+use sha2::{Digest, Sha256};
+
+use super::{HEADER, Header, MAGIC, Statistics, StoreError, VERSION, checksum, padded};
+use crate::digest;
+
+/// Removes what killed processes have left in the folder: unfinished stores that nobody has written to for a day.
+fn remove_abandoned(folder: &Path) {
+    let old = |file: &DirEntry| {
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
+        let age = modified.ok().and_then(|time| time.elapsed().ok());
+        name.starts_with(".tokens-") && name.ends_with(".tmp") && age.is_some_and(|age| age.as_secs() > 24 * 3600)
+    };
+    for file in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(old) {
+        // A file that cannot be removed is in nobody's way.
+        let _ = std::fs::remove_file(file.path());
+    }
+}
+
+/// Writes a store example by example in constant memory; nothing has the final name before [`StoreWriter::finish`].
+pub(in crate::example) struct StoreWriter {
+    path: PathBuf,
+    file: NewFile,
+    ends: File,
+    body: Vec<u8>,
+    digest: Sha256,
+    pub statistics: Statistics,
+}
+
+impl StoreWriter {
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Io { path: path.into(), action: "create", source };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        remove_abandoned(folder);
+        let mut file = NewFile::create(path).map_err(failed)?;
+        let ends = tempfile::tempfile_in(folder).map_err(failed)?;
+        file.file().write_all(&[0; HEADER]).map_err(failed)?;
+        Ok(Self {
+            path: path.into(),
+            file,
+            ends,
+            body: Vec::with_capacity(2 * digest::PIECE),
+            digest: Sha256::new(),
+            statistics: Statistics::default(),
+        })
+    }
+
+    /// Appends examples given as packed tokens.
+    pub fn write(&mut self, examples: &[Vec<u32>]) -> Result<(), StoreError> {
+        let mut ends = Vec::with_capacity(8 * examples.len());
+        for example in examples {
+            if example.len() as u64 > self.statistics.longest {
+                (self.statistics.longest, self.statistics.longest_at) =
+                    (example.len() as u64, self.statistics.examples);
+            }
+            self.statistics.tokens += example.len() as u64;
+            self.statistics.examples += 1;
+            ends.extend_from_slice(&self.statistics.tokens.to_ne_bytes());
+            self.body.extend_from_slice(bytemuck::cast_slice(example));
+        }
+        self.ends.write_all(&ends).and_then(|()| self.flush_pieces()).map_err(|source| self.failed(source))
+    }
+
+    /// Writes the header, flushes to the disk and gives the store its name.
+    pub fn finish(mut self, key: [u8; 32]) -> Result<(), StoreError> {
+        self.complete(key).map_err(|source| self.failed(source))?;
+        self.file.publish().map_err(|source| StoreError::Io { path: self.path, action: "write", source })
+    }
+
+    fn complete(&mut self, key: [u8; 32]) -> io::Result<()> {
+        self.body.resize(self.body.len() + (padded(self.statistics.tokens) - 4 * self.statistics.tokens) as usize, 0);
+        self.ends.seek(SeekFrom::Start(0))?;
+        while (&self.ends).take(digest::PIECE as u64).read_to_end(&mut self.body)? > 0 {
+            self.flush_pieces()?;
+        }
+        if !self.body.is_empty() {
+            self.digest.update(Sha256::digest(&self.body));
+            self.file.file().write_all(&self.body)?;
+        }
+        let mut header = Header { magic: MAGIC, version: VERSION, key, checksum: [0; 32], statistics: self.statistics };
+        header.checksum = checksum(&header, self.digest.clone().finalize().into());
+        self.file.file().seek(SeekFrom::Start(0))?;
+        self.file.file().write_all(bytemuck::bytes_of(&header))
+    }
+
+    /// Writes out the full pieces of the body, so that a piece of the checksum is a piece of the file.
+    fn flush_pieces(&mut self) -> io::Result<()> {
+        let full = self.body.len() / digest::PIECE * digest::PIECE;
+        for piece in self.body[..full].chunks(digest::PIECE) {
+            self.digest.update(Sha256::digest(piece));
+        }
+        self.file.file().write_all(&self.body[..full])?;
+        self.body.drain(..full);
+        Ok(())
+    }
+
+    fn failed(&self, source: io::Error) -> StoreError {
+        StoreError::Io { path: self.path.clone(), action: "write", source }
+    }
+}
