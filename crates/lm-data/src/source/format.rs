@@ -1,14 +1,12 @@
-//! The formats of text. Each is a file of this folder, which ends in its row of [`FORMATS`]: add a file and a line.
+//! What a format of text consists of. Each is a file of this folder and a line of [`FORMATS`].
 
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
+use super::FORMATS;
 use super::column::{Column, Sample};
 use super::error::{SourceError, failed};
-use super::{csv, json, txt};
-
-static FORMATS: &[Format] = &[txt::FORMAT, csv::FORMAT, json::FORMAT];
 
 /// How rows are read from files of one kind.
 pub(super) struct Format {

@@ -29,7 +29,10 @@ use error::failed;
 pub use find::find_files;
 use find::{SourceFile, find};
 pub use format::extensions;
-use format::{RowReader, Start, open};
+use format::{Format, RowReader, Start, open};
+
+/// Every format there is.
+static FORMATS: &[Format] = &[txt::FORMAT, csv::FORMAT, json::FORMAT];
 
 /// The most bytes of a row. Python has no such limit, and takes ten times the memory; whatever is longer is no row but a
 /// file without line ends, or a quote that was never closed.
