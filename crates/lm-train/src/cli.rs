@@ -10,10 +10,9 @@ use tracing::level_filters::LevelFilter;
 use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed};
 use crate::device;
 use crate::observe::console::MessageWriter;
-use crate::run::output_dir::what_is_kept;
-use crate::run::{Ended, run};
+use crate::run::{run, what_is_kept};
 use crate::sys::allocator;
-use crate::sys::signals::StopSignal;
+use crate::sys::signals::{Ended, StopSignal};
 use crate::sys::{escape, panics, secrets};
 
 /// The program for `task`: reads the command line, runs, and tells how it went. 0 when all is done, 1 for a failed run, 2

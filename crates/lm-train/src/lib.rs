@@ -15,7 +15,6 @@ pub mod args;
 pub mod checkpoint;
 pub mod cli;
 pub mod device;
-pub mod disk;
 pub mod observe;
 pub mod optim;
 pub mod run;

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::format::{count, duration, short_number};
+use super::format::{count, duration, human_size, short_number};
 use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, StepInfo, TrainerState};
-use crate::disk::human_size;
 use crate::sys::escape;
 
 /// The bars of this process; whoever writes to the terminal meanwhile has to move them out of the way.
@@ -94,8 +93,8 @@ impl Callback for Console {
     }
 
     fn on_step_end(&mut self, state: &TrainerState, step: &StepInfo) -> CallbackResult {
-        self.speed.add(step.tokens, Instant::now());
-        self.loss = step.loss.or(self.loss);
+        self.speed.add(step.real_tokens, Instant::now());
+        self.loss = Some(step.loss);
         if let Some(bar) = &self.training_bar {
             let mut message = format!("lr {}", short_number(step.learning_rate));
             if let Some(loss) = self.loss {

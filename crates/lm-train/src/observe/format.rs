@@ -1,4 +1,4 @@
-//! Numbers and times for people.
+//! Numbers, sizes and times for people.
 
 /// A number with five significant digits, written as C's `%.5g`: `5.1002`, `4.5e-05`, `12346`.
 pub(crate) fn short_number(value: f64) -> String {
@@ -42,6 +42,24 @@ pub(crate) fn count(number: u64) -> String {
         grouped.push(digit);
     }
     grouped
+}
+
+/// `1.5 GiB`: three significant digits at most, in binary units.
+pub(crate) fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut size = bytes as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next();
+    // 999.5 would be shown as 1000.
+    while size >= 999.5 {
+        size /= 1024.0;
+        unit = units.next();
+    }
+    let digits = if size < 9.95 { 1 } else { 0 };
+    format!("{size:.digits$} {}", unit.unwrap_or(&"EiB"))
 }
 
 #[cfg(test)]
@@ -89,5 +107,11 @@ mod tests {
             ["0:00:00", "0:01:00", "1:02:03", "2d 2:00:00", "0:00:00"]
         );
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn sizes_are_readable() {
+        let sizes = [0, 1023, 1024, 1536, 10 << 10, 1023 << 10, 1_320_000_000, 5 << 40, u64::MAX].map(human_size);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 KiB", "1.0 MiB", "1.2 GiB", "5.0 TiB", "16 EiB"]);
     }
 }

@@ -13,6 +13,7 @@ pub mod console;
 pub(crate) mod format;
 pub mod json;
 mod log_file;
+pub mod memory;
 pub mod model_card;
 mod record;
 pub mod report;
@@ -27,6 +28,8 @@ pub use log_file::{LOG_FILE_NAME, LogFile};
 pub use record::{LogRecord, LogValue, round, speed_metrics};
 pub use state::{StateError, TRAINER_STATE_NAME, TrainerState, steps_of};
 pub use tensorboard::{TensorBoard, default_logging_dir};
+
+use crate::sys::signals::{self, Ended};
 
 /// Why a callback could not do its work: one line that names the file.
 #[derive(Debug, thiserror::Error)]
@@ -48,15 +51,32 @@ impl CallbackError {
 /// What a callback's methods return.
 pub type CallbackResult = Result<(), CallbackError>;
 
-/// One optimizer step, as far as a progress display wants to know it.
+/// One whole optimizer step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepInfo {
-    /// The loss, when the trainer has read it back for this step.
-    pub loss: Option<f64>,
+    /// Mean cross-entropy over the step's predicted tokens, in nats.
+    pub loss: f64,
+    /// Norm over all gradients, before clipping.
+    pub grad_norm: f64,
     /// The rate that the step used.
     pub learning_rate: f64,
-    /// Tokens that went through the model in this step, padding not counted.
+    /// Tokens that went through the model, padding included.
     pub tokens: u64,
+    /// The same without padding.
+    pub real_tokens: u64,
+    /// What it took.
+    pub seconds: f64,
+}
+
+/// A text that the model fills in or continues, before and after training.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// What the model was given: masks as the tokenizer writes them for filling in, the beginning for a continuation.
+    pub prompt: String,
+    /// The whole text, filled in or continued by the model that training began with.
+    pub before: String,
+    /// The same by the trained model, once there is one.
+    pub after: Option<String>,
 }
 
 /// How training ended.
@@ -68,6 +88,17 @@ pub enum Outcome {
     Stopped(String),
     /// An error ended it; the error's line.
     Failed(String),
+}
+
+impl Outcome {
+    /// The outcome of what ended like this.
+    pub fn of(ended: &anyhow::Result<Ended>) -> Self {
+        match ended {
+            Ok(Ended::Done) => Self::Finished,
+            Ok(Ended::Signal(signal)) => Self::Stopped(signals::name(*signal).to_owned()),
+            Err(error) => Self::Failed(format!("{error:#}")),
+        }
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -104,6 +135,11 @@ pub trait Callback {
 
     /// An evaluation is done; its metrics have been logged.
     fn on_evaluate(&mut self, _state: &TrainerState, _metrics: &LogRecord) -> CallbackResult {
+        Ok(())
+    }
+
+    /// The texts that the model fills in or continues: before training, and once more after it.
+    fn on_samples(&mut self, _samples: &[Sample]) -> CallbackResult {
         Ok(())
     }
 
@@ -153,6 +189,11 @@ impl Callbacks {
     /// [`Callback::on_evaluate`] of each.
     pub fn on_evaluate(&mut self, state: &TrainerState, metrics: &LogRecord) {
         self.each(|callback| callback.on_evaluate(state, metrics));
+    }
+
+    /// [`Callback::on_samples`] of each.
+    pub fn on_samples(&mut self, samples: &[Sample]) {
+        self.each(|callback| callback.on_samples(samples));
     }
 
     /// [`Callback::on_save`] of each.

@@ -137,15 +137,20 @@ impl TrainerState {
         lm_files::write(path, text.as_bytes()).map_err(|source| StateError::Io { path: path.to_owned(), source })
     }
 
-    /// Completes a record with `epoch` and `step` as Python's `Trainer.log` does, keeps it, and returns it for
-    /// [`Callbacks::on_log`](super::Callbacks::on_log).
-    pub fn log(&mut self, mut record: LogRecord) -> LogRecord {
+    /// Adds what Python's `Trainer.log` leaves in the metrics that it is given: `epoch`, and the tokens if they are counted.
+    pub fn add_progress(&self, record: &mut LogRecord) {
         if let Some(epoch) = self.epoch {
             record.set("epoch", epoch);
         }
         if self.counts_tokens {
             record.set("num_input_tokens_seen", self.num_input_tokens_seen);
         }
+    }
+
+    /// Completes a record with `epoch` and `step` as Python's `Trainer.log` does, keeps it, and returns it for
+    /// [`Callbacks::on_log`](super::Callbacks::on_log).
+    pub fn log(&mut self, mut record: LogRecord) -> LogRecord {
+        self.add_progress(&mut record);
         record.set("step", self.global_step);
         self.log_history.push(Arc::new(record.clone()));
         record

@@ -1,48 +1,40 @@
 //! `--plan`: what a run will take, without running it.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
 use burn::tensor::Device;
 use lm_data::Loader;
+use lm_models::AutoModel;
 
 use crate::args::Arguments;
-use crate::disk::{CheckpointPlan, CheckpointSize, available_space, human_size};
-use crate::observe::format::{count, duration};
+use crate::checkpoint::{CheckpointSize, available_space, checkpoints_added};
+use crate::observe::format::{count, duration, human_size};
 use crate::optim::{Hyperparameters, Optimizer};
-use crate::run;
+use crate::run::data::Data;
 use crate::run::resolve::{self, ModelSource};
 use crate::sys::memory;
-use crate::train::batches::{TrainData, to_inputs};
+use crate::train::batches::to_inputs;
+use crate::train::cadence;
+use crate::train::plan::Plan;
 use crate::train::step::step;
-
-/// What is known of the training set.
-pub struct TrainFacts {
-    /// The stored examples; none of a stream.
-    pub loader: Option<Loader>,
-    /// Tokens of an example at most.
-    pub length: usize,
-}
 
 /// Steps timed for the estimate; the first one, which warms up, is not counted.
 const TIMED_STEPS: u64 = 3;
 
 /// Prints parameters, memory, steps, tokens, checkpoints, disk and an estimate of the time.
-pub fn print(
-    args: &Arguments,
-    source: &ModelSource,
-    data: &TrainFacts,
-    vocab_in_checkpoint: usize,
-    devices: &[Device],
-) -> Result<()> {
+///
+/// # Errors
+/// If the model cannot be built, or the examples cannot be read.
+pub fn print(args: &Arguments, source: &ModelSource, data: &Data, devices: &[Device]) -> Result<()> {
     let training = &args.training;
-    let device = devices[0].clone().autodiff();
-    let mut model = resolve::model(args, source, vocab_in_checkpoint, resolve::dtype(args, source)?, &device)?;
+    let dtype = resolve::dtype(args, source)?;
+    let model = resolve::model(args, source, dtype, &devices[0].clone().autodiff())?;
     let parameters = model.parameters();
     let number: u64 = parameters.iter().map(|info| info.len() as u64).sum();
-    let kind = training.optim;
-    let optimizer_bytes: u64 = parameters.iter().map(|info| kind.state_bytes(&info.shape)).sum();
+    let optimizer_bytes: u64 = parameters.iter().map(|info| training.optim.state_bytes(&info.shape)).sum();
     let mut out = io::stdout().lock();
     writeln!(out, "model        {} with {} parameters", source.config.family().class, count(number))?;
     writeln!(
@@ -52,47 +44,57 @@ pub fn print(
         human_size(4 * number),
         human_size(optimizer_bytes)
     )?;
-    let Some(loader) = &data.loader else {
-        writeln!(out, "data         streamed, {} tokens per example at most: steps as --max_steps says", data.length)?;
+    let Some(loader) = data.train_loader()? else {
+        let length = data.config.length;
+        writeln!(out, "data         streamed, {length} tokens per example at most: steps as --max_steps says")?;
         return Ok(());
     };
-    let plan = run::training_plan(args, &TrainData::Stored(loader.clone()), String::new())?;
-    let per_step = (training.per_device_train_batch_size as u64).saturating_mul(plan.lengths.batches_per_step);
+    let plan = Plan::new(args, Some(loader.batches_per_epoch()), String::new())?;
+    print_length(&mut out, &plan, &loader)?;
+    let size = CheckpointSize::new(&parameters, plan.optimizer, dtype, plan.save_only_model);
+    print_disk(&mut out, &plan, size, &training.output_dir)?;
+    print_time(&mut out, &plan, model, &loader, devices)
+}
+
+/// Examples, tokens, steps and epochs.
+fn print_length(out: &mut impl Write, plan: &Plan, loader: &Loader) -> Result<()> {
+    let batch_size = plan.fingerprint.per_device_train_batch_size as u64;
+    let per_step = batch_size.saturating_mul(plan.lengths.batches_per_step);
     let tokens = loader.store().total_tokens()?;
     writeln!(out, "data         {} examples, {} tokens", count(loader.store().len() as u64), count(tokens))?;
     let epochs = plan.lengths.epoch(plan.max_steps, plan.max_steps);
-    writeln!(
-        out,
-        "steps        {} of {} examples: {:.2} epochs, about {} tokens",
-        count(plan.max_steps),
-        per_step,
-        epochs,
-        count((tokens as f64 * epochs) as u64)
-    )?;
-    let saves = plan.saves_after(0);
-    let disk = CheckpointPlan {
-        size: CheckpointSize::new(&parameters, kind, resolve::dtype(args, source)?, training.save_only_model),
-        saves,
-        limit: plan.checkpoints_kept(training.checkpoint_limit()),
-        existing: 0,
-    };
-    writeln!(
-        out,
-        "checkpoints  {saves} of {}, {} kept",
-        human_size(disk.size.checkpoint()),
-        disk.limit.map_or("all".to_owned(), |limit| format!("the newest {limit}"))
-    )?;
-    let parent = training.output_dir.ancestors().find(|path| path.exists()).unwrap_or(std::path::Path::new("."));
-    writeln!(out, "disk         {} at most, {} free", human_size(disk.bytes()), human_size(available_space(parent)?))?;
+    let seen = count((tokens as f64 * epochs) as u64);
+    let steps = count(plan.max_steps);
+    writeln!(out, "steps        {steps} of {per_step} examples: {epochs:.2} epochs, about {seen} tokens")?;
+    Ok(())
+}
 
-    let mut optimizer = Optimizer::new(kind, Hyperparameters::default(), plan.step.compute);
+/// Checkpoints, and the room that they need.
+fn print_disk(out: &mut impl Write, plan: &Plan, size: CheckpointSize, output_dir: &Path) -> Result<()> {
+    let (saves, limit) = (cadence::saves_after(plan, 0), plan.checkpoints_kept());
+    let kept = limit.map_or("all".to_owned(), |limit| format!("the newest {limit}"));
+    writeln!(out, "checkpoints  {saves} of {}, {kept} kept", human_size(size.checkpoint()))?;
+    let (most, free) = (size.run(checkpoints_added(saves, limit, 0)), available_space(output_dir)?);
+    writeln!(out, "disk         {} at most, {} free", human_size(most), human_size(free))?;
+    Ok(())
+}
+
+/// The time that a few steps take, and all of them would.
+fn print_time(
+    out: &mut impl Write,
+    plan: &Plan,
+    mut model: AutoModel,
+    loader: &Loader,
+    devices: &[Device],
+) -> Result<()> {
+    let mut optimizer = Optimizer::new(plan.optimizer, Hyperparameters::default(), plan.step.compute);
     let mut seconds = Vec::new();
     for index in 0..TIMED_STEPS.min(plan.max_steps) {
         let begin = Instant::now();
         let first = plan.lengths.batches_before(index);
         let inputs = (0..plan.lengths.batches_of(index)).zip(devices.iter().cycle()).map(|(i, device)| {
             let place = loader.position(first + i);
-            Ok(to_inputs(&loader.batch(place.epoch, place.index)?, args.task, device)?)
+            Ok(to_inputs(&loader.batch(place.epoch, place.index)?, plan.task, device)?)
         });
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
         (model, _) = step(model, &mut optimizer, &inputs, &plan.step);
@@ -100,12 +102,8 @@ pub fn print(
     }
     let timed = &seconds[usize::from(seconds.len() > 1)..];
     let mean = timed.iter().sum::<f64>() / timed.len().max(1) as f64;
-    writeln!(
-        out,
-        "time         about {} ({mean:.2} s per step, {} steps timed)",
-        duration(mean * plan.max_steps as f64),
-        timed.len()
-    )?;
+    let all = duration(mean * plan.max_steps as f64);
+    writeln!(out, "time         about {all} ({mean:.2} s per step, {} steps timed)", timed.len())?;
     if let Some(peak) = memory::peak() {
         writeln!(out, "peak memory  {} in these steps", human_size(peak))?;
     }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use lm_files::{Lock, LockError};
-use serde_json::{Map, Value};
 
 use crate::args::{Arguments, Resume};
 use crate::checkpoint::{self, Saved};
 use crate::observe::report::REPORT_NAME;
 use crate::observe::{LOG_FILE_NAME, TRAINER_STATE_NAME, TrainerState};
+use crate::run::resume::changed_arguments;
 
 /// The lock file's name in the output folder. A leading dot: it is no part of the model.
 const LOCK_NAME: &str = ".run.lock";
@@ -174,26 +174,6 @@ pub fn what_is_kept(args: &Arguments) -> String {
         _ => "the same command goes on from there".to_owned(),
     };
     format!("; {folder} is kept: {how}")
-}
-
-/// Arguments whose values differ from those in the checkpoint, which may be meant, but should be seen.
-pub fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
-    let path = saved.folder.join(checkpoint::ARGUMENTS_NAME);
-    // The checkpoint has been found whole: a file that is no object is one written by hand, with nothing to compare.
-    let text = lm_files::read(&path, lm_files::SMALL).ok();
-    let then: Map<String, Value> = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    let now = args.to_json();
-    let about_folders =
-        ["output_dir", "overwrite_output_dir", "resume_from_checkpoint", "logging_dir", "allow_changes_on_resume"];
-    now.as_object()
-        .into_iter()
-        .flatten()
-        .filter(|(name, _)| !about_folders.contains(&name.as_str()))
-        .filter(|(name, _)| !args.training.auto_find_batch_size || *name != "per_device_train_batch_size")
-        .filter_map(|(name, value)| Some((name, value, then.get(name)?)))
-        .filter(|(_, value, then)| value != then)
-        .map(|(name, value, then)| format!("--{name} {value} (was {then})"))
-        .collect()
 }
 
 /// The checkpoint that `--resume_from_checkpoint` names.

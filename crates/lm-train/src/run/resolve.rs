@@ -37,6 +37,8 @@ pub struct ModelSource {
     pub config: ModelConfig,
     /// The checkpoint; none for a new model.
     pub weights: Option<PathBuf>,
+    /// Rows of the checkpoint's embeddings, once the configuration fits the tokenizer.
+    pub vocab_in_checkpoint: usize,
     /// generation_config.json, once the configuration fits the tokenizer; none for models that do not generate.
     pub generation: Option<GenerationConfig>,
 }
@@ -73,7 +75,7 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
     if let Some(overrides) = &model.config_overrides {
         config.apply_overrides(overrides).map_err(|error| ArgsError::Rule(error.to_string()))?;
     }
-    Ok(ModelSource { config, weights, generation: None })
+    Ok(ModelSource { config, weights, vocab_in_checkpoint: 0, generation: None })
 }
 
 /// Loads the tokenizer that the arguments name, or trains one on the training text.
@@ -103,10 +105,11 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
 }
 
 /// Makes configuration and tokenizer fit: a larger vocabulary enlarges the embeddings, a new model with a new tokenizer
-/// takes that tokenizer's size and special tokens. Returns the rows that the checkpoint's embeddings have.
-pub fn fit_vocabulary(source: &mut ModelSource, tokenizer: &LmTokenizer, args: &Arguments) -> Result<usize> {
+/// takes that tokenizer's size and special tokens.
+pub fn fit_vocabulary(source: &mut ModelSource, tokenizer: &LmTokenizer, args: &Arguments) -> Result<()> {
     let config = &mut source.config;
     let rows = config.vocab_size();
+    source.vocab_in_checkpoint = rows;
     if args.beyond.train_tokenizer.is_some() {
         config.set("vocab_size", tokenizer.len());
         let special = tokenizer.special();
@@ -116,7 +119,8 @@ pub fn fit_vocabulary(source: &mut ModelSource, tokenizer: &LmTokenizer, args: &
                 config.set(key, id);
             }
         }
-        return Ok(tokenizer.len());
+        source.vocab_in_checkpoint = tokenizer.len();
+        return Ok(());
     }
     if tokenizer.len() > rows {
         tracing::info!("the tokenizer has {} entries, the model {rows}: the embeddings are enlarged", tokenizer.len());
@@ -129,7 +133,7 @@ pub fn fit_vocabulary(source: &mut ModelSource, tokenizer: &LmTokenizer, args: &
         tokenizer.len(),
         config.vocab_size()
     );
-    Ok(rows)
+    Ok(())
 }
 
 /// The length of an example: what the command line asks for, within what tokenizer and model can do (the rules of the
@@ -252,15 +256,6 @@ pub fn collator(
     })
 }
 
-/// Threads that build batches, and how many they build ahead (`--dataloader_num_workers`, `--dataloader_prefetch_factor`).
-pub fn workers(args: &Arguments) -> (usize, usize) {
-    // Room for what waits is taken at once.
-    const MOST_AHEAD: usize = 1024;
-    let workers = args.training.dataloader_num_workers.max(1);
-    let each = args.training.dataloader_prefetch_factor.unwrap_or(2);
-    (workers, each.saturating_mul(workers).saturating_mul(args.beyond.num_devices()).min(MOST_AHEAD))
-}
-
 /// The order in which training walks its examples.
 pub fn train_options(args: &Arguments) -> LoaderOptions {
     let training = &args.training;
@@ -299,18 +294,12 @@ pub fn dtype(args: &Arguments, source: &ModelSource) -> Result<FloatDtype> {
 }
 
 /// The model: from its checkpoint, with a word on what was missing there, or new.
-pub fn model(
-    args: &Arguments,
-    source: &ModelSource,
-    vocab_in_checkpoint: usize,
-    dtype: FloatDtype,
-    device: &Device,
-) -> Result<AutoModel> {
+pub fn model(args: &Arguments, source: &ModelSource, dtype: FloatDtype, device: &Device) -> Result<AutoModel> {
     let seed = args.training.seed;
     let model = match &source.weights {
         None => AutoModel::from_config(&source.config, seed, device)?,
         Some(folder) => {
-            let loaded = load::load(folder, &source.config, vocab_in_checkpoint, seed, device)?;
+            let loaded = load::load(folder, &source.config, source.vocab_in_checkpoint, seed, device)?;
             let name = args.model.model_name_or_path.as_deref().unwrap_or_default();
             let messages = [
                 loaded.report.renamed_message(),

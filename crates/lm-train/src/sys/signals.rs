@@ -10,6 +10,15 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+/// How a piece of work ended, when no error did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything that was asked for is done.
+    Done,
+    /// A signal ended it, at a place from which it can be gone on with.
+    Signal(i32),
+}
+
 /// Whether a signal has asked for the end.
 #[derive(Clone, Debug, Default)]
 pub struct StopSignal(Arc<Shared>);
@@ -76,6 +85,11 @@ impl StopSignal {
             0 => None,
             number => Some(number),
         }
+    }
+
+    /// How work ends that looks for a signal, and finds this.
+    pub fn ended(&self) -> Ended {
+        self.received().map_or(Ended::Done, Ended::Signal)
     }
 
     #[cfg(unix)]

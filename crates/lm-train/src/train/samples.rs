@@ -1,6 +1,7 @@
 //! A few texts that the model fills in or continues, before and after training, for the log and the report.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
@@ -24,8 +25,14 @@ const LONGEST: usize = 48;
 /// Tokens of a text's beginning that is continued, if half of it is not shorter.
 const BEGINNING: usize = 16;
 
+/// The texts, and the tokenizer that makes text of what is predicted.
+pub struct Samples {
+    tokenizer: Arc<LmTokenizer>,
+    texts: Texts,
+}
+
 /// The texts, with what is to be predicted in them.
-pub enum Samples {
+enum Texts {
     /// Texts with masks to fill in.
     Masked {
         /// One sequence each, without padding.
@@ -46,65 +53,38 @@ impl Samples {
     /// The prompts of `--sample_prompts`, else texts made of the first of these examples.
     pub fn new(
         args: &Arguments,
-        tokenizer: &LmTokenizer,
+        tokenizer: &Arc<LmTokenizer>,
         collator: &dyn Collator,
         examples: impl FnOnce() -> Result<Vec<(u64, Example)>>,
     ) -> Result<Self> {
-        if args.task != Task::Clm {
-            return Ok(Self::Masked { batches: sequences(collator, examples()?)?, task: args.task });
-        }
-        let beyond = &args.beyond;
-        let prompts = match &beyond.sample_prompts {
-            Some(path) => read_prompts(path, tokenizer)?,
-            None => {
-                let beginning = |batch: Batch| {
-                    batch
-                        .input_ids
-                        .iter()
-                        .take(BEGINNING.min(batch.seq_len / 2).max(1))
-                        .map(|&id| id as u32)
-                        .collect::<Vec<_>>()
-                };
-                sequences(collator, examples()?)?.into_iter().map(beginning).collect()
-            }
+        let texts = match args.task {
+            Task::Clm => beginnings(args, tokenizer, collator, examples)?,
+            task => Texts::Masked { batches: sequences(collator, examples()?)?, task },
         };
-        let sampling = Sampling {
-            temperature: beyond.temperature as f32,
-            top_k: beyond.top_k,
-            top_p: beyond.top_p as f32,
-            max_new_tokens: beyond.max_new_tokens,
-            seed: args.training.seed,
-            evaluation: 0,
-        };
-        Ok(Self::Prompts { prompts, sampling })
+        Ok(Self { tokenizer: Arc::clone(tokenizer), texts })
     }
 
     /// What the model is given, as text.
-    pub fn prompts(&self, tokenizer: &LmTokenizer) -> Vec<String> {
-        match self {
-            Self::Masked { batches, .. } => {
+    pub fn prompts(&self) -> Vec<String> {
+        let tokenizer = &self.tokenizer;
+        match &self.texts {
+            Texts::Masked { batches, .. } => {
                 let mask = tokenizer.special().mask;
                 let masked = |batch: &Batch| {
                     filled(batch, tokenizer, predicted(batch).filter_map(|place| Some((place, mask? as i32))))
                 };
                 batches.iter().map(masked).collect()
             }
-            Self::Prompts { prompts, .. } => prompts.iter().map(|ids| tokenizer.decode(ids)).collect(),
+            Texts::Prompts { prompts, .. } => prompts.iter().map(|ids| tokenizer.decode(ids)).collect(),
         }
     }
 
     /// The whole texts as the model makes them: the likeliest token in place of each mask, or the continuation drawn for
     /// this `evaluation`, a number that only has to differ between evaluations. `model` is without autodiff.
-    pub fn texts(
-        &self,
-        model: &AutoModel,
-        tokenizer: &LmTokenizer,
-        device: &Device,
-        compute: Compute,
-        evaluation: u64,
-    ) -> Result<Vec<String>> {
-        match self {
-            Self::Masked { batches, task } => {
+    pub fn texts(&self, model: &AutoModel, device: &Device, compute: Compute, evaluation: u64) -> Result<Vec<String>> {
+        let tokenizer = &self.tokenizer;
+        match &self.texts {
+            Texts::Masked { batches, task } => {
                 if batches.is_empty() {
                     return Ok(Vec::new());
                 }
@@ -115,7 +95,7 @@ impl Samples {
                 let fill_in = |batch| filled(batch, tokenizer, predicted(batch).zip(likeliest.by_ref()));
                 Ok(batches.iter().map(fill_in).collect())
             }
-            Self::Prompts { prompts, sampling } => {
+            Texts::Prompts { prompts, sampling } => {
                 for (index, prompt) in prompts.iter().enumerate() {
                     check(model, prompt).with_context(|| format!("--sample_prompts: prompt {}", index + 1))?;
                 }
@@ -127,6 +107,39 @@ impl Samples {
             }
         }
     }
+}
+
+/// The prompts of `--sample_prompts`, else beginnings of the examples.
+fn beginnings(
+    args: &Arguments,
+    tokenizer: &LmTokenizer,
+    collator: &dyn Collator,
+    examples: impl FnOnce() -> Result<Vec<(u64, Example)>>,
+) -> Result<Texts> {
+    let beyond = &args.beyond;
+    let prompts = match &beyond.sample_prompts {
+        Some(path) => read_prompts(path, tokenizer)?,
+        None => {
+            let beginning = |batch: Batch| {
+                batch
+                    .input_ids
+                    .iter()
+                    .take(BEGINNING.min(batch.seq_len / 2).max(1))
+                    .map(|&id| id as u32)
+                    .collect::<Vec<_>>()
+            };
+            sequences(collator, examples()?)?.into_iter().map(beginning).collect()
+        }
+    };
+    let sampling = Sampling {
+        temperature: beyond.temperature as f32,
+        top_k: beyond.top_k,
+        top_p: beyond.top_p as f32,
+        max_new_tokens: beyond.max_new_tokens,
+        seed: args.training.seed,
+        evaluation: 0,
+    };
+    Ok(Texts::Prompts { prompts, sampling })
 }
 
 /// One prompt per line; blank lines are passed over.

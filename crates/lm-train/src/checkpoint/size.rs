@@ -1,4 +1,4 @@
-//! Disk space: what the planned checkpoints need, what is free, and how to say it.
+//! Disk space: what the checkpoints of a run need, and whether that is free.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use lm_models::parameters::ParameterInfo;
 use lm_models::weights::FloatDtype;
 
+use crate::observe::format::human_size;
 use crate::optim::OptimizerNames;
 
 /// Room that tokenizer files, configuration and trainer state take beside the tensors, generously.
@@ -43,67 +44,47 @@ impl CheckpointSize {
     pub fn model(self) -> u64 {
         self.parameters.saturating_mul(self.weight_bytes).saturating_add(SMALL_FILES)
     }
-}
 
-/// The checkpoints that a run is still going to write.
-#[derive(Clone, Copy, Debug)]
-pub struct CheckpointPlan {
-    /// What one of them consists of.
-    pub size: CheckpointSize,
-    /// Saves to come.
-    pub saves: u64,
-    /// Checkpoints kept (`--save_total_limit`, one more when the best is kept besides); `None` keeps all.
-    pub limit: Option<u64>,
-    /// Checkpoints that are in the output folder now and fall under the limit.
-    pub existing: u64,
-}
-
-impl CheckpointPlan {
-    /// Checkpoints that add to what is on disk now at the moment when most are there: a new one is complete before the
-    /// oldest goes, so a limit of 3 needs room for 4.
-    pub fn checkpoints_added(&self) -> u64 {
-        if self.saves == 0 {
-            return 0;
-        }
-        let all = self.existing.saturating_add(self.saves);
-        let most = self.limit.map_or(all, |limit| all.min(limit.saturating_add(1)));
-        most.saturating_sub(self.existing).max(1)
+    /// Bytes that a run adds at most: so many checkpoints, and the final model.
+    pub fn run(self, checkpoints: u64) -> u64 {
+        checkpoints.saturating_mul(self.checkpoint()).saturating_add(self.model())
     }
 
-    /// Bytes that the run adds at most: checkpoints and the final model.
-    pub fn bytes(&self) -> u64 {
-        self.checkpoints_added().saturating_mul(self.size.checkpoint()).saturating_add(self.size.model())
-    }
-
-    /// Compares the plan with the space that is free for `output_dir`.
+    /// Compares what a run adds with the space that is free for `output_dir`.
     ///
     /// # Errors
     /// When less is free than the run will need, or the file system cannot be asked.
-    pub fn check(&self, output_dir: &Path) -> Result<(), DiskError> {
-        let (needed, free) = (self.bytes(), available_space(output_dir)?);
+    pub fn check_run(self, checkpoints: u64, output_dir: &Path) -> Result<(), DiskError> {
+        let (needed, free, each) = (self.run(checkpoints), available_space(output_dir)?, self.checkpoint());
         if needed <= free {
             return Ok(());
         }
-        Err(DiskError::TooLittleForRun {
-            output_dir: output_dir.to_owned(),
-            needed,
-            free,
-            checkpoints: self.checkpoints_added(),
-            each: self.size.checkpoint(),
-        })
+        Err(DiskError::TooLittleForRun { output_dir: output_dir.to_owned(), needed, free, checkpoints, each })
+    }
+
+    /// Compares one checkpoint with the space that is free for `output_dir`, before it is written.
+    ///
+    /// # Errors
+    /// When less is free than the checkpoint will need, or the file system cannot be asked.
+    pub fn check_one(self, output_dir: &Path) -> Result<(), DiskError> {
+        let (needed, free) = (self.checkpoint(), available_space(output_dir)?);
+        if needed <= free {
+            return Ok(());
+        }
+        Err(DiskError::TooLittleForCheckpoint { output_dir: output_dir.to_owned(), needed, free })
     }
 }
 
-/// Compares the size of one checkpoint with the space that is free for `output_dir`, before it is written.
-///
-/// # Errors
-/// When less is free than the checkpoint will need, or the file system cannot be asked.
-pub fn check_one(size: CheckpointSize, output_dir: &Path) -> Result<(), DiskError> {
-    let (needed, free) = (size.checkpoint(), available_space(output_dir)?);
-    if needed <= free {
-        return Ok(());
+/// Checkpoints that add to what is on disk now at the moment when most are there, where `saves` are to come, `limit` stay
+/// (`--save_total_limit`, one more when the best is kept besides; `None` keeps all) and `existing` fall under that limit: a
+/// new one is complete before the oldest goes, so a limit of 3 needs room for 4.
+pub fn checkpoints_added(saves: u64, limit: Option<u64>, existing: u64) -> u64 {
+    if saves == 0 {
+        return 0;
     }
-    Err(DiskError::TooLittleForCheckpoint { output_dir: output_dir.to_owned(), needed, free })
+    let all = existing.saturating_add(saves);
+    let most = limit.map_or(all, |limit| all.min(limit.saturating_add(1)));
+    most.saturating_sub(existing).max(1)
 }
 
 /// Why a run or a save must not begin.
@@ -159,24 +140,6 @@ pub fn available_space(path: &Path) -> Result<u64, DiskError> {
     lm_files::free_space(path).map_err(|source| DiskError::Unknown { path: path.to_owned(), source })
 }
 
-/// `1.5 GiB`: three significant digits at most, in binary units.
-pub fn human_size(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut size = bytes as f64 / 1024.0;
-    let mut units = UNITS.iter();
-    let mut unit = units.next();
-    // 999.5 would be shown as 1000.
-    while size >= 999.5 {
-        size /= 1024.0;
-        unit = units.next();
-    }
-    let digits = if size < 9.95 { 1 } else { 0 };
-    format!("{size:.digits$} {}", unit.unwrap_or(&"EiB"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,41 +147,35 @@ mod tests {
     /// BERT-base in float32 with AdamW: 440 MB of weights, 880 MB of moments.
     const BERT_BASE: CheckpointSize = CheckpointSize { parameters: 110_000_000, weight_bytes: 4, optimizer_bytes: 8 };
 
-    fn added(saves: u64, limit: Option<u64>, existing: u64) -> u64 {
-        CheckpointPlan { size: BERT_BASE, saves, limit, existing }.checkpoints_added()
-    }
-
     #[test]
     fn the_limit_and_one_in_flight_need_room() {
-        assert_eq!(added(10, Some(3), 0), 4);
-        assert_eq!(added(10, None, 0), 10);
-        assert_eq!(added(2, Some(3), 0), 2);
-        assert_eq!(added(0, Some(3), 0), 0);
-        assert_eq!(added(10, Some(3), 3), 1, "resumed: one is written before one goes");
-        assert_eq!(added(10, Some(3), 5), 1, "more than the limit from an earlier run");
-        assert_eq!(added(u64::MAX, None, 1), u64::MAX - 1);
+        assert_eq!(checkpoints_added(10, Some(3), 0), 4);
+        assert_eq!(checkpoints_added(10, None, 0), 10);
+        assert_eq!(checkpoints_added(2, Some(3), 0), 2);
+        assert_eq!(checkpoints_added(0, Some(3), 0), 0);
+        assert_eq!(checkpoints_added(10, Some(3), 3), 1, "resumed: one is written before one goes");
+        assert_eq!(checkpoints_added(10, Some(3), 5), 1, "more than the limit from an earlier run");
+        assert_eq!(checkpoints_added(u64::MAX, None, 1), u64::MAX - 1);
     }
 
     #[test]
     fn sizes_count_weights_and_moments() {
         assert_eq!(BERT_BASE.checkpoint(), 1_320_000_000 + SMALL_FILES);
         assert_eq!(BERT_BASE.model(), 440_000_000 + SMALL_FILES);
-        let plan = CheckpointPlan { size: BERT_BASE, saves: 10, limit: Some(3), existing: 0 };
-        assert_eq!(plan.bytes(), 4 * BERT_BASE.checkpoint() + BERT_BASE.model());
+        assert_eq!(BERT_BASE.run(4), 4 * BERT_BASE.checkpoint() + BERT_BASE.model());
         let endless = CheckpointSize { parameters: u64::MAX, ..BERT_BASE };
-        assert_eq!(CheckpointPlan { size: endless, ..plan }.bytes(), u64::MAX);
+        assert_eq!(endless.run(4), u64::MAX);
     }
 
     #[test]
     fn too_little_space_names_both_numbers_and_the_flags() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let output_dir = folder.path().join("not/yet/there");
-        let plan = CheckpointPlan { size: BERT_BASE, saves: 1 << 40, limit: None, existing: 0 };
-        let message = plan.check(&output_dir).expect_err("more than any disk").to_string();
+        let message = BERT_BASE.check_run(1 << 40, &output_dir).expect_err("more than any disk").to_string();
         let free = human_size(available_space(folder.path()).expect("free space"));
         for part in [
             "not/yet/there",
-            &human_size(plan.bytes()),
+            &human_size(BERT_BASE.run(1 << 40)),
             free.split(' ').next_back().expect("a unit"),
             "--save_total_limit",
             "--ignore_disk_check",
@@ -227,14 +184,8 @@ mod tests {
         }
         assert!(!message.contains('\n'));
         let tiny = CheckpointSize { parameters: 1000, ..BERT_BASE };
-        CheckpointPlan { size: tiny, saves: 1, limit: Some(3), existing: 0 }.check(&output_dir).expect("fits");
-        check_one(tiny, &output_dir).expect("fits");
-        assert!(check_one(CheckpointSize { parameters: 1 << 50, ..BERT_BASE }, &output_dir).is_err());
-    }
-
-    #[test]
-    fn sizes_are_readable() {
-        let sizes = [0, 1023, 1024, 1536, 10 << 10, 1023 << 10, 1_320_000_000, 5 << 40, u64::MAX].map(human_size);
-        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 KiB", "1.0 MiB", "1.2 GiB", "5.0 TiB", "16 EiB"]);
+        tiny.check_run(1, &output_dir).expect("fits");
+        tiny.check_one(&output_dir).expect("fits");
+        assert!(CheckpointSize { parameters: 1 << 50, ..BERT_BASE }.check_one(&output_dir).is_err());
     }
 }

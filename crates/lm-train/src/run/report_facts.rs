@@ -1,0 +1,46 @@
+//! What the report says of a run beside its log.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use crate::args::Arguments;
+use crate::observe::report::{Argument, RunFacts};
+use crate::run::Run;
+use crate::sys::secrets;
+use crate::train::plan::Plan;
+
+impl Run<'_> {
+    /// The facts of this run, of a model of so many parameters.
+    pub(super) fn facts(&self, plan: &Plan, parameters: u64) -> Result<RunFacts> {
+        let family = self.files.config.family();
+        let special = self.data.tokenizer.special();
+        Ok(RunFacts {
+            title: self.output.path().display().to_string(),
+            task: format!("{} model", family.task.noun()),
+            command: secrets::command(std::env::args_os()),
+            model: vec![
+                ("architecture".into(), family.class.into()),
+                ("parameters".into(), parameters.to_string()),
+                ("started from".into(), self.args.model.model_name_or_path.clone().unwrap_or_else(|| "scratch".into())),
+                ("device".into(), self.args.beyond.device_list().into()),
+                ("dtype".into(), self.files.dtype.name().into()),
+                ("steps".into(), plan.max_steps.to_string()),
+            ],
+            arguments: arguments(self.args),
+            data: self.data.facts()?,
+            mask_token: special.mask.and_then(|id| self.data.tokenizer.token(id)),
+        })
+    }
+}
+
+/// Every argument of a run, with its default.
+fn arguments(args: &Arguments) -> Vec<Argument> {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let (given, defaults) = (args.to_json(), Arguments::defaults(args.task).to_json());
+    let of = |(name, value): (&String, &Value)| Argument {
+        name: name.clone(),
+        value: text(value),
+        default: defaults.get(name).map(text).unwrap_or_default(),
+    };
+    given.as_object().into_iter().flatten().map(of).collect()
+}

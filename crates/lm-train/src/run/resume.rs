@@ -1,0 +1,101 @@
+//! Whether a run may go on from a checkpoint: a resumed run is the unbroken one, or is told that it need not be.
+
+use anyhow::{Result, ensure};
+use serde_json::{Map, Value};
+
+use crate::args::Arguments;
+use crate::checkpoint::{self, Fingerprint, Saved};
+use crate::run::data::Data;
+use crate::train::plan::Plan;
+
+/// The checkpoint to go on from after all: `--overwrite_output_dir` goes on with an unfinished run only if its text is the
+/// same too.
+///
+/// # Errors
+/// If there are no training examples.
+pub fn unless_another_run(args: &Arguments, data: &Data, saved: Option<Saved>) -> Result<Option<Saved>> {
+    let training = &args.training;
+    let may = training.overwrite_output_dir
+        && training.resume_from_checkpoint.is_none()
+        && !args.beyond.allow_changes_on_resume;
+    let Some(saved) = saved else { return Ok(None) };
+    if !may {
+        return Ok(Some(saved));
+    }
+    let (examples, key) = data.train_data(Some(&saved))?;
+    let plan = Plan::new(args, examples.batches_per_epoch(), key)?;
+    match plan.fingerprint.difference(&saved.run_state.fingerprint) {
+        Some(difference) if !may_differ(args, &plan, &saved) => {
+            tracing::info!("not the run of {} after all: {difference}; starting anew", saved.folder.display());
+            Ok(None)
+        }
+        _ => Ok(Some(saved)),
+    }
+}
+
+/// Whether a run differs from the checkpoint only by a batch size that may be looked for.
+fn may_differ(args: &Arguments, plan: &Plan, saved: &Saved) -> bool {
+    let then = &saved.run_state.fingerprint;
+    let per_device_train_batch_size = then.per_device_train_batch_size;
+    let same = Fingerprint { per_device_train_batch_size, ..plan.fingerprint.clone() };
+    args.training.auto_find_batch_size && same.difference(then).is_none()
+}
+
+/// Looks for what would make the resumed run another one than the unbroken one.
+///
+/// # Errors
+/// If there is such a thing, and `--allow_changes_on_resume` does not let it.
+pub fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
+    let run = &saved.run_state;
+    let folder = saved.folder.display();
+    ensure!(
+        run.optimizer == plan.optimizer.as_str(),
+        "{folder} was trained with --optim {}, not {}: its moments are of no use to another optimizer",
+        run.optimizer,
+        plan.optimizer
+    );
+    if plan.fingerprint.batches_differ(&run.fingerprint) {
+        tracing::info!(
+            "the batches are cut otherwise than the checkpoint's run did: each step has the same examples, but its sums are rounded, and dropout is drawn, otherwise"
+        );
+    }
+    if let Some(difference) = plan.fingerprint.difference(&run.fingerprint) {
+        ensure!(
+            args.beyond.allow_changes_on_resume || may_differ(args, plan, saved),
+            "{folder} can't be continued as the same run: {difference}; give the old values, go on regardless with --allow_changes_on_resume, or start anew with --overwrite_output_dir"
+        );
+        tracing::warn!("resuming although {difference}: the run is not what it would have been unbroken");
+    }
+    let changed = changed_arguments(args, saved);
+    if !changed.is_empty() {
+        tracing::info!("resuming with other arguments than the checkpoint was made with: {}", changed.join(", "));
+    }
+    if run.schedule.base_lr != args.training.learning_rate {
+        tracing::warn!(
+            "--learning_rate {} has no effect on a resumed run, as in Python: the checkpoint's {} goes on",
+            args.training.learning_rate,
+            run.schedule.base_lr
+        );
+    }
+    Ok(())
+}
+
+/// Arguments whose values differ from those in the checkpoint, which may be meant, but should be seen.
+pub fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
+    let path = saved.folder.join(checkpoint::ARGUMENTS_NAME);
+    // The checkpoint has been found whole: a file that is no object is one written by hand, with nothing to compare.
+    let text = lm_files::read(&path, lm_files::SMALL).ok();
+    let then: Map<String, Value> = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let now = args.to_json();
+    let about_folders =
+        ["output_dir", "overwrite_output_dir", "resume_from_checkpoint", "logging_dir", "allow_changes_on_resume"];
+    now.as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !about_folders.contains(&name.as_str()))
+        .filter(|(name, _)| !args.training.auto_find_batch_size || *name != "per_device_train_batch_size")
+        .filter_map(|(name, value)| Some((name, value, then.get(name)?)))
+        .filter(|(_, value, then)| value != then)
+        .map(|(name, value, then)| format!("--{name} {value} (was {then})"))
+        .collect()
+}

@@ -1,0 +1,55 @@
+//! Whether a model has room in the memory that is free, known before it is built.
+
+use anyhow::{Result, ensure};
+use burn::tensor::Device;
+use lm_models::ModelConfig;
+use lm_models::sizes::Sizes;
+
+use crate::args::Arguments;
+use crate::device;
+use crate::observe::format::{count, human_size};
+use crate::run::resolve::ModelSource;
+use crate::sys::memory;
+
+/// What is wrong with a configuration, or too large in it, is told before anything is read or built after it.
+///
+/// # Errors
+/// If the model cannot be built, or has no room.
+pub fn expect(args: &Arguments, source: &ModelSource, device: &Device) -> Result<()> {
+    if !(args.training.do_train || args.training.do_eval || args.beyond.plan) {
+        return Ok(());
+    }
+    let mut config = source.config.clone();
+    if let Some(size) = args.beyond.train_tokenizer {
+        config.set("vocab_size", size);
+    }
+    expect_for(args, &config, device)
+}
+
+/// Fails if a model of this configuration can't be built, or if its parameters, with what training keeps for each of them,
+/// do not fit into the memory that is free. Of a model on another device only the weights pass through this memory.
+fn expect_for(args: &Arguments, config: &ModelConfig, device: &Device) -> Result<()> {
+    let sizes = Sizes::of(config, device)?;
+    let Some(free) = memory::available() else { return Ok(()) };
+    let weights = sizes.values().saturating_mul(4);
+    let on_host = device::in_main_memory(device);
+    let trains = args.training.do_train || args.beyond.plan;
+    let (bytes, what) = if trains && on_host {
+        let state = sizes.sum(|shape| args.training.optim.state_bytes(shape));
+        (weights.saturating_mul(2).saturating_add(state), "weights, gradients and optimizer")
+    } else {
+        (weights, "weights")
+    };
+    let field = || Sizes::cause(config, device).map(|(name, value)| format!("`{name}` = {value} makes "));
+    ensure!(
+        bytes <= free,
+        "config of `{}`: {}{} parameters, which need {} for {what}, and {} of memory are free: make the model smaller, or \
+         free memory",
+        config.model_type(),
+        field().unwrap_or_default(),
+        count(sizes.values()),
+        human_size(bytes),
+        human_size(free)
+    );
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! What a run in progress leaves on disk, and goes on from.
+
+use anyhow::Result;
+
+use super::{Diverged, Trainer};
+use crate::checkpoint::{self, Pending, RUN_STATE_VERSION, RunState, Saved};
+use crate::observe::TrainerState;
+use crate::sys::noted::Noted;
+use crate::train::cadence::due;
+
+impl Trainer<'_> {
+    /// Goes on where a checkpoint stopped; the model has been loaded from it already.
+    ///
+    /// # Errors
+    /// If the checkpoint's optimizer or schedule is another one.
+    pub fn resume(&mut self, saved: &Saved) -> Result<()> {
+        let run = &saved.run_state;
+        let history = TrainerState { max_steps: self.plan.max_steps, ..saved.state.clone() };
+        let fresh = std::mem::replace(&mut self.state, history);
+        self.state.num_train_epochs = fresh.num_train_epochs;
+        self.state.counts_tokens = fresh.counts_tokens;
+        (self.state.logging_steps, self.state.eval_steps, self.state.save_steps) =
+            (fresh.logging_steps, fresh.eval_steps, fresh.save_steps);
+        self.scheduled = run.schedule.next_step;
+        self.schedule.resume(run.schedule.clone())?;
+        self.grad_scaler = self.grad_scaler.map(|fresh| run.grad_scaler.unwrap_or(fresh));
+        let device = self.devices[0].clone().inner();
+        saved.with_optimizer(|tensors| {
+            Ok(self.optimizer.load(&self.parameters, &run.optimizer_steps, tensors, &device)?)
+        })?;
+        self.progress.resume(run);
+        self.saves.resume(saved);
+        self.first_samples = run.samples.clone();
+        self.evaluation_due = run.evaluation_due && self.evaluation.is_some();
+        if let Some(stopping) = &mut self.early_stopping {
+            self.stop_early = stopping.restore(&self.state.stateful_callbacks);
+        }
+        // The output folder may have been moved since.
+        let best = self.state.best_global_step.map(|step| self.saves.folder_of(step));
+        if let Some(folder) = best.filter(|folder| folder.exists()) {
+            self.state.best_model_checkpoint = Some(folder.display().to_string());
+        }
+        Ok(())
+    }
+
+    /// Begins a checkpoint, which is written while training goes on. If that cannot be done now it is tried again.
+    pub(super) fn save(&mut self) {
+        self.finish_save();
+        if let Err(error) = self.start_save(false) {
+            self.saves.note_failure(self.state.global_step, &error);
+        }
+    }
+
+    fn start_save(&mut self, keep_all: bool) -> Result<()> {
+        self.saves.expect_room()?;
+        let checkpoint = self.checkpoint();
+        self.saves.start(checkpoint, self.evaluation_due, keep_all)
+    }
+
+    /// Waits for the save that is under way and tells of it.
+    pub(super) fn finish_save(&mut self) {
+        match self.saves.wait() {
+            Ok(Some(folder)) => self.callbacks.on_save(&self.state, &folder),
+            Ok(None) => {}
+            Err(error) => self.saves.note_failure(self.state.global_step, &error),
+        }
+    }
+
+    /// After the last step: waits for the save that is under way, and makes up for one that failed.
+    ///
+    /// # Errors
+    /// If that fails too.
+    pub fn finish_saves(&mut self) -> Result<()> {
+        self.finish_save();
+        if self.saves.has_failed() { self.save_now(false) } else { Ok(()) }
+    }
+
+    /// A checkpoint of the last whole step, on disk when this returns; before the first step there is nothing to save.
+    pub(super) fn save_now(&mut self, keep_all: bool) -> Result<()> {
+        self.finish_save();
+        if self.saves.has(self.state.global_step, self.evaluation_due) {
+            return Ok(());
+        }
+        self.start_save(keep_all)?;
+        if let Some(folder) = self.saves.wait()? {
+            self.callbacks.on_save(&self.state, &folder);
+        }
+        Ok(())
+    }
+
+    /// The error that ends the run, after the model, which is whole, has been saved. Nothing is removed for it: nobody knows
+    /// yet which checkpoint the way on begins at.
+    pub(super) fn save_first(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let saved = self.save_now(true);
+        let step = self.state.global_step;
+        let note = match saved {
+            _ if step == 0 => String::new(),
+            Ok(()) if error.is::<Diverged>() => {
+                format!("; {} is the model before that step", self.saves.folder_of(step).display())
+            }
+            Ok(()) => format!("; all up to step {step} is saved"),
+            Err(save) => format!("; and saving failed: {save:#}"),
+        };
+        Noted::add(error, note)
+    }
+
+    /// What a checkpoint holds now.
+    fn checkpoint(&mut self) -> Pending {
+        let step = self.state.global_step;
+        if let Some(best_step) = self.state.best_global_step {
+            let folder = self.saves.folder_of(best_step);
+            if best_step == step || folder.exists() {
+                self.state.best_model_checkpoint = Some(folder.display().to_string());
+            }
+        }
+        if let Some(stopping) = &self.early_stopping {
+            stopping.save(&mut self.state.stateful_callbacks);
+        }
+        let due = due(&self.plan, step);
+        self.state.set_control(step >= self.plan.max_steps || self.stop_early, due.evaluate, due.log);
+        let run_state = RunState {
+            version: RUN_STATE_VERSION,
+            fingerprint: self.plan.fingerprint.clone(),
+            schedule: self.schedule.state(self.scheduled),
+            optimizer: self.plan.optimizer.to_string(),
+            optimizer_steps: self.optimizer.steps(),
+            grad_scaler: self.grad_scaler,
+            stream_position: self.stream_position.clone(),
+            total_loss: self.progress.total_loss,
+            since_log: self.progress.since_log,
+            samples: self.first_samples.clone(),
+            evaluation_due: self.evaluation_due,
+            files: Default::default(),
+        };
+        let resumable = !self.plan.save_only_model;
+        Pending {
+            step,
+            parameters: self.model().snapshot(),
+            optimizer: resumable.then(|| self.optimizer.state(&self.parameters)),
+            state: self.state.clone(),
+            run_state: resumable.then_some(run_state),
+        }
+    }
+
+    /// Takes the best model, if it can be had: rather the last than none after all this training, as in Python.
+    pub fn load_best(&mut self) {
+        let Some(folder) = &self.state.best_model_checkpoint else {
+            tracing::warn!("--load_best_model_at_end: no evaluation found a best model; the last one is kept");
+            return;
+        };
+        match checkpoint::load_model(folder.as_ref(), &self.saves.files().config, &self.devices[0]) {
+            Ok(model) => {
+                let step = self.state.best_global_step.unwrap_or(0);
+                tracing::info!("loaded the best model from {folder} (step {step})");
+                self.model = Some(model);
+            }
+            Err(error) => tracing::error!("--load_best_model_at_end: {error}; the last model is kept"),
+        }
+    }
+}
