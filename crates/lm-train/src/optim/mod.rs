@@ -4,7 +4,7 @@
 //! GradientSum ──> Optimizer ──each parameter──> Rule (one file each: adamw, adafactor, …) ──> the parameter, its slots
 //! ```
 //!
-//! To add one, write its file with a [`Rule`](rule::Rule) and name it in `names`.
+//! To add one, write its file with a `Rule` and name it in `names`.
 
 mod adafactor;
 mod adagrad;
