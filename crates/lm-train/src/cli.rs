@@ -13,7 +13,7 @@ use crate::observe::console::MessageWriter;
 use crate::run::{run, what_is_kept};
 use crate::sys::allocator;
 use crate::sys::signals::{Ended, StopSignal};
-use crate::sys::{escape, panics, secrets};
+use crate::sys::{escape, panics};
 
 /// The program for `task`: reads the command line, runs, and tells how it went. 0 when all is done, 1 for a failed run, 2
 /// for bad arguments, 128 and its number after a signal.
@@ -21,7 +21,7 @@ pub fn main(task: Task) -> ExitCode {
     allocator::keep_memory(task.binary());
     panics::silence(task.binary());
     let words: Vec<_> = std::env::args_os().skip(1).collect();
-    secrets::learn(&words);
+    args::secrets::learn(&words);
     let args = match args::parse(task, words) {
         Ok(Parsed::Run(args)) => args,
         Ok(Parsed::Help { long }) => {
@@ -40,7 +40,7 @@ pub fn main(task: Task) -> ExitCode {
         }
         Err(error) => return fail(task, &error.to_string(), 2),
     };
-    secrets::learn_arguments(&args);
+    args::secrets::learn_arguments(&args);
     listen(&args);
     args.notes.iter().for_each(|note| tracing::info!("{note}"));
     let stop = match StopSignal::listen() {

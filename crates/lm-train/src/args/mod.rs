@@ -23,6 +23,7 @@ mod model;
 #[cfg(test)]
 mod page;
 mod parse;
+pub(crate) mod secrets;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -48,7 +49,7 @@ pub(crate) use suggest::closest;
 pub use training::TrainingArguments;
 pub use value::{Arity, Files, Kwargs, Resume, Steps, TokenCount};
 
-use crate::sys::secrets;
+use crate::sys::secrets::hide_credentials;
 
 /// Everything that a run is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,7 +96,7 @@ impl Arguments {
         let values = flags().filter(|flag| flag.tasks.contains(&self.task)).map(|flag| {
             let value = match flag.value(self) {
                 _ if is_secret(flag.name) => Json::Null,
-                Json::String(text) => secrets::hide_credentials(&text).into(),
+                Json::String(text) => hide_credentials(&text).into(),
                 value => value,
             };
             (flag.name.to_string(), value)
@@ -120,7 +121,7 @@ impl fmt::Display for Arguments {
                 .filter(|flag| flag.value(self) != flag.value(&defaults))
                 .map(|flag| match flag.value(self) {
                     _ if is_secret(flag.name) => format!("{}=…", flag.name),
-                    Json::String(text) => format!("{}={}", flag.name, secrets::hide_credentials(&text)),
+                    Json::String(text) => format!("{}={}", flag.name, hide_credentials(&text)),
                     value => format!("{}={value}", flag.name),
                 })
                 .collect();

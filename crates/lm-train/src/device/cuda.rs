@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 
-use super::{Found, Usable};
+use super::found::{Found, Usable};
 
 /// The first CUDA device, never taken by `auto`.
 pub(super) fn find() -> Found {

@@ -6,7 +6,7 @@ use std::fs;
 
 use burn::tensor::Device;
 
-use super::{Found, Usable};
+use super::found::{Found, Usable};
 
 /// CUDA's devices, Apple's, the processor.
 pub(super) fn find() -> Found {

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "cuda")]
 mod cuda;
+mod found;
 #[cfg(feature = "tch")]
 mod libtorch;
 #[cfg(feature = "wgpu")]
@@ -15,6 +16,7 @@ pub mod precision;
 use burn::tensor::Device;
 
 use crate::args::Autotune;
+use found::{Found, Usable};
 
 /// A device that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,25 +24,6 @@ use crate::args::Autotune;
 pub struct DeviceError {
     name: String,
     reason: String,
-}
-
-/// A device that this program can use on this machine.
-pub(crate) struct Usable {
-    /// What `--device` calls it.
-    name: String,
-    /// What it is, for people.
-    what: String,
-    /// Whether it is hardware made for this, which `auto` prefers to the processor.
-    fast: bool,
-    device: Device,
-}
-
-/// What a backend has on this machine, the best first.
-#[derive(Default)]
-pub(crate) struct Found {
-    usable: Vec<Usable>,
-    /// What `--device` would call it, and why it can't be used.
-    missing: Vec<(&'static str, String)>,
 }
 
 /// A backend, compiled in or not.

@@ -10,9 +10,9 @@ use burn::cubecl::wgpu::{AutoGraphicsApi, RuntimeOptions, WgpuInitError, try_ini
 use burn::tensor::Device;
 use burn::tensor::wgpu::wgpu::{AdapterInfo, Backend, DeviceType, Instance, InstanceDescriptor};
 
-use super::{Found, Usable};
+use super::found::{Found, Usable};
 use crate::args::Autotune;
-use crate::run::resolve::cache_dir;
+use crate::sys::cache_dir;
 
 /// The ways to an adapter, the best first: what `--device` and people call them, what wgpu and Burn do.
 const APIS: &[(&str, &str, Backend, WgpuBackend)] = &[

@@ -3,10 +3,9 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::args::Arguments;
+use crate::args::{self, Arguments};
 use crate::observe::report::{Argument, RunFacts};
 use crate::run::Run;
-use crate::sys::secrets;
 use crate::train::plan::Plan;
 
 impl Run<'_> {
@@ -17,7 +16,7 @@ impl Run<'_> {
         Ok(RunFacts {
             title: self.output.path().display().to_string(),
             task: format!("{} model", family.task.noun()),
-            command: secrets::command(std::env::args_os()),
+            command: args::secrets::command(std::env::args_os()),
             model: vec![
                 ("architecture".into(), family.class.into()),
                 ("parameters".into(), parameters.to_string()),

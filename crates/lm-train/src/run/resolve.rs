@@ -16,6 +16,7 @@ use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, load};
 
 use crate::args::{ArgsError, Arguments, Dtype};
+use crate::sys::cache_dir;
 
 /// Python's cap on a length that nobody asked for.
 const DEFAULT_LENGTH: usize = 1024;
@@ -211,13 +212,6 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         }),
         overwrite_cache: data.overwrite_cache,
     }
-}
-
-/// The cache folder: `$XDG_CACHE_HOME/run_lm`, by default under `~/.cache`; none for who has no home.
-pub fn cache_dir() -> Option<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    base.map(|base| base.join("run_lm"))
 }
 
 /// How batches of a task are padded: lines for 16 bits to a multiple of 8, as `run_mlm.py` alone does it.

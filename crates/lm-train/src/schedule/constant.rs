@@ -1,14 +1,14 @@
 //! `constant` and `constant_with_warmup`: the peak rate.
 
+use super::formula::{Formula, Run};
 use super::kwargs::{Kwargs, ScheduleError};
-use super::shape::{Run, Shape};
 
-pub(super) fn constant(_: Run, kwargs: &mut Kwargs) -> Result<Shape, ScheduleError> {
+pub(super) fn constant(_: Run, kwargs: &mut Kwargs) -> Result<Formula, ScheduleError> {
     kwargs.take_none();
-    Shape::formula(|_| 1.0)
+    Formula::new(|_| 1.0)
 }
 
-pub(super) fn with_warmup(run: Run, kwargs: &mut Kwargs) -> Result<Shape, ScheduleError> {
+pub(super) fn with_warmup(run: Run, kwargs: &mut Kwargs) -> Result<Formula, ScheduleError> {
     kwargs.take_none();
-    Shape::formula(move |step| run.warming_up(step).unwrap_or(1.0))
+    Formula::new(move |step| run.warming_up(step).unwrap_or(1.0))
 }

@@ -1,15 +1,15 @@
 //! `inverse_sqrt`: linear warm-up, then proportional to 1 / sqrt(step).
 
+use super::formula::{Formula, Run};
 use super::kwargs::{Kwargs, ScheduleError};
-use super::shape::{Run, Shape};
 
 /// The time scale of a run without warm-up.
 const TIMESCALE: f64 = 10_000.0;
 
-pub(super) fn inverse_sqrt(run: Run, kwargs: &mut Kwargs) -> Result<Shape, ScheduleError> {
+pub(super) fn inverse_sqrt(run: Run, kwargs: &mut Kwargs) -> Result<Formula, ScheduleError> {
     kwargs.take_none();
     let warmup = run.warmup;
     let timescale = if warmup > 0.0 { warmup } else { TIMESCALE };
     let falling = move |step: f64| 1.0 / ((step + timescale - warmup) / timescale).sqrt();
-    Shape::formula(move |step| run.warming_up(step).unwrap_or_else(|| falling(step)))
+    Formula::new(move |step| run.warming_up(step).unwrap_or_else(|| falling(step)))
 }

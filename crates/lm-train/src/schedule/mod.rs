@@ -8,13 +8,13 @@
 
 mod constant;
 mod cosine;
+mod formula;
 mod inverse_sqrt;
 mod kinds;
 mod kwargs;
 mod linear;
 mod plateau;
 mod polynomial;
-mod shape;
 #[cfg(test)]
 mod tests;
 mod warmup_stable_decay;
@@ -25,9 +25,10 @@ pub use kwargs::ScheduleError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use formula::{Formula, Run};
+use kinds::Build;
 use kwargs::Kwargs;
-use plateau::PlateauState;
-use shape::{Run, Shape};
+use plateau::{Plateau, PlateauState};
 
 /// The number of warm-up steps: `--warmup_steps` when positive, else `--warmup_ratio` of the run, rounded up
 /// (`TrainingArguments.get_warmup_steps`).
@@ -45,6 +46,13 @@ pub struct Schedule {
     unused_kwargs: Vec<String>,
     /// The step that a resumed run begins with, and the rate that its checkpoint gives to it.
     resumed: Option<(u64, f64)>,
+}
+
+/// How a schedule finds its rate.
+#[derive(Clone, Debug)]
+enum Shape {
+    Formula(Formula),
+    Plateau(Plateau),
 }
 
 /// What a checkpoint keeps of a schedule, as Python's `scheduler.pt` and the rate in `optimizer.pt` do.
@@ -78,7 +86,10 @@ impl Schedule {
         }
         let run = Run { peak: peak_lr, warmup: warmup_steps as f64, total: total_steps as f64 };
         let mut kwargs = Kwargs::new(kind.name(), kwargs);
-        let shape = kind.build()(run, &mut kwargs)?;
+        let shape = match kind.build() {
+            Build::Step(build) => Shape::Formula(build(run, &mut kwargs)?),
+            Build::Metric(build) => Shape::Plateau(build(run, &mut kwargs)?),
+        };
         Ok(Self { kind, base_lr: peak_lr, shape, unused_kwargs: kwargs.unused()?, resumed: None })
     }
 
@@ -98,7 +109,7 @@ impl Schedule {
         match (&self.shape, self.resumed) {
             (Shape::Plateau(plateau), _) => plateau.state.learning_rate,
             (_, Some((next_step, rate))) if step == next_step => rate,
-            (Shape::Formula(factor), _) => self.base_lr * factor(step as f64),
+            (Shape::Formula(formula), _) => self.base_lr * formula.factor(step as f64),
         }
     }
 

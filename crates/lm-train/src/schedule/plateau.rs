@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::formula::Run;
 use super::kwargs::{Kwargs, ScheduleError};
-use super::shape::{Run, Shape};
 
 /// The settings of `torch.optim.lr_scheduler.ReduceLROnPlateau`, and its state.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ pub struct PlateauState {
     pub cooldown_counter: f64,
 }
 
-pub(super) fn reduce_lr_on_plateau(run: Run, kwargs: &mut Kwargs) -> Result<Shape, ScheduleError> {
+pub(super) fn reduce_lr_on_plateau(run: Run, kwargs: &mut Kwargs) -> Result<Plateau, ScheduleError> {
     let state = PlateauState { learning_rate: run.peak, best: None, num_bad_epochs: 0, cooldown_counter: 0.0 };
     let plateau = Plateau {
         maximise: kwargs.choice("mode", &[("min", false), ("max", true)], false)?,
@@ -49,7 +49,7 @@ pub(super) fn reduce_lr_on_plateau(run: Run, kwargs: &mut Kwargs) -> Result<Shap
     if plateau.factor >= 1.0 {
         return Err(kwargs.bad(format!("factor {} must be smaller than 1", plateau.factor)));
     }
-    Ok(Shape::Plateau(plateau))
+    Ok(plateau)
 }
 
 impl Plateau {

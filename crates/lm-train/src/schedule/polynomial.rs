@@ -1,9 +1,9 @@
 //! `polynomial`: linear warm-up, then a polynomial of degree `power` down to `lr_end`.
 
+use super::formula::{Formula, Run};
 use super::kwargs::{Kwargs, ScheduleError};
-use super::shape::{Run, Shape};
 
-pub(super) fn polynomial(run: Run, kwargs: &mut Kwargs) -> Result<Shape, ScheduleError> {
+pub(super) fn polynomial(run: Run, kwargs: &mut Kwargs) -> Result<Formula, ScheduleError> {
     let Run { peak, warmup, total } = run;
     let lr_end = kwargs.number("lr_end", 1e-7)?;
     if lr_end >= peak {
@@ -17,5 +17,5 @@ pub(super) fn polynomial(run: Run, kwargs: &mut Kwargs) -> Result<Shape, Schedul
         let remaining = 1.0 - (step - warmup) / (total - warmup);
         ((peak - lr_end) * remaining.powf(power) + lr_end) / peak
     };
-    Shape::formula(move |step| run.warming_up(step).unwrap_or_else(|| falling(step)))
+    Formula::new(move |step| run.warming_up(step).unwrap_or_else(|| falling(step)))
 }

@@ -2,8 +2,8 @@
 
 use std::f64::consts::PI;
 
+use super::formula::{Formula, Run, above_minimum, cosine};
 use super::kwargs::{Kwargs, ScheduleError};
-use super::shape::{Run, Shape, above_minimum, cosine};
 
 #[derive(Clone, Copy)]
 enum Curve {
@@ -15,7 +15,7 @@ enum Curve {
 const CURVES: [(&str, Curve); 3] =
     [("linear", Curve::Linear), ("cosine", Curve::Cosine), ("1-sqrt", Curve::OneMinusSqrt)];
 
-pub(super) fn warmup_stable_decay(run: Run, kwargs: &mut Kwargs) -> Result<Shape, ScheduleError> {
+pub(super) fn warmup_stable_decay(run: Run, kwargs: &mut Kwargs) -> Result<Formula, ScheduleError> {
     let Run { warmup, total, .. } = run;
     let Some(decay) = kwargs.optional_number("num_decay_steps")? else {
         return Err(kwargs.bad(r#"num_decay_steps is required, e.g. {"num_decay_steps": 1000}"#.to_owned()));
@@ -26,7 +26,7 @@ pub(super) fn warmup_stable_decay(run: Run, kwargs: &mut Kwargs) -> Result<Shape
     let min_lr_ratio = kwargs.number("min_lr_ratio", 0.0)?;
     let num_cycles = kwargs.number("num_cycles", 0.5)?;
     let decay_start = warmup + stable;
-    Shape::formula(move |step| {
+    Formula::new(move |step| {
         if step < warmup {
             above_minimum(rising(warmup_curve, step / warmup.max(1.0)), min_lr_ratio)
         } else if step < decay_start {

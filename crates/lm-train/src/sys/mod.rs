@@ -1,4 +1,4 @@
-//! What the run has to do with the system it runs on: signals, panics, memory, secrets, terminals.
+//! What the run has to do with the system it runs on: signals, panics, memory, secrets, terminals, folders.
 
 pub mod allocator;
 pub(crate) mod escape;
@@ -7,3 +7,12 @@ pub mod noted;
 pub mod panics;
 pub mod secrets;
 pub mod signals;
+
+use std::path::PathBuf;
+
+/// The cache folder: `$XDG_CACHE_HOME/run_lm`, by default under `~/.cache`; none for who has no home.
+pub fn cache_dir() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
+    base.map(|base| base.join("run_lm"))
+}

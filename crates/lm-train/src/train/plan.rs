@@ -155,7 +155,7 @@ pub fn workers(args: &Arguments) -> (usize, usize) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::args::{Parsed, parse};
 

@@ -56,7 +56,7 @@ fn optimizer(training: &TrainingArguments) -> String {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use lm_models::Task;
 
     use super::*;

@@ -1,11 +1,10 @@
-//! What a schedule is made of: the parts of its formula that most have in common.
+//! What most formulas have in common.
 
 use std::f64::consts::PI;
 use std::fmt;
 use std::sync::Arc;
 
-use super::kwargs::{Kwargs, ScheduleError};
-use super::plateau::Plateau;
+use super::kwargs::ScheduleError;
 
 /// The lengths that a formula counts with. Counts of steps are `f64`, as the formulas use them; they are exact up to 2^53.
 #[derive(Clone, Copy, Debug)]
@@ -30,33 +29,27 @@ impl Run {
     }
 }
 
-/// How a schedule finds its rate.
+/// The share of the peak rate at a step: an `lr_lambda` of Python's `optimization.py`.
 #[derive(Clone)]
-pub(super) enum Shape {
-    /// The share of the peak rate at a step: the `lr_lambda` functions of Python's `optimization.py`.
-    Formula(Arc<dyn Fn(f64) -> f64 + Send + Sync>),
-    /// By the evaluation metric.
-    Plateau(Plateau),
-}
+pub(super) struct Formula(Arc<dyn Fn(f64) -> f64 + Send + Sync>);
 
-impl Shape {
-    /// A formula of the step.
-    pub fn formula(factor: impl Fn(f64) -> f64 + Send + Sync + 'static) -> Result<Self, ScheduleError> {
-        Ok(Self::Formula(Arc::new(factor)))
+impl Formula {
+    /// A formula.
+    pub fn new(factor: impl Fn(f64) -> f64 + Send + Sync + 'static) -> Result<Self, ScheduleError> {
+        Ok(Self(Arc::new(factor)))
+    }
+
+    /// The share at this step.
+    pub fn factor(&self, step: f64) -> f64 {
+        (self.0)(step)
     }
 }
 
-impl fmt::Debug for Shape {
+impl fmt::Debug for Formula {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Formula(_) => f.write_str("Formula"),
-            Self::Plateau(plateau) => plateau.fmt(f),
-        }
+        f.write_str("Formula")
     }
 }
-
-/// Reads the keywords of a schedule and makes its shape.
-pub(super) type Build = fn(Run, &mut Kwargs) -> Result<Shape, ScheduleError>;
 
 /// Half a cosine wave per unit of `half_waves`, from 1 down to 0.
 pub(super) fn cosine(half_waves: f64) -> f64 {
