@@ -84,7 +84,8 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let (training, beyond) = (&args.training, &args.beyond);
         let parameters = model.parameters();
-        let computed: usize = parameters.iter().filter(|info| info.kind != Kind::Embedding).map(|info| info.len()).sum();
+        let computed: usize =
+            parameters.iter().filter(|info| info.kind != Kind::Embedding).map(|info| info.len()).sum();
         let hyper = Hyperparameters {
             adam_beta1: training.adam_beta1,
             adam_beta2: training.adam_beta2,
