@@ -10,9 +10,7 @@ use lm_data::tokenizer::LmTokenizer;
 use lm_models::sizes::Sizes;
 use lm_models::weights::Checkpoint;
 use lm_models::{ModelConfig, Task};
-use lm_train::args;
-use lm_train::checkpoint::Saved;
-use lm_train::observe::TrainerState;
+use lm_train::{Saved, TrainerState, args};
 
 /// A parser, under the name of its folder in the corpus.
 pub type Target = (&'static str, fn(&[u8]));

@@ -346,3 +346,20 @@ fn nothing_below_imports_a_model() {
         assert!(!below || above.is_empty(), "{} imports {above:?}", name(&module));
     }
 }
+
+/// The folders of `lm-train` from the lowest to the highest, as the page of the crate has them.
+#[test]
+fn the_folders_of_lm_train_import_from_those_below() {
+    const UPWARDS: [&str; 10] =
+        ["sys", "schedule", "optim", "args", "device", "observe", "checkpoint", "train", "run", "cli"];
+    let height = |module: &Module| {
+        let folder = module.first()?;
+        Some(UPWARDS.iter().position(|name| name == folder).unwrap_or_else(|| panic!("{folder} has no place")))
+    };
+    let graph = Crate::read("lm-train").graph();
+    assert!(graph.len() > UPWARDS.len());
+    for (module, imports) in &graph {
+        let above: Vec<_> = imports.iter().filter(|import| height(import) > height(module)).map(name).collect();
+        assert!(height(module).is_none() || above.is_empty(), "{} imports {}", name(module), above.join(", "));
+    }
+}

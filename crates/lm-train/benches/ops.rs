@@ -15,7 +15,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use divan::Bencher;
 use lm_models::ops::{self, Activation, AdamW, Attention, Decoder, RelativeKeys, RelativeQueries};
 use lm_models::{Mode, Sequences};
-use lm_train::sys::allocator::keep_memory;
+use lm_train::keep_memory;
 use rayon::prelude::*;
 
 const BATCH: usize = 8;

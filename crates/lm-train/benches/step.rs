@@ -12,9 +12,9 @@ use lm_models::inputs::{HostBatch, IGNORE, Objective, Padding};
 use lm_models::ops::{self, Compute};
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};
+use lm_train::keep_memory;
 use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
-use lm_train::sys::allocator::keep_memory;
-use lm_train::train::step::{StepOptions, step};
+use lm_train::step::{StepOptions, step};
 
 const BATCH: usize = 8;
 const SEQ: usize = 128;

@@ -1,25 +1,34 @@
 //! The run itself: arguments, trainer, optimizer, schedule, checkpoints, evaluation, logging.
 //!
-//! Read first: [`mod@run`], the story of a run; [`train::trainer`], whose loop is the whole of training; [`mod@train::step`],
-//! its arithmetic.
-//!
 //! ```text
-//! argv ─ args ─ run ─┬─ resolve (tokenizer, config, model, examples) ─ output_dir (lock, checkpoint to go on from)
-//!                    └─ train ─┬─ batches ─ step ─ ranks ─ gradients ─ optim ─ schedule
-//!                              ├─ evaluate
-//!                              ├─ checkpoint (a thread of its own)
-//!                              └─ observe (console, log.jsonl, TensorBoard, report)
+//! cli         from a program's first line to its exit code
+//! run         the story of a run: resolve, data, dry run, resume, training, evaluation, results
+//! train       the loop: plan, cadence, step, progress, evaluate, saves
+//! checkpoint  folders that are whole: written beside their name, read back, rotated
+//! observe     who watches a run: console, log.jsonl, TensorBoard, report, model card
+//! device      which backend computes, and in what precision
+//! args        the tables of arguments, the parser, rules, help
+//! optim       gradients, update rules, loss scale
+//! schedule    learning rates
+//! sys         signals, panics, memory, the allocator, secrets, terminals
 //! ```
+//!
+//! Each folder imports from those below it only. Read first: `run/mod.rs`, `train/trainer.rs`, whose `steps` is the whole of
+//! training, and `train/step.rs`, its arithmetic.
 
 pub mod args;
-pub mod checkpoint;
+mod checkpoint;
 pub mod cli;
 pub mod device;
-pub mod observe;
+mod observe;
 pub mod optim;
-pub mod run;
+mod run;
 pub mod schedule;
-pub mod sys;
-pub mod train;
+mod sys;
+mod train;
 
+pub use checkpoint::Saved;
 pub use lm_models::Task;
+pub use observe::TrainerState;
+pub use sys::allocator::keep_memory;
+pub use train::step;

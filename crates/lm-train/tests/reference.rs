@@ -22,7 +22,7 @@ use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load};
 use lm_train::optim::GradientSum;
 use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
 use lm_train::schedule::Schedule;
-use lm_train::train::step::{StepOptions, step};
+use lm_train::step::{StepOptions, step};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

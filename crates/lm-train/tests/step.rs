@@ -8,7 +8,7 @@ use lm_models::ops::Compute;
 use lm_models::{AutoModel, ModelConfig, ModelInputs, Task};
 use lm_random::{Purpose, Stream};
 use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
-use lm_train::train::step::{StepOptions, StepOutcome, step};
+use lm_train::step::{StepOptions, StepOutcome, step};
 use proptest::prelude::*;
 
 const VOCAB: usize = 50;

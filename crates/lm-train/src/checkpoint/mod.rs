@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use folders::{folder_of, is_ours, keep_only, list, recover, set_aside_after};
 pub use saved::{Saved, load_model, newest};
-pub use size::{CheckpointSize, DiskError, available_space, checkpoints_added};
+pub use size::{CheckpointSize, available_space, checkpoints_added};
 pub use state::{FileCheck, Fingerprint, RUN_STATE_VERSION, RunState, SinceLog};
 pub use write::{ModelFiles, Pending, Writer};
 

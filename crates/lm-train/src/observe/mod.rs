@@ -26,7 +26,7 @@ use std::path::Path;
 pub use console::Console;
 pub use log_file::{LOG_FILE_NAME, LogFile};
 pub use record::{LogRecord, LogValue, round, speed_metrics};
-pub use state::{StateError, TRAINER_STATE_NAME, TrainerState, steps_of};
+pub use state::{TRAINER_STATE_NAME, TrainerState, steps_of};
 pub use tensorboard::{TensorBoard, default_logging_dir};
 
 use crate::sys::signals::{self, Ended};
