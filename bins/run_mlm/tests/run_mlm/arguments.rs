@@ -18,16 +18,22 @@ fn rows() -> Vec<Row> {
     let page = std::fs::read_to_string(page).expect("docs/arguments.md");
     let mut rows = Vec::new();
     for line in page.lines().filter(|line| line.starts_with("| `--")) {
-        let cells: Vec<_> = line.trim_matches('|').splitn(5, '|').map(str::trim).collect();
-        let [argument, type_name, default, status, text] = cells[..] else { panic!("{line}") };
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let is_status = |cell: &&str| ["supported", "same by nature", "refused"].contains(cell);
+        let Some(at) = cells.iter().position(is_status) else { panic!("{line}") };
+        // Between the default and the status there may be the defaults of Python's versions.
+        let ([argument, type_name, default, ..], status, text) = (&cells[..at], cells[at], cells[at + 1..].join("|"))
+        else {
+            panic!("{line}")
+        };
         let (flag, programs) = argument.trim_start_matches('`').split_once('`').expect("a flag in code quotes");
         if programs.is_empty() || programs.contains("run_mlm") {
             rows.push(Row {
                 flag: flag.into(),
-                type_name: type_name.into(),
+                type_name: (*type_name).into(),
                 default: default.trim_matches(['`', '"']).into(),
                 status: status.into(),
-                text: text.into(),
+                text,
             });
         }
     }
@@ -41,6 +47,7 @@ fn value(row: &Row) -> String {
         ("--metric_for_best_model", _) => "loss".into(),
         ("--report_to", _) => "none".into(),
         ("--lr_scheduler_type", _) => "cosine".into(),
+        ("--train_sampling_strategy", _) => "sequential".into(),
         ("--lr_scheduler_kwargs", _) => "{}".into(),
         ("--train_file" | "--validation_file", _) => "absent.txt".into(),
         ("--max_steps", _) => "1".into(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use lm_data::source::extensions;
 
-use super::choice::{IntervalStrategy, SaveStrategy};
+use super::choice::{IntervalStrategy, SamplingStrategy, SaveStrategy};
 use super::parse::Given;
 use super::value::{Files, Kwargs, Steps};
 use super::{ArgsError, Arguments, Task};
@@ -21,6 +21,7 @@ fn rule(holds: bool, line: impl FnOnce() -> String) -> Checked {
 /// Completes `args` as Python does and checks them; what the user should know goes to `args.notes`.
 pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
     old_names(args, given);
+    sampling(args, given)?;
     model(args)?;
     data(args)?;
     columns(args);
@@ -45,18 +46,42 @@ fn old_names(args: &mut Arguments, given: &Given) {
         training.per_device_eval_batch_size = size;
     }
     training.use_cpu |= training.no_cuda;
+    let old_counts = given.by_flag("gradient_checkpointing") && !given.by_flag("activation_checkpointing");
+    if let (Some(on), false) = (training.activation_checkpointing, old_counts) {
+        training.gradient_checkpointing = on;
+    }
     if training.adafactor {
         training.optim = OptimizerNames::Adafactor;
     }
     let renamed = [
-        ("per_gpu_train_batch_size", "per_device_train_batch_size"),
-        ("per_gpu_eval_batch_size", "per_device_eval_batch_size"),
-        ("no_cuda", "use_cpu"),
-        ("adafactor", "optim adafactor"),
+        ("per_gpu_train_batch_size", "per_device_train_batch_size", training.per_gpu_train_batch_size.is_some()),
+        ("per_gpu_eval_batch_size", "per_device_eval_batch_size", training.per_gpu_eval_batch_size.is_some()),
+        ("no_cuda", "use_cpu", training.no_cuda),
+        ("adafactor", "optim adafactor", training.adafactor),
     ];
-    for (old, new) in renamed.into_iter().filter(|(old, _)| given.has(old)) {
+    for (old, new, _) in renamed.into_iter().filter(|(.., asked)| *asked) {
         args.notes.push(format!("--{old} is an old name: write --{new}"));
     }
+}
+
+/// `--group_by_length` and `--train_sampling_strategy` become one: a flag counts before a file's key.
+fn sampling(args: &mut Arguments, given: &Given) -> Checked {
+    let training = &mut args.training;
+    let strategy = &mut training.train_sampling_strategy;
+    let (old, new) = (given.by_flag("group_by_length"), given.by_flag("train_sampling_strategy"));
+    if new && !old {
+        training.group_by_length = *strategy == SamplingStrategy::GroupByLength;
+    } else if old && !training.group_by_length && *strategy == SamplingStrategy::GroupByLength {
+        *strategy = SamplingStrategy::Random;
+    }
+    rule(!training.group_by_length || *strategy != SamplingStrategy::Sequential || old != new, || {
+        "--group_by_length and --train_sampling_strategy sequential contradict each other: give one".into()
+    })?;
+    if training.group_by_length {
+        *strategy = SamplingStrategy::GroupByLength;
+    }
+    training.group_by_length = *strategy == SamplingStrategy::GroupByLength;
+    Ok(())
 }
 
 fn model(args: &Arguments) -> Checked {

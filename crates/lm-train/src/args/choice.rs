@@ -8,7 +8,7 @@ use crate::schedule::SchedulerType;
 
 /// Reads and writes a type by the names of its values.
 macro_rules! by_name {
-    ($name:ident, $all:expr, $as_str:expr, [$($absent:literal),*]) => {
+    ($name:ident, $all:expr, $as_str:expr, [$($absent:literal),*], $why:expr) => {
         impl Value for $name {
             const TYPE: &'static str = stringify!($name);
 
@@ -23,7 +23,7 @@ macro_rules! by_name {
             fn from_word(word: &str) -> Result<Self, String> {
                 let absent: &[&str] = &[$($absent),*];
                 if absent.contains(&word) {
-                    return Err(format!("'{word}' is not supported by this program; expected {}", Self::expected()));
+                    return Err(format!("'{word}' is not supported by this program{}; expected {}", $why, Self::expected()));
                 }
                 let named = $all.iter().copied().find(|value| $as_str(*value) == word);
                 named.ok_or_else(|| not_a::<Self>(word))
@@ -36,7 +36,7 @@ macro_rules! by_name {
     };
 }
 
-by_name!(SchedulerType, SchedulerType::ALL, SchedulerType::name, []);
+by_name!(SchedulerType, SchedulerType::ALL, SchedulerType::name, ["greedy"], "");
 by_name!(
     OptimizerNames,
     OptimizerNames::ALL,
@@ -77,16 +77,18 @@ by_name!(
         "apollo_adamw",
         "apollo_adamw_layerwise",
         "stable_adamw"
-    ]
+    ],
+    ""
 );
 
-/// Defines a type whose values are names: Python's enums and `choices`. The names after `but not` exist in Python only.
+/// Defines a type whose values are names: Python's enums and `choices`. The names after `but not` exist in Python only,
+/// for the reason after `because`.
 macro_rules! choices {
     ($(
         $(#[doc = $doc:literal])+
         $name:ident {
             $( $(#[doc = $variant_doc:literal])+ $variant:ident = $text:literal, )+
-        } $( but not [$($absent:literal),+] )?
+        } $( but not [$($absent:literal),+] $( because $why:literal )? )?
     )+) => { $(
         $(#[doc = $doc])+
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +110,7 @@ macro_rules! choices {
             }
         }
 
-        by_name!($name, $name::ALL, $name::as_str, [$($($absent),+)?]);
+        by_name!($name, $name::ALL, $name::as_str, [$($($absent),+)?], concat!("" $($(, ": ", $why)?)?));
     )+ };
 }
 
@@ -133,6 +135,15 @@ choices! {
         /// Whenever an evaluation sets a new best value of `metric_for_best_model`.
         Best = "best",
     }
+    /// In which order training walks its examples.
+    SamplingStrategy {
+        /// Shuffled anew in every epoch.
+        Random = "random",
+        /// As stored.
+        Sequential = "sequential",
+        /// Those of similar length in one batch.
+        GroupByLength = "group_by_length",
+    } but not ["batch_rebalance"] because "it makes batches of differing sizes, and here every batch has per_device_train_batch_size examples"
     /// How much a GPU backend measures to choose its kernels.
     Autotune {
         /// As little as it can.

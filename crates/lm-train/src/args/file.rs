@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use super::command::DELIMITER;
+use super::value::Arity;
 use super::words::other_program;
 use super::{ArgsError, Arguments, Flag, Origin, Status, Task, flags, suggest, training};
 
@@ -31,7 +32,8 @@ pub(super) fn words(task: Task, file: &str) -> Result<Vec<String>, ArgsError> {
         }
         let asks_nothing = match flag.status {
             Status::Refused(_) => training::is_off(value),
-            _ => value.is_null() && flag.value(&defaults).is_null(),
+            Status::SameByNature(_) => training::is_off(value) && training::is_off(&flag.value(&defaults)),
+            Status::Supported => value.is_null() && flag.value(&defaults).is_null(),
         };
         if !asks_nothing {
             let word = word(flag, value).map_err(|reason| ArgsError::of_value(flag, origin, reason))?;
@@ -53,10 +55,10 @@ fn word(flag: &Flag, value: &Json) -> Result<String, String> {
     let no_text = matches!(flag.type_name, "bool" | "int" | "float") && flag.choices().is_empty();
     let of_kind = match value {
         Json::Null => flag.nullable,
-        Json::Bool(_) => flag.arity == super::value::Arity::ZeroOrOne,
+        Json::Bool(_) => flag.arity == Arity::ZeroOrOne,
         Json::Number(number) => flag.type_name == "float" || (flag.type_name == "int" && !number.is_f64()),
         Json::String(_) => !no_text,
-        Json::Array(items) => flag.arity == super::value::Arity::Many && items.iter().all(Json::is_string),
+        Json::Array(items) => flag.arity == Arity::Many && items.iter().all(Json::is_string),
         Json::Object(_) => flag.type_name == "dict",
     };
     if !of_kind {

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 
 pub use beyond::BeyondArguments;
-pub use choice::{Autotune, Dtype, HubStrategy, IntervalStrategy, LogLevel, SaveStrategy};
+pub use choice::{Autotune, Dtype, HubStrategy, IntervalStrategy, LogLevel, SamplingStrategy, SaveStrategy};
 pub use data::DataTrainingArguments;
 pub use error::{ArgsError, Origin};
 pub use flag::{Flag, Group, Status, flags};

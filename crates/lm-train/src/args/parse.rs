@@ -35,6 +35,11 @@ impl Given {
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(flag, _)| flag.name == name)
     }
+
+    /// Whether `name` was given by the command line itself, not by a file.
+    pub(super) fn by_flag(&self, name: &str) -> bool {
+        self.0.iter().any(|(flag, origin)| flag.name == name && matches!(origin, Origin::Flag(_)))
+    }
 }
 
 /// Reads a command line without the program's own name.

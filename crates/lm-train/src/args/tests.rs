@@ -64,6 +64,8 @@ fn check_field(task: Task, field: &Json) -> &'static Flag {
         | "gradient_checkpointing_kwargs"
         | "parallelism_config" => assert_eq!(flag.type_name, "dict"),
         "report_to" | "optim_target_modules" => assert_eq!(flag.type_name, "list"),
+        // A share of the steps in transformers 5.
+        "warmup_steps" => assert_eq!((flag.type_name, wanted), ("float", "int")),
         _ => assert_eq!(flag.type_name, wanted, "{name}"),
     }
     let default = flag.value(&Arguments::defaults(task));
@@ -86,7 +88,7 @@ fn same(one: &Json, other: &Json) -> bool {
 #[test]
 fn every_python_field_exists_with_its_type_and_default() {
     let reference = reference();
-    assert_eq!(TrainingArguments::FLAGS.len(), 132);
+    assert_eq!(TrainingArguments::FLAGS.len(), 132 + 10);
     for task in Task::ALL {
         let script = &reference[program(*task)];
         let mut python = BTreeSet::new();
@@ -473,18 +475,34 @@ fn neither_training_nor_evaluation_is_said_and_allowed() {
     assert!(args.shows_only() && args.notes.is_empty(), "{:?}", args.notes);
 }
 
-/// `TrainingArguments.to_json_string` of transformers 4.57.6, as far as it fills in fields by itself.
+/// What Python says of its own arguments is an argument file: `TrainingArguments(output_dir="out").to_json_string()` of
+/// transformers 4.57.6 and of 5.24. All of it is Python's default: nothing is refused, and nothing noted.
+#[test]
+fn what_python_writes_is_an_argument_file() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for version in ["4.57", "5.24"] {
+        let path = fixtures.join(format!("training_arguments_{version}.json")).display().to_string();
+        let args = run(Task::Mlm, &[&path]);
+        assert_eq!(args.notes, Vec::<String>::new(), "{version}");
+        let mut expected = run(Task::Mlm, &[]);
+        expected.training.save_total_limit = None;
+        expected.training.report_to = Some(Vec::new());
+        expected.training.disable_tqdm = Some(false);
+        let training = |args: &Arguments| {
+            let values = TrainingArguments::FLAGS.iter().filter(|flag| flag.status == Status::Supported);
+            let values = values.filter(|flag| !["logging_dir", "activation_checkpointing"].contains(&flag.name));
+            values.map(|flag| (flag.name, flag.value(args))).collect::<Vec<_>>()
+        };
+        assert_eq!(training(&args), training(&expected), "{version}");
+        // Flags override the file, under their old names, too.
+        let args = run(Task::Mlm, &[&path, "--gradient_checkpointing", "--group_by_length", "--warmup_ratio", "0.1"]);
+        assert!(args.training.gradient_checkpointing && args.training.group_by_length);
+        assert_eq!(args.training.train_sampling_strategy, SamplingStrategy::GroupByLength);
+    }
+}
+
 #[test]
 fn what_python_fills_in_is_no_request() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = file(
-        &dir,
-        r#"{"local_rank": 0, "fsdp": [], "fsdp_config": {"min_num_params": 0, "xla": false, "xla_fsdp_v2": false,
-            "xla_fsdp_grad_ckpt": false}, "accelerator_config": {"split_batches": false, "dispatch_batches": null,
-            "even_batches": true, "use_seedable_sampler": true, "non_blocking": false,
-            "gradient_accumulation_kwargs": null}, "debug": [], "deepspeed": null, "lr_scheduler_kwargs": {}}"#,
-    );
-    run(Task::Mlm, &[&path]);
     run(Task::Mlm, &["--debug", "", "--fsdp", "", "--local_rank", "0"]);
     for words in [
         ["--local_rank", "1"],
@@ -492,6 +510,64 @@ fn what_python_fills_in_is_no_request() {
         ["--fsdp_config", r#"{"xla": true}"#],
     ] {
         assert!(error(Task::Mlm, &words).contains("is not supported here"));
+    }
+}
+
+/// Fields of `TrainingArguments` of transformers 5.24, with their types and defaults; what is otherwise here is named.
+#[test]
+fn every_field_of_transformers_5_exists() {
+    let fields: Json = serde_json::from_str(include_str!("../../tests/fixtures/arguments5.json")).unwrap();
+    let defaults = Arguments::defaults(Task::Mlm);
+    for field in fields["training"].as_array().unwrap() {
+        let name = field["name"].as_str().unwrap();
+        let flag = flags().find(|flag| flag.name == name).unwrap_or_else(|| panic!("{name} is missing"));
+        let python = field["default"].as_str().unwrap().trim_matches('\'');
+        let default = match flag.value(&defaults) {
+            Json::Null => "None".into(),
+            Json::String(text) => text,
+            Json::Bool(value) => (if value { "True" } else { "False" }).into(),
+            other => other.to_string(),
+        };
+        match name {
+            // As in 4.57; one of the two names of a switch; a limit of our own; other spellings of nothing.
+            "output_dir" | "report_to" | "trackio_space_id" => assert_eq!(python == "none" || python == "None", true),
+            "gradient_checkpointing" => assert_eq!((default.as_str(), python), ("False", "None")),
+            "save_total_limit" => assert_eq!((default.as_str(), python), ("3", "None")),
+            "optim" => assert_eq!((default.as_str(), python), ("adamw_torch_fused", "default_optim")),
+            "debug" | "include_for_metrics" => assert_eq!(default, "[]"),
+            _ => match (default.parse::<f64>(), python.parse::<f64>()) {
+                (Ok(default), Ok(python)) => assert_eq!(default, python, "{name}"),
+                _ => assert_eq!(default, python, "{name}"),
+            },
+        }
+    }
+}
+
+#[test]
+fn what_transformers_5_brought_is_answered() {
+    let args = run(Task::Mlm, &["--warmup_steps", "0.06", "--train_sampling_strategy", "sequential"]);
+    assert_eq!(args.training.warmup_steps, Steps(0.06));
+    assert_eq!(args.training.train_sampling_strategy, SamplingStrategy::Sequential);
+    assert!(!args.training.group_by_length);
+    assert!(run(Task::Mlm, &["--train_sampling_strategy", "group_by_length"]).training.group_by_length);
+    for words in [vec!["--activation_checkpointing"], vec!["--gradient_checkpointing", "--activation_checkpointing"]] {
+        assert!(run(Task::Mlm, &words).training.gradient_checkpointing);
+    }
+    let words = ["--gradient_checkpointing", "--activation_checkpointing", "false"];
+    assert!(!run(Task::Mlm, &words).training.gradient_checkpointing, "the new name counts, as in Python");
+    for (word, count) in [("no", TokenCount::No), ("all", TokenCount::All), ("non_padding", TokenCount::NonPadding)] {
+        let args = run(Task::Mlm, &["--include_num_input_tokens_seen", word]);
+        assert_eq!(args.training.include_num_input_tokens_seen, count);
+    }
+    let args = run(Task::Mlm, &["--enable_jit_checkpoint"]);
+    assert!(args.notes.iter().any(|note| note.contains("a signal always saves a checkpoint")));
+    for (words, part) in [
+        (vec!["--train_sampling_strategy", "batch_rebalance"], "it makes batches of differing sizes"),
+        (vec!["--lr_scheduler_type", "greedy"], "'greedy' is not supported by this program"),
+        (vec!["--group_by_length", "--train_sampling_strategy", "sequential"], "contradict each other"),
+    ] {
+        let line = error(Task::Mlm, &words);
+        assert!(line.contains(part), "{line}");
     }
 }
 

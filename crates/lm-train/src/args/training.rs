@@ -1,11 +1,11 @@
-//! `TrainingArguments` of transformers 4.57: all 132 fields, in Python's order.
+//! `TrainingArguments` of transformers 4.57, all 132 fields in Python's order, and what 5 brought.
 
 use std::path::PathBuf;
 
 use serde_json::{Value as Json, json};
 
 use super::Status::{Refused, SameByNature, Supported};
-use super::choice::{HubStrategy, IntervalStrategy, LogLevel, SaveStrategy};
+use super::choice::{HubStrategy, IntervalStrategy, LogLevel, SamplingStrategy, SaveStrategy};
 use super::flag::arguments;
 use super::value::{Kwargs, Resume, Steps, TokenCount};
 use crate::optim::OptimizerNames;
@@ -18,12 +18,13 @@ const NO_UPLOAD: &str = "nothing is uploaded: run `hf upload NAME OUTPUT_DIR` af
 const NO_PROJECTION: &str = "only optimizers that this program does not have (GaLore, APOLLO, …) read it";
 const ONE_PROCESS: &str = "read in distributed training only: a run is one process";
 const ONLY_WITH_UPLOAD: &str = "read together with --push_to_hub only";
+const HOW_TO_RECOMPUTE: &str = "it says how PyTorch does it; here the gradients are those without checkpointing";
 const NO_COMPILER: &str = "a mode of PyTorch that changes the speed, not the numbers: this program is compiled already";
 const STREAMED_METRICS: &str = "evaluation adds up loss and hits batch by batch and keeps no predictions";
 const NO_METRIC_INPUTS: &str = "the metrics of language modelling need no inputs";
 
 arguments! {
-    /// `TrainingArguments` of transformers 4.57.
+    /// `TrainingArguments` of transformers 4.57 and 5.
     pub struct TrainingArguments, training, Training, |task| {
         /// Folder for the model, its checkpoints and results.
         output_dir: PathBuf = "trainer_output".into(), Supported;
@@ -77,8 +78,8 @@ arguments! {
         lr_scheduler_kwargs: Option<Kwargs> = None, Supported;
         /// Share of the steps in which the learning rate rises from zero.
         warmup_ratio: f64 = 0.0, Supported;
-        /// Steps in which the learning rate rises from zero; overrides warmup_ratio.
-        warmup_steps: u64 = 0, Supported;
+        /// Steps in which the learning rate rises from zero; below 1 a share of all steps. Overrides warmup_ratio.
+        warmup_steps: Steps = Steps(0.0), Supported;
         /// How much the program says.
         log_level: LogLevel = LogLevel::Passive, Supported;
         /// How much other machines say.
@@ -195,11 +196,11 @@ arguments! {
         optim_args: Option<String> = None, Refused(NO_PROJECTION);
         /// Old name of --optim adafactor.
         adafactor: bool = false, Supported;
-        /// Put examples of similar length into one batch.
+        /// Put examples of similar length into one batch: --train_sampling_strategy group_by_length.
         group_by_length: bool = false, Supported;
         /// Column with the lengths.
         length_column_name: String = "length".into(), SameByNature("lengths are counted while tokenizing, never read");
-        /// Where to report besides the log: tensorboard, all or none.
+        /// Where to report besides the log: tensorboard, all or none. Default: tensorboard; in transformers 5, none.
         report_to: Option<Vec<String>> = None, Supported;
         /// Project name for Trackio.
         project: String = "huggingface".into(), SameByNature("read by Trackio only");
@@ -239,7 +240,7 @@ arguments! {
         /// Compute activations again in the backward pass, to save memory.
         gradient_checkpointing: bool = false, Supported;
         /// Settings of gradient checkpointing.
-        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature("it says how PyTorch does it; here the gradients are those without checkpointing");
+        gradient_checkpointing_kwargs: Option<Kwargs> = None, SameByNature(HOW_TO_RECOMPUTE);
         /// Hand the inputs to the metrics.
         include_inputs_for_metrics: bool = false, SameByNature(NO_METRIC_INPUTS);
         /// What else is handed to the metrics.
@@ -293,6 +294,29 @@ arguments! {
         eval_use_gather_object: bool = false, SameByNature(ONE_PROCESS);
         /// Average the loss over the tokens of all devices; must stay true with several --devices.
         average_tokens_across_devices: bool = true, Supported;
+
+        // What transformers 5 brought.
+
+        /// Order of the examples in training: shuffled in every epoch, as stored, or those of similar length together.
+        train_sampling_strategy: SamplingStrategy = SamplingStrategy::Random, Supported;
+        /// New name of gradient_checkpointing.
+        activation_checkpointing: Option<bool> = None, Supported;
+        /// New name of gradient_checkpointing_kwargs.
+        activation_checkpointing_kwargs: Option<Kwargs> = None, SameByNature(HOW_TO_RECOMPUTE);
+        /// Keep keys and values of past tokens in training.
+        use_cache: bool = false, SameByNature("training reads no past tokens again; the continuation of --sample_prompts always keeps them");
+        /// Save a checkpoint when the system asks the program to end.
+        enable_jit_checkpoint: bool = false, SameByNature("a signal always saves a checkpoint before the program ends");
+        /// How the processes that build batches are started.
+        dataloader_multiprocessing_context: Option<String> = None, SameByNature("batches are built by threads of this process");
+        /// Hand out batches in the order of the examples.
+        dataloader_in_order: bool = true, SameByNature("batches always come in their order, whichever thread is done first");
+        /// Whether the same parameters take part in every step.
+        ddp_static_graph: Option<bool> = None, SameByNature(ONE_PROCESS);
+        /// Bucket for Trackio.
+        trackio_bucket_id: Option<String> = None, SameByNature("read by Trackio only");
+        /// Read-only Space for Trackio.
+        trackio_static_space_id: Option<String> = None, SameByNature("read by Trackio only");
     }
 }
 
@@ -330,6 +354,10 @@ pub(super) fn is_filled_in(name: &str, value: &Json) -> bool {
         |own: Json| value.as_object().is_some_and(|given| given.iter().all(|(key, value)| own.get(key) == Some(value)));
     match name {
         "local_rank" => *value == json!(0),
+        // What stands for a password.
+        "hub_token" | "push_to_hub_token" => *value == json!(format!("<{}>", name.to_uppercase())),
+        // Its default in transformers 5.
+        "trackio_space_id" => is_off(value),
         "fsdp_config" => within(json!({
             "min_num_params": 0, "xla": false, "xla_fsdp_v2": false, "xla_fsdp_grad_ckpt": false,
         })),

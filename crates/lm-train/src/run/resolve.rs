@@ -15,7 +15,7 @@ use lm_models::generation_config::GenerationConfig;
 use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, load};
 
-use crate::args::{ArgsError, Arguments, Dtype};
+use crate::args::{ArgsError, Arguments, Dtype, SamplingStrategy};
 use crate::sys::cache_dir;
 
 /// Python's cap on a length that nobody asked for.
@@ -255,7 +255,11 @@ pub fn train_options(args: &Arguments) -> LoaderOptions {
     let training = &args.training;
     LoaderOptions {
         batch_size: training.per_device_train_batch_size,
-        order: if training.group_by_length { Order::GroupedByLength } else { Order::Shuffled },
+        order: match training.train_sampling_strategy {
+            SamplingStrategy::Random => Order::Shuffled,
+            SamplingStrategy::Sequential => Order::Sequential,
+            SamplingStrategy::GroupByLength => Order::GroupedByLength,
+        },
         drop_last: training.dataloader_drop_last,
         seed: training.order_seed(),
     }

@@ -30,10 +30,11 @@ use kinds::Build;
 use kwargs::Kwargs;
 use plateau::{Plateau, PlateauState};
 
-/// The number of warm-up steps: `--warmup_steps` when positive, else `--warmup_ratio` of the run, rounded up
-/// (`TrainingArguments.get_warmup_steps`).
-pub fn warmup_steps(warmup_steps: u64, warmup_ratio: f64, total_steps: u64) -> u64 {
-    if warmup_steps > 0 { warmup_steps } else { (total_steps as f64 * warmup_ratio).ceil() as u64 }
+/// The number of warm-up steps: `--warmup_steps` when positive, below 1 as a share of the run, else `--warmup_ratio` of it;
+/// shares are rounded up (`TrainingArguments.get_warmup_steps` of transformers 5 and of 4.57).
+pub fn warmup_steps(warmup_steps: f64, warmup_ratio: f64, total_steps: u64) -> u64 {
+    let share = if warmup_steps > 0.0 { warmup_steps } else { warmup_ratio };
+    if warmup_steps >= 1.0 { warmup_steps as u64 } else { (total_steps as f64 * share).ceil() as u64 }
 }
 
 /// The learning rate over a run.

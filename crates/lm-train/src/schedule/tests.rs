@@ -51,10 +51,12 @@ fn rates_equal_pythons() {
 
 #[test]
 fn warmup_is_steps_or_else_the_ratio_rounded_up() {
-    assert_eq!(warmup_steps(7, 0.5, 100), 7);
-    assert_eq!(warmup_steps(0, 0.1, 101), 11);
-    assert_eq!(warmup_steps(0, 0.0, 101), 0);
-    assert_eq!(warmup_steps(0, 0.07, 100), 8, "0.07 * 100 is 7.000000000000001 in Python, too");
+    assert_eq!(warmup_steps(7.0, 0.5, 100), 7);
+    assert_eq!(warmup_steps(1.0, 0.5, 100), 1);
+    assert_eq!(warmup_steps(0.06, 0.5, 101), 7);
+    assert_eq!(warmup_steps(0.0, 0.1, 101), 11);
+    assert_eq!(warmup_steps(0.0, 0.0, 101), 0);
+    assert_eq!(warmup_steps(0.0, 0.07, 100), 8, "0.07 * 100 is 7.000000000000001 in Python, too");
 }
 
 #[test]

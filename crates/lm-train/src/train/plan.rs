@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use lm_models::Task;
 
-use crate::args::{Arguments, IntervalStrategy, SaveStrategy, Steps, TokenCount};
+use crate::args::{Arguments, IntervalStrategy, SamplingStrategy, SaveStrategy, Steps, TokenCount, TrainingArguments};
 use crate::checkpoint::Fingerprint;
 use crate::device::precision;
 use crate::observe::{LogRecord, steps_of};
@@ -38,7 +38,17 @@ pub struct Plan {
     pub save_only_model: bool,
     /// `--metric_for_best_model`, with its `eval_`, and `--greater_is_better`.
     pub best: Option<(String, bool)>,
-    /// Threads that build batches, and how many they build ahead.
+    /// What a checkpoint says of the order: `true` and `false` are those of `--group_by_length`.
+fn order_name(training: &TrainingArguments) -> String {
+    let order = match training.train_sampling_strategy {
+        SamplingStrategy::Random => "false",
+        SamplingStrategy::Sequential => "sequential",
+        SamplingStrategy::GroupByLength => "true",
+    };
+    format!("{order}/{}", training.dataloader_drop_last)
+}
+
+/// Threads that build batches, and how many they build ahead.
     pub workers: (usize, usize),
     /// `--include_num_input_tokens_seen`
     pub count_tokens: TokenCount,
@@ -140,7 +150,7 @@ fn fingerprint(args: &Arguments, data: String) -> Fingerprint {
         num_devices: args.beyond.num_devices(),
         data_seed: training.order_seed(),
         seed: training.seed,
-        order: format!("{}/{}", training.group_by_length, training.dataloader_drop_last),
+        order: order_name(training),
         by_example: !(args.data.streaming || training.group_by_length || training.dataloader_drop_last),
     }
 }

@@ -372,7 +372,7 @@ fn initial_state(args: &Arguments, plan: &Plan) -> TrainerState {
 
 fn schedule(args: &Arguments, plan: &Plan) -> Result<Schedule> {
     let training = &args.training;
-    let warmup = warmup_steps(training.warmup_steps, training.warmup_ratio, plan.max_steps);
+    let warmup = warmup_steps(training.warmup_steps.0, training.warmup_ratio, plan.max_steps);
     let kwargs = training.lr_scheduler_kwargs.as_ref().map(|kwargs| kwargs.0.clone()).unwrap_or_default();
     let schedule = Schedule::new(training.lr_scheduler_type, training.learning_rate, warmup, plan.max_steps, &kwargs)?;
     for name in schedule.unused_kwargs() {

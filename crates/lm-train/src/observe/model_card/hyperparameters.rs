@@ -29,8 +29,8 @@ pub(super) fn hyperparameters(args: &Arguments) -> Vec<(&'static str, String)> {
     if training.warmup_ratio != 0.0 {
         rows.push(("lr_scheduler_warmup_ratio", python_float(training.warmup_ratio)));
     }
-    if training.warmup_steps != 0 {
-        rows.push(("lr_scheduler_warmup_steps", training.warmup_steps.to_string()));
+    if training.warmup_steps.0 != 0.0 {
+        rows.push(("lr_scheduler_warmup_steps", training.warmup_steps.0.to_string()));
     }
     rows.push(match training.fixed_steps() {
         Some(steps) => ("training_steps", steps.to_string()),
