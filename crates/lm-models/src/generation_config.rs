@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{ModelConfig, TRANSFORMERS_VERSION};
+use crate::config::ModelConfig;
 use crate::model::Task;
 
 /// The fields of Python's `GenerationConfig` that a config.json may have too, with their defaults; those that are null
@@ -58,7 +58,8 @@ impl GenerationConfig {
     pub fn to_json(&self) -> String {
         let (mut fields, defaults) = (self.fields.clone(), defaults());
         fields.retain(|key, value| !value.is_null() && defaults.get(key) != Some(value));
-        fields.insert("transformers_version".into(), TRANSFORMERS_VERSION.into());
+        // No version of transformers wrote this file.
+        fields.remove("transformers_version");
         fields.sort_keys();
         let mut text = serde_json::to_string_pretty(&fields).unwrap_or_default();
         text.push('\n');
@@ -78,19 +79,15 @@ mod tests {
                 .and_then(|generation| serde_json::from_str::<Value>(&generation.to_json()).ok())
         };
         let gpt2 = ModelConfig::from_model_type("gpt2")?;
-        let expected = json!({
-            "_from_model_config": true, "bos_token_id": 50256, "eos_token_id": 50256,
-            "transformers_version": TRANSFORMERS_VERSION,
-        });
+        let expected = json!({"_from_model_config": true, "bos_token_id": 50256, "eos_token_id": 50256});
         assert_eq!(written(&gpt2, None), Some(expected.clone()));
         assert_eq!(written(&gpt2, Some("no json")), Some(expected));
         let mut gpt = ModelConfig::from_model_type("openai-gpt")?;
         gpt.set("use_cache", false);
-        let expected =
-            json!({"_from_model_config": true, "transformers_version": TRANSFORMERS_VERSION, "use_cache": false});
+        let expected = json!({"_from_model_config": true, "use_cache": false});
         assert_eq!(written(&gpt, None), Some(expected));
         let loaded = r#"{"bos_token_id": 1, "do_sample": true, "top_k": 50, "transformers_version": "4.1.0"}"#;
-        let expected = json!({"bos_token_id": 1, "do_sample": true, "transformers_version": TRANSFORMERS_VERSION});
+        let expected = json!({"bos_token_id": 1, "do_sample": true});
         assert_eq!(written(&gpt2, Some(loaded)), Some(expected));
         assert!(GenerationConfig::new(&ModelConfig::from_model_type("bert")?, None).is_none());
         Ok(())

@@ -125,3 +125,81 @@ fn every_argument_does_what_the_page_says() {
     }
     std::fs::remove_dir_all(&folder).expect("the test's folder can go");
 }
+
+fn printed(words: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_run_mlm")).args(words).output().expect("the program starts");
+    assert!(output.status.success() && output.stderr.is_empty(), "{words:?}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn completions_of_every_shell_know_the_flags() {
+    for (shell, words) in [
+        ("bash", ["--learning_rate", "complete -F _run_mlm"]),
+        ("zsh", ["'--learning_rate=[Highest learning rate.]", "#compdef run_mlm"]),
+        ("fish", ["-l learning_rate -d 'Highest learning rate.'", "complete -c run_mlm"]),
+        ("powershell", ["'--learning_rate'", "Register-ArgumentCompleter -Native -CommandName 'run_mlm'"]),
+    ] {
+        let script = printed(&["--completions", shell]);
+        assert_eq!(script, printed(&[&format!("--completions={shell}")]));
+        assert!(words.iter().all(|word| script.contains(word)), "{shell}: {script}");
+        assert!(!script.contains("push_to_hub"), "{shell}: what is refused is not offered");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_run_mlm")).args(["--completions", "tcsh"]).output().expect("a start");
+    let line = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{line}");
+    assert!(line.contains("--completions: expected one of bash,") && line.contains("found 'tcsh'"), "{line}");
+}
+
+/// What bash offers behind `run_mlm WORDS` once it has read the completions.
+#[test]
+fn bash_completes_flags_and_their_values() {
+    if Command::new("bash").arg("--version").output().is_err() {
+        return crate::not_tested("there is no bash");
+    }
+    let completed = |words: &str| {
+        let script = format!(
+            "source /dev/stdin || exit 3; COMP_WORDS=(run_mlm {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+             _run_mlm run_mlm \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; echo \"${{COMPREPLY[*]}}\""
+        );
+        let mut bash = Command::new("bash")
+            .args(["--norc", "-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("bash starts");
+        let completions = printed(&["--completions", "bash"]);
+        std::io::Write::write_all(&mut bash.stdin.take().expect("its input"), completions.as_bytes()).expect("read");
+        let output = bash.wait_with_output().expect("bash ends");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_string()
+    };
+    assert_eq!(completed("--learning"), "--learning_rate");
+    assert_eq!(completed("--eval_strategy ''"), "no steps epoch");
+}
+
+#[test]
+fn the_man_page_has_every_supported_flag() {
+    let page = printed(&["--man_page"]).replace("\\-", "-");
+    assert!(page.contains(".TH run_mlm 1") && page.contains(".SH SYNOPSIS"), "{page}");
+    for row in rows().iter().filter(|row| row.status == "supported") {
+        assert!(page.contains(&format!("\\fB{}\\fR", row.flag)), "{}", row.flag);
+    }
+}
+
+/// Piped, help has a fixed width; on a terminal it has the terminal's.
+#[test]
+fn help_fits_the_terminal() {
+    let widest = |text: &str| text.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or(0);
+    assert!((70..=80).contains(&widest(&printed(&["-h"]))));
+    let program = env!("CARGO_BIN_EXE_run_mlm");
+    for columns in [60, 100] {
+        let line = format!("stty cols {columns} rows 24; '{program}' --help");
+        let Ok(output) = Command::new("script").args(["-qec", &line, "/dev/null"]).output() else {
+            return crate::not_tested("there is no `script` to give the program a terminal");
+        };
+        let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+        assert!(output.status.success() && text.contains("--learning_rate"), "{text}");
+        assert!((columns - 15..=columns).contains(&widest(&text)), "{columns}: {text}");
+    }
+}

@@ -14,9 +14,6 @@ pub use error::ConfigError;
 pub(crate) use error::nearest;
 pub use types::{Count, Probability, Size};
 
-/// The version of Python's `transformers` whose files these are.
-pub const TRANSFORMERS_VERSION: &str = "4.57.6";
-
 /// One `model_type`: Python's classes of its configuration and its model.
 #[derive(Debug)]
 pub struct Family {
@@ -220,12 +217,12 @@ impl ModelConfig {
     pub fn to_json(&self) -> String {
         let mut fields = self.fields.clone();
         fields.insert("architectures".into(), vec![self.family.class].into());
-        fields.insert("transformers_version".into(), TRANSFORMERS_VERSION.into());
         if let Some((name, value)) = (self.family.derived)(self) {
             fields.insert(name.into(), value);
         }
-        // Where it was loaded from is no part of a model.
+        // Where it was loaded from is no part of a model, and no version of transformers wrote this file.
         fields.remove("_name_or_path");
+        fields.remove("transformers_version");
         fields.sort_keys();
         let mut text = serde_json::to_string_pretty(&fields).unwrap_or_default();
         text.push('\n');

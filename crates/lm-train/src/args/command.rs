@@ -1,17 +1,11 @@
 //! The table of arguments as a `clap::Command`: what parses, and what help, completions and man pages are written from.
 
-use std::ffi::OsStr;
-use std::marker::PhantomData;
-
-use clap::builder::{PossibleValue, TypedValueParser, ValueParser};
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, Command, value_parser};
 use serde_json::Value as Json;
 
 use super::flag::flags_of;
-use super::value::{Arity, Value};
-use super::{Arguments, Flag, Group, Status, Task, help};
+use super::value::Arity;
+use super::{Arguments, Flag, Group, Status, Task};
 
 /// The id of the argument file.
 pub(super) const FILE: &str = "ARGUMENTS.json";
@@ -48,12 +42,21 @@ pub(super) fn shown(task: Task) -> Command {
 fn command_without_flags(task: Task) -> Command {
     Command::new(task.binary())
         .version(env!("CARGO_PKG_VERSION"))
-        .about(help::about(task))
+        .about(about(task))
         .no_binary_name(true)
         .args_override_self(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
         .next_line_help(true)
+}
+
+/// One line on the program.
+fn about(task: Task) -> &'static str {
+    match task {
+        Task::Mlm => "Masked language modelling: BERT, RoBERTa, DistilBERT and their like",
+        Task::Clm => "Causal language modelling: GPT and GPT-2",
+        Task::Plm => "Permutation language modelling: XLNet",
+    }
 }
 
 /// Adds a flag and its negation, of which the later one counts.
@@ -88,7 +91,7 @@ fn argument(flag: &Flag, task: Task, defaults: &Arguments) -> Arg {
         .long(flag.name)
         .help(flag.help_line())
         .help_heading(heading(flag.group))
-        .hide_short_help(!help::COMMON.contains(&flag.name))
+        .hide_short_help(!flag.is_common())
         .value_name(value_name(flag))
         .value_parser((flag.parser)())
         .action(ArgAction::Set);
@@ -126,43 +129,5 @@ fn value_name(flag: &Flag) -> &'static str {
         "float" => "X",
         "dict" => "JSON",
         _ => "TEXT",
-    }
-}
-
-/// What clap reads a `T` with: its errors are in this program's words.
-pub(super) fn parser<T: Value>() -> ValueParser {
-    ValueParser::new(Word::<T>(PhantomData))
-}
-
-/// What was parsed as a `T` under `id`: the words of a list together.
-pub(super) fn parsed<T: Value>(matches: &ArgMatches, id: &str) -> Option<T> {
-    matches.get_many::<T>(id)?.cloned().reduce(T::and)
-}
-
-/// Whether something was given under `id`: a default was not.
-pub(super) fn is_given(matches: &ArgMatches, id: &str) -> bool {
-    matches.value_source(id) == Some(ValueSource::CommandLine)
-}
-
-#[derive(Clone)]
-struct Word<T>(PhantomData<fn() -> T>);
-
-impl<T: Value> TypedValueParser for Word<T> {
-    type Value = T;
-
-    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, word: &OsStr) -> Result<T, clap::Error> {
-        T::from_word(&word.to_string_lossy()).map_err(|reason| {
-            let mut error = clap::Error::new(ErrorKind::ValueValidation).with_cmd(command);
-            if let Some(arg) = arg {
-                error.insert(ContextKind::InvalidArg, ContextValue::String(arg.to_string()));
-            }
-            error.insert(ContextKind::Custom, ContextValue::String(reason));
-            error
-        })
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        let choices = T::choices();
-        if choices.is_empty() { None } else { Some(Box::new(choices.into_iter().map(PossibleValue::new))) }
     }
 }

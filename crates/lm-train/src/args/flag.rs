@@ -51,6 +51,43 @@ pub enum Status {
     Refused(&'static str),
 }
 
+/// What `-h` lists: the arguments of most command lines.
+const COMMON: &[&str] = &[
+    "model_name_or_path",
+    "model_type",
+    "config_overrides",
+    "tokenizer_name",
+    "train_file",
+    "validation_file",
+    "max_seq_length",
+    "block_size",
+    "line_by_line",
+    "output_dir",
+    "overwrite_output_dir",
+    "do_train",
+    "do_eval",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "warmup_steps",
+    "bf16",
+    "gradient_checkpointing",
+    "logging_steps",
+    "eval_strategy",
+    "eval_steps",
+    "save_steps",
+    "load_best_model_at_end",
+    "resume_from_checkpoint",
+    "seed",
+    "train_tokenizer",
+    "device",
+    "preview",
+    "plan",
+    "sample_prompts",
+];
+
 /// One argument: a row of one of the four tables.
 pub struct Flag {
     /// Its name, with underscores and without dashes; also its key in an argument file.
@@ -90,6 +127,11 @@ impl Flag {
     /// Its negation, `no_…`, where it has one.
     pub(super) fn negation(&self, defaults: &Arguments) -> Option<String> {
         self.has_negation(defaults).then(|| format!("no_{}", self.name))
+    }
+
+    /// Whether `-h` lists it.
+    pub(super) fn is_common(&self) -> bool {
+        COMMON.contains(&self.name)
     }
 
     /// The names to choose from; empty where anything goes.
@@ -163,9 +205,9 @@ macro_rules! arguments {
                         json_files: <T as $crate::args::value::Value>::JSON_FILES,
                         nullable: <T as $crate::args::value::Value>::NULLABLE,
                         expected: <T as $crate::args::value::Value>::expected,
-                        parser: $crate::args::command::parser::<T>,
+                        parser: $crate::args::parser::parser::<T>,
                         set: |args, matches, id| {
-                            if let Some(value) = $crate::args::command::parsed::<T>(matches, id) {
+                            if let Some(value) = $crate::args::parser::parsed::<T>(matches, id) {
                                 args.$field.$arg = value;
                             }
                         },

@@ -4,44 +4,7 @@ use clap_complete::Shell;
 
 use super::command::shown;
 use super::flag::flags_of;
-use super::{ArgsError, Origin, Parsed, Status, Task};
-
-/// What `-h` lists: the arguments of most command lines.
-pub(super) const COMMON: &[&str] = &[
-    "model_name_or_path",
-    "model_type",
-    "config_overrides",
-    "tokenizer_name",
-    "train_file",
-    "validation_file",
-    "max_seq_length",
-    "block_size",
-    "line_by_line",
-    "output_dir",
-    "overwrite_output_dir",
-    "do_train",
-    "do_eval",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "learning_rate",
-    "num_train_epochs",
-    "max_steps",
-    "warmup_steps",
-    "bf16",
-    "gradient_checkpointing",
-    "logging_steps",
-    "eval_strategy",
-    "eval_steps",
-    "save_steps",
-    "load_best_model_at_end",
-    "resume_from_checkpoint",
-    "seed",
-    "train_tokenizer",
-    "device",
-    "preview",
-    "plan",
-    "sample_prompts",
-];
+use super::{ArgsError, Origin, Status, Task};
 
 /// What a command line without arguments gets: the two things that people come for.
 pub(super) fn usage(task: Task) -> String {
@@ -63,24 +26,6 @@ pub(super) fn usage(task: Task) -> String {
     )
 }
 
-/// What the words ask to be printed instead of a run, whatever else they say.
-pub(super) fn asked(task: Task, words: &[String]) -> Result<Option<Parsed>, ArgsError> {
-    let mut rest = words.iter().take_while(|word| *word != "--");
-    while let Some(word) = rest.next() {
-        let (flag, attached) = word.split_once('=').map_or((word.as_str(), None), |(flag, value)| (flag, Some(value)));
-        let text = match flag {
-            "-h" => return Ok(Some(Parsed::Help { long: false })),
-            "--help" => return Ok(Some(Parsed::Help { long: true })),
-            "-V" | "--version" => format!("{} {}", task.binary(), env!("CARGO_PKG_VERSION")),
-            "--completions" => completions(task, attached.or_else(|| rest.next().map(String::as_str)))?,
-            "--man_page" | "--man-page" => man_page(task),
-            _ => continue,
-        };
-        return Ok(Some(Parsed::Text(text)));
-    }
-    Ok(None)
-}
-
 /// The text of `-h`, and with `long` that of `--help`, in lines of `width` characters; without it, in lines of the terminal.
 pub fn help(task: Task, long: bool, width: Option<usize>) -> String {
     let mut command = shown(task)
@@ -98,15 +43,6 @@ pub fn help(task: Task, long: bool, width: Option<usize>) -> String {
 
 /// Longer lines are hard to read.
 const WIDEST: usize = 100;
-
-/// One line on the program.
-pub(super) fn about(task: Task) -> &'static str {
-    match task {
-        Task::Mlm => "Masked language modelling: BERT, RoBERTa, DistilBERT and their like",
-        Task::Clm => "Causal language modelling: GPT and GPT-2",
-        Task::Plm => "Permutation language modelling: XLNet",
-    }
-}
 
 fn template(task: Task) -> String {
     let (model, length) = match task {
@@ -143,7 +79,7 @@ fn without_effect(task: Task) -> String {
 }
 
 /// The completions of a shell.
-fn completions(task: Task, shell: Option<&str>) -> Result<String, ArgsError> {
+pub(super) fn completions(task: Task, shell: Option<&str>) -> Result<String, ArgsError> {
     let parsed = shell.and_then(|shell| shell.parse::<Shell>().ok());
     let Some(parsed) = parsed else {
         let found = shell.map_or("nothing".into(), |shell| format!("'{shell}'"));
@@ -156,7 +92,7 @@ fn completions(task: Task, shell: Option<&str>) -> Result<String, ArgsError> {
 }
 
 /// The man page, in roff.
-fn man_page(task: Task) -> String {
+pub(super) fn man_page(task: Task) -> String {
     // What -h leaves out has no help in a man page either.
     let command = shown(task).mut_args(|argument| argument.hide_short_help(false));
     let man = clap_mangen::Man::new(command.after_help(without_effect(task)));

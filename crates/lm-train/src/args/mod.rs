@@ -23,6 +23,7 @@ mod model;
 #[cfg(test)]
 mod page;
 mod parse;
+mod parser;
 pub(crate) mod secrets;
 mod suggest;
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! From words to [`Arguments`], by the rules of Python's `HfArgumentParser` and `argparse`.
 
 use std::ffi::OsString;
+use std::sync::OnceLock;
 
 use clap::{ArgMatches, Command};
 use serde_json::Value as Json;
 
-use super::command::{self, FILE, is_given};
+use super::command::{self, FILE};
 use super::flag::flags_of;
+use super::parser::is_given;
 use super::{ArgsError, Arguments, Flag, Origin, Status, Task, check, file, help, training, words};
 
 /// What the command line asks for.
@@ -57,15 +59,14 @@ pub fn parse(task: Task, words: impl IntoIterator<Item = OsString>) -> Result<Pa
     if words.is_empty() {
         return Ok(Parsed::Usage(help::usage(task)));
     }
-    if let Some(asked) = help::asked(task, &words)? {
+    if let Some(asked) = asked(task, &words)? {
         return Ok(asked);
     }
     let words = words::spelled_out(task, &words)?;
-    let command = command::command(task);
-    let own = matches(&command, &words, None)?;
+    let own = matches(task, &words, None)?;
     let file = argument_file(&own)?;
     let all = match file {
-        Some(file) => matches(&command, &[file::words(task, file)?, words].concat(), Some(file))?,
+        Some(file) => matches(task, &[file::words(task, file)?, words].concat(), Some(file))?,
         None => own.clone(),
     };
 
@@ -80,9 +81,34 @@ pub fn parse(task: Task, words: impl IntoIterator<Item = OsString>) -> Result<Pa
     Ok(Parsed::Run(Box::new(args)))
 }
 
-/// `file`: whose keys stand before the words, which are known to be sound.
-fn matches(command: &Command, words: &[String], file: Option<&str>) -> Result<ArgMatches, ArgsError> {
-    command.clone().try_get_matches_from(words).map_err(|error| ArgsError::of_clap(&error, file))
+/// What the words ask to be printed instead of a run, whatever else they say.
+fn asked(task: Task, words: &[String]) -> Result<Option<Parsed>, ArgsError> {
+    let mut rest = words.iter().take_while(|word| *word != "--");
+    while let Some(word) = rest.next() {
+        let (flag, attached) = word.split_once('=').map_or((word.as_str(), None), |(flag, value)| (flag, Some(value)));
+        let text = match flag {
+            "-h" => return Ok(Some(Parsed::Help { long: false })),
+            "--help" => return Ok(Some(Parsed::Help { long: true })),
+            "-V" | "--version" => format!("{} {}", task.binary(), env!("CARGO_PKG_VERSION")),
+            "--completions" => help::completions(task, attached.or_else(|| rest.next().map(String::as_str)))?,
+            "--man_page" | "--man-page" => help::man_page(task),
+            _ => continue,
+        };
+        return Ok(Some(Parsed::Text(text)));
+    }
+    Ok(None)
+}
+
+/// What clap makes of the words. `file`: whose keys stand before them, which are known to be sound.
+fn matches(task: Task, words: &[String], file: Option<&str>) -> Result<ArgMatches, ArgsError> {
+    // Building checks every pair of arguments; a copy is built already.
+    static BUILT: [OnceLock<Command>; Task::ALL.len()] = [const { OnceLock::new() }; Task::ALL.len()];
+    let built = BUILT[task as usize].get_or_init(|| {
+        let mut command = command::command(task);
+        command.build();
+        command
+    });
+    built.clone().try_get_matches_from(words).map_err(|error| ArgsError::of_clap(&error, file))
 }
 
 fn argument_file(matches: &ArgMatches) -> Result<Option<&str>, ArgsError> {

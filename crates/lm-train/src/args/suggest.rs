@@ -1,7 +1,7 @@
 //! What a wrong name may have meant.
 
 use super::flag::flags_of;
-use super::{Flag, Status, Task, help};
+use super::{Flag, Status, Task};
 
 /// Names of earlier versions of the scripts, of their ancestors and of other programs, and what people try first; with
 /// what each means here, the likeliest first.
@@ -129,9 +129,9 @@ pub(super) fn nearest(task: Task, name: &str) -> Vec<&'static str> {
     }
     // Suggested are flags that do something, those of most command lines first; old names of others are none.
     let usable = |flag: &&Flag| flag.status == Status::Supported && !flag.help.contains("Old name of");
-    let rank = |name: &&str| !help::COMMON.contains(name);
-    let mut names: Vec<_> = flags_of(task).filter(usable).map(|flag| flag.name).collect();
-    names.sort_by_key(rank);
+    let mut usable: Vec<_> = flags_of(task).filter(usable).collect();
+    usable.sort_by_key(|flag| !flag.is_common());
+    let names: Vec<_> = usable.into_iter().map(|flag| flag.name).collect();
     let parts: Vec<&str> = name.split('_').filter(|part| part.len() > 1).collect();
     let containing = names.iter().copied().filter(|candidate| parts.iter().all(|part| candidate.contains(part)));
     let containing: Vec<_> = containing.take(if parts.is_empty() { 0 } else { 3 }).collect();

@@ -38,17 +38,7 @@ pub struct Plan {
     pub save_only_model: bool,
     /// `--metric_for_best_model`, with its `eval_`, and `--greater_is_better`.
     pub best: Option<(String, bool)>,
-    /// What a checkpoint says of the order: `true` and `false` are those of `--group_by_length`.
-fn order_name(training: &TrainingArguments) -> String {
-    let order = match training.train_sampling_strategy {
-        SamplingStrategy::Random => "false",
-        SamplingStrategy::Sequential => "sequential",
-        SamplingStrategy::GroupByLength => "true",
-    };
-    format!("{order}/{}", training.dataloader_drop_last)
-}
-
-/// Threads that build batches, and how many they build ahead.
+    /// Threads that build batches, and how many they build ahead.
     pub workers: (usize, usize),
     /// `--include_num_input_tokens_seen`
     pub count_tokens: TokenCount,
@@ -153,6 +143,16 @@ fn fingerprint(args: &Arguments, data: String) -> Fingerprint {
         order: order_name(training),
         by_example: !(args.data.streaming || training.group_by_length || training.dataloader_drop_last),
     }
+}
+
+/// What a checkpoint says of the order: `true` and `false` are those of `--group_by_length`.
+fn order_name(training: &TrainingArguments) -> String {
+    let order = match training.train_sampling_strategy {
+        SamplingStrategy::Random => "false",
+        SamplingStrategy::Sequential => "sequential",
+        SamplingStrategy::GroupByLength => "true",
+    };
+    format!("{order}/{}", training.dataloader_drop_last)
 }
 
 /// Threads that build batches, and how many they build ahead (`--dataloader_num_workers`, `--dataloader_prefetch_factor`).
