@@ -23,7 +23,9 @@ pub(super) fn markdown() -> String {
          A true/false flag given alone is true; it also takes true/false, yes/no, t/f, y/n, 1/0. Where true is the default\n\
          there is a `--no_flag`. One argument without a flag may be given, anywhere: a JSON file with one object, whose keys\n\
          are the flags' names. Flags override the file, later flags earlier ones. The `training_args.json` that a run\n\
-         leaves in its output folder is such a file, and so is what Python's `TrainingArguments.to_json_string()` gives.\n",
+         leaves in its output folder is such a file, and so is what Python's `TrainingArguments.to_json_string()` gives.\n\n\
+         Besides these, `-h` and `--help`, `--version`, `--completions bash|elvish|fish|powershell|zsh` and `--man_page` print\n\
+         something and end.\n",
     );
     for group in Group::ALL {
         let title = match group {

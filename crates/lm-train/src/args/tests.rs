@@ -259,6 +259,30 @@ fn later_flags_win_and_beginnings_are_enough() {
     assert_eq!(run(Task::Mlm, &["--data_s", "3"]).training.data_seed, Some(3));
 }
 
+/// What clap is given is spelled out before: `words`.
+#[test]
+fn what_people_write_is_spelled_out_for_clap() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, r#"{"max_steps": 5, "label_names": ["x"], "train_file": ["-a.txt", "b.txt"]}"#);
+    let args = run(Task::Mlm, &["--max-train_samples", "3", "--learning-rate=-0", &path]);
+    assert_eq!((args.data.max_train_samples, args.training.learning_rate), (Some(3), 0.0));
+    // A list ends where the argument file stands; a flag that may stand alone leaves it alone.
+    let args = run(Task::Mlm, &["--label_names", "a", "b", &path, "--group-by-length", "False"]);
+    assert_eq!(args.training.label_names, Some(vec!["a".into(), "b".into()]));
+    assert_eq!((args.training.max_steps, args.training.group_by_length), (5, false));
+    assert!(run(Task::Mlm, &["--do_eval", &path]).training.do_eval);
+    // What begins with a dash is a value where it is a number, a text with blanks, attached, or in a file.
+    let args = run(Task::Mlm, &["--run_name", "-a run", "--model_revision=-b", "--save_total_limit", "-1"]);
+    assert_eq!(args.training.run_name.as_deref(), Some("-a run"));
+    assert_eq!((args.model.model_revision.as_str(), args.training.save_total_limit), ("-b", Some(-1)));
+    let words = ["--model_name_or_path", "m", "--do_train", &path];
+    let Ok(Parsed::Run(args)) = parse_words(Task::Mlm, &words) else { panic!() };
+    assert_eq!(args.data.train_file, Some(Files(vec!["-a.txt".into(), "b.txt".into()])));
+    // The later one of a flag and its negation counts.
+    assert!(!run(Task::Mlm, &["--remove_unused_columns", "--no_remove_unused_columns"]).training.remove_unused_columns);
+    assert!(run(Task::Mlm, &["--no_remove_unused_columns", "--remove_unused_columns"]).training.remove_unused_columns);
+}
+
 #[test]
 fn unknown_flags_suggest_the_nearest() {
     for (words, part) in [
