@@ -7,6 +7,7 @@
 //! [`Corpus`] does everything up to the store. Every random choice is a function of (seed, purpose, epoch, example).
 
 mod batch;
+mod build;
 pub mod collate;
 mod config;
 mod dataset;

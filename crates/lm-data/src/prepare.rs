@@ -5,9 +5,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
+use crate::build::{Build, build};
 use crate::config::DataConfig;
 use crate::dataset::{Corpus, SplitRows};
-use crate::example::{Build, Check, Cut, ExampleStore, Statistics, StoreError, build};
+use crate::example::{Check, Cut, ExampleStore, Statistics, StoreError};
 use crate::memo::remembered;
 use crate::stream::{ExampleStream, StreamPosition};
 use crate::tokenizer::LmTokenizer;

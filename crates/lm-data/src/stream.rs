@@ -11,8 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::batch::Batch;
+use crate::build::read_chunk;
 use crate::collate::Collator;
-use crate::example::{Cut, Cutter, EncodedRow, Example, encode_rows, read_chunk};
+use crate::example::{Cut, Cutter, EncodedRow, Example, encode_rows};
 use crate::prefetch::Prefetch;
 use crate::source::{RowPosition, TextFiles};
 use crate::tokenizer::LmTokenizer;

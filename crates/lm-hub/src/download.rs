@@ -31,11 +31,11 @@ impl Snapshot<'_> {
     /// # Errors
     /// See [`HubError`].
     pub(super) fn download(&self, files: &[impl AsRef<str>]) -> Result<(), HubError> {
-        self.fetch(files).map_err(|failure| self.lookup.explain(failure))
+        self.fetch(files).map_err(|failure| self.revision.explain(failure))
     }
 
     fn fetch(&self, files: &[impl AsRef<str>]) -> Result<(), Failure> {
-        let (repo, cache) = (self.lookup.repo, &self.lookup.cache);
+        let (repo, cache) = (self.revision.repo, &self.revision.cache);
         let mut wanted = Vec::new();
         for file in files.iter().map(AsRef::as_ref) {
             match cache.find(&self.commit, file) {
@@ -64,7 +64,7 @@ impl Snapshot<'_> {
             for _ in 0..AT_ONCE.min(wanted.len()) {
                 scope.spawn(|| {
                     let fetch_in_turn = || {
-                        let transfer = Transfer::new(self.lookup.settings, repo, self.attempts)?;
+                        let transfer = Transfer::new(self.revision.settings, repo, self.attempts)?;
                         while let Some(file) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                             if failed.load(Ordering::Relaxed) {
                                 break;
@@ -101,12 +101,12 @@ impl Snapshot<'_> {
         let hash = Hash::from_etag(&described.etag).ok_or_else(|| {
             Failure::Nonsense(format!("{file} with an ETag that is no hash to check it by: {}", plain(&described.etag)))
         })?;
-        let _lock = self.lookup.cache.lock(&hash)?;
-        match self.lookup.cache.find_blob(&hash) {
+        let _lock = self.revision.cache.lock(&hash)?;
+        match self.revision.cache.find_blob(&hash) {
             Kept::Whole(size) if size == self.size(file) => progress.add(size),
             _ => self.fetch_bytes(file, transfer, &hash, progress, stop)?,
         }
-        Ok(self.lookup.cache.link(&self.commit, file, &hash)?)
+        Ok(self.revision.cache.link(&self.commit, file, &hash)?)
     }
 
     /// The bytes, taken up again where they broke off.
@@ -118,15 +118,15 @@ impl Snapshot<'_> {
         progress: &Progress,
         stop: &AtomicBool,
     ) -> Result<(), Failure> {
-        let (path, mut partial) = self.lookup.cache.partial(hash)?;
+        let (path, mut partial) = self.revision.cache.partial(hash)?;
         let mut attempt = 1;
         loop {
             match self.receive(file, transfer, hash, &mut partial, progress, stop) {
-                Ok(true) => return Ok(self.lookup.cache.keep(&partial, &path, hash)?),
+                Ok(true) => return Ok(self.revision.cache.keep(&partial, &path, hash)?),
                 // What an earlier download left may be what is wrong; from here on there is nothing of it.
                 Ok(false) => partial.set_len(0)?,
                 Err(Failure::Broken(detail)) if attempt < ATTEMPTS && !stop.load(Ordering::Relaxed) => {
-                    tracing::warn!("{}: the download broke off ({detail}), trying again", self.lookup.repo);
+                    tracing::warn!("{}: the download broke off ({detail}), trying again", self.revision.repo);
                     attempt += 1;
                 }
                 Err(error) => {

@@ -2,8 +2,8 @@
 //! so that neither downloads what the other has.
 //!
 //! ```text
-//! name ── repo ──> lookup ─┬─ cache: has it all ──────────────────────────────────────┬──> a folder
-//!                          └─ snapshot (http: commit, files) ── download (transfer) ──┘
+//! name ── repo ── revision ──> lookup ─┬─ cache: has it all ──────────────────────────────────────┬──> a folder
+//!                                      └─ snapshot (http: commit, files) ── download (transfer) ──┘
 //! ```
 
 mod cache;
@@ -15,6 +15,7 @@ mod lookup;
 mod model;
 mod progress;
 mod repo;
+mod revision;
 mod settings;
 mod snapshot;
 #[cfg(test)]
@@ -26,9 +27,9 @@ use std::path::{Path, PathBuf};
 use hf_hub::RepoTypeAny;
 
 pub use error::HubError;
-use lookup::Lookup;
 pub use model::Files;
 use repo::Repo;
+use revision::Revision;
 pub use settings::HubOptions;
 use settings::{Places, Settings, variable};
 
@@ -58,5 +59,5 @@ pub fn resolve(model_name_or_path: &str, files: Files, options: &HubOptions) -> 
         return Err(HubError::NoSuchFolder(model_name_or_path.to_string()));
     };
     let settings = Settings::new(options, &Places::of_python(), variable);
-    files.folder(&Lookup::new(&repo, &settings)?)
+    files.folder(&Revision::new(&repo, &settings)?)
 }

@@ -7,7 +7,8 @@ use crate::HubError;
 use crate::cache::is_file_name;
 use crate::error::plain;
 use crate::http::Failure;
-use crate::lookup::Lookup;
+use crate::lookup;
+use crate::revision::Revision;
 use crate::snapshot::Snapshot;
 
 /// Weights, in Python's order of preference; of these, only the first that exists is downloaded.
@@ -41,14 +42,14 @@ impl Files {
     }
 
     /// The folder of a model's snapshot with these files.
-    pub(crate) fn folder(self, lookup: &Lookup<'_>) -> Result<PathBuf, HubError> {
-        lookup.folder(self.cached(lookup), |snapshot| self.fetch(snapshot))
+    pub(crate) fn folder(self, revision: &Revision<'_>) -> Result<PathBuf, HubError> {
+        lookup::folder(revision, self.cached(revision), |snapshot| self.fetch(snapshot))
     }
 
     /// The snapshot in the cache, if it has all that is wanted, undamaged; else what is missing.
-    fn cached(self, lookup: &Lookup<'_>) -> Result<PathBuf, String> {
-        let commit = lookup.cached_commit()?;
-        let has = |name: &str| lookup.has(&commit, name);
+    fn cached(self, revision: &Revision<'_>) -> Result<PathBuf, String> {
+        let commit = revision.cached_commit()?;
+        let has = |name: &str| revision.has(&commit, name);
         let mut found = Vec::new();
         for name in self.possible() {
             if has(name)? {
@@ -62,7 +63,7 @@ impl Files {
             Self::Config | Self::Model if !found.contains(&"config.json") => return Err("config.json".to_string()),
             _ => {}
         }
-        let folder = lookup.cache.snapshot(&commit);
+        let folder = revision.cache.snapshot(&commit);
         if self == Self::Model {
             let weights = WEIGHTS.into_iter().find_map(|name| has(name).map(|has| has.then_some(name)).transpose());
             for shard in shards(&folder, weights.ok_or("the weights")??)? {
@@ -76,7 +77,7 @@ impl Files {
 
     /// Brings what is wanted into the cache.
     fn fetch(self, snapshot: &Snapshot<'_>) -> Result<(), HubError> {
-        let (sizes, nonsense) = (&snapshot.sizes, |detail| snapshot.lookup.explain(Failure::Nonsense(detail)));
+        let (sizes, nonsense) = (&snapshot.sizes, |detail| snapshot.revision.explain(Failure::Nonsense(detail)));
         let mut wanted = self.possible();
         if let Some(name) = wanted.iter().find(|name| sizes.get(**name).is_some_and(|size| *size > lm_files::SMALL)) {
             return Err(nonsense(format!("a {name} of {} bytes", sizes[*name])));
@@ -121,7 +122,7 @@ impl Files {
 }
 
 fn missing(snapshot: &Snapshot<'_>, wanted: &str, instead: &str) -> HubError {
-    let name = snapshot.lookup.repo.to_string();
+    let name = snapshot.revision.repo.to_string();
     HubError::MissingFiles { name, wanted: wanted.to_string(), instead: instead.to_string() }
 }
 

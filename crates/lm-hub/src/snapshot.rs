@@ -10,11 +10,11 @@ use crate::HubError;
 use crate::cache::{is_commit, is_file_path};
 use crate::error::plain;
 use crate::http::{Failure, Hub};
-use crate::lookup::Lookup;
+use crate::revision::Revision;
 
 /// What the Hub tells of a revision before any of its files comes.
 pub(crate) struct Snapshot<'a> {
-    pub lookup: &'a Lookup<'a>,
+    pub revision: &'a Revision<'a>,
     pub hub: Hub,
     /// How often a request is made at most.
     pub attempts: usize,
@@ -29,10 +29,10 @@ impl<'a> Snapshot<'a> {
     ///
     /// # Errors
     /// See [`HubError`].
-    pub fn open(lookup: &'a Lookup<'a>, attempts: usize) -> Result<Self, HubError> {
-        let explain = |failure| lookup.explain(failure);
-        let (repo, settings) = (lookup.repo, lookup.settings);
-        let endpoint = endpoint(lookup)?;
+    pub fn open(revision: &'a Revision<'a>, attempts: usize) -> Result<Self, HubError> {
+        let explain = |failure| revision.explain(failure);
+        let (repo, settings) = (revision.repo, revision.settings);
+        let endpoint = endpoint(revision)?;
         let authorization = settings.token.as_ref().map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
                 .map_err(|_| HubError::BadToken { name: repo.to_string() })?;
@@ -40,27 +40,27 @@ impl<'a> Snapshot<'a> {
             Ok(value)
         });
         let hub = Hub::new(&endpoint, authorization.transpose()?, attempts, settings.retry_delay).map_err(explain)?;
-        tracing::info!("asking {} for {repo}", lookup.shown_endpoint());
+        tracing::info!("asking {} for {repo}", revision.shown_endpoint());
         let commit = find_commit(&hub, repo.api(&endpoint, "revision", &settings.revision)).map_err(explain)?;
         let sizes = list(&hub, repo.api(&endpoint, "tree", &commit)).map_err(explain)?;
-        Ok(Self { lookup, hub, attempts, commit, sizes })
+        Ok(Self { revision, hub, attempts, commit, sizes })
     }
 
     /// Where the files are in the cache.
     pub fn folder(&self) -> PathBuf {
-        self.lookup.cache.snapshot(&self.commit)
+        self.revision.cache.snapshot(&self.commit)
     }
 
     /// Where the Hub has a file.
     pub fn url(&self, file: &str) -> Url {
-        self.lookup.repo.file(self.hub.endpoint(), &self.commit, file)
+        self.revision.repo.file(self.hub.endpoint(), &self.commit, file)
     }
 }
 
 /// `HF_ENDPOINT`, if it can be one.
-fn endpoint(lookup: &Lookup<'_>) -> Result<Url, HubError> {
-    let refused = |detail: String| HubError::Endpoint { endpoint: lookup.shown_endpoint(), detail };
-    let url = Url::parse(&lookup.settings.endpoint).map_err(|error| refused(error.to_string()))?;
+fn endpoint(revision: &Revision<'_>) -> Result<Url, HubError> {
+    let refused = |detail: String| HubError::Endpoint { endpoint: revision.shown_endpoint(), detail };
+    let url = Url::parse(&revision.settings.endpoint).map_err(|error| refused(error.to_string()))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
         other => Err(refused(format!("it begins with {other}:"))),

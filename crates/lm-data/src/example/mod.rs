@@ -1,6 +1,5 @@
 //! Encoded rows to training examples, as `run_mlm.py`, `run_clm.py` and `run_plm.py` of transformers 4.57 cut them.
 
-mod build;
 mod store;
 
 use std::collections::VecDeque;
@@ -9,8 +8,7 @@ use rayon::prelude::*;
 
 use crate::tokenizer::{LmTokenizer, TokenizerError};
 
-pub(crate) use build::{Build, build, read_chunk};
-pub(crate) use store::Check;
+pub(crate) use store::{Check, StoreWriter};
 pub use store::{ExampleStore, Statistics, StoreError};
 
 /// Bit of a stored token that says: added by the tokenizer around the text ([CLS], [SEP], …), never to be masked.

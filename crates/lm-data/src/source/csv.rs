@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 
 use csv::{ByteRecord, ReaderBuilder};
 
-use super::LONGEST_ROW;
 use super::column::{Cell, Sample, listed};
-use super::error::{SourceError, failed};
+use super::error::{LONGEST_ROW, SourceError, failed};
 use super::format::{Format, RowReader, Start, open, push_utf8};
 
 pub(super) const FORMAT: Format = Format {

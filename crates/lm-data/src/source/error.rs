@@ -3,8 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::LONGEST_ROW;
-use super::format::listed_extensions;
+/// The most bytes of a row. Python has no such limit, and takes ten times the memory; whatever is longer is no row but a
+/// file without line ends, or a quote that was never closed.
+pub(super) const LONGEST_ROW: usize = 64 << 20;
 
 /// What can be wrong with input files; every message names the file, and the line where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -30,8 +31,13 @@ pub enum SourceError {
     #[error("{0}: the file is empty")]
     Empty(PathBuf),
     /// A name that tells no known format.
-    #[error("{0}: unknown kind of file; supported are {ext}", ext = listed_extensions())]
-    Extension(PathBuf),
+    #[error("{path}: unknown kind of file; supported are {known}")]
+    Extension {
+        /// The file.
+        path: PathBuf,
+        /// How names of files may end.
+        known: String,
+    },
     /// Something else than text, by its first bytes.
     #[error("{path}: is {what}, not text in UTF-8; {remedy}")]
     NotText {
@@ -104,7 +110,7 @@ pub enum SourceError {
         /// The column.
         column: String,
     },
-    /// A row longer than [`LONGEST_ROW`].
+    /// A row longer than any may be.
     #[error("{path}:{line}: {what} that begins here is longer than {} MiB; {hint}", LONGEST_ROW >> 20)]
     TooLong {
         /// The file.

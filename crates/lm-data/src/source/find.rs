@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{SourceError, failed};
 use super::format::{Format, open};
-use super::kind;
+use super::{FORMATS, kind};
 
 /// A file that rows are read from.
 #[derive(Clone, Debug)]
@@ -59,7 +59,10 @@ fn inspect(path: PathBuf) -> Result<SourceFile, SourceError> {
     if let Some(kind) = kind::of(&start) {
         return Err(SourceError::NotText { path, what: kind.name, remedy: kind.remedy });
     }
-    let Some(format) = Format::of(&path) else { return Err(SourceError::Extension(path)) };
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
+    let Some(format) = FORMATS.iter().find(|format| format.extensions.contains(&extension.as_str())) else {
+        return Err(SourceError::Extension { path, known: listed_extensions() });
+    };
     let bare = start.strip_prefix(kind::BYTE_ORDER_MARK);
     if bare.unwrap_or(&start).is_empty() {
         return Err(SourceError::Empty(path));
@@ -78,4 +81,18 @@ fn expand(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
         }
     }
     if paths.is_empty() { Err(SourceError::NoMatch(pattern.into())) } else { Ok(paths) }
+}
+
+/// How the names of text files may end, in small letters.
+pub fn extensions() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().flat_map(|format| format.extensions).copied()
+}
+
+/// `.a, .b and .c`
+fn listed_extensions() -> String {
+    let names: Vec<String> = extensions().map(|name| format!(".{name}")).collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+        _ => names.concat(),
+    }
 }

@@ -1,12 +1,14 @@
-//! What a format of text consists of. Each is a file of this folder and a line of [`FORMATS`].
+//! What a format of text consists of. Each is a file of this folder and a line of the list in mod.rs.
 
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
 
-use super::FORMATS;
 use super::column::{Column, Sample};
 use super::error::{SourceError, failed};
+
+/// Finds the columns of a file, as far as its beginning shows them.
+type ReadSample = fn(&Path) -> Result<Sample, SourceError>;
 
 /// How rows are read from files of one kind.
 pub(super) struct Format {
@@ -14,18 +16,10 @@ pub(super) struct Format {
     pub name: &'static str,
     /// How the names of such files end, in small letters.
     pub extensions: &'static [&'static str],
-    /// The columns of a file, as far as its beginning shows them; none if rows are nothing but text.
-    pub sample: Option<fn(&Path) -> Result<Sample, SourceError>>,
+    /// None if rows are nothing but text.
+    pub sample: Option<ReadSample>,
     /// Opens a file at a row.
     pub open: fn(&Start<'_>) -> Result<Box<dyn RowReader>, SourceError>,
-}
-
-impl Format {
-    /// By the name of a file.
-    pub fn of(path: &Path) -> Option<&'static Self> {
-        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
-        FORMATS.iter().find(|format| format.extensions.contains(&extension.as_str()))
-    }
 }
 
 impl fmt::Debug for Format {
@@ -53,20 +47,6 @@ pub(super) trait RowReader: Send {
     fn read(&mut self, text: &mut String) -> Result<bool, SourceError>;
     /// Byte and line of the next row.
     fn position(&self) -> (u64, u64);
-}
-
-/// How the names of text files may end, in small letters.
-pub fn extensions() -> impl Iterator<Item = &'static str> {
-    FORMATS.iter().flat_map(|format| format.extensions).copied()
-}
-
-/// `.a, .b and .c`
-pub(super) fn listed_extensions() -> String {
-    let names: Vec<String> = extensions().map(|name| format!(".{name}")).collect();
-    match names.split_last() {
-        Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
-        _ => names.concat(),
-    }
 }
 
 pub(super) fn open(path: &Path) -> Result<File, SourceError> {

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
-use super::LONGEST_ROW;
 use super::column::{Cell, Column, Sample, listed};
-use super::error::{SourceError, failed};
+use super::error::{LONGEST_ROW, SourceError, failed};
 use super::format::{Format, RowReader, Start, open, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
 

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::error::LONGEST_ROW;
 use super::*;
 
 struct Folder(TempDir);

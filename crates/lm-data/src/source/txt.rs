@@ -5,8 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use super::LONGEST_ROW;
-use super::error::{SourceError, failed};
+use super::error::{LONGEST_ROW, SourceError, failed};
 use super::format::{Format, RowReader, Start, open, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
 

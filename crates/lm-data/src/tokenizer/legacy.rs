@@ -22,12 +22,12 @@ use tokenizers::pre_tokenizers::punctuation::Punctuation;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizerSequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::processors::template::{SpecialToken as TemplateToken, Template, TemplateProcessing};
 use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, SplitDelimiterBehavior, Tokenizer};
 
 use super::check::check_charsmap;
 use super::class::Kind;
 use super::error::TokenizerError;
-use super::load::template;
 use super::sentencepiece::ModelProto;
 use super::settings::{Settings, read_bytes, read_text};
 
@@ -390,4 +390,23 @@ fn require<T>(content: Option<T>, path: &Path) -> Result<T, TokenizerError> {
 /// Python reads text files with every kind of line end made `\n`.
 fn universal_newlines(text: String) -> String {
     if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text }
+}
+
+/// A post-processor from template pieces such as `[CLS]:0`, `$A:0`.
+pub(super) fn template(
+    single: Vec<String>,
+    pair: Vec<String>,
+    tokens: Vec<TemplateToken>,
+    path: &Path,
+) -> Result<TemplateProcessing, TokenizerError> {
+    let parse = |pieces: Vec<String>| {
+        Template::try_from(pieces)
+            .map_err(|error| TokenizerError::invalid(path, format!("special tokens do not fit a template: {error}")))
+    };
+    TemplateProcessing::builder()
+        .single(parse(single)?)
+        .pair(parse(pair)?)
+        .special_tokens(tokens)
+        .build()
+        .map_err(|error| TokenizerError::invalid(path, error.to_string()))
 }

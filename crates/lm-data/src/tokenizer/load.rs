@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tokenizers::processors::template::{SpecialToken as TemplateToken, Template, TemplateProcessing};
+use tokenizers::processors::template::SpecialToken as TemplateToken;
 use tokenizers::{PostProcessorWrapper, Tokenizer};
 
 use super::check::{check_added_tokens, check_json};
@@ -247,27 +247,8 @@ fn apply_bos_eos(
         pair.push(format!("{token}:1"));
     }
     let pair: Vec<String> = single.iter().cloned().chain(pair).collect();
-    backend.with_post_processor(Some(template(single, pair, tokens, path)?));
+    backend.with_post_processor(Some(legacy::template(single, pair, tokens, path)?));
     Ok(())
-}
-
-/// A post-processor from template pieces such as `[CLS]:0`, `$A:0`.
-pub(super) fn template(
-    single: Vec<String>,
-    pair: Vec<String>,
-    tokens: Vec<TemplateToken>,
-    path: &Path,
-) -> Result<TemplateProcessing, TokenizerError> {
-    let parse = |pieces: Vec<String>| {
-        Template::try_from(pieces)
-            .map_err(|error| TokenizerError::invalid(path, format!("special tokens do not fit a template: {error}")))
-    };
-    TemplateProcessing::builder()
-        .single(parse(single)?)
-        .pair(parse(pair)?)
-        .special_tokens(tokens)
-        .build()
-        .map_err(|error| TokenizerError::invalid(path, error.to_string()))
 }
 
 /// Edits a part of the backend through its JSON form; `None` if `edit` changed nothing.

@@ -98,7 +98,7 @@ fn without_a_network_the_cache_serves_too() {
 
     let at = |settings: &Settings| {
         let model = Repo::new(RepoTypeAny::Model, "owner/model").unwrap();
-        Files::Model.folder(&Lookup::new(&model, settings).unwrap())
+        Files::Model.folder(&Revision::new(&model, settings).unwrap())
     };
     let invalid = Settings { endpoint: "the hub".to_string(), ..hub.settings() };
     let error = at(&invalid).unwrap_err();
@@ -148,17 +148,17 @@ fn files_of_a_data_set_lie_in_its_folders() {
         contents(&[("README.md", "a data set"), ("data/train.csv", "text\na\n"), ("data/test.csv", "text\nb\n")]);
     let hub = TestHub::new(Script { files, ..Script::default() });
     let (repo, settings) = (Repo::new(RepoTypeAny::Dataset, "owner/model").unwrap(), hub.settings());
-    let lookup = Lookup::new(&repo, &settings).unwrap();
+    let revision = Revision::new(&repo, &settings).unwrap();
     let fetch = |snapshot: &Snapshot<'_>| {
         let mut paths: Vec<_> = snapshot.sizes.keys().filter(|path| path.starts_with("data/")).collect();
         paths.sort();
         snapshot.download(&paths)
     };
-    let folder = lookup.folder(Err("the data set".to_string()), fetch).unwrap();
+    let folder = lookup::folder(&revision, Err("the data set".to_string()), fetch).unwrap();
     assert_eq!(folder, hub.cache.path().join("datasets--owner--model/snapshots").join(COMMIT));
     assert_eq!(std::fs::read(folder.join("data/train.csv")).unwrap(), b"text\na\n");
     assert!(folder.join("data/test.csv").exists() && !folder.join("README.md").exists());
-    assert_eq!(lookup.has(COMMIT, "data/train.csv"), Ok(true), "the link leads to the bytes");
+    assert_eq!(revision.has(COMMIT, "data/train.csv"), Ok(true), "the link leads to the bytes");
     let log = hub.log.lock().unwrap();
     assert!(log.contains(&format!("GET /api/datasets/owner/model/tree/{COMMIT}?recursive=true")), "{log:?}");
     assert!(log.contains(&format!("GET /datasets/owner/model/resolve/{COMMIT}/data/train.csv")), "{log:?}");

@@ -115,7 +115,7 @@ impl TestHub {
 
     fn resolve_with(&self, files: Files, settings: &Settings) -> Result<PathBuf, HubError> {
         let model = Repo::new(RepoTypeAny::Model, "owner/model").unwrap();
-        let result = Lookup::new(&model, settings).and_then(|lookup| files.folder(&lookup));
+        let result = Revision::new(&model, settings).and_then(|revision| files.folder(&revision));
         if let Err(error) = &result {
             let error = error.to_string();
             assert!(error.contains("owner/model") && !error.contains('\n'), "{error}");

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use read::Check;
 pub use read::ExampleStore;
-pub(super) use write::StoreWriter;
+pub(crate) use write::StoreWriter;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"LMTOKENS");
 const VERSION: u64 = 2;

@@ -26,7 +26,7 @@ fn remove_abandoned(folder: &Path) {
 }
 
 /// Writes a store example by example in constant memory; nothing has the final name before [`StoreWriter::finish`].
-pub(in crate::example) struct StoreWriter {
+pub(crate) struct StoreWriter {
     path: PathBuf,
     file: NewFile,
     ends: File,

@@ -7,9 +7,8 @@ use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::store::StoreWriter;
-use super::{Cut, Cutter, EncodedRow, encode_rows};
 use crate::DataError;
+use crate::example::{Cut, Cutter, EncodedRow, StoreWriter, encode_rows};
 use crate::source::{RowPosition, Rows, SourceError, TextFiles};
 use crate::tokenizer::LmTokenizer;
 
