@@ -188,6 +188,7 @@ fn the_man_page_has_every_supported_flag() {
 }
 
 /// Piped, help has a fixed width; on a terminal it has the terminal's.
+#[cfg(target_os = "linux")]
 #[test]
 fn help_fits_the_terminal() {
     let widest = |text: &str| text.lines().map(|line| line.trim_end().chars().count()).max().unwrap_or(0);

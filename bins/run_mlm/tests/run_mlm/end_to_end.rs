@@ -495,6 +495,44 @@ fn equal_runs_are_equal() {
     assert!(first != run("third", "--seed 43"));
 }
 
+/// What each step of a training with these flags logged, one example a step.
+fn logged(scratch: &Scratch, flags: &str, name: &str) -> Vec<f64> {
+    let common = "--model_name_or_path bert --do_train --line_by_line --max_seq_length 32 --per_device_train_batch_size 1 \
+                  --logging_steps 1 --output_dir out --overwrite_output_dir --save_strategy no --report_to none";
+    scratch.run(&format!("{common} {flags}")).done();
+    let state = scratch.json("out/trainer_state.json");
+    let records = state["log_history"].as_array().expect("a list").iter();
+    records.filter_map(|record| record[name].as_f64()).collect()
+}
+
+#[test]
+fn examples_come_in_the_order_asked_for() {
+    let scratch = Scratch::prepared();
+    let lines = scratch.read("train.txt");
+    // The first two lines are the same, and the others not.
+    let (first, others) = lines.split_at(lines.match_indices('\n').nth(1).expect("three lines").0 + 1);
+    scratch.write("other.txt", first.to_string() + &others.replace("ships", "rain").replace("storms", "snow"));
+    for (strategy, alike) in [("sequential", true), ("random", false)] {
+        let losses = |file: &str| {
+            logged(&scratch, &format!("--train_file {file} --max_steps 2 --train_sampling_strategy {strategy}"), "loss")
+        };
+        let (one, other) = (losses("train.txt"), losses("other.txt"));
+        assert_eq!((one.len(), one == other), (2, alike), "{strategy}: {one:?} {other:?}");
+    }
+}
+
+#[test]
+fn a_warm_up_may_be_a_share_of_the_steps() {
+    let scratch = Scratch::prepared();
+    let rates =
+        |flags: &str| logged(&scratch, &format!("--train_file train.txt --max_steps 4 {flags}"), "learning_rate");
+    let steps = rates("--warmup_steps 3");
+    assert_eq!(rates("--warmup_steps 0.51"), steps);
+    assert_eq!(rates("--warmup_ratio 0.51"), steps);
+    assert!(scratch.read("out/README.md").contains("lr_scheduler_warmup_ratio: 0.51"));
+    assert_ne!(rates("--warmup_steps 1"), steps);
+}
+
 #[test]
 fn a_plan_trains_nothing() {
     let scratch = Scratch::prepared();

@@ -613,6 +613,13 @@ fn help_is_readable_on_60_80_and_100_columns() {
                 assert!(text.contains("usage: ") && !text.contains('\u{1b}'));
             }
         }
+        let text = help(*task, false, Some(80));
+        let common =
+            ["logging_steps", "overwrite_output_dir", "bf16", "load_best_model_at_end", "gradient_checkpointing"];
+        assert!(common.iter().all(|name| text.contains(&format!("--{name}"))), "{text}");
+        assert_eq!(text.contains("--sample_prompts"), *task == Task::Clm);
+        let known = lm_models::models::known_model_types(Some(*task));
+        assert!(known.split(", ").all(|model_type| text.contains(model_type)), "{text}");
         let text = help(*task, true, Some(80));
         for flag in flags().filter(|flag| flag.tasks.contains(task)) {
             assert!(text.contains(&format!("--{}", flag.name)), "{}", flag.name);
