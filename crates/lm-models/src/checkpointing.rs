@@ -57,3 +57,125 @@ fn backward(carrier: Tensor<1>, leaves: Hidden, take: &mut impl FnMut(Gradients)
     take(gradients);
     of_leaves
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Module, Param};
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::blocks::{Embedding, Linear};
+    use crate::inputs::{HostBatch, Objective, Padding};
+    use crate::model::Architecture;
+    use crate::ops::{self, Compute, Decoder};
+    use crate::parameters::Builder;
+    use crate::stages::Stages;
+
+    /// Layers that all scale their hidden states by one learned vector, as MPNet's and DeBERTa's share their relative
+    /// positions.
+    #[derive(Module, Debug)]
+    struct Toy {
+        words: Embedding,
+        shared: Param<Tensor<2>>,
+        layers: Vec<Linear>,
+        /// Whether what the layers share goes from one to the next, or each computes it from the parameter.
+        #[module(skip)]
+        as_stream: bool,
+    }
+
+    fn scales(shared: &Param<Tensor<2>>) -> Tensor<2> {
+        shared.val().tanh() * 2.0
+    }
+
+    fn forward(layer: &Linear, x: Tensor<2>, scales: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        let scaled = x.clone() * scales.expand(x.dims());
+        ops::dropout_add(layer.forward(scaled, mode), x, 0.2, mode)
+    }
+
+    impl Architecture for Toy {
+        fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
+            let words = |mode: &Mode| self.words.forward_tokens(inputs, mode);
+            let predicted = |x: Tensor<2>| x.select(0, inputs.predicted.clone());
+            let layers = self.layers.iter();
+            if self.as_stream {
+                let layers = layers.map(|layer| {
+                    |[x, scales]: [Tensor<2>; 2], mode: &Mode| [forward(layer, x, scales.clone(), mode), scales]
+                });
+                Stages::new(move |mode| [words(mode), scales(&self.shared)], layers, move |[x, _], _| predicted(x))
+            } else {
+                let layers = layers
+                    .map(|layer| |[x]: [Tensor<2>; 1], mode: &Mode| [forward(layer, x, scales(&self.shared), mode)]);
+                Stages::new(move |mode| [words(mode)], layers, move |[x], _| predicted(x))
+            }
+        }
+
+        fn decoder(&self) -> Decoder {
+            Decoder { weight: self.words.weight.val(), bias: None }
+        }
+    }
+
+    fn toy(as_stream: bool) -> AutoModel {
+        const DIM: usize = 8;
+        let builder = &Builder::new(&Device::flex().autodiff(), 0.5);
+        let toy = Toy {
+            words: Embedding::new(20, DIM, builder),
+            shared: builder.weight([1, DIM]),
+            layers: (0..3).map(|_| Linear::new(DIM, DIM, builder)).collect(),
+            as_stream,
+        };
+        let filled =
+            AutoModel::new(toy, builder).fill(|info| Ok::<_, std::convert::Infallible>(info.initial_values(1)));
+        filled.unwrap_or_else(|never| match never {})
+    }
+
+    fn inputs() -> ModelInputs {
+        let host = HostBatch {
+            batch: 2,
+            seq: 4,
+            input_ids: &[1, 2, 3, 4, 5, 6, 7, 0],
+            attention_mask: &[1, 1, 1, 1, 1, 1, 1, 0],
+            labels: &[-100, 9, -100, 10, 11, -100, 12, -100],
+            perm_mask: None,
+        };
+        ModelInputs::new(host, Objective::Masked, Padding::Drop, &Device::flex()).expect("a batch")
+    }
+
+    /// Adds to the gradient of each parameter what a backward pass left for it.
+    fn add(model: &AutoModel, mut gradients: Gradients, sums: &mut Vec<Vec<f32>>) {
+        let mut index = 0;
+        model.visit(&mut |parameter| {
+            if sums.len() == index {
+                sums.push(vec![0.0; parameter.info().len()]);
+            }
+            if let Some(gradient) = parameter.take_gradient(&mut gradients) {
+                sums[index].iter_mut().zip(gradient.into_data().iter::<f32>()).for_each(|(sum, value)| *sum += value);
+            }
+            index += 1;
+        });
+    }
+
+    #[test]
+    fn a_tensor_that_all_layers_share_gets_the_same_gradient() {
+        let (inputs, compute) = (inputs(), Compute::default());
+        let mut of_shared = Vec::new();
+        for as_stream in [true, false] {
+            let model = toy(as_stream);
+            let mode = || Mode::train(compute, 3, 5, None);
+            let loss = |rows| ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, 0.25, compute);
+            let (mut kept, mut computed) = (Vec::new(), Vec::new());
+            let whole = loss(model.forward(&inputs, &mode()));
+            add(&model, whole.carrier.backward(), &mut kept);
+            let value = checkpointed(&model, &inputs, &mode(), loss, |gradients| add(&model, gradients, &mut computed));
+            assert_eq!(value.into_data(), whole.value.into_data());
+            for (info, (kept, computed)) in model.parameters().iter().zip(kept.iter().zip(&computed)) {
+                let largest = kept.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+                assert!(largest > 1e-3, "{}: {kept:?}", info.name);
+                let apart = kept.iter().zip(computed).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart <= 1e-6 * largest.max(1.0), "{}, as a stream: {as_stream}: {apart}", info.name);
+            }
+            of_shared.push(computed.swap_remove(1));
+        }
+        // Both ways are the same model.
+        assert!(of_shared[0].iter().zip(&of_shared[1]).all(|(a, b)| (a - b).abs() < 1e-6), "{of_shared:?}");
+    }
+}

@@ -13,15 +13,13 @@ mod blocks;
 mod checkpointing;
 pub mod config;
 pub mod generate;
-pub mod generation_config;
 pub mod inputs;
-pub mod load;
 mod model;
 pub mod models;
 pub mod ops;
 pub mod parameters;
+pub mod pretrained;
 pub mod sizes;
-pub mod special_tokens;
 mod stages;
 pub mod weights;
 

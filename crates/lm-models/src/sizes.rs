@@ -13,8 +13,8 @@ const LAYERS: &str = "num_hidden_layers";
 pub struct Sizes(Vec<(Vec<usize>, u64)>);
 
 impl Sizes {
-    /// The parameters of a model of this configuration, which is checked as if it were built: layers are all alike, so one
-    /// of them is looked at, and no parameter gets a value.
+    /// The parameters of a model of this configuration, which is checked as if it were built: layers behind the first are
+    /// all alike, so one of them is looked at, and no parameter gets a value.
     ///
     /// # Errors
     /// What is wrong with the configuration.
@@ -25,11 +25,12 @@ impl Sizes {
             config.set(LAYERS, layers);
             Ok::<_, ConfigError>((config.family().build)(&config, device)?.parameters())
         };
-        let outside = with(0)?;
-        let of_one_layer = if layers > 0 { with(1)? } else { Vec::new() };
-        let in_layer = of_one_layer.into_iter().filter(|info| outside.iter().all(|other| other.name != info.name));
-        let in_layer: Vec<_> = in_layer.map(|info| (info.shape, layers)).collect();
-        Ok(Self(outside.into_iter().map(|info| (info.shape, 1)).chain(in_layer).collect()))
+        // The first layer may have more or fewer parameters than the others.
+        let first = with(layers.min(1))?;
+        let second = if layers > 1 { with(2)? } else { Vec::new() };
+        let others = second.into_iter().filter(|info| first.iter().all(|other| other.name != info.name));
+        let others: Vec<_> = others.map(|info| (info.shape, layers - 1)).collect();
+        Ok(Self(first.into_iter().map(|info| (info.shape, 1)).chain(others).collect()))
     }
 
     /// The sum over all parameters of what `count` says of a shape; the largest number for anything above it.

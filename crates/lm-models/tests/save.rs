@@ -4,10 +4,10 @@ use std::error::Error;
 use std::path::Path;
 
 use burn::tensor::Device;
-use lm_models::generation_config::GenerationConfig;
+use lm_models::config::GenerationConfig;
 use lm_models::parameters::Kind;
 use lm_models::weights::{Checkpoint, FloatDtype};
-use lm_models::{AutoModel, ModelConfig, load};
+use lm_models::{AutoModel, ModelConfig, pretrained};
 use serde_json::Value;
 
 #[test]
@@ -17,11 +17,11 @@ fn loaded_and_saved_again() -> Result<(), Box<dyn Error>> {
     for folder in std::fs::read_dir(fixtures)? {
         let folder = folder?.path();
         let config = ModelConfig::from_path(&folder)?;
-        let model = load::load(&folder, &config, config.vocab_size(), 0, &Device::flex())?.model;
+        let model = pretrained::load(&folder, &config, config.vocab_size(), 0, &Device::flex())?.model;
         let saved = tempfile::tempdir()?;
         let generation = GenerationConfig::new(&config, None).map(|generation| generation.to_json());
         let parameters = model.snapshot();
-        load::save_pretrained(saved.path(), &config, generation.as_deref(), &parameters, FloatDtype::F32)?;
+        pretrained::save_pretrained(saved.path(), &config, generation.as_deref(), &parameters, FloatDtype::F32)?;
 
         let (theirs, ours) = (Checkpoint::open(&folder)?, Checkpoint::open(saved.path())?);
         assert_eq!(sorted(ours.names()), sorted(theirs.names()), "{}", folder.display());
@@ -86,16 +86,16 @@ fn a_vocabulary_grows_as_in_python() -> Result<(), Box<dyn Error>> {
             let mut config = ModelConfig::from_path(&fixtures.join(name))?;
             config.set("tie_word_embeddings", tied);
             let old = config.vocab_size();
-            let model = load::load(&fixtures.join(name), &config, old, 0, &Device::flex())?.model;
+            let model = pretrained::load(&fixtures.join(name), &config, old, 0, &Device::flex())?.model;
             let folder = tempfile::tempdir()?;
-            load::save_pretrained(folder.path(), &config, None, &model.snapshot(), FloatDtype::F32)?;
+            pretrained::save_pretrained(folder.path(), &config, None, &model.snapshot(), FloatDtype::F32)?;
             let before = Checkpoint::open(folder.path())?.read_f32(bias)?;
             let mean = before.iter().map(|&b| f64::from(b)).sum::<f64>() / old as f64;
             assert!(mean != 0.0, "{name}");
 
             config.set("vocab_size", old + 3);
-            let grown = load::load(folder.path(), &config, old, 0, &Device::flex())?.model;
-            load::save_pretrained(folder.path(), &config, None, &grown.snapshot(), FloatDtype::F32)?;
+            let grown = pretrained::load(folder.path(), &config, old, 0, &Device::flex())?.model;
+            pretrained::save_pretrained(folder.path(), &config, None, &grown.snapshot(), FloatDtype::F32)?;
             let saved = Checkpoint::open(folder.path())?;
             let after = saved.read_f32(bias)?;
             assert_eq!((after.len(), &after[..old]), (old + 3, &before[..]), "{name}");

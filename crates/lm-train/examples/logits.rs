@@ -14,7 +14,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use lm_models::inputs::{HostBatch, Objective, Padding};
 use lm_models::ops::Compute;
-use lm_models::{Mode, ModelConfig, ModelInputs, load};
+use lm_models::{Mode, ModelConfig, ModelInputs, pretrained};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = Path::new(&folder);
     let config = ModelConfig::from_path(folder)?;
     let device = Device::flex();
-    let model = load::load(folder, &config, config.vocab_size(), 0, &device)?.model;
+    let model = pretrained::load(folder, &config, config.vocab_size(), 0, &device)?.model;
 
     let vocab = config.vocab_size();
     if vocab < 2 {

@@ -18,7 +18,7 @@ use burn::tensor::Device;
 use lm_models::inputs::{HostBatch, Objective, Padding};
 use lm_models::models::FAMILIES;
 use lm_models::ops::{self, Compute, Precision};
-use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, load};
+use lm_models::{AutoModel, Mode, ModelConfig, ModelInputs, Task, pretrained};
 use lm_train::optim::GradientSum;
 use lm_train::optim::{Hyperparameters, Optimizer, OptimizerNames};
 use lm_train::schedule::Schedule;
@@ -302,7 +302,7 @@ fn check(
     let expected = Expected(SafeTensors::deserialize(&bytes)?);
     let config = ModelConfig::from_path(folder)?;
     let task = config.family().task;
-    let loaded = load::load(folder, &config, config.vocab_size(), 0, device)?;
+    let loaded = pretrained::load(folder, &config, config.vocab_size(), 0, device)?;
     ensure!(loaded.report.missing.is_empty() && loaded.report.unexpected.is_empty(), "{:?}", loaded.report);
     let model = loaded.model;
 

@@ -1,7 +1,9 @@
 //! config.json over the defaults of its architecture, and what else an architecture fixes.
 
 mod error;
+mod generation;
 mod overrides;
+mod special_tokens;
 mod types;
 
 use burn::tensor::Device;
@@ -12,6 +14,8 @@ use crate::model::{AutoModel, Task};
 
 pub use error::ConfigError;
 pub(crate) use error::nearest;
+pub use generation::GenerationConfig;
+pub use special_tokens::{SpecialIds, Updated, align};
 pub use types::{Count, Probability, Size};
 
 /// One `model_type`: Python's classes of its configuration and its model.

@@ -12,13 +12,15 @@ mod names;
 mod pytorch;
 mod safetensors_file;
 mod save;
+mod tensor;
 
 use std::path::{Path, PathBuf};
 
-pub use checkpoint::{Checkpoint, TensorInfo};
+pub use checkpoint::Checkpoint;
 pub use names::{LoadReport, Mismatch, ModelNames, match_names};
 pub use safetensors::Dtype;
 pub use save::{BoxError, DEFAULT_MAX_SHARD_SIZE, FloatDtype, NamedTensor, SaveOptions, save, save_file};
+pub use tensor::TensorInfo;
 
 /// What can go wrong with weight files. Every message is one line: file, tensor, reason, what to do.
 #[derive(Debug, thiserror::Error)]

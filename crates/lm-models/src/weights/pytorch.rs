@@ -7,7 +7,7 @@ use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
 use safetensors::Dtype;
 
 use super::WeightsError;
-use super::checkpoint::{TensorInfo, decode_f32};
+use super::tensor::{TensorInfo, decode_f32};
 
 /// The name that [`PytorchReader`] gives to a tensor among the values of a pickle.
 const TENSOR: &str = "torch.Tensor";

@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::WeightsError;
-use super::checkpoint::{TensorInfo, decode_f32};
+use super::tensor::{TensorInfo, decode_f32};
 
 /// The length of the header stands in the first eight bytes, little-endian.
 const PREFIX: usize = 8;

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use lm_models::load::{self, Loaded};
+use lm_models::pretrained::{self, Loaded};
 use lm_models::{AutoModel, ModelConfig, weights};
 
 use super::{CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, list};
@@ -71,7 +71,7 @@ impl Saved {
 /// # Errors
 /// If a tensor is missing or of another shape.
 pub fn load_model(folder: &Path, config: &ModelConfig, device: &Device) -> Result<AutoModel, CheckpointError> {
-    let loaded = load::load(folder, config, config.vocab_size(), 0, device);
+    let loaded = pretrained::load(folder, config, config.vocab_size(), 0, device);
     let Loaded { model, report } = loaded.map_err(|e| CheckpointError::damaged(folder, e))?;
     match report.missing.first() {
         None => Ok(model),

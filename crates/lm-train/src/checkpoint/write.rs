@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 
 use lm_data::tokenizer::LmTokenizer;
 use lm_models::ModelConfig;
-use lm_models::load::save_pretrained;
 use lm_models::parameters::Snapshot;
+use lm_models::pretrained::save_pretrained;
 use lm_models::weights::{self, FloatDtype, NamedTensor};
 use tempfile::{Builder, TempDir};
 

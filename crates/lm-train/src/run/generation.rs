@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result};
 use lm_data::tokenizer::LmTokenizer;
-use lm_models::generation_config::GenerationConfig;
-use lm_models::special_tokens::{SpecialIds, align};
+use lm_models::config::GenerationConfig;
+use lm_models::config::{SpecialIds, align};
 
 use crate::run::resolve::ModelSource;
 

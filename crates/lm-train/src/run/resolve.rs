@@ -11,9 +11,9 @@ use lm_data::collate::{
 use lm_data::tokenizer::{LmTokenizer, OTHER_FILES, TrainKind, VOCABULARY_FILES};
 use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
 use lm_hub::{Files, HubOptions};
-use lm_models::generation_config::GenerationConfig;
+use lm_models::config::GenerationConfig;
 use lm_models::weights::FloatDtype;
-use lm_models::{AutoModel, ModelConfig, Task, load};
+use lm_models::{AutoModel, ModelConfig, Task, pretrained};
 
 use crate::args::{ArgsError, Arguments, Dtype, SamplingStrategy};
 use crate::sys::cache_dir;
@@ -297,7 +297,7 @@ pub fn model(args: &Arguments, source: &ModelSource, dtype: FloatDtype, device: 
     let model = match &source.weights {
         None => AutoModel::from_config(&source.config, seed, device)?,
         Some(folder) => {
-            let loaded = load::load(folder, &source.config, source.vocab_in_checkpoint, seed, device)?;
+            let loaded = pretrained::load(folder, &source.config, source.vocab_in_checkpoint, seed, device)?;
             let name = args.model.model_name_or_path.as_deref().unwrap_or_default();
             let messages = [
                 loaded.report.renamed_message(),
@@ -308,5 +308,5 @@ pub fn model(args: &Arguments, source: &ModelSource, dtype: FloatDtype, device: 
             loaded.model
         }
     };
-    Ok(load::round_to(model, dtype))
+    Ok(pretrained::round_to(model, dtype))
 }

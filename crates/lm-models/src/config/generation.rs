@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::ModelConfig;
+use super::ModelConfig;
 use crate::model::Task;
 
 /// The fields of Python's `GenerationConfig` that a config.json may have too, with their defaults; those that are null

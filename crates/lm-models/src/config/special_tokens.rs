@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use crate::config::ModelConfig;
-use crate::generation_config::GenerationConfig;
+use super::ModelConfig;
+use super::generation::GenerationConfig;
 
 /// Ids of a tokenizer; none where it has no such token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

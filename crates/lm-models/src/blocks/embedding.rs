@@ -1,0 +1,59 @@
+//! Tables of vectors: words, positions, segments.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Bool, Int, Tensor, TensorData};
+
+use crate::inputs::{Mode, ModelInputs};
+use crate::ops;
+use crate::parameters::{Builder, Initial, Kind};
+
+/// A table of vectors, as torch's `nn.Embedding`.
+#[derive(Module, Debug)]
+pub struct Embedding {
+    /// [count, dim]
+    pub weight: Param<Tensor<2>>,
+    #[module(skip)]
+    padding_idx: Option<usize>,
+}
+
+impl Embedding {
+    /// A table of `count` vectors of `dim` values.
+    pub fn new(count: usize, dim: usize, builder: &Builder) -> Self {
+        Self::padded(count, dim, None, builder)
+    }
+
+    /// A table whose row `padding_idx` starts at zero and gets no gradient from tokens (torch's `padding_idx`).
+    pub fn padded(count: usize, dim: usize, padding_idx: Option<usize>, builder: &Builder) -> Self {
+        let initial = padding_idx.map_or(builder.normal(), |row| builder.normal_except_row(row));
+        Self { weight: builder.parameter([count, dim], Kind::Embedding, initial), padding_idx }
+    }
+
+    /// A table of positions that start as sinusoids.
+    pub fn sinusoidal(count: usize, dim: usize, builder: &Builder) -> Self {
+        let weight = builder.parameter([count, dim], Kind::Embedding, Initial::Sinusoidal);
+        Self { weight, padding_idx: None }
+    }
+
+    /// `[rows]` → [rows, dim]
+    pub fn forward(&self, ids: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+        ops::embedding(self.weight.val(), ids, mode)
+    }
+
+    /// The embeddings of the batch's tokens, [rows, dim]. The padding token's row gets no gradient from here, should it
+    /// occur in the text. Training may add NEFTune's noise.
+    pub fn forward_tokens(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
+        let embedded = self.forward_padded(inputs, mode);
+        mode.neftune(embedded, &inputs.sequences)
+    }
+
+    fn forward_padded(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
+        let embedded = self.forward(inputs.input_ids.clone(), mode);
+        let is_padding = |&id: &i32| self.padding_idx.is_some_and(|padding| id as usize == padding);
+        if !inputs.host_ids.iter().any(is_padding) {
+            return embedded;
+        }
+        let padding: Vec<bool> = inputs.host_ids.iter().map(is_padding).collect();
+        let mask = Tensor::<2, Bool>::from_data(TensorData::new(padding, [inputs.host_ids.len(), 1]), &inputs.device);
+        embedded.clone().mask_where(mask.expand(embedded.dims()), embedded.detach())
+    }
+}
