@@ -50,7 +50,7 @@ impl Task {
 
 /// What an architecture says of itself; all else follows from its being a module. A parameter's name is the path of field
 /// names down to it.
-pub trait Architecture: Module + Sync + 'static {
+pub(crate) trait Architecture: Module + Sync + 'static {
     /// Fields whose names differ from those in the files, `(field, name)`: `self` is no Rust field name, `LayerNorm` no
     /// conventional one.
     const RENAMES: &'static [(&'static str, &'static str)] = &[];
@@ -136,7 +136,7 @@ impl Deref for AutoModel {
 
 impl AutoModel {
     /// A model whose parameters `builder` made.
-    pub fn new(module: impl Architecture, builder: &Builder) -> Self {
+    pub(crate) fn new(module: impl Architecture, builder: &Builder) -> Self {
         Self(Box::new(Erased { module, made: Arc::new(builder.made()) }))
     }
 

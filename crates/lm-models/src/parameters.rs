@@ -103,7 +103,7 @@ pub(crate) struct Made {
 /// Makes the parameters of a new model, and keeps what is said of each. Blocks are built by it, so that no parameter is
 /// without a kind and an initial value.
 #[derive(Clone, Debug)]
-pub struct Builder {
+pub(crate) struct Builder {
     device: Device,
     std: f64,
     /// By identity, which a parameter keeps when it is updated, cloned or moved to another device.

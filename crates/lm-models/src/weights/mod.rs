@@ -17,9 +17,10 @@ mod tensor;
 use std::path::{Path, PathBuf};
 
 pub use checkpoint::Checkpoint;
-pub use names::{LoadReport, Mismatch, ModelNames, match_names};
-pub use safetensors::Dtype;
-pub use save::{BoxError, DEFAULT_MAX_SHARD_SIZE, FloatDtype, NamedTensor, SaveOptions, save, save_file};
+pub use names::LoadReport;
+pub(crate) use names::{ModelNames, match_names};
+pub use save::{FloatDtype, NamedTensor, save_file};
+pub(crate) use save::{SaveOptions, save};
 pub use tensor::TensorInfo;
 
 /// What can go wrong with weight files. Every message is one line: file, tensor, reason, what to do.
