@@ -7,8 +7,8 @@ use lm_models::parameters::ParameterInfo;
 use safetensors::Dtype;
 
 use super::gradients::GradientSum;
-use super::names::OptimizerNames;
 use super::rule::{Hyperparameters, Slots, Update, slot_len};
+use super::rules::OptimizerNames;
 
 /// A saved state does not fit the model.
 #[derive(Debug, thiserror::Error)]

@@ -4,20 +4,13 @@
 //! step, so a resumed run needs no history. The one exception is `reduce_lr_on_plateau`, which follows the evaluation
 //! metric as `torch.optim.lr_scheduler.ReduceLROnPlateau` does and has a small state to save.
 //!
-//! To add one, write its formula in a file, and its line in `kinds`.
+//! To add one, write its formula in a file in `kinds/`, and its line in `kinds/mod.rs`.
 
-mod constant;
-mod cosine;
 mod formula;
-mod inverse_sqrt;
 mod kinds;
 mod kwargs;
-mod linear;
-mod plateau;
-mod polynomial;
 #[cfg(test)]
 mod tests;
-mod warmup_stable_decay;
 
 pub use kinds::SchedulerType;
 pub use kwargs::ScheduleError;
@@ -26,9 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use formula::{Formula, Run};
-use kinds::Build;
+use kinds::{Build, Plateau, PlateauState};
 use kwargs::Kwargs;
-use plateau::{Plateau, PlateauState};
 
 /// The number of warm-up steps: `--warmup_steps` when positive, below 1 as a share of the run, else `--warmup_ratio` of it;
 /// shares are rounded up (`TrainingArguments.get_warmup_steps` of transformers 5 and of 4.57).

@@ -1,9 +1,15 @@
-//! The values of `--optim`.
+//! The values of `--optim`: a file and a line each.
+
+mod adafactor;
+mod adagrad;
+mod adamw;
+mod lion;
+mod rmsprop;
+mod sgd;
 
 use std::fmt;
 
-use super::rule::{Rule, slot_len};
-use super::{adafactor, adagrad, adamw, lion, rmsprop, sgd};
+use crate::optim::rule::{Rule, slot_len};
 
 /// The optimizers, named as in Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +47,7 @@ impl OptimizerNames {
         self.row().0
     }
 
-    pub(super) fn rule(self) -> &'static Rule {
+    pub(in crate::optim) fn rule(self) -> &'static Rule {
         self.row().1
     }
 

@@ -1,7 +1,7 @@
 //! `linear`: linear warm-up, then linearly down to 0.
 
-use super::formula::{Formula, Run};
-use super::kwargs::{Kwargs, ScheduleError};
+use crate::schedule::formula::{Formula, Run};
+use crate::schedule::kwargs::{Kwargs, ScheduleError};
 
 pub(super) fn linear(run: Run, _: &mut Kwargs) -> Result<Formula, ScheduleError> {
     let Run { warmup, total, .. } = run;

@@ -1,6 +1,6 @@
 //! Accumulated squares (Duchi et al., 2011), as `torch.optim.Adagrad`.
 
-use super::rule::Rule;
+use crate::optim::rule::Rule;
 
 pub(super) const RULE: Rule = Rule {
     slots: |_| &["sum"],

@@ -2,7 +2,7 @@
 
 use lm_models::ops;
 
-use super::rule::Rule;
+use crate::optim::rule::Rule;
 
 pub(super) const RULE: Rule = Rule {
     slots: |_| &["exp_avg", "exp_avg_sq"],

@@ -1,4 +1,14 @@
-//! The values of `--lr_scheduler_type`: one line each.
+//! The values of `--lr_scheduler_type`: one line each, and a file for a formula.
+
+mod constant;
+mod cosine;
+mod inverse_sqrt;
+mod linear;
+mod plateau;
+mod polynomial;
+mod warmup_stable_decay;
+
+pub use plateau::{Plateau, PlateauState};
 
 use std::fmt;
 
@@ -6,11 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::formula::{Formula, Run};
 use super::kwargs::{Kwargs, ScheduleError};
-use super::plateau::Plateau;
-use super::{constant, cosine, inverse_sqrt, linear, plateau, polynomial, warmup_stable_decay};
 
 /// What a rate depends on; reads the keywords of the schedule.
-pub(super) enum Build {
+pub enum Build {
     /// The step, by a formula.
     Step(fn(Run, &mut Kwargs) -> Result<Formula, ScheduleError>),
     /// The metric of evaluations.
@@ -34,7 +42,7 @@ macro_rules! schedules {
                 match self { $( Self::$kind => $name, )+ }
             }
 
-            pub(super) fn build(self) -> Build {
+            pub(in crate::schedule) fn build(self) -> Build {
                 match self { $( Self::$kind => Build::$rule($build), )+ }
             }
         }

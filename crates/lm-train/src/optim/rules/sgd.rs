@@ -1,6 +1,6 @@
 //! Plain stochastic gradient descent, as `torch.optim.SGD`.
 
-use super::rule::Rule;
+use crate::optim::rule::Rule;
 
 pub(super) const RULE: Rule = Rule {
     slots: |_| &[],

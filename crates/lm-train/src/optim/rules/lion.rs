@@ -1,6 +1,6 @@
 //! The sign of the momentum (Chen et al., 2023).
 
-use super::rule::Rule;
+use crate::optim::rule::Rule;
 
 pub(super) const RULE: Rule = Rule {
     slots: |_| &["exp_avg"],

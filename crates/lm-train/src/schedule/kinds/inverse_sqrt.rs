@@ -1,7 +1,7 @@
 //! `inverse_sqrt`: linear warm-up, then proportional to 1 / sqrt(step).
 
-use super::formula::{Formula, Run};
-use super::kwargs::{Kwargs, ScheduleError};
+use crate::schedule::formula::{Formula, Run};
+use crate::schedule::kwargs::{Kwargs, ScheduleError};
 
 /// The time scale of a run without warm-up.
 const TIMESCALE: f64 = 10_000.0;

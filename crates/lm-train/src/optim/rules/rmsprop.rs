@@ -1,6 +1,6 @@
 //! Running squares (Tieleman and Hinton, 2012), as `torch.optim.RMSprop`.
 
-use super::rule::Rule;
+use crate::optim::rule::Rule;
 
 pub(super) const RULE: Rule = Rule {
     slots: |_| &["square_avg"],

@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 
-use super::rule::{Rule, Slots, Update};
+use crate::optim::rule::{Rule, Slots, Update};
 
 const EPS: f64 = 1e-30;
 const CLIP_THRESHOLD: f64 = 1.0;

@@ -2,8 +2,8 @@
 
 use std::f64::consts::PI;
 
-use super::formula::{Formula, Run, above_minimum, cosine};
-use super::kwargs::{Kwargs, ScheduleError};
+use crate::schedule::formula::{Formula, Run, above_minimum, cosine};
+use crate::schedule::kwargs::{Kwargs, ScheduleError};
 
 #[derive(Clone, Copy)]
 enum Curve {

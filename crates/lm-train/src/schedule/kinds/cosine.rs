@@ -1,7 +1,7 @@
 //! The cosines: `cosine`, `cosine_with_restarts`, `cosine_with_min_lr` and `cosine_warmup_with_min_lr`.
 
-use super::formula::{self, Formula, Run, above_minimum};
-use super::kwargs::{Kwargs, ScheduleError};
+use crate::schedule::formula::{self, Formula, Run, above_minimum};
+use crate::schedule::kwargs::{Kwargs, ScheduleError};
 
 pub(super) fn cosine(run: Run, kwargs: &mut Kwargs) -> Result<Formula, ScheduleError> {
     let num_cycles = kwargs.number("num_cycles", 0.5)?;

@@ -1,7 +1,7 @@
 //! `polynomial`: linear warm-up, then a polynomial of degree `power` down to `lr_end`.
 
-use super::formula::{Formula, Run};
-use super::kwargs::{Kwargs, ScheduleError};
+use crate::schedule::formula::{Formula, Run};
+use crate::schedule::kwargs::{Kwargs, ScheduleError};
 
 pub(super) fn polynomial(run: Run, kwargs: &mut Kwargs) -> Result<Formula, ScheduleError> {
     let Run { peak, warmup, total } = run;

@@ -1,7 +1,7 @@
 //! `constant` and `constant_with_warmup`: the peak rate.
 
-use super::formula::{Formula, Run};
-use super::kwargs::{Kwargs, ScheduleError};
+use crate::schedule::formula::{Formula, Run};
+use crate::schedule::kwargs::{Kwargs, ScheduleError};
 
 pub(super) fn constant(_: Run, kwargs: &mut Kwargs) -> Result<Formula, ScheduleError> {
     kwargs.take_none();

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::formula::Run;
-use super::kwargs::{Kwargs, ScheduleError};
+use crate::schedule::formula::Run;
+use crate::schedule::kwargs::{Kwargs, ScheduleError};
 
 /// The settings of `torch.optim.lr_scheduler.ReduceLROnPlateau`, and its state.
 #[derive(Clone, Debug)]
-pub(super) struct Plateau {
+pub struct Plateau {
     maximise: bool,
     absolute_threshold: bool,
     factor: f64,
