@@ -366,6 +366,12 @@ fn training_goes_on_from_a_saved_folder() {
     assert!(!run.stderr.contains("initialized") && !run.stderr.contains("not used"), "{}", run.stderr);
     let card = scratch.read("second/README.md");
     assert!(card.contains("base_model: first"), "{card}");
+    // What it began with was written by transformers, and this by none of its versions.
+    assert!(scratch.read("bert/config.json").contains("transformers_version"));
+    for file in ["config.json", "README.md", "trainer_state.json"] {
+        let text = scratch.read(&format!("second/{file}"));
+        assert!(!text.contains("transformers_version") && !text.contains("4.57"), "{file}: {text}");
+    }
     for file in ["vocab.txt", "tokenizer.json", "tokenizer_config.json", "config.json"] {
         assert_eq!(scratch.read(&format!("first/{file}")), scratch.read(&format!("second/{file}")), "{file}");
     }

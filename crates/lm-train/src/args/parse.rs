@@ -130,9 +130,9 @@ fn take(args: &mut Arguments, all: &ArgMatches, own: &ArgMatches, file: Option<&
         let forms = std::iter::once(flag.name.to_string()).chain(flag.negation(&defaults));
         for form in forms.filter(|form| is_given(all, form)) {
             (flag.set)(args, all, &form);
-            let words = all.get_raw(&form).into_iter().flatten().filter_map(|word| word.to_str());
+            let mut words = all.get_raw(&form).into_iter().flatten().filter_map(|word| word.to_str());
             if let Some(path) =
-                words.last().filter(|word| flag.type_name == "dict" && !word.trim_start().starts_with('{'))
+                words.next_back().filter(|word| flag.type_name == "dict" && !word.trim_start().starts_with('{'))
             {
                 args.files.push((Some(flag.name), path.into()));
             }

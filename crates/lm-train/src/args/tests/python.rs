@@ -209,7 +209,7 @@ fn every_field_of_transformers_5_exists() {
         };
         match name {
             // As in 4.57; one of the two names of a switch; a limit of our own; other spellings of nothing.
-            "output_dir" | "report_to" | "trackio_space_id" => assert_eq!(python == "none" || python == "None", true),
+            "output_dir" | "report_to" | "trackio_space_id" => assert!(python == "none" || python == "None"),
             "gradient_checkpointing" => assert_eq!((default.as_str(), python), ("False", "None")),
             "save_total_limit" => assert_eq!((default.as_str(), python), ("3", "None")),
             "optim" => assert_eq!((default.as_str(), python), ("adamw_torch_fused", "default_optim")),
