@@ -1,53 +1,85 @@
 //! Continuing a text with a causal model: sampling, with the keys and values of what was read kept.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use lm_random::{Purpose, Stream};
 use rayon::prelude::*;
 
-use crate::inputs::Mode;
+use crate::inputs::{Mode, Sequences};
 use crate::model::AutoModel;
 use crate::ops::{self, Attention, Compute};
 
 /// Keys and values of what a model has read of several texts so far.
 #[derive(Clone, Debug)]
 pub struct Cache {
-    /// Tokens of each text that are being read; their rows lie end to end.
-    new: Vec<usize>,
-    /// By layer and text, each [tokens, hidden].
-    layers: Vec<Vec<Option<(Tensor<2>, Tensor<2>)>>>,
+    /// Rows kept of each text; none of one that has ended.
+    lengths: Vec<usize>,
+    /// Of each text that goes on, its rows among those kept so far and among those that are being read.
+    parts: Vec<(Range<usize>, Range<usize>)>,
+    /// The rows that are being read, and all that they see: those of each text that goes on, end to end.
+    queries: Sequences,
+    keys: Sequences,
+    /// Keys and values of each layer, [rows kept, kv_heads · head_dim].
+    layers: Vec<[Tensor<2>; 2]>,
 }
 
 impl Cache {
-    /// A layer's attention of the new rows to all that was read of their own text; [rows, 3 · hidden] → [rows, hidden].
-    pub(crate) fn attend(&mut self, layer: usize, qkv: Tensor<2>, options: Attention, mode: &Mode) -> Tensor<2> {
-        let [query, key, value] = ops::thirds(qkv);
-        if self.layers.len() <= layer {
-            self.layers.resize(layer + 1, vec![None; self.new.len()]);
+    /// Nothing of so many texts.
+    fn new(texts: usize, device: &Device) -> Self {
+        let none = Sequences::end_to_end(Vec::new(), device);
+        let (queries, keys) = (none.clone(), none);
+        Self { lengths: vec![0; texts], parts: Vec::new(), queries, keys, layers: Vec::new() }
+    }
+
+    /// Goes on to the next tokens, so many of each text; a text that has none is forgotten.
+    fn read(&mut self, counts: &[usize], device: &Device) {
+        let (mut kept, mut new) = (0, 0);
+        self.parts.clear();
+        for (length, &count) in self.lengths.iter_mut().zip(counts) {
+            if count > 0 {
+                self.parts.push((kept..kept + *length, new..new + count));
+            }
+            kept += *length;
+            new += count;
+            *length = if count > 0 { *length + count } else { 0 };
         }
-        let mut start = 0;
-        let mut attended = Vec::with_capacity(self.new.len());
-        for (read, &count) in self.layers[layer].iter_mut().zip(&self.new).filter(|(_, count)| **count > 0) {
-            let part = |x: &Tensor<2>| x.clone().narrow(0, start, count);
-            let (keys, values) = match read.take() {
-                None => (part(&key), part(&value)),
-                Some((keys, values)) => {
-                    (Tensor::cat(vec![keys, part(&key)], 0), Tensor::cat(vec![values, part(&value)], 0))
-                }
-            };
-            attended.push(ops::attention_to_past(part(&query), keys.clone(), values.clone(), options, mode));
-            *read = Some((keys, values));
-            start += count;
+        let going_on = |lengths: &[usize]| lengths.iter().copied().filter(|&length| length > 0).collect();
+        self.queries = Sequences::end_to_end(going_on(counts), device);
+        self.keys = Sequences::end_to_end(going_on(&self.lengths), device);
+    }
+
+    /// A layer's attention of the new rows to all that was read of their own text; q is [rows, heads · head_dim], k and v
+    /// are [rows, kv_heads · head_dim].
+    pub(crate) fn attend(
+        &mut self,
+        layer: usize,
+        [q, k, v]: [Tensor<2>; 3],
+        options: &Attention,
+        mode: &Mode,
+    ) -> Tensor<2> {
+        let [k, v] = match self.layers.get(layer) {
+            Some([keys, values]) => [self.merged(keys, &k), self.merged(values, &v)],
+            None => [k, v],
+        };
+        let kept = [k.clone(), v.clone()];
+        match self.layers.get_mut(layer) {
+            Some(layer) => *layer = kept,
+            None => self.layers.push(kept),
         }
-        Tensor::cat(attended, 0)
+        ops::attention(q, k, v, &self.queries, &self.keys, options, mode)
+    }
+
+    /// What was kept of each text that goes on, followed by what is new of it.
+    fn merged(&self, kept: &Tensor<2>, new: &Tensor<2>) -> Tensor<2> {
+        let rows = |x: &Tensor<2>, rows: &Range<usize>| x.clone().narrow(0, rows.start, rows.len());
+        let parts = self.parts.iter().flat_map(|(old, read)| [rows(kept, old), rows(new, read)]);
+        Tensor::cat(parts.collect(), 0)
     }
 
     /// The last new row of each text that has one; [rows, hidden] → [texts, hidden].
     pub(crate) fn last_rows(&self, x: Tensor<2>) -> Tensor<2> {
-        let mut end = 0;
-        let last = self.new.iter().filter(|count| **count > 0).map(|count| {
-            end += count;
-            end as i32 - 1
-        });
+        let last = self.parts.iter().map(|(_, new)| new.end as i32 - 1);
         x.clone().select(0, ints(last, &x.device()))
     }
 }
@@ -160,9 +192,10 @@ pub fn generate(
         }
     };
     let mut texts: Vec<Continuation> = prompts.iter().enumerate().map(begin).collect();
-    let mut cache = Cache { new: Vec::new(), layers: Vec::new() };
+    let mut cache = Cache::new(texts.len(), &device);
     while texts.iter().any(|text| !text.unread.is_empty()) {
-        cache.new = texts.iter().map(|text| text.unread.len()).collect();
+        let counts: Vec<usize> = texts.iter().map(|text| text.unread.len()).collect();
+        cache.read(&counts, &device);
         let ids = texts.iter().flat_map(|text| text.unread.iter().map(|&id| id as i32));
         let positions = texts.iter().flat_map(|text| text.read as i32..(text.read + text.unread.len()) as i32);
         let rows = causal.extend(ints(ids, &device), ints(positions, &device), &mut cache, &mode);

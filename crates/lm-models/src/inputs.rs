@@ -71,6 +71,34 @@ pub struct Sequences {
 }
 
 impl Sequences {
+    /// Sequences of these lengths, whose rows lie end to end and whose padding was dropped.
+    pub fn end_to_end(lengths: Vec<usize>, device: &Device) -> Self {
+        let (batch, seq) = (lengths.len(), lengths.iter().copied().max().unwrap_or(0));
+        let columns: Vec<i32> = lengths.iter().flat_map(|&length| 0..length as i32).collect();
+        let padded = lengths.iter().any(|&length| length < seq);
+        let ints = |values: Vec<i32>| {
+            let len = values.len();
+            Tensor::<1, Int>::from_data(TensorData::new(values, [len]), device)
+        };
+        let hidden = || {
+            let hidden = lengths.iter().flat_map(|&length| (0..seq).map(move |place| place >= length));
+            Tensor::from_data(TensorData::new(hidden.collect::<Vec<bool>>(), [batch, seq]), device)
+        };
+        let packing = || {
+            let mut row_of_place = vec![0; batch * seq];
+            let mut place_of_row = Vec::with_capacity(columns.len());
+            let sequence_of_row = lengths.iter().enumerate().flat_map(|(i, &length)| std::iter::repeat_n(i, length));
+            for (row, (sequence, &column)) in sequence_of_row.zip(&columns).enumerate() {
+                let place = sequence * seq + column as usize;
+                row_of_place[place] = row as i32;
+                place_of_row.push(place as i32);
+            }
+            (ints(row_of_place), ints(place_of_row))
+        };
+        let (key_padding, packing) = (padded.then(hidden), padded.then(packing));
+        Self { batch, seq, lengths, columns, key_padding, packing }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.columns.len()

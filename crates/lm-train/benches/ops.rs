@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use divan::Bencher;
-use lm_models::ops::{self, Activation, AdamW, Attention, Decoder, RelativeKeys, RelativeQueries};
+use lm_models::ops::{self, Activation, AdamW, Attention, AttentionMask, Decoder, RelativeKeys, RelativeQueries};
 use lm_models::{Mode, Sequences};
 use lm_train::keep_memory;
 use rayon::prelude::*;
@@ -301,12 +301,13 @@ const fn attention_flop(hidden: usize) -> usize {
 }
 
 fn attention(hidden: usize, causal: bool) -> Operation {
-    let (sequences, scale) = (sequences(), 1.0 / ((hidden / HEADS) as f64).sqrt());
-    let options = Attention { heads: HEADS, scale, causal, dropout: DROPOUT };
+    let sequences = sequences();
+    let mask = if causal { AttentionMask::Causal } else { AttentionMask::Full };
+    let options = Attention::new(HEADS, hidden / HEADS, mask, DROPOUT);
     // Causal attention needs half of the scores.
     let flop = attention_flop(hidden) / if causal { 2 } else { 1 };
-    Operation::new([[ROWS, 3 * hidden]], product(flop), move |[qkv], mode| {
-        ops::attention(qkv, &sequences, options, mode)
+    Operation::new([[ROWS, hidden]; 3], product(flop), move |[q, k, v], mode| {
+        ops::attention(q, k, v, &sequences, &sequences, &options, mode)
     })
 }
 

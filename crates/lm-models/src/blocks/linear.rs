@@ -28,11 +28,9 @@ impl Linear {
     }
 }
 
-/// What several layers make of the same rows, side by side, by one product; [rows, in] → [rows, Σ out].
-pub fn side_by_side(layers: [&Linear; 3], x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-    let weights = layers.map(|layer| layer.weight.val()).to_vec();
-    let biases: Option<Vec<_>> = layers.iter().map(|layer| layer.bias.as_ref().map(Param::val)).collect();
-    ops::linear(x, Tensor::cat(weights, 0), biases.map(|biases| Tensor::cat(biases, 0)), mode)
+/// What several layers make of the same rows; [rows, in] → [rows, out] each.
+pub fn projections<const N: usize>(layers: [&Linear; N], x: Tensor<2>, mode: &Mode) -> [Tensor<2>; N] {
+    ops::projections(x, layers.map(|layer| (layer.weight.val(), layer.bias.as_ref().map(Param::val))), mode)
 }
 
 /// `y = x W + b`, the layout that GPT and GPT-2 store (`transformers.pytorch_utils.Conv1D`).

@@ -7,5 +7,5 @@ mod norm;
 
 pub use embedding::Embedding;
 pub use head::LmHead;
-pub use linear::{Conv1D, Linear, side_by_side};
+pub use linear::{Conv1D, Linear, projections};
 pub use norm::LayerNorm;

@@ -5,11 +5,11 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, side_by_side};
+use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, projections};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
-use crate::ops::{self, Activation, Attention, Decoder};
+use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
 use crate::stages::Stages;
 
@@ -172,12 +172,12 @@ impl BertLayer {
             },
             intermediate: BertIntermediate { dense: Linear::new(size, inner, builder) },
             output: BertOutput::new(inner, config, builder),
-            options: Attention {
+            options: Attention::new(
                 heads,
-                scale: 1.0 / ((size / heads) as f64).sqrt(),
-                causal: false,
-                dropout: config.attention_probs_dropout_prob.get(),
-            },
+                size / heads,
+                AttentionMask::Full,
+                config.attention_probs_dropout_prob.get(),
+            ),
             activation: config.hidden_act,
             dropout: config.hidden_dropout_prob.get(),
         }
@@ -185,8 +185,10 @@ impl BertLayer {
 
     fn forward(&self, hidden_states: Tensor<2>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
         let projection = &self.attention.self_attention;
-        let qkv = side_by_side([&projection.query, &projection.key, &projection.value], hidden_states.clone(), mode);
-        let context = ops::attention(qkv, &inputs.sequences, self.options, mode);
+        let projected = [&projection.query, &projection.key, &projection.value];
+        let [q, k, v] = projections(projected, hidden_states.clone(), mode);
+        let sequences = &inputs.sequences;
+        let context = ops::attention(q, k, v, sequences, sequences, &self.options, mode);
         let attended = self.attention.output.forward(context, hidden_states, self.dropout, mode);
         let wide = self.activation.forward(self.intermediate.dense.forward(attended.clone(), mode), mode);
         self.output.forward(wide, attended, self.dropout, mode)

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bert::BUFFERS;
-use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, side_by_side};
+use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, projections};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
-use crate::ops::{self, Activation, Attention, Decoder};
+use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
 use crate::stages::Stages;
 
@@ -103,15 +103,11 @@ impl TransformerBlock {
     }
 
     fn forward(&self, x: Tensor<2>, inputs: &ModelInputs, config: &DistilBertConfig, mode: &Mode) -> Tensor<2> {
-        let options = Attention {
-            heads: config.n_heads.get(),
-            scale: 1.0 / ((config.dim.get() / config.n_heads.get()) as f64).sqrt(),
-            causal: false,
-            dropout: config.attention_dropout.get(),
-        };
+        let (heads, dropout) = (config.n_heads.get(), config.attention_dropout.get());
+        let options = Attention::new(heads, config.dim.get() / heads, AttentionMask::Full, dropout);
         let MultiHeadSelfAttention { q_lin, k_lin, v_lin, out_lin } = &self.attention;
-        let qkv = side_by_side([q_lin, k_lin, v_lin], x.clone(), mode);
-        let context = ops::attention(qkv, &inputs.sequences, options, mode);
+        let [q, k, v] = projections([q_lin, k_lin, v_lin], x.clone(), mode);
+        let context = ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, &options, mode);
         // Nothing is dropped here.
         let attended = self.sa_layer_norm.forward(ops::dropout_add(out_lin.forward(context, mode), x, 0.0, mode), mode);
         let wide = config.activation.forward(self.ffn.lin1.forward(attended.clone(), mode), mode);

@@ -11,7 +11,7 @@ use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::generate::{Cache, CausalModel};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
-use crate::ops::{self, Activation, Attention, Decoder};
+use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
 use crate::stages::Stages;
 
@@ -87,12 +87,7 @@ struct Block {
 impl Block {
     fn new(config: &OpenAIGPTConfig, layer: usize, builder: &Builder) -> Self {
         let (size, heads, dropout) = (config.n_embd.get(), config.n_head.get(), config.resid_pdrop.get());
-        let options = Attention {
-            heads,
-            scale: 1.0 / ((size / heads) as f64).sqrt(),
-            causal: true,
-            dropout: config.attn_pdrop.get(),
-        };
+        let options = Attention::new(heads, size / heads, AttentionMask::Causal, config.attn_pdrop.get());
         Self {
             attn: CausalAttention::new(size, options, dropout, layer, builder, builder),
             ln_1: LayerNorm::new(size, config.layer_norm_epsilon, builder),

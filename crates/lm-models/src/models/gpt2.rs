@@ -12,7 +12,7 @@ use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::generate::{Cache, CausalModel};
 use crate::inputs::{Mode, ModelInputs, Sequences};
 use crate::model::{Architecture, AutoModel, Task};
-use crate::ops::{self, Activation, Attention, Decoder};
+use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
 use crate::stages::Stages;
 
@@ -139,9 +139,11 @@ impl CausalAttention {
     /// `residual + dropout(attention(x))`, all [rows, hidden].
     pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let qkv = self.c_attn.forward(x, mode);
+        let width = qkv.dims()[1] / 3;
+        let [q, k, v] = ops::columns(qkv, [width; 3], mode);
         let attended = match context {
-            Context::Batch(sequences) => ops::attention(qkv, sequences, self.options, mode),
-            Context::Cache(cache) => cache.attend(self.layer, qkv, self.options, mode),
+            Context::Batch(sequences) => ops::attention(q, k, v, sequences, sequences, &self.options, mode),
+            Context::Cache(cache) => cache.attend(self.layer, [q, k, v], &self.options, mode),
         };
         ops::dropout_add(self.c_proj.forward(attended, mode), residual, self.dropout, mode)
     }
@@ -197,12 +199,7 @@ impl GPT2Block {
         let inner = config.n_inner.map_or(4 * size, Size::get);
         // Projections onto the residual stream start smaller, there being two a layer.
         let residual = &builder.with_std(config.initializer_range / (2.0 * config.n_layer.get() as f64).sqrt());
-        let options = Attention {
-            heads,
-            scale: 1.0 / ((size / heads) as f64).sqrt(),
-            causal: true,
-            dropout: config.attn_pdrop.get(),
-        };
+        let options = Attention::new(heads, size / heads, AttentionMask::Causal, config.attn_pdrop.get());
         Self {
             ln_1: LayerNorm::new(size, config.layer_norm_epsilon, builder),
             attn: CausalAttention::new(size, options, dropout, layer, builder, residual),

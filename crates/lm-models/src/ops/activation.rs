@@ -53,7 +53,7 @@ impl Activation {
         }
     }
 
-    fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+    pub(super) fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Gelu => burn_activation::gelu(x),
             Self::GeluNew => {

@@ -3,51 +3,16 @@
 
 use burn::tensor::{IndexingUpdateOp, Int, Tensor};
 
-use super::Compute;
-use super::engine::Engine;
-use super::linear::{Layout, affine};
+use super::engine::{Compute, Engine};
+use super::linear::affine;
+use super::options::{Decoder, Layout, Loss, Predictions};
 use super::precision::widen;
-
-/// The last layer: `logits = rows · weightᵀ + bias`.
-#[derive(Clone, Debug)]
-pub struct Decoder {
-    /// [vocab, dim]; the input embeddings when the two are tied.
-    pub weight: Tensor<2>,
-    /// `[vocab]`
-    pub bias: Option<Tensor<1>>,
-}
 
 impl Decoder {
     /// [rows, dim] → [rows, vocab], float32
     pub fn logits(&self, rows: Tensor<2>, compute: Compute) -> Tensor<2> {
         widen(affine(rows, self.weight.clone(), self.bias.clone(), Layout::OutIn, compute))
     }
-
-    /// Rows whose logits fit the piece size.
-    pub(super) fn piece(&self) -> usize {
-        const VALUES: usize = 1 << 24;
-        (VALUES / self.weight.dims()[0].max(1)).clamp(1, 4096)
-    }
-}
-
-/// What an evaluation wants to know of predicted rows.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Predictions {
-    /// Sum of the cross-entropies, in nats; smoothed where that was asked for.
-    pub loss_sum: f64,
-    /// Rows whose most likely token is the target.
-    pub correct: usize,
-    /// Rows in all.
-    pub count: usize,
-}
-
-/// A loss whose gradients are known already.
-#[derive(Clone, Debug)]
-pub struct Loss {
-    /// The loss, `[1]`, outside autodiff.
-    pub value: Tensor<1>,
-    /// A tensor `[1]` with the gradients, to be walked backward from; its value means nothing.
-    pub carrier: Tensor<1>,
 }
 
 /// The sum over rows of the cross-entropy between the decoded rows and `targets`, with gradients for the rows and the

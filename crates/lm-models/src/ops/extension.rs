@@ -1,6 +1,8 @@
 //! How an operation whose backward pass is written by hand enters autodiff's graph, for any backend.
 
 use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
@@ -75,6 +77,66 @@ pub(super) fn apply<B: Extended, O: Operation<B, N>, const N: usize, const D: us
         DispatchTensorKind::Autodiff(Box::new(B::into_kind(BackendTensor::Autodiff(output))))
     };
     Tensor::from_dispatch(DispatchTensor { kind, autodiff: context })
+}
+
+/// One of several parts of a matrix.
+pub(super) trait Part<B: Extended>: Send + Debug + 'static {
+    /// The part, of a contiguous whole.
+    fn take(&self, whole: &FloatTensor<B>) -> FloatTensor<B>;
+
+    /// Adds the gradient of the part, which is contiguous, to that of the whole, [rows, columns]: what other parts have
+    /// left there, or nothing yet.
+    fn put(&self, part: FloatTensor<B>, others: Option<FloatTensor<B>>, shape: [usize; 2]) -> FloatTensor<B>;
+}
+
+/// How a [`Part`] enters autodiff's graph. The parts of one whole know of each other: where the backward pass comes to the
+/// second, the gradient that the first left is not added to but written into.
+#[derive(Debug)]
+struct PartStep<P> {
+    part: P,
+    begun: Arc<AtomicBool>,
+    shape: [usize; 2],
+}
+
+impl<B: Extended, P: Part<B>> Backward<B, 1> for PartStep<P> {
+    type State = ();
+
+    fn backward(self, ops: Ops<(), 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = B::contiguous(gradients.consume::<B>(&ops.node));
+        let [Some(whole)] = ops.parents else { return };
+        // The gradient of a leaf can't be taken out; that of anything else is there once a part has put it there.
+        let is_leaf = whole.parents.is_empty();
+        let begun = self.begun.swap(true, Ordering::Relaxed);
+        let others = (begun && !is_leaf).then(|| gradients.consume::<B>(&whole));
+        gradients.register::<B>(whole.id, self.part.put(gradient, others, self.shape));
+    }
+}
+
+/// Takes a matrix of this shape apart.
+pub(super) fn parts<B: Extended, P: Part<B>, const N: usize>(
+    whole: DispatchTensor,
+    parts: [P; N],
+    shape: [usize; 2],
+) -> [Tensor<2>; N] {
+    let context = whole.autodiff;
+    if context == DispatchAutodiffContext::Disabled {
+        let whole = B::contiguous(inner::<B>(whole));
+        return parts.map(|part| wrap::<B, 2>(part.take(&whole)));
+    }
+    let tracked = tracked::<B>(whole);
+    let whole = B::contiguous(tracked.primitive().clone());
+    let begun = Arc::new(AtomicBool::new(false));
+    parts.map(|part| {
+        let taken = part.take(&whole);
+        let (_, node) = tracked.clone().into_parts();
+        let step = PartStep { part, begun: begun.clone(), shape };
+        let taken = match step.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => step.finish((), taken),
+            OpsKind::UnTracked(step) => step.finish(taken),
+        };
+        let kind = DispatchTensorKind::Autodiff(Box::new(B::into_kind(BackendTensor::Autodiff(taken))));
+        Tensor::from_dispatch(DispatchTensor { kind, autodiff: context })
+    })
 }
 
 fn split<A, B, const N: usize>(pairs: [(A, B); N]) -> ([A; N], [B; N]) {

@@ -2,18 +2,9 @@
 
 use burn::tensor::Tensor;
 
-use super::Compute;
-use super::engine::Engine;
+use super::engine::{Compute, Engine};
+use super::options::Layout;
 use crate::Mode;
-
-/// How the weight of an affine map is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// [out, in], as torch's `nn.Linear`.
-    OutIn,
-    /// [in, out], as GPT-2's `Conv1D`.
-    InOut,
-}
 
 /// `x Wᵀ + b` for a weight stored [out, in]; [rows, in] → [rows, out].
 pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, mode: &Mode) -> Tensor<2> {

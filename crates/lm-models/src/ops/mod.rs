@@ -15,11 +15,16 @@ mod engine;
 mod extension;
 #[cfg(feature = "flex")]
 mod fast;
+mod glu;
 mod layer_norm;
 mod linear;
 mod optimizer;
+mod options;
 mod precision;
+mod projections;
 mod relative_attention;
+mod rms_norm;
+mod rotary;
 #[cfg(all(test, any(feature = "flex", feature = "tch")))]
 mod tests;
 // burn-tch is marked deprecated in 0.22, the last line that has it.
@@ -29,15 +34,22 @@ mod torch;
 mod workers;
 
 pub use activation::Activation;
-pub(crate) use attention::thirds;
-pub use attention::{Attention, attention, attention_to_past};
-pub use cross_entropy::{Decoder, Loss, Predictions, cross_entropy, predictions};
+pub use attention::{alibi_slopes, attention};
+pub use cross_entropy::{cross_entropy, predictions};
 pub use dropout::{dropout, dropout_add};
 pub use embedding::embedding;
 pub use engine::Compute;
+pub use glu::{glu, glu_packed};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_in_out};
-pub use optimizer::{AdamW, adamw, sum_of_squares, zeros};
+pub use optimizer::{adamw, sum_of_squares, zeros};
+pub use options::{
+    AdamW, Attention, AttentionBias, AttentionMask, Decoder, Gate, Loss, Pairs, Predictions, RelativeKeys,
+    RelativeQueries,
+};
 pub use precision::Precision;
-pub use relative_attention::{RelativeKeys, RelativeQueries, relative_attention};
+pub use projections::{columns, projections};
+pub use relative_attention::relative_attention;
+pub use rms_norm::rms_norm;
+pub use rotary::rotary;
 pub use workers::on_worker;

@@ -2,27 +2,8 @@
 
 use burn::tensor::{DType, Device, Tensor};
 
-use super::Compute;
-use super::engine::Engine;
-
-/// The numbers of one AdamW update, by Python's names.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamW {
-    /// Rate of the step.
-    pub learning_rate: f64,
-    /// Decay of the mean.
-    pub beta1: f64,
-    /// Decay of the mean square.
-    pub beta2: f64,
-    /// Added to the root of the mean square.
-    pub epsilon: f64,
-    /// Decoupled weight decay, times the rate.
-    pub weight_decay: f64,
-    /// Number of the step, from 1.
-    pub step: i32,
-    /// Factor on the gradient, of clipping.
-    pub factor: f64,
-}
+use super::engine::{Compute, Engine};
+use super::options::AdamW;
 
 /// Decoupled weight decay (Loshchilov and Hutter, 2019), as torch computes it: parameter `p`, mean `m`, mean square `v`
 /// and gradient `g` give the new `p`, `m` and `v`; all `[values]`, outside autodiff. Memory that nobody else holds is used

@@ -1,45 +1,15 @@
 //! Attention whose scores know how far apart query and key are (Transformer-XL, Dai et al., 2019), for XLNet's two
 //! streams: rows of the text itself, and rows that stand for predicted positions only.
 
+use burn::tensor::Tensor;
 use burn::tensor::activation::softmax;
-use burn::tensor::{Int, Tensor};
 
 use super::attention::{merge, split};
-use super::dropout;
+use super::dropout::dropout;
 use super::engine::Engine;
+use super::options::{RelativeKeys, RelativeQueries};
 use super::precision::widen;
 use crate::{Mode, Sequences};
-
-/// What a layer's queries are compared with.
-#[derive(Clone, Debug)]
-pub struct RelativeKeys<'a> {
-    /// How the rows of k and v form sequences.
-    pub sequences: &'a Sequences,
-    /// [rows, heads · head_dim]
-    pub k: Tensor<2>,
-    /// [rows, heads · head_dim]
-    pub v: Tensor<2>,
-    /// The projected encodings of the distances seq, seq - 1, …, 1 - seq, [2 · seq, heads · head_dim], or such a table
-    /// for each sequence of the batch, one after the other.
-    pub r: Tensor<2>,
-    /// Added to queries that meet content, [heads, head_dim].
-    pub r_w_bias: Tensor<2>,
-    /// Added to queries that meet distances, [heads, head_dim].
-    pub r_r_bias: Tensor<2>,
-}
-
-/// The queries of one stream.
-#[derive(Clone, Debug)]
-pub struct RelativeQueries {
-    /// How their rows form sequences.
-    pub sequences: Sequences,
-    /// For each head of each query, which of the 2 · seq distances lies between it and each key,
-    /// [batch · heads · queries, seq]; none when query i stands at position i.
-    pub distances: Option<Tensor<2, Int>>,
-    /// Added to the scores, [batch, 1, queries, seq]: 0 or, where the query may not see the key, -1e30. A query that
-    /// may see nothing sees everything alike, as in Python.
-    pub mask: Option<Tensor<4>>,
-}
 
 /// `softmax(((q + r_w_bias) kᵀ + (q + r_r_bias) rᵀ) / √head_dim + mask) v` per head and sequence, `r` being that of the
 /// distance between query and key; `q` and the result are [rows of the queries, heads · head_dim].

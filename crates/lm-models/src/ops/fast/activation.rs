@@ -5,8 +5,10 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use super::buffer::{CHUNK, build};
 use super::simd::{erf, exp, simd};
-use super::{CHUNK, Operation, apply, build, tensor_like, values, values_mut};
+use super::tensor::{tensor_like, values, values_mut};
+use crate::ops::extension::{Operation, apply};
 
 #[derive(Clone, Copy, Debug)]
 enum Gelu {
@@ -30,6 +32,28 @@ fn normal(x: f32) -> f32 {
 #[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-SLOPE * (x + CUBIC * x * x * x)))
+}
+
+/// `x Φ(x)` and its slope.
+#[inline(always)]
+pub fn gelu_of(x: f32) -> (f32, f32) {
+    const DENSITY: f32 = 0.398_942_3; // 1/√(2π)
+    let below = normal(x);
+    (x * below, below + x * DENSITY * exp(-0.5 * x * x))
+}
+
+/// GELU by tanh and its slope.
+#[inline(always)]
+pub fn gelu_tanh_of(x: f32) -> (f32, f32) {
+    let s = sigmoid(x);
+    (x * s, s + x * s * (1.0 - s) * SLOPE * (1.0 + 3.0 * CUBIC * x * x))
+}
+
+/// `x σ(x)` and its slope.
+#[inline(always)]
+pub fn silu_of(x: f32) -> (f32, f32) {
+    let s = 1.0 / (1.0 + exp(-x));
+    (x * s, s + x * s * (1.0 - s))
 }
 
 #[inline(always)]
@@ -61,7 +85,7 @@ impl Operation<Flex, 1> for Gelu {
                             y,
                             x,
                             #[inline(always)]
-                            |x| x * normal(x),
+                            |x| gelu_of(x).0,
                         )
                     },
                 ),
@@ -72,7 +96,7 @@ impl Operation<Flex, 1> for Gelu {
                             y,
                             x,
                             #[inline(always)]
-                            |x| x * sigmoid(x),
+                            |x| gelu_tanh_of(x).0,
                         )
                     },
                 ),
@@ -82,7 +106,6 @@ impl Operation<Flex, 1> for Gelu {
     }
 
     fn backward(self, x: FlexTensor, mut gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        const DENSITY: f32 = 0.398_942_3; // 1/√(2π)
         let chunks = values_mut(&mut gradient).par_chunks_mut(CHUNK).zip(values(&x).par_chunks(CHUNK));
         chunks.for_each(|(g, x)| match self {
             Self::Exact => simd(
@@ -92,7 +115,7 @@ impl Operation<Flex, 1> for Gelu {
                         g,
                         x,
                         #[inline(always)]
-                        |x| normal(x) + x * DENSITY * exp(-0.5 * x * x),
+                        |x| gelu_of(x).1,
                     )
                 },
             ),
@@ -103,10 +126,7 @@ impl Operation<Flex, 1> for Gelu {
                         g,
                         x,
                         #[inline(always)]
-                        |x| {
-                            let s = sigmoid(x);
-                            s + x * s * (1.0 - s) * SLOPE * (1.0 + 3.0 * CUBIC * x * x)
-                        },
+                        |x| gelu_tanh_of(x).1,
                     );
                 },
             ),

@@ -3,9 +3,10 @@
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use super::buffer::CHUNK;
 use super::simd::{dot, simd};
-use super::{CHUNK, primitive, values, values_mut, wrap};
-use crate::ops::AdamW;
+use super::tensor::{primitive, values, values_mut, wrap};
+use crate::ops::options::AdamW;
 
 /// See [`crate::ops::adamw`].
 pub fn adamw(

@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::matmul::{Matrix, Start};
+use super::matrix::{Matrix, Start};
 use super::panels::{Side, pack};
 use super::simd::{LANES, Vectors, prefetch, simd, vectors};
 

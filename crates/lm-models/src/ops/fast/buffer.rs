@@ -4,6 +4,9 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
+/// Values that one thread works on at a time.
+pub const CHUNK: usize = 1 << 14;
+
 /// `len` values, zeroed and handed to `fill` a chunk at a time on all threads: the system clears the pages of a new
 /// allocation when they are touched, which on one thread takes as long as the operation itself. `fill` gets the index of
 /// its chunk's first value.
@@ -22,7 +25,7 @@ pub fn build(len: usize, chunk: usize, fill: impl Fn(usize, &mut [f32]) + Sync) 
 
 /// `len` zeros.
 pub fn zeros(len: usize) -> Vec<f32> {
-    build(len, super::CHUNK, |_, _| {})
+    build(len, CHUNK, |_, _| {})
 }
 
 #[cfg(test)]
@@ -39,7 +42,7 @@ mod tests {
                 assert_eq!(values, (0..len).map(|i| i as f32).collect::<Vec<_>>(), "{len} {chunk}");
             }
         }
-        let many = if cfg!(miri) { 2 * super::super::CHUNK } else { 100_000 };
+        let many = if cfg!(miri) { 2 * CHUNK } else { 100_000 };
         assert_eq!(zeros(many), vec![0.0; many]);
     }
 }

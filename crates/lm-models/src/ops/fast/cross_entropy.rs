@@ -5,12 +5,15 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 
+use super::buffer::CHUNK;
 use super::buffer::zeros;
 use super::linear::column_sums;
-use super::matmul::{Matrix, Threads, matmul};
+use super::matmul::{Threads, matmul};
+use super::matrix::Matrix;
 use super::simd::{add, exp, max, simd, sum};
-use super::{CHUNK, Operation, apply, dims, primitive, tensor, values, values_mut, wrap};
-use crate::ops::{Decoder, Loss, Predictions};
+use super::tensor::{dims, primitive, tensor, values, values_mut, wrap};
+use crate::ops::extension::{Operation, apply};
+use crate::ops::options::{Decoder, Loss, Predictions};
 
 /// Logits that exist at once.
 const PIECE: usize = 1 << 24;

@@ -6,9 +6,11 @@ use burn::tensor::Tensor;
 use lm_random::{Purpose, key};
 use rayon::prelude::*;
 
+use super::buffer::CHUNK;
 use super::simd::simd;
-use super::{CHUNK, Operation, apply, values, values_mut};
+use super::tensor::{values, values_mut};
 use crate::inputs::DropoutKey;
+use crate::ops::extension::{Operation, apply};
 
 /// The factors of one dropout, as [`crate::ops::dropout::mask`] defines them.
 #[derive(Clone, Copy, Debug)]

@@ -4,9 +4,11 @@ use burn::backend::Flex;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Tensor};
 
+use super::buffer::build;
 use super::buffer::zeros;
 use super::simd::add;
-use super::{Operation, apply, build, chunk_rows, dims, tensor, values};
+use super::tensor::{chunk_rows, dims, tensor, values};
+use crate::ops::extension::{Operation, apply};
 
 #[derive(Debug)]
 struct Embedding {

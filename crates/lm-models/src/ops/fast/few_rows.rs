@@ -1,8 +1,8 @@
 //! Products of a few rows with a large matrix, as where a text is continued token by token. They take as long as reading
 //! the matrix, which `gemm` would first lay out anew.
 
-use super::build;
-use super::matmul::Matrix;
+use super::buffer::build;
+use super::matrix::Matrix;
 use super::simd::{LANES, simd, total};
 
 /// Rows up to which this is the faster way.

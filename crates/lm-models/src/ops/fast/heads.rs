@@ -4,9 +4,10 @@ use std::ops::Range;
 
 use burn::backend::flex::FlexTensor;
 
-use super::matmul::Matrix;
+use super::buffer::build;
+use super::matrix::Matrix;
 use super::simd::{add, dot, exp, max, sum};
-use super::{build, chunk_rows, dims, tensor, values};
+use super::tensor::{chunk_rows, dims, tensor, values};
 
 /// The columns of one of `heads` heads in some rows of a tensor.
 pub fn part(x: &FlexTensor, rows: Range<usize>, head: usize, heads: usize) -> Matrix<'_> {
@@ -50,12 +51,11 @@ pub fn softmax(scores: &mut [f32]) {
     scores.iter_mut().for_each(|score| *score *= scale);
 }
 
-/// The gradients of weights become those of the scores before they were multiplied by `scale`:
-/// `weight (∂weight - Σ weight ∂weight) · scale`.
+/// The gradients of weights become those of the scores: `weight (∂weight - Σ weight ∂weight)`.
 #[inline(always)]
-pub fn softmax_backward(weights: &[f32], gradients: &mut [f32], scale: f32) {
+pub fn softmax_backward(weights: &[f32], gradients: &mut [f32]) {
     let mean = dot(weights, gradients);
     for (gradient, weight) in gradients.iter_mut().zip(weights) {
-        *gradient = weight * (*gradient - mean) * scale;
+        *gradient = weight * (*gradient - mean);
     }
 }

@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::buffer::zeros;
 use super::simd::{add, dot, simd, sum};
-use super::{Operation, apply, chunk_rows, dims, tensor, values, values_mut};
+use super::tensor::{chunk_rows, dims, tensor, values, values_mut};
+use crate::ops::extension::{Operation, apply};
 
 #[derive(Debug)]
 struct LayerNorm {

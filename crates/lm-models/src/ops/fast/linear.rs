@@ -5,10 +5,12 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::matmul::{Matrix, Threads, product};
+use super::matmul::{Threads, product};
+use super::matrix::Matrix;
 use super::simd::{add, simd};
-use super::{Operation, apply, dims, tensor, values};
-use crate::ops::linear::Layout;
+use super::tensor::{dims, tensor, values};
+use crate::ops::extension::{Operation, apply};
+use crate::ops::options::Layout;
 
 #[derive(Debug)]
 struct Linear(Layout);

@@ -1,50 +1,14 @@
 //! Matrix products behind safe functions: large ones by [`blocked`] where the processor has AVX2, others by the crate `gemm`.
 
+use super::matrix::{Matrix, Start};
 use super::simd::{Vectors, vectors};
 use super::{blocked, few_rows};
-
-/// A matrix inside a slice: element (i, j) is `values[i * strides.0 + j * strides.1]`.
-#[derive(Clone, Copy)]
-pub struct Matrix<'a> {
-    pub values: &'a [f32],
-    pub rows: usize,
-    pub columns: usize,
-    pub strides: (usize, usize),
-}
-
-impl<'a> Matrix<'a> {
-    /// Rows laid end to end.
-    pub fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self { values, rows, columns, strides: (columns, 1) }
-    }
-
-    /// The same values seen with rows and columns exchanged.
-    pub fn transpose(self) -> Self {
-        Self { rows: self.columns, columns: self.rows, strides: (self.strides.1, self.strides.0), ..self }
-    }
-
-    fn check(&self) {
-        let last = self.rows.saturating_sub(1) * self.strides.0 + self.columns.saturating_sub(1) * self.strides.1;
-        assert!(self.rows * self.columns == 0 || last < self.values.len(), "a matrix larger than its values");
-    }
-}
 
 /// Whether a product uses all threads. Either way each element is summed in the same order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     One,
     All,
-}
-
-/// What a product is added to.
-#[derive(Clone, Copy)]
-pub enum Start<'a> {
-    /// Nothing; what the result held is not read.
-    Zero,
-    /// A row, to each row of the product.
-    Row(&'a [f32]),
-    /// What the result holds.
-    Result,
 }
 
 /// `out = a b`, or `out += a b`; the rows of `out` are laid end to end.

@@ -11,12 +11,14 @@ use rayon::prelude::*;
 use super::dropout::Mask;
 use super::heads::{join, part, rows_of, softmax, softmax_backward};
 use super::linear::column_sums;
-use super::matmul::{Matrix, Threads, matmul};
+use super::matmul::{Threads, matmul};
+use super::matrix::Matrix;
 use super::simd::{add, simd};
-use super::{Operation, apply, dims, primitive, values};
+use super::tensor::{dims, primitive, tensor, values};
 use crate::Sequences;
 use crate::inputs::DropoutKey;
-use crate::ops::{RelativeKeys, RelativeQueries};
+use crate::ops::extension::{Operation, apply};
+use crate::ops::options::{RelativeKeys, RelativeQueries};
 
 /// Queries worked on at once.
 const BLOCK: usize = 64;
@@ -259,7 +261,8 @@ impl Task<'_> {
                             }
                             None => dropped.copy_from_slice(weights),
                         }
-                        softmax_backward(weights, changes, self.kernel.scale);
+                        softmax_backward(weights, changes);
+                        changes.iter_mut().for_each(|change| *change *= self.kernel.scale);
                         let shift = self.shift(block, query);
                         positions[shift..shift + seq].copy_from_slice(changes);
                     }
@@ -315,7 +318,7 @@ impl Operation<Flex, 6> for Kernel {
                 join(&parts, ranges[index], self.heads, [rows, width])
             } else {
                 let joined = join(&parts, ranges[index], self.heads, [1, rows * width]);
-                super::tensor(values(&joined).to_vec(), [rows, width])
+                tensor(values(&joined).to_vec(), [rows, width])
             };
             index += 1;
             Some(joined)

@@ -154,6 +154,20 @@ pub fn exp(x: f32) -> f32 {
     if x < -87.33 { 0.0 } else { value }
 }
 
+/// The hyperbolic tangent: near zero by Cephes' polynomial, which keeps small results exact, elsewhere by e²ˣ.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let s = x * x;
+    let p = -5.704_988_7e-3;
+    let p = p * s + 2.063_908_8e-2;
+    let p = p * s - 5.373_971_5e-2;
+    let p = p * s + 1.333_144_2e-1;
+    let p = p * s - 3.333_328e-1;
+    let near = x + x * s * p;
+    let far = 1.0 - 2.0 / (exp(2.0 * x) + 1.0);
+    if x.abs() < 0.625 { near } else { far }
+}
+
 /// The error function, as a quotient of polynomials on [-4, 4] (the coefficients of Eigen's `erf` for floats).
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
@@ -210,6 +224,17 @@ mod tests {
             assert_eq!(erf(-x), -erf(x));
         }
         assert!(erf(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn hyperbolic_tangent_is_exact_to_the_last_bits() {
+        for i in -20_000..20_000 {
+            let x = i as f32 / 1000.0;
+            let exact = f64::from(x).tanh();
+            assert!((f64::from(tanh(x)) - exact).abs() <= 3e-7 * exact.abs(), "tanh({x}) = {} not {exact}", tanh(x));
+        }
+        assert_eq!([tanh(1e30), tanh(-1e30)], [1.0, -1.0]);
+        assert!(tanh(f32::NAN).is_nan());
     }
 
     #[test]

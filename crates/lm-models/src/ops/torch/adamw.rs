@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 use super::{primitive, wrap};
-use crate::ops::AdamW;
+use crate::ops::options::AdamW;
 
 /// See [`crate::ops::adamw`].
 pub fn adamw(

@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 use tch::Kind;
 
 use super::{Operation, apply, ints, primitive, wrap};
-use crate::ops::{Decoder, Loss};
+use crate::ops::options::{Decoder, Loss};
 
 /// Hands gradients over that are known already.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use burn::backend::libtorch::TchTensor;
 use burn::tensor::Tensor;
 
 use super::{Operation, apply};
-use crate::ops::linear::Layout;
+use crate::ops::options::Layout;
 
 #[derive(Debug)]
 struct Linear(Layout);

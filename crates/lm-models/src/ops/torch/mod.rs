@@ -10,8 +10,11 @@ pub(super) mod attention;
 pub(super) mod cross_entropy;
 pub(super) mod dropout;
 pub(super) mod embedding;
+pub(super) mod glu;
 pub(super) mod layer_norm;
 pub(super) mod linear;
+pub(super) mod rms_norm;
+pub(super) mod rotary;
 
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};

@@ -1,0 +1,45 @@
+//! Scaled dot-product attention over rows that form sequences.
+
+mod alibi;
+mod plain;
+
+use burn::tensor::Tensor;
+
+use super::engine::Engine;
+use super::options::Attention;
+use crate::{Mode, Sequences};
+
+pub use alibi::alibi_slopes;
+pub(super) use plain::{merge, split};
+
+/// `softmax(cap(q kᵀ · scale) + bias + mask) v` per head and sequence (Vaswani et al., 2017). `q` is
+/// [rows of the queries, heads · head_dim], `k` and `v` are [rows of the keys, kv_heads · head_dim]; the result is
+/// [rows of the queries, heads · head_dim]. `queries` and `keys` say how the rows form sequences, the same number of them;
+/// a query that may see nothing sees everything alike, as in Python.
+#[allow(clippy::too_many_arguments)]
+pub fn attention(
+    q: Tensor<2>,
+    k: Tensor<2>,
+    v: Tensor<2>,
+    queries: &Sequences,
+    keys: &Sequences,
+    options: &Attention,
+    mode: &Mode,
+) -> Tensor<2> {
+    let qkv = [q, k, v].map(|x| mode.compute().narrow(x));
+    match Engine::of(&qkv[0], mode.compute()) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => {
+            super::fast::attention::attention(qkv, queries, keys, options, mode.next_dropout(options.dropout))
+        }
+        // ATen's function has no soft cap.
+        #[cfg(feature = "tch")]
+        Engine::Torch if options.softcap.is_none() => {
+            let hidden = plain::hidden(queries, keys, options.mask, &qkv[0].device());
+            let bias = plain::bias(queries, keys, options, &qkv[0].device()).map(|bias| mode.compute().narrow(bias));
+            let dropout = mode.next_dropout(options.dropout);
+            super::torch::attention::attention(qkv, (queries, keys), options, (hidden, bias), dropout)
+        }
+        _ => plain::attention(qkv, queries, keys, options, mode),
+    }
+}

@@ -1,0 +1,90 @@
+//! Normalisation by the root of the mean square, forward and backward in one pass over each row.
+
+use burn::backend::Flex;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::Tensor;
+use rayon::prelude::*;
+
+use super::buffer::zeros;
+use super::simd::{add, dot, simd};
+use super::tensor::{chunk_rows, dims, tensor, values, values_mut};
+use crate::ops::extension::{Operation, apply};
+
+#[derive(Debug)]
+struct RmsNorm {
+    offset: f32,
+    epsilon: f32,
+}
+
+impl Operation<Flex, 2> for RmsNorm {
+    /// x, the weight, and 1 / √(mean(x²) + ε) of each row.
+    type Saved = (FlexTensor, FlexTensor, Vec<f32>);
+
+    fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
+        let [rows, columns] = dims(&x);
+        let mut y = zeros(rows * columns);
+        let mut scales = vec![0.0; rows];
+        if columns > 0 {
+            let (all, w) = (values(&x), values(&weight));
+            let chunk = chunk_rows(columns);
+            let chunks = y.par_chunks_mut(chunk * columns).zip(scales.par_chunks_mut(chunk));
+            chunks.zip(all.par_chunks(chunk * columns)).for_each(|((y, scales), x)| {
+                simd(
+                    #[inline(always)]
+                    || {
+                        let rows = y.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(scales);
+                        for ((y, x), scale) in rows {
+                            *scale = 1.0 / (dot(x, x) / columns as f32 + self.epsilon).sqrt();
+                            for ((y, x), w) in y.iter_mut().zip(x).zip(w) {
+                                *y = x * *scale * (self.offset + w);
+                            }
+                        }
+                    },
+                );
+            });
+        }
+        (tensor(y, [rows, columns]), (x, weight, scales))
+    }
+
+    fn backward(self, saved: Self::Saved, mut gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let (x, weight, scales) = saved;
+        let [rows, columns] = dims(&x);
+        let mut of_weight = vec![0.0; columns];
+        if rows * columns > 0 {
+            let (x, w) = (values(&x), values(&weight));
+            let chunk = chunk_rows(columns);
+            let chunks = values_mut(&mut gradient).par_chunks_mut(chunk * columns).zip(x.par_chunks(chunk * columns));
+            let partial = chunks.zip(scales.par_chunks(chunk)).map(|((g, x), scales)| {
+                let mut sums = vec![0.0; columns];
+                simd(
+                    #[inline(always)]
+                    || {
+                        let rows = g.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(scales);
+                        for ((g, x), scale) in rows {
+                            for (((g, x), s), w) in g.iter_mut().zip(x).zip(&mut sums).zip(w) {
+                                *s += *g * x * scale;
+                                *g *= self.offset + w;
+                            }
+                            // ∂x = (h - n mean(h n)) / σ with h = ∂y · weight, n = the normalised row
+                            let along = dot(g, x) / columns as f32 * scale * scale;
+                            for (g, x) in g.iter_mut().zip(x) {
+                                *g = (*g - x * along) * scale;
+                            }
+                        }
+                    },
+                );
+                sums
+            });
+            for sums in partial.collect::<Vec<_>>() {
+                add(&mut of_weight, &sums);
+            }
+        }
+        [Some(gradient), Some(tensor(of_weight, [columns]))]
+    }
+}
+
+/// See [`crate::ops::rms_norm`].
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, offset: f64, epsilon: f64) -> Tensor<2> {
+    let operation = RmsNorm { offset: offset as f32, epsilon: epsilon as f32 };
+    apply(operation, [x.into_dispatch(), weight.into_dispatch()])
+}

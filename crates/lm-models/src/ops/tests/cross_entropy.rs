@@ -1,0 +1,67 @@
+//! The loss and what an evaluation asks for.
+
+use super::*;
+
+/// Loss, gradients and predictions of `rows` rows, fast and plain.
+fn check_cross_entropy([rows, dim, vocab]: [usize; 3], size: f32, smoothing: f64, bias: bool) {
+    let targets: Vec<i32> = (0..rows).map(|i| (i * 7919 % vocab) as i32).collect();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), &device());
+    let (x, weight, b) = (matrix(1, [rows, dim], size), matrix(2, [vocab, dim], 1.0), vector(3, vocab, 1.0));
+    let decoder = Decoder { weight: weight.clone(), bias: bias.then(|| b.clone()) };
+    let run = |compute| {
+        let loss = cross_entropy(x.clone(), &decoder, targets.clone(), smoothing, 1.0 / 3.0, compute);
+        let gradients = loss.carrier.backward();
+        let mut results = vec![host(loss.value)];
+        results.extend([&x, &weight].map(|t| t.grad(&gradients).map_or_else(Vec::new, host)));
+        results.push(b.grad(&gradients).map_or_else(Vec::new, host));
+        results
+    };
+    let judge = |compute| predictions(x.clone(), &decoder, targets.clone(), smoothing, compute);
+    let (plain, judged) = (run(PLAIN), judge(PLAIN));
+    assert!((judged.loss_sum - f64::from(plain[0][0])).abs() <= 1e-5 * judged.loss_sum.abs().max(1.0), "one loss");
+    let fast = judge(FAST);
+    assert_eq!((fast.count, fast.correct), (judged.count, judged.correct));
+    assert!((fast.loss_sum - judged.loss_sum).abs() <= 1e-5 * judged.loss_sum.abs().max(1.0));
+    // The plain one takes e to the power of logits less their logarithmic sum, whose last bit is worth 3e-5 where rows are
+    // large: so much of a probability, however small the gradients that it leaves.
+    let large = size == 100.0;
+    let smallest = |which| if large { 1.0 } else { usual(which) };
+    assert_close(&on_any_threads(|| run(FAST)), &plain, if large { 1e-4 } else { 1e-5 }, smallest);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn cross_entropies(
+        rows in 0usize..20,
+        dim in 1usize..30,
+        vocab in 2usize..300,
+        size in prop::sample::select(vec![0.1f32, 1.0, 100.0]),
+        smoothing in prop::sample::select(vec![0.0, 0.1]),
+        bias: bool,
+    ) {
+        check_cross_entropy([rows, dim, vocab], size, smoothing, bias);
+    }
+
+    #[test]
+    fn the_first_of_equal_logits_is_predicted(rows in 1usize..9, vocab in 2usize..60) {
+        let targets: Vec<i32> = (0..rows as i32).map(|row| row % 2).collect();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [rows]), &device());
+        let decoder = Decoder { weight: Tensor::zeros([vocab, 3], &device()), bias: None };
+        prop_assert_eq!(predictions(matrix(1, [rows, 3], 1.0), &decoder, targets, 0.0, FAST).correct, rows.div_ceil(2));
+    }
+}
+
+#[test]
+fn a_loss_large_enough_to_be_shared_out_is_the_same_on_any_threads() {
+    check_cross_entropy([600, 48, 3000], 1.0, 0.1, true);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stays_none() {
+    let x = Tensor::<2>::from_data(TensorData::new(vec![f32::NAN; 4], [2, 2]), &device());
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(vec![0, 1], [2]), &device());
+    let loss = cross_entropy(x, &Decoder { weight: matrix(1, [5, 2], 1.0), bias: None }, targets, 0.0, 1.0, FAST);
+    assert!(host(loss.value)[0].is_nan());
+}
