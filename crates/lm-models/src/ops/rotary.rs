@@ -12,7 +12,6 @@ use crate::Mode;
 /// [positions, rotated / 2], where the first `rotated` columns of a head are turned and the others stay. They are made by
 /// the caller, its scaling included, and have no gradients. `positions`, `[rows]`, says which row of them belongs to which
 /// row of x.
-#[allow(clippy::too_many_arguments)]
 pub fn rotary(
     x: Tensor<2>,
     cos: Tensor<2>,

@@ -16,7 +16,6 @@ pub(super) use plain::{merge, split};
 /// [rows of the queries, heads · head_dim], `k` and `v` are [rows of the keys, kv_heads · head_dim]; the result is
 /// [rows of the queries, heads · head_dim]. `queries` and `keys` say how the rows form sequences, the same number of them;
 /// a query that may see nothing sees everything alike, as in Python.
-#[allow(clippy::too_many_arguments)]
 pub fn attention(
     q: Tensor<2>,
     k: Tensor<2>,
@@ -35,8 +34,9 @@ pub fn attention(
         // ATen's function has no soft cap.
         #[cfg(feature = "tch")]
         Engine::Torch if options.softcap.is_none() => {
-            let hidden = plain::hidden(queries, keys, options.mask, &qkv[0].device());
-            let bias = plain::bias(queries, keys, options, &qkv[0].device()).map(|bias| mode.compute().narrow(bias));
+            let device = qkv[0].device().inner();
+            let hidden = plain::hidden(queries, keys, options.mask, &device);
+            let bias = plain::bias(queries, keys, options, &device).map(|bias| mode.compute().narrow(bias));
             let dropout = mode.next_dropout(options.dropout);
             super::torch::attention::attention(qkv, (queries, keys), options, (hidden, bias), dropout)
         }

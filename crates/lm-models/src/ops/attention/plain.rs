@@ -15,7 +15,7 @@ pub fn attention(
     options: &Attention,
     mode: &Mode,
 ) -> Tensor<2> {
-    let device = q.device();
+    let device = q.device().inner();
     let q = split(q, queries, options.heads);
     let [k, v] = [k, v].map(|x| shared(split(x, keys, options.kv_heads), options.heads));
     let scores = widen(q.matmul(k.transpose())) * options.scale;

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::attention_scores::{Added, Scores};
 use super::buffer::zeros;
 use super::dropout::Mask;
-use super::heads::{join, part, rows_of, softmax_backward};
+use super::heads::{Rows, join, part, rows_of, softmax_backward};
 use super::matmul::{Threads, matmul};
 use super::matrix::Matrix;
 use super::simd::{add, simd};
@@ -35,29 +35,6 @@ struct Kernel {
     keys: Rows,
     /// Per row of the keys, whether no query may see it; empty when all may be seen.
     hidden: Vec<bool>,
-}
-
-/// How rows form sequences.
-#[derive(Clone, Debug)]
-struct Rows {
-    /// Padded length, which numbers the elements of the dropout mask and of a bias.
-    seq: usize,
-    /// Rows of each sequence.
-    sequences: Vec<Range<usize>>,
-    /// Column of each row in the padded batch.
-    columns: Vec<usize>,
-}
-
-impl Rows {
-    fn new(sequences: &Sequences) -> Self {
-        let columns = sequences.columns.iter().map(|&column| column as usize).collect();
-        Self { seq: sequences.seq, sequences: sequences.ranges(), columns }
-    }
-
-    /// The columns of a sequence's rows.
-    fn columns(&self, sequence: usize) -> &[usize] {
-        &self.columns[self.sequences[sequence].clone()]
-    }
 }
 
 /// The tensors that attention computes with; a bias only where its gradient is wanted or its values are.

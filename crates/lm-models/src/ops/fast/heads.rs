@@ -8,6 +8,31 @@ use super::buffer::build;
 use super::matrix::Matrix;
 use super::simd::{add, dot, exp, max, sum};
 use super::tensor::{chunk_rows, dims, tensor, values};
+use crate::Sequences;
+
+/// How rows form sequences.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Padded length, which numbers the elements of the dropout mask and of a bias.
+    pub seq: usize,
+    /// Rows of each sequence.
+    pub sequences: Vec<Range<usize>>,
+    /// Column of each row in the padded batch.
+    columns: Vec<usize>,
+}
+
+impl Rows {
+    /// As the batch has them.
+    pub fn new(sequences: &Sequences) -> Self {
+        let columns = sequences.columns.iter().map(|&column| column as usize).collect();
+        Self { seq: sequences.seq, sequences: sequences.ranges(), columns }
+    }
+
+    /// The columns of a sequence's rows.
+    pub fn columns(&self, sequence: usize) -> &[usize] {
+        &self.columns[self.sequences[sequence].clone()]
+    }
+}
 
 /// The columns of one of `heads` heads in some rows of a tensor.
 pub fn part(x: &FlexTensor, rows: Range<usize>, head: usize, heads: usize) -> Matrix<'_> {
