@@ -36,11 +36,41 @@ pub(super) trait Operation<B: Extended, const N: usize>: Sized + Send + Debug + 
 
     /// The gradients of the inputs that want one, from the gradient of the result, which is contiguous.
     fn backward(self, saved: Self::Saved, gradient: FloatTensor<B>, wanted: [bool; N]) -> [Option<FloatTensor<B>>; N];
+
+    /// The same, with `left` added to the gradient of the first input, which is wanted.
+    fn backward_onto(
+        self,
+        saved: Self::Saved,
+        gradient: FloatTensor<B>,
+        wanted: [bool; N],
+        left: FloatTensor<B>,
+    ) -> [Option<FloatTensor<B>>; N] {
+        let mut left = Some(left);
+        self.backward(saved, gradient, wanted).map(|own| match (own, left.take()) {
+            (Some(own), Some(left)) => Some(B::float_add(own, left)),
+            (own, left) => own.or(left),
+        })
+    }
+}
+
+/// Operations that share their first input, and whether the backward pass has come to one of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Siblings(Arc<AtomicBool>);
+
+impl Siblings {
+    /// Takes out what others of them left as the gradient of the input they share; none for the first of them. The
+    /// gradient of a leaf can't be taken out: there everybody's is added up.
+    fn left<T>(&self, is_leaf: bool, take: impl FnOnce() -> T) -> Option<T> {
+        (!is_leaf && self.0.swap(true, Ordering::Relaxed)).then(take)
+    }
 }
 
 /// How an [`Operation`] enters autodiff's graph.
 #[derive(Debug)]
-struct Step<O, const N: usize>(O);
+struct Step<O, const N: usize> {
+    operation: O,
+    siblings: Option<Siblings>,
+}
 
 impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<O, N> {
     type State = O::Saved;
@@ -48,7 +78,16 @@ impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<O,
     fn backward(self, ops: Ops<O::Saved, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = B::contiguous(gradients.consume::<B>(&ops.node));
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let results = self.0.backward(ops.state, gradient, wanted);
+        let left = match (&self.siblings, ops.parents.first()) {
+            (Some(siblings), Some(Some(shared))) => {
+                siblings.left(shared.parents.is_empty(), || gradients.consume::<B>(shared))
+            }
+            _ => None,
+        };
+        let results = match left {
+            Some(left) => self.operation.backward_onto(ops.state, gradient, wanted, left),
+            None => self.operation.backward(ops.state, gradient, wanted),
+        };
         for (parent, result) in ops.parents.into_iter().zip(results) {
             if let (Some(parent), Some(result)) = (parent, result) {
                 gradients.register::<B>(parent.id, result);
@@ -62,15 +101,31 @@ pub(super) fn apply<B: Extended, O: Operation<B, N>, const N: usize, const D: us
     operation: O,
     inputs: [DispatchTensor; N],
 ) -> Tensor<D> {
+    enter(Step { operation, siblings: None }, inputs)
+}
+
+/// [`apply`], where the first input is that of the siblings too: its gradients are added up in place.
+pub(super) fn apply_among<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
+    siblings: &Siblings,
+    operation: O,
+    inputs: [DispatchTensor; N],
+) -> Tensor<D> {
+    enter(Step { operation, siblings: Some(siblings.clone()) }, inputs)
+}
+
+fn enter<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
+    step: Step<O, N>,
+    inputs: [DispatchTensor; N],
+) -> Tensor<D> {
     let context = inputs.iter().map(|input| input.autodiff).fold(DispatchAutodiffContext::Disabled, |a, b| a.merge(b));
     let kind = if context == DispatchAutodiffContext::Disabled {
-        let (output, _) = operation.forward(inputs.map(|input| B::contiguous(inner::<B>(input))));
+        let (output, _) = step.operation.forward(inputs.map(|input| B::contiguous(inner::<B>(input))));
         B::into_kind(BackendTensor::Float(output))
     } else {
         let (inputs, nodes) = split(inputs.map(|input| tracked::<B>(input).into_parts()));
         let inputs = inputs.map(B::contiguous);
-        let (output, saved) = operation.forward(inputs);
-        let output = match Step(operation).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        let (output, saved) = step.operation.forward(inputs);
+        let output = match step.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(step) => step.finish(saved, output),
             OpsKind::UnTracked(step) => step.finish(output),
         };
@@ -89,12 +144,11 @@ pub(super) trait Part<B: Extended>: Send + Debug + 'static {
     fn put(&self, part: FloatTensor<B>, others: Option<FloatTensor<B>>, shape: [usize; 2]) -> FloatTensor<B>;
 }
 
-/// How a [`Part`] enters autodiff's graph. The parts of one whole know of each other: where the backward pass comes to the
-/// second, the gradient that the first left is not added to but written into.
+/// How a [`Part`] enters autodiff's graph; its siblings are the other parts.
 #[derive(Debug)]
 struct PartStep<P> {
     part: P,
-    begun: Arc<AtomicBool>,
+    siblings: Siblings,
     shape: [usize; 2],
 }
 
@@ -104,10 +158,7 @@ impl<B: Extended, P: Part<B>> Backward<B, 1> for PartStep<P> {
     fn backward(self, ops: Ops<(), 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = B::contiguous(gradients.consume::<B>(&ops.node));
         let [Some(whole)] = ops.parents else { return };
-        // The gradient of a leaf can't be taken out; that of anything else is there once a part has put it there.
-        let is_leaf = whole.parents.is_empty();
-        let begun = self.begun.swap(true, Ordering::Relaxed);
-        let others = (begun && !is_leaf).then(|| gradients.consume::<B>(&whole));
+        let others = self.siblings.left(whole.parents.is_empty(), || gradients.consume::<B>(&whole));
         gradients.register::<B>(whole.id, self.part.put(gradient, others, self.shape));
     }
 }
@@ -125,11 +176,11 @@ pub(super) fn parts<B: Extended, P: Part<B>, const N: usize>(
     }
     let tracked = tracked::<B>(whole);
     let whole = B::contiguous(tracked.primitive().clone());
-    let begun = Arc::new(AtomicBool::new(false));
+    let siblings = Siblings::default();
     parts.map(|part| {
         let taken = part.take(&whole);
         let (_, node) = tracked.clone().into_parts();
-        let step = PartStep { part, begun: begun.clone(), shape };
+        let step = PartStep { part, siblings: siblings.clone(), shape };
         let taken = match step.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
             OpsKind::Tracked(step) => step.finish((), taken),
             OpsKind::UnTracked(step) => step.finish(taken),

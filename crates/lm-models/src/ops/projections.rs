@@ -26,6 +26,8 @@ pub fn projections<const N: usize>(
             columns(affine(x, Tensor::cat(weights, 0), bias, Layout::OutIn, compute), widths, mode)
         }
         // Nothing is laid side by side, and none of the results has to be taken apart.
+        #[cfg(feature = "flex")]
+        Engine::Flex => super::fast::linear::projections(x, maps),
         _ => maps.map(|(weight, bias)| affine(x.clone(), weight, bias, Layout::OutIn, compute)),
     }
 }

@@ -5,11 +5,11 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::matmul::{Threads, product};
+use super::matmul::{Threads, matmul, product};
 use super::matrix::Matrix;
 use super::simd::{add, simd};
-use super::tensor::{dims, tensor, values};
-use crate::ops::extension::{Operation, apply};
+use super::tensor::{dims, tensor, values, values_mut};
+use crate::ops::extension::{Operation, Siblings, apply, apply_among};
 use crate::ops::options::Layout;
 
 #[derive(Debug)]
@@ -36,12 +36,19 @@ impl Linear {
         (x, weight): &(FlexTensor, FlexTensor),
         gradient: &FlexTensor,
         [of_x, of_weight]: [bool; 2],
+        left: Option<FlexTensor>,
     ) -> [Option<FlexTensor>; 2] {
         let [rows, inputs] = dims(x);
         let [_, outputs] = dims(gradient);
         let g = Matrix::new(values(gradient), rows, outputs);
-        let of_x =
-            of_x.then(|| tensor(product(g, self.matrix(weight).transpose(), None, Threads::All), [rows, inputs]));
+        let back = self.matrix(weight).transpose();
+        let of_x = of_x.then(|| match left {
+            Some(mut sum) => {
+                matmul(values_mut(&mut sum), g, back, true, Threads::All);
+                sum
+            }
+            None => tensor(product(g, back, None, Threads::All), [rows, inputs]),
+        });
         let of_weight = of_weight.then(|| {
             let x = Matrix::new(values(x), rows, inputs);
             let result = match self.0 {
@@ -76,7 +83,17 @@ impl Operation<Flex, 2> for Linear {
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        self.gradients(&saved, &gradient, wanted)
+        self.gradients(&saved, &gradient, wanted, None)
+    }
+
+    fn backward_onto(
+        self,
+        saved: Self::Saved,
+        gradient: FlexTensor,
+        wanted: [bool; 2],
+        left: FlexTensor,
+    ) -> [Option<FlexTensor>; 2] {
+        self.gradients(&saved, &gradient, wanted, Some(left))
     }
 }
 
@@ -88,11 +105,37 @@ impl Operation<Flex, 3> for Linear {
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
-        let [x, weight] = self.gradients(&saved, &gradient, [wanted[0], wanted[1]]);
-        let [_, outputs] = dims(&gradient);
-        let bias = wanted[2].then(|| tensor(column_sums(values(&gradient), outputs), [outputs]));
-        [x, weight, bias]
+        let [x, weight] = self.gradients(&saved, &gradient, [wanted[0], wanted[1]], None);
+        [x, weight, wanted[2].then(|| of_bias(&gradient))]
     }
+
+    fn backward_onto(
+        self,
+        saved: Self::Saved,
+        gradient: FlexTensor,
+        wanted: [bool; 3],
+        left: FlexTensor,
+    ) -> [Option<FlexTensor>; 3] {
+        let [x, weight] = self.gradients(&saved, &gradient, [wanted[0], wanted[1]], Some(left));
+        [x, weight, wanted[2].then(|| of_bias(&gradient))]
+    }
+}
+
+fn of_bias(gradient: &FlexTensor) -> FlexTensor {
+    let [_, outputs] = dims(gradient);
+    tensor(column_sums(values(gradient), outputs), [outputs])
+}
+
+/// Several `x Wᵀ + b`, whose gradients of x are added up where the first of them was written.
+pub fn projections<const N: usize>(x: Tensor<2>, maps: [(Tensor<2>, Option<Tensor<1>>); N]) -> [Tensor<2>; N] {
+    let siblings = Siblings::default();
+    maps.map(|(weight, bias)| {
+        let (x, weight) = (x.clone().into_dispatch(), weight.into_dispatch());
+        match bias {
+            Some(bias) => apply_among(&siblings, Linear(Layout::OutIn), [x, weight, bias.into_dispatch()]),
+            None => apply_among(&siblings, Linear(Layout::OutIn), [x, weight]),
+        }
+    })
 }
 
 /// `x W + b`

@@ -28,13 +28,14 @@ proptest! {
     }
 
     #[test]
-    fn several_products(rows in 1usize..70, inputs in 1usize..70, outputs in prop::collection::vec(1usize..70, 3), bias: bool) {
+    fn several_products(rows in 1usize..70, inputs in 1usize..70, outputs in prop::collection::vec(1usize..70, 3), bias: bool, leaf: bool) {
         let weights = (2..).zip(&outputs).map(|(seed, &outputs)| matrix(seed, [outputs, inputs], 1.0));
         let m: Vec<_> = std::iter::once(matrix(1, [rows, inputs], 1.0)).chain(weights).collect();
         let v: Vec<_> = (5..).zip(&outputs).map(|(seed, &outputs)| vector(seed, outputs, 1.0)).collect();
         let product = |m: &[Tensor<2>], v: &[Tensor<1>], mode: &Mode| {
+            let x = if leaf { m[0].clone() } else { m[0].clone() * 2.0 };
             let maps = [0, 1, 2].map(|i| (m[i + 1].clone(), bias.then(|| v[i].clone())));
-            Tensor::cat(projections(m[0].clone(), maps, mode).to_vec(), 1)
+            Tensor::cat(projections(x, maps, mode).to_vec(), 1)
         };
         check(product, &m, &v);
     }
