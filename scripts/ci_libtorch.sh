@@ -15,18 +15,13 @@ stage() {
 if (($# > 0)) || ! grep -qs LIBTORCH .cargo/config.toml; then
     stage scripts/setup_libtorch.sh "$@"
 fi
-stage cargo test --workspace --features tch --no-run
+stage cargo test --release --workspace --features tch --no-run
 export LM_TEST_DEVICE=libtorch:cpu
-stage cargo test --workspace --features tch --lib -- ops:: device::
-stage cargo test --workspace --features tch --test run_mlm --test run_clm --test run_plm -- libtorch
-reference=(cargo test --workspace --features tch --test reference -- --nocapture)
-stage "${reference[@]}"
-LM_PLAIN_OPS=1 stage "${reference[@]}"
-for precision in bfloat16 float16; do
-    LM_TEST_PRECISION=$precision stage "${reference[@]}"
-done
+stage cargo test --release --workspace --features tch --lib -- ops:: device::
+stage cargo test --release --workspace --features tch --test run_mlm --test run_clm --test run_plm -- libtorch
+stage cargo test --release --workspace --features tch --test reference
 for task in mlm clm plm; do
-    stage cargo run --features tch --bin run_$task -- configs/quickstart_$task.json --device libtorch:cpu \
+    stage cargo run --release --features tch --bin run_$task -- configs/quickstart_$task.json --device libtorch:cpu \
         --output_dir results/libtorch_$task --report_to none
 done
 printf '\n=== %d s in all\n' "$SECONDS"
