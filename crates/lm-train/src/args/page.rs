@@ -17,7 +17,8 @@ pub(super) fn markdown() -> String {
          - **refused**: recognised; asking for it ends the program with exit code 2 and the reason. Its default value, and\n\
          \x20 false, are always accepted.\n\n\
          Flags of both versions work. What 5 dropped keeps its meaning of 4.57; what has two names in 5 may be called by\n\
-         either.\n\n\
+         either. The columns “in 4.57” and “in 5” hold the defaults of these versions, a dash where there is no such flag; the\n\
+         scripts' own arguments (Model, Data) are those of 4.57.\n\n\
          ## How they are written\n\n\
          `--flag value` or `--flag=value`; dashes and underscores are the same; an unambiguous beginning of a flag is enough.\n\
          A true/false flag given alone is true; it also takes true/false, yes/no, t/f, y/n, 1/0. Where true is the default\n\
