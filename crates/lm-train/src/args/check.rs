@@ -6,7 +6,7 @@ use std::path::Path;
 use lm_data::source::extensions;
 
 use super::choice::{IntervalStrategy, SamplingStrategy, SaveStrategy};
-use super::parse::Given;
+use super::given::Given;
 use super::value::{Files, Kwargs, Steps};
 use super::{ArgsError, Arguments, Task};
 use crate::optim::OptimizerNames;

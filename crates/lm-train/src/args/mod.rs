@@ -18,6 +18,7 @@ mod data;
 mod error;
 mod file;
 mod flag;
+mod given;
 mod help;
 mod model;
 #[cfg(test)]

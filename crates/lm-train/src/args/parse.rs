@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use super::command::{self, FILE};
 use super::flag::flags_of;
+use super::given::Given;
 use super::parser::is_given;
 use super::{ArgsError, Arguments, Flag, Origin, Status, Task, check, file, help, training, words};
 
@@ -27,21 +28,6 @@ pub enum Parsed {
     Usage(String),
     /// What this program can compute on: `--device list`, whatever else is given.
     DeviceList,
-}
-
-/// The arguments that were given, each with where.
-pub(super) struct Given(Vec<(&'static Flag, Origin)>);
-
-impl Given {
-    /// Whether `name` was given at all.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|(flag, _)| flag.name == name)
-    }
-
-    /// Whether `name` was given by the command line itself, not by a file.
-    pub(super) fn by_flag(&self, name: &str) -> bool {
-        self.0.iter().any(|(flag, origin)| flag.name == name && matches!(origin, Origin::Flag(_)))
-    }
 }
 
 /// Reads a command line without the program's own name.

@@ -11,7 +11,7 @@ mod libtorch;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
-pub mod precision;
+pub(crate) mod precision;
 
 use burn::tensor::Device;
 
@@ -86,7 +86,7 @@ fn flex() -> Found {
 }
 
 /// Whether it is the processor by this project's own backend, whose results are the same bits every time.
-pub fn is_flex(device: &Device) -> bool {
+pub(crate) fn is_flex(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     let flex = *device == Device::flex();
     #[cfg(not(feature = "flex"))]
@@ -123,12 +123,12 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
 }
 
 /// The devices of these names, separated by commas.
-pub fn open_all(names: &str) -> Result<Vec<Device>, DeviceError> {
+pub(crate) fn open_all(names: &str) -> Result<Vec<Device>, DeviceError> {
     names.split(',').map(|name| open(name.trim())).collect()
 }
 
 /// Whether a device computes in this machine's own memory.
-pub fn in_main_memory(device: &Device) -> bool {
+pub(crate) fn in_main_memory(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     if *device == Device::flex() {
         return true;
@@ -201,7 +201,7 @@ fn lookup(name: &str, backends: &[Backend]) -> Result<Usable, String> {
 }
 
 /// The text of `--device list`: what this binary can use on this machine, and for the rest why not.
-pub fn list() -> String {
+pub(crate) fn list() -> String {
     let (mut usable, mut not) = (String::new(), String::new());
     for backend in backends() {
         match backend.find {

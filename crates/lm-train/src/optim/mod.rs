@@ -12,8 +12,9 @@ mod optimizer;
 mod rule;
 mod rules;
 
-pub use grad_scaler::GradScaler;
+pub(crate) use grad_scaler::GradScaler;
 pub use gradients::GradientSum;
-pub use optimizer::{Optimizer, OptimizerStateError, StateTensor};
+pub use optimizer::Optimizer;
+pub(crate) use optimizer::StateTensor;
 pub use rule::Hyperparameters;
 pub use rules::OptimizerNames;

@@ -25,7 +25,7 @@ impl Default for Hyperparameters {
 }
 
 /// An update rule.
-pub(super) struct Rule {
+pub struct Rule {
     /// Names of the tensors kept for a parameter of this shape; each has the parameter's size unless factored.
     pub slots: fn(&[usize]) -> &'static [&'static str],
     /// The parameter, flattened, moved against its gradient, whose slots are updated.
@@ -33,7 +33,7 @@ pub(super) struct Rule {
 }
 
 /// One step of one parameter.
-pub(super) struct Update<'a> {
+pub struct Update<'a> {
     /// The parameter's shape.
     pub shape: &'a [usize],
     /// Steps of the parameter, this one counted.
@@ -62,7 +62,7 @@ impl Update<'_> {
 
 /// The state's tensors of one parameter.
 #[derive(Clone, Default)]
-pub(super) struct Slots(BTreeMap<&'static str, Tensor<1>>);
+pub struct Slots(BTreeMap<&'static str, Tensor<1>>);
 
 impl Slots {
     /// Takes the tensor out: zeros before the parameter's first step.
@@ -82,7 +82,7 @@ impl Slots {
 }
 
 /// Values of a slot of a parameter of this shape.
-pub(super) fn slot_len(slot: &str, shape: &[usize]) -> usize {
+pub fn slot_len(slot: &str, shape: &[usize]) -> usize {
     let len = shape.iter().fold(1, |len: usize, &size| len.saturating_mul(size));
     match (slot, shape) {
         ("exp_avg_sq_row", [.., _, columns]) => len / (*columns).max(1),

@@ -8,7 +8,7 @@ use super::kwargs::ScheduleError;
 
 /// The lengths that a formula counts with. Counts of steps are `f64`, as the formulas use them; they are exact up to 2^53.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
+pub struct Run {
     /// `--learning_rate`, which some formulas measure their minimum against.
     pub peak: f64,
     /// Steps of the warm-up.
@@ -31,7 +31,7 @@ impl Run {
 
 /// The share of the peak rate at a step: an `lr_lambda` of Python's `optimization.py`.
 #[derive(Clone)]
-pub(super) struct Formula(Arc<dyn Fn(f64) -> f64 + Send + Sync>);
+pub struct Formula(Arc<dyn Fn(f64) -> f64 + Send + Sync>);
 
 impl Formula {
     /// A formula.
@@ -52,11 +52,11 @@ impl fmt::Debug for Formula {
 }
 
 /// Half a cosine wave per unit of `half_waves`, from 1 down to 0.
-pub(super) fn cosine(half_waves: f64) -> f64 {
+pub fn cosine(half_waves: f64) -> f64 {
     0.5 * (1.0 + (PI * half_waves).cos())
 }
 
 /// Squeezes a factor between `minimum` and 1.
-pub(super) fn above_minimum(factor: f64, minimum: f64) -> f64 {
+pub fn above_minimum(factor: f64, minimum: f64) -> f64 {
     (factor * (1.0 - minimum) + minimum).max(0.0)
 }

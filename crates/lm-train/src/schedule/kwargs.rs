@@ -34,7 +34,7 @@ pub enum ScheduleError {
 }
 
 /// Reads keywords by name and remembers which names the schedule has.
-pub(super) struct Kwargs<'a> {
+pub struct Kwargs<'a> {
     kind: &'static str,
     given: &'a Map<String, Value>,
     known: Vec<&'static str>,

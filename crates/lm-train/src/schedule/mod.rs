@@ -24,7 +24,7 @@ use kwargs::Kwargs;
 
 /// The number of warm-up steps: `--warmup_steps` when positive, below 1 as a share of the run, else `--warmup_ratio` of it;
 /// shares are rounded up (`TrainingArguments.get_warmup_steps` of transformers 5 and of 4.57).
-pub fn warmup_steps(warmup_steps: f64, warmup_ratio: f64, total_steps: u64) -> u64 {
+pub(crate) fn warmup_steps(warmup_steps: f64, warmup_ratio: f64, total_steps: u64) -> u64 {
     let share = if warmup_steps > 0.0 { warmup_steps } else { warmup_ratio };
     if warmup_steps >= 1.0 { warmup_steps as u64 } else { (total_steps as f64 * share).ceil() as u64 }
 }

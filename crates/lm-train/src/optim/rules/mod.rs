@@ -47,7 +47,7 @@ impl OptimizerNames {
         self.row().0
     }
 
-    pub(in crate::optim) fn rule(self) -> &'static Rule {
+    pub(crate) fn rule(self) -> &'static Rule {
         self.row().1
     }
 

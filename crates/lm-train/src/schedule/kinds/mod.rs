@@ -42,7 +42,7 @@ macro_rules! schedules {
                 match self { $( Self::$kind => $name, )+ }
             }
 
-            pub(in crate::schedule) fn build(self) -> Build {
+            pub(crate) fn build(self) -> Build {
                 match self { $( Self::$kind => Build::$rule($build), )+ }
             }
         }
