@@ -240,7 +240,7 @@ impl Value for Files {
     }
 }
 
-/// "Every N steps", where a value below 1 is a share of all steps of the run: [`crate::observe::steps_of`] counts them.
+/// "Every N steps", where a value below 1 is a share of all steps of the run: `observe::steps_of` counts them.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Steps(pub f64);
 

@@ -148,7 +148,7 @@ impl TrainerState {
     }
 
     /// Completes a record with `epoch` and `step` as Python's `Trainer.log` does, keeps it, and returns it for
-    /// [`Callbacks::on_log`](super::Callbacks::on_log).
+    /// `Callbacks::on_log`.
     pub fn log(&mut self, mut record: LogRecord) -> LogRecord {
         self.add_progress(&mut record);
         record.set("step", self.global_step);
