@@ -1,7 +1,7 @@
 //! Hugging Face language models as Burn modules: config.json and weights in, the same files out.
 //!
-//! Read first: [`models::bert`] for what an architecture looks like, [`inputs`] for what goes in, [`ops`] for where the
-//! time goes, [`models`] for the list of architectures.
+//! Read first: `models/bert.rs` for what an architecture looks like, `model.rs` for what a model is whatever its
+//! architecture, [`inputs`] for what goes in, [`ops`] for where the time goes.
 //!
 //! ```text
 //! config.json ─ config ─┐                    input_ids, lengths, labels ─ inputs ─┐
@@ -10,6 +10,7 @@
 //! ```
 
 mod blocks;
+mod cache;
 mod checkpointing;
 pub mod config;
 pub mod generate;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
-use crate::generate::CausalModel;
+use crate::cache::Causal;
 use crate::inputs::{Mode, ModelInputs};
 use crate::ops::Decoder;
 use crate::parameters::{Builder, Made, ParameterInfo, Snapshot};
@@ -63,7 +63,7 @@ pub(crate) trait Architecture: Module + Sync + 'static {
     fn decoder(&self) -> Decoder;
 
     /// The model as one that can continue a text, if it is.
-    fn causal(&self) -> Option<&dyn CausalModel> {
+    fn causal(&self) -> Option<&dyn Causal> {
         None
     }
 }
@@ -95,7 +95,7 @@ pub trait Model: Debug + Send + Sync {
     fn decoder(&self) -> Decoder;
 
     /// See [`Architecture::causal`].
-    fn causal(&self) -> Option<&dyn CausalModel>;
+    fn causal(&self) -> Option<&dyn Causal>;
 
     /// Shows every parameter, in the order of the module's fields.
     fn visit(&self, see: &mut dyn FnMut(&dyn Parameter));
@@ -213,7 +213,7 @@ impl<M: Architecture> Model for Erased<M> {
         self.module.decoder()
     }
 
-    fn causal(&self) -> Option<&dyn CausalModel> {
+    fn causal(&self) -> Option<&dyn Causal> {
         self.module.causal()
     }
 

@@ -238,3 +238,52 @@ impl ModelConfig {
 pub(crate) fn yes() -> bool {
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[allow(dead_code)] // Only read.
+    struct Typed {
+        n_embd: Size,
+        n_layer: Count,
+        n_inner: Option<Size>,
+        resid_pdrop: Probability,
+        #[serde(default = "yes")]
+        tie_word_embeddings: bool,
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_told_by_its_field() {
+        let read = |fields: &[(&str, Value)]| {
+            let mut config = ModelConfig::from_model_type("gpt2").expect("a known type");
+            fields.iter().for_each(|(name, value)| config.set(name, value.clone()));
+            config.parse::<Typed>().map_err(|error| error.to_string())
+        };
+        let typed = read(&[("n_layer", 0.into()), ("resid_pdrop", 1.into()), ("n_inner", i32::MAX.into())]);
+        assert_eq!(typed.map(|typed| typed.n_inner.map(Size::get)), Ok(Some(i32::MAX as usize)));
+        for (fields, message) in [
+            (vec![("n_embd", 0.into())], "`n_embd` = 0: must be at least 1"),
+            // By the name that the architecture has for it.
+            (vec![("hidden_size", 0.into())], "`n_embd` = 0: must be at least 1"),
+            (
+                vec![("n_embd", (1u64 << 31).into())],
+                "`n_embd` = 2147483648: is more than the 2147483647 that can be had",
+            ),
+            (vec![("n_layer", u64::MAX.into())], "`n_layer` = 18446744073709551615: is more than"),
+            (vec![("n_layer", (-1).into())], "`n_layer` = -1: invalid value"),
+            (vec![("n_inner", 0.into())], "`n_inner` = 0: must be at least 1"),
+            (vec![("n_embd", 7.5.into())], "`n_embd` = 7.5: invalid type"),
+            (vec![("n_embd", "wide".into())], "`n_embd` = \"wide\": invalid type"),
+            (vec![("resid_pdrop", 1.5.into())], "`resid_pdrop` = 1.5: must lie in 0 to 1"),
+            (vec![("resid_pdrop", (-0.1).into())], "`resid_pdrop` = -0.1: must lie in 0 to 1"),
+            (vec![("tie_word_embeddings", "no".into())], "`tie_word_embeddings` = \"no\": invalid type"),
+            // The first of several.
+            (vec![("resid_pdrop", 2.into()), ("n_embd", 0.into())], "`n_embd` = 0: must be at least 1"),
+        ] {
+            let error = read(&fields).expect_err(message);
+            assert!(error.starts_with(&format!("config of `gpt2`: {message}")), "{error}");
+        }
+    }
+}

@@ -5,10 +5,10 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::gpt2::{ALIASES, BUFFERS, CausalAttention, Context, Mlp};
-use crate::blocks::{Embedding, LayerNorm, LmHead};
+use super::gpt2::{ALIASES, BUFFERS};
+use crate::blocks::{CausalAttention, Embedding, LayerNorm, LmHead, Mlp};
+use crate::cache::{Cache, Causal, Context};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
-use crate::generate::{Cache, CausalModel};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
@@ -161,18 +161,14 @@ impl Architecture for OpenAIGPTLMHeadModel {
         self.lm_head.decoder(&self.transformer.tokens_embed)
     }
 
-    fn causal(&self) -> Option<&dyn CausalModel> {
+    fn causal(&self) -> Option<&dyn Causal> {
         Some(self)
     }
 }
 
-impl CausalModel for OpenAIGPTLMHeadModel {
+impl Causal for OpenAIGPTLMHeadModel {
     fn max_positions(&self) -> usize {
         self.max_positions
-    }
-
-    fn device(&self) -> Device {
-        self.transformer.tokens_embed.weight.val().device()
     }
 
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {

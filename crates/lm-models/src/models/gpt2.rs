@@ -7,10 +7,10 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{Conv1D, Embedding, LayerNorm, LmHead};
+use crate::blocks::{CausalAttention, Embedding, LayerNorm, LmHead, Mlp};
+use crate::cache::{Cache, Causal, Context};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
-use crate::generate::{Cache, CausalModel};
-use crate::inputs::{Mode, ModelInputs, Sequences};
+use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
@@ -92,96 +92,6 @@ fn tell_what_has_no_effect(config: &ModelConfig) {
                 !usual
             );
         }
-    }
-}
-
-/// Whose keys and values the rows of a forward pass attend to.
-#[derive(Debug)]
-pub(crate) enum Context<'a> {
-    /// Each row to those before it in its own sequence.
-    Batch(&'a Sequences),
-    /// The rows continue the one sequence whose keys and values are kept here.
-    Cache(&'a mut Cache),
-}
-
-/// Masked self-attention with its residual; GPT's as well.
-#[derive(Module, Debug)]
-pub(crate) struct CausalAttention {
-    c_attn: Conv1D,
-    c_proj: Conv1D,
-    #[module(skip)]
-    options: Attention,
-    #[module(skip)]
-    dropout: f64,
-    #[module(skip)]
-    layer: usize,
-}
-
-impl CausalAttention {
-    /// `residual` makes the projection onto the residual stream.
-    pub(crate) fn new(
-        size: usize,
-        options: Attention,
-        dropout: f64,
-        layer: usize,
-        builder: &Builder,
-        residual: &Builder,
-    ) -> Self {
-        Self {
-            c_attn: Conv1D::new(size, 3 * size, builder),
-            c_proj: Conv1D::new(size, size, residual),
-            options,
-            dropout,
-            layer,
-        }
-    }
-
-    /// `residual + dropout(attention(x))`, all [rows, hidden].
-    pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
-        let qkv = self.c_attn.forward(x, mode);
-        let width = qkv.dims()[1] / 3;
-        let [q, k, v] = ops::columns(qkv, [width; 3], mode);
-        let attended = match context {
-            Context::Batch(sequences) => ops::attention(q, k, v, sequences, sequences, &self.options, mode),
-            Context::Cache(cache) => cache.attend(self.layer, [q, k, v], &self.options, mode),
-        };
-        ops::dropout_add(self.c_proj.forward(attended, mode), residual, self.dropout, mode)
-    }
-}
-
-/// The feed-forward half of a layer with its residual; GPT's as well.
-#[derive(Module, Debug)]
-pub(crate) struct Mlp {
-    c_fc: Conv1D,
-    c_proj: Conv1D,
-    #[module(skip)]
-    activation: Activation,
-    #[module(skip)]
-    dropout: f64,
-}
-
-impl Mlp {
-    /// `residual` makes the projection onto the residual stream.
-    pub(crate) fn new(
-        size: usize,
-        inner: usize,
-        activation: Activation,
-        dropout: f64,
-        builder: &Builder,
-        residual: &Builder,
-    ) -> Self {
-        Self {
-            c_fc: Conv1D::new(size, inner, builder),
-            c_proj: Conv1D::new(inner, size, residual),
-            activation,
-            dropout,
-        }
-    }
-
-    /// `residual + dropout(mlp(x))`, all [rows, hidden].
-    pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        let wide = self.activation.forward(self.c_fc.forward(x, mode), mode);
-        ops::dropout_add(self.c_proj.forward(wide, mode), residual, self.dropout, mode)
     }
 }
 
@@ -273,18 +183,14 @@ impl Architecture for GPT2LMHeadModel {
         self.lm_head.decoder(&self.transformer.wte)
     }
 
-    fn causal(&self) -> Option<&dyn CausalModel> {
+    fn causal(&self) -> Option<&dyn Causal> {
         Some(self)
     }
 }
 
-impl CausalModel for GPT2LMHeadModel {
+impl Causal for GPT2LMHeadModel {
     fn max_positions(&self) -> usize {
         self.max_positions
-    }
-
-    fn device(&self) -> Device {
-        self.transformer.wte.weight.val().device()
     }
 
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {

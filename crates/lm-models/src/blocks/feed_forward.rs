@@ -1,0 +1,45 @@
+//! The other halves of layers, which work on each row alone.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::linear::Conv1D;
+use crate::inputs::Mode;
+use crate::ops::{self, Activation};
+use crate::parameters::Builder;
+
+/// The feed-forward half of a layer with its residual (GPT, GPT-2).
+#[derive(Module, Debug)]
+pub struct Mlp {
+    c_fc: Conv1D,
+    c_proj: Conv1D,
+    #[module(skip)]
+    activation: Activation,
+    #[module(skip)]
+    dropout: f64,
+}
+
+impl Mlp {
+    /// `residual` makes the projection onto the residual stream.
+    pub fn new(
+        size: usize,
+        inner: usize,
+        activation: Activation,
+        dropout: f64,
+        builder: &Builder,
+        residual: &Builder,
+    ) -> Self {
+        Self {
+            c_fc: Conv1D::new(size, inner, builder),
+            c_proj: Conv1D::new(inner, size, residual),
+            activation,
+            dropout,
+        }
+    }
+
+    /// `residual + dropout(mlp(x))`, all [rows, hidden].
+    pub fn forward(&self, x: Tensor<2>, residual: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        let wide = self.activation.forward(self.c_fc.forward(x, mode), mode);
+        ops::dropout_add(self.c_proj.forward(wide, mode), residual, self.dropout, mode)
+    }
+}
