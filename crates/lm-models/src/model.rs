@@ -86,15 +86,15 @@ type Update<'a> = &'a mut dyn FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>;
 /// Gives a parameter's new values whatever it holds; none leaves it as it is.
 type Fill<'a> = &'a mut dyn FnMut(&ParameterInfo) -> Option<Vec<f32>>;
 
-/// An [`Architecture`] with its type erased.
+/// An `Architecture` with its type erased.
 pub trait Model: Debug + Send + Sync {
-    /// See [`Architecture::stages`].
+    /// See `Architecture::stages`.
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, mode: &Mode) -> Stages<'a>;
 
-    /// See [`Architecture::decoder`].
+    /// See `Architecture::decoder`.
     fn decoder(&self) -> Decoder;
 
-    /// See [`Architecture::causal`].
+    /// See `Architecture::causal`.
     fn causal(&self) -> Option<&dyn Causal>;
 
     /// Shows every parameter, in the order of the module's fields.

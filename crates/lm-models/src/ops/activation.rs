@@ -14,7 +14,7 @@ pub enum Activation {
     /// `x Φ(x)`, by the error function.
     #[serde(alias = "gelu_python")]
     Gelu,
-    /// `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`; GPT calls it `gelu`, see [`crate::models::gpt::Afn`].
+    /// `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`; GPT calls it `gelu`, see `models::gpt::Afn`.
     #[serde(alias = "gelu_fast", alias = "gelu_pytorch_tanh", alias = "gelu_accurate")]
     GeluNew,
     /// `x σ(1.702 x)`

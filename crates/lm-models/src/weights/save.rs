@@ -200,7 +200,7 @@ pub fn save(dir: &Path, tensors: Vec<NamedTensor<'_>>, options: &SaveOptions) ->
 ///
 /// # Errors
 ///
-/// As [`save`].
+/// As `save`.
 pub fn save_file(path: &Path, tensors: Vec<NamedTensor<'_>>, dtype: FloatDtype) -> Result<(), WeightsError> {
     publish(write_beside(path, |out, path| write_shard(out, path, tensors, dtype))?, path)
 }
