@@ -1,5 +1,5 @@
-//! Arrows between modules point down: no circle between the files of a crate, and none of `lm-models` from the parts of
-//! models up to the models. `cargo test -p lm-models --test modules -- --nocapture` prints who imports whom.
+//! Arrows between modules point down: no circle between the files of a crate, and in `lm-models` none from the parts of
+//! models up to the models. `cargo test --release -p lm-models --test modules -- --nocapture` prints who imports whom.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -322,15 +322,19 @@ fn name(module: &Module) -> String {
 #[test]
 fn no_files_import_each_other_in_a_circle() {
     let mut faults = Vec::new();
-    for crate_name in ["lm-models"] {
+    for crate_name in ["lm-files", "lm-hub", "lm-data", "lm-models", "lm-train"] {
         let graph = Crate::read(crate_name).graph();
-        assert!(graph.len() > 3 && graph.values().any(|imports| !imports.is_empty()), "{crate_name}: nothing was read");
+        assert!(graph.len() > 2 && graph.values().any(|imports| !imports.is_empty()), "{crate_name}: nothing was read");
         println!("{crate_name}");
         for (module, imports) in &graph {
             println!("  {} -> {}", name(module), imports.iter().map(name).collect::<Vec<_>>().join(", "));
         }
         for circle in circles(&graph) {
-            faults.push(format!("{crate_name}: {}", circle.into_iter().map(name).collect::<Vec<_>>().join(", ")));
+            // A row of a table of arguments says where its value lies in all arguments, which hold the table's own.
+            let is_table = crate_name == "lm-train" && circle.iter().all(|module| module[0] == "args");
+            if !is_table {
+                faults.push(format!("{crate_name}: {}", circle.into_iter().map(name).collect::<Vec<_>>().join(", ")));
+            }
         }
     }
     assert!(faults.is_empty(), "files that import each other:\n{}", faults.join("\n"));
