@@ -1,5 +1,7 @@
 //! Attention as it is defined, on the padded batch.
 
+use std::ops::Range;
+
 use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
@@ -70,19 +72,30 @@ fn shared(x: Tensor<4>, heads: usize) -> Tensor<4> {
 
 /// Position of each key less that of each query, [batch or 1, 1, queries, keys].
 fn distances(queries: &Sequences, keys: &Sequences, device: &Device) -> Tensor<4, Int> {
-    // Where rows and places are the same, all sequences are alike.
-    let alike = queries.packing.is_none() && keys.packing.is_none();
-    let batch = if alike { 1.min(queries.batch) } else { queries.batch };
+    let first = |sequence: usize| keys.lengths[sequence] as i32 - queries.lengths[sequence] as i32;
+    // Where each row stands at its position, all sequences are alike, and nothing has to be sent to the device. What
+    // stands where there is no row is hidden, or nobody's.
+    let in_order = |sequences: &Sequences| {
+        let columns = |rows: Range<usize>| sequences.columns[rows].iter().copied();
+        sequences.ranges().into_iter().all(|rows| columns(rows.clone()).eq(0..rows.len() as i32))
+    };
+    if in_order(queries) && in_order(keys) && (1..queries.batch).all(|sequence| first(sequence) == first(0)) {
+        let offset = if queries.batch > 0 { first(0) } else { 0 };
+        let shape = [1, 1, queries.seq, keys.seq];
+        let of_keys = Tensor::<1, Int>::arange(0..keys.seq as i64, device).reshape([1, 1, 1, keys.seq]);
+        let of_queries = Tensor::<1, Int>::arange(0..queries.seq as i64, device).reshape([1, 1, queries.seq, 1]);
+        return of_keys.expand(shape) - of_queries.expand(shape) - offset;
+    }
+    let batch = queries.batch;
     let positions = |sequences: &Sequences, first: &dyn Fn(usize) -> i32| {
         let mut positions = vec![0i32; batch * sequences.seq];
-        for (sequence, rows) in sequences.ranges().into_iter().enumerate().take(batch) {
+        for (sequence, rows) in sequences.ranges().into_iter().enumerate() {
             for (position, row) in (first(sequence)..).zip(rows) {
                 positions[sequence * sequences.seq + sequences.columns[row] as usize] = position;
             }
         }
         Tensor::<1, Int>::from_data(TensorData::new(positions, [batch * sequences.seq]), device)
     };
-    let first = |sequence: usize| keys.lengths[sequence] as i32 - queries.lengths[sequence] as i32;
     let of_queries = positions(queries, &first).reshape([batch, 1, queries.seq, 1]);
     let of_keys = positions(keys, &|_| 0).reshape([batch, 1, 1, keys.seq]);
     let shape = [batch, 1, queries.seq, keys.seq];
