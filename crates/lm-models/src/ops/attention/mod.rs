@@ -7,6 +7,8 @@ use burn::tensor::Tensor;
 
 use super::engine::Engine;
 use super::options::Attention;
+#[cfg(feature = "tch")]
+use super::options::AttentionMask;
 use crate::{Mode, Sequences};
 
 pub use alibi::alibi_slopes;
@@ -35,10 +37,13 @@ pub fn attention(
         #[cfg(feature = "tch")]
         Engine::Torch if options.softcap.is_none() => {
             let device = qkv[0].device().inner();
-            let hidden = plain::hidden(queries, keys, options.mask, &device);
             let bias = plain::bias(queries, keys, options, &device).map(|bias| mode.compute().narrow(bias));
+            // The kernel knows this mask itself.
+            let whole = [queries, keys].iter().all(|rows| rows.packing.is_none() && rows.key_padding.is_none());
+            let causal = options.mask == AttentionMask::Causal && whole && queries.seq == keys.seq && bias.is_none();
+            let hidden = if causal { None } else { plain::hidden(queries, keys, options.mask, &device) };
             let dropout = mode.next_dropout(options.dropout);
-            super::torch::attention::attention(qkv, (queries, keys), options, (hidden, bias), dropout)
+            super::torch::attention::attention(qkv, (queries, keys), options, (causal, hidden, bias), dropout)
         }
         _ => plain::attention(qkv, queries, keys, options, mode),
     }

@@ -7,7 +7,7 @@ use tch::Kind;
 use super::{Function, Recorded, apply, bools, ints, seeded};
 use crate::Sequences;
 use crate::inputs::DropoutKey;
-use crate::ops::options::{Attention, AttentionMask};
+use crate::ops::options::Attention;
 
 #[derive(Debug)]
 struct Sdpa {
@@ -89,7 +89,7 @@ impl Sdpa {
                 &v,
                 mask.as_ref(),
                 probability,
-                self.causal && mask.is_none(),
+                self.causal,
                 self.scale,
                 self.heads != self.kv_heads,
             )
@@ -114,21 +114,15 @@ impl Function<4> for Sdpa {
     }
 }
 
-/// See [`crate::ops::attention()`]; `hidden` is true where a query may not see a key, the bias is that of all scores, and
-/// `dropout` is the site and probability, if any.
+/// See [`crate::ops::attention()`]; `causal` leaves the mask to the kernel, otherwise `hidden` is true where a query may
+/// not see a key; the bias is that of all scores, and `dropout` is the site and probability, if any.
 pub fn attention(
     qkv: [Tensor<2>; 3],
     (queries, keys): (&Sequences, &Sequences),
     options: &Attention,
-    (hidden, bias): (Option<Tensor<4, Bool>>, Option<Tensor<4>>),
+    (causal, hidden, bias): (bool, Option<Tensor<4, Bool>>, Option<Tensor<4>>),
     dropout: Option<(DropoutKey, f64)>,
 ) -> Tensor<2> {
-    let whole = |sequences: &Sequences| sequences.packing.is_none() && sequences.key_padding.is_none();
-    let causal = options.mask == AttentionMask::Causal
-        && bias.is_none()
-        && whole(queries)
-        && whole(keys)
-        && queries.seq == keys.seq;
     let sdpa = Sdpa {
         heads: options.heads as i64,
         kv_heads: options.kv_heads as i64,
@@ -137,7 +131,7 @@ pub fn attention(
         queries: Rows::new(queries),
         keys: Rows::new(keys),
         causal,
-        hidden: hidden.filter(|_| !causal).map(bools),
+        hidden: hidden.map(bools),
     };
     let [q, k, v] = qkv.map(Tensor::into_dispatch);
     match bias {
