@@ -60,9 +60,14 @@ fn positions_that_are_not_trained_begin_as_in_python() -> Result<(), Box<dyn Err
     Ok(())
 }
 
-/// None where there is no such file.
+/// Without the version of Python's library, which ours does not claim to be; none where there is no such file.
 fn json(path: &Path) -> Result<Option<Value>, Box<dyn Error>> {
-    Ok(if path.is_file() { Some(serde_json::from_slice(&std::fs::read(path)?)?) } else { None })
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let mut config: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+    config.as_object_mut().map(|fields| fields.remove("transformers_version"));
+    Ok(Some(config))
 }
 
 fn sorted(names: &[String]) -> Vec<&String> {
