@@ -11,7 +11,7 @@ arguments! {
     pub struct ModelArguments, model, Model, |task| {
         /// Folder or Hub name of the checkpoint to start from. Leave it out to train from scratch.
         model_name_or_path: Option<String> = None, Supported;
-        /// Architecture of a model trained from scratch; docs/models.md lists them.
+        /// Architecture of a model trained from scratch.
         model_type: Option<String> = None, Supported;
         /// Settings of a model trained from scratch, such as hidden_size=128,num_hidden_layers=2.
         config_overrides: Option<String> = None, Supported;
