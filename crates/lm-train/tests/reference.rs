@@ -109,6 +109,10 @@ fn limits(compute: Compute) -> &'static Limits {
 }
 
 fn main() -> ExitCode {
+    // None of these is left out by default.
+    if std::env::args().any(|word| word == "--ignored") {
+        return ExitCode::SUCCESS;
+    }
     let families: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     match check_all(&families) {
         Ok(0) => ExitCode::SUCCESS,
