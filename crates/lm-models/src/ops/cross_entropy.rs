@@ -30,8 +30,8 @@ pub fn cross_entropy(
     factor: f64,
     compute: Compute,
 ) -> Loss {
-    // The cast rows say in what the products are made; ours on the CPU take them as they are.
-    match Engine::of(&compute.narrow(rows.clone()), compute) {
+    // By the type of the products; ours on the CPU take the rows as they are.
+    match Engine::on(rows.device(), compute.precision.dtype().into(), compute) {
         #[cfg(feature = "flex")]
         Engine::Flex => {
             let loss = super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing);
@@ -115,7 +115,7 @@ pub fn predictions(
     label_smoothing: f64,
     compute: Compute,
 ) -> Predictions {
-    match Engine::of(&compute.narrow(rows.clone()), compute) {
+    match Engine::on(rows.device(), compute.precision.dtype().into(), compute) {
         #[cfg(feature = "flex")]
         Engine::Flex => super::fast::cross_entropy::predictions(rows, decoder, targets, label_smoothing),
         _ => plain_predictions(rows, decoder, targets, label_smoothing, compute),
