@@ -8,6 +8,7 @@
 mod activation;
 mod attention;
 mod cross_entropy;
+mod disentangled;
 mod dropout;
 mod embedding;
 mod engine;
@@ -36,6 +37,7 @@ mod workers;
 pub use activation::Activation;
 pub use attention::{alibi_slopes, attention};
 pub use cross_entropy::{cross_entropy, predictions};
+pub use disentangled::disentangled_bias;
 pub use dropout::{dropout, dropout_add};
 pub use embedding::embedding;
 pub use engine::Compute;
@@ -44,8 +46,8 @@ pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_in_out};
 pub use optimizer::{adamw, sum_of_squares, zeros};
 pub use options::{
-    AdamW, Attention, AttentionBias, AttentionMask, Decoder, Gate, Loss, Pairs, Predictions, RelativeKeys,
-    RelativeQueries,
+    AdamW, Attention, AttentionBias, AttentionMask, Decoder, Disentangled, Gate, Loss, Pairs, Predictions,
+    RelativeKeys, RelativeQueries,
 };
 pub use precision::Precision;
 pub use projections::{columns, projections};

@@ -113,6 +113,20 @@ pub struct RelativeQueries {
     pub mask: Option<Tensor<4>>,
 }
 
+/// What content and distance have to say to each other (DeBERTa, He et al., 2021).
+#[derive(Clone, Debug)]
+pub struct Disentangled {
+    /// What queries meet: the keys of distances, [distances, heads · head_dim]; none without content to position.
+    pub pos_key: Option<Tensor<2>>,
+    /// What keys meet: the queries of distances, likewise; none without position to content.
+    pub pos_query: Option<Tensor<2>>,
+    /// The row of both for each distance from key to query, from `1 - n` to `n - 1`, for an `n` that no sequence is longer
+    /// than: `2 n - 1` in all.
+    pub buckets: Vec<usize>,
+    /// Factor on both products.
+    pub scale: f64,
+}
+
 /// How the weight of an affine map is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {

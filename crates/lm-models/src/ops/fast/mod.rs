@@ -11,6 +11,7 @@ mod blocked;
 mod buffer;
 pub(super) mod columns;
 pub(super) mod cross_entropy;
+pub(super) mod disentangled;
 pub(super) mod dropout;
 pub(super) mod embedding;
 mod few_rows;

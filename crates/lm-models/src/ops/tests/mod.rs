@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod cross_entropy;
+mod disentangled;
 mod dropout;
 mod embedding;
 mod linear;
