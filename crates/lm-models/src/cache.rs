@@ -68,6 +68,11 @@ impl Cache {
         Tensor::cat(parts.collect(), 0)
     }
 
+    /// Length of the longest text, the tokens that are being read included.
+    pub(crate) fn longest(&self) -> usize {
+        self.keys.seq
+    }
+
     /// The last new row of each text that has one; [rows, hidden] → [texts, hidden].
     pub(crate) fn last_rows(&self, x: Tensor<2>) -> Tensor<2> {
         let last = self.parts.iter().map(|(_, new)| new.end as i32 - 1);

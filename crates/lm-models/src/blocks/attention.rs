@@ -45,7 +45,7 @@ impl CausalAttention {
     pub(crate) fn forward(&self, x: Tensor<2>, residual: Tensor<2>, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let qkv = self.c_attn.forward(x, mode);
         let width = qkv.dims()[1] / 3;
-        let [q, k, v] = ops::columns(qkv, [width; 3], mode);
+        let [q, k, v] = ops::columns(qkv, 1, [width; 3], mode);
         let attended = context.attend(self.layer, [q, k, v], &self.options, mode);
         ops::dropout_add(self.c_proj.forward(attended, mode), residual, self.dropout, mode)
     }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::gpt2::{ALIASES, BUFFERS};
-use crate::blocks::{CausalAttention, Embedding, LayerNorm, LmHead, Mlp};
+use crate::blocks::{CausalAttention, CausalTransformer, Embedding, LayerNorm, LmHead, Mlp};
 use crate::cache::{Cache, Causal, Context};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs};
@@ -111,10 +111,33 @@ struct OpenAIGPTModel {
     dropout: f64,
 }
 
-impl OpenAIGPTModel {
-    /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden].
-    fn embed(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        ops::dropout(words + self.positions_embed.forward(positions, mode), self.dropout, mode)
+impl CausalTransformer for OpenAIGPTModel {
+    type Layer = Block;
+    type Places = Tensor<1, Int>;
+
+    fn places(&self, positions: Tensor<1, Int>, _: usize) -> Tensor<1, Int> {
+        positions
+    }
+
+    fn words(&self) -> &Embedding {
+        &self.tokens_embed
+    }
+
+    fn embed(&self, words: Tensor<2>, places: &Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+        ops::dropout(words + self.positions_embed.forward(places.clone(), mode), self.dropout, mode)
+    }
+
+    fn layers(&self) -> &[Block] {
+        &self.h
+    }
+
+    fn layer(&self, block: &Block, x: Tensor<2>, _: &Tensor<1, Int>, context: &mut Context, mode: &Mode) -> Tensor<2> {
+        block.forward(x, context, mode)
+    }
+
+    /// The last layer ends with one.
+    fn norm(&self, x: Tensor<2>, _: &Mode) -> Tensor<2> {
+        x
     }
 }
 
@@ -148,13 +171,7 @@ fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
 
 impl Architecture for OpenAIGPTLMHeadModel {
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
-        let model = &self.transformer;
-        let embed =
-            |mode: &Mode| [model.embed(model.tokens_embed.forward_tokens(inputs, mode), inputs.positions(), mode)];
-        let layers = model.h.iter().map(|block| {
-            |[x]: [Tensor<2>; 1], mode: &Mode| [block.forward(x, &mut Context::Batch(&inputs.sequences), mode)]
-        });
-        Stages::new(embed, layers, |[x], _| x.select(0, inputs.predicted.clone()))
+        self.transformer.stages(inputs)
     }
 
     fn decoder(&self) -> Decoder {
@@ -172,9 +189,6 @@ impl Causal for OpenAIGPTLMHeadModel {
     }
 
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {
-        let model = &self.transformer;
-        let x = model.embed(model.tokens_embed.forward(ids, mode), positions, mode);
-        let x = model.h.iter().fold(x, |x, block| block.forward(x, &mut Context::Cache(cache), mode));
-        cache.last_rows(x)
+        self.transformer.extend(ids, positions, cache, mode)
     }
 }

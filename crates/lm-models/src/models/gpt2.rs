@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{CausalAttention, Embedding, LayerNorm, LmHead, Mlp};
+use crate::blocks::{CausalAttention, CausalTransformer, Embedding, LayerNorm, LmHead, Mlp};
 use crate::cache::{Cache, Causal, Context};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs};
@@ -134,10 +134,39 @@ struct GPT2Model {
     dropout: f64,
 }
 
-impl GPT2Model {
-    /// The embedded tokens [rows, hidden] and their positions `[rows]` → [rows, hidden].
-    fn embed(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        ops::dropout(words + self.wpe.forward(positions, mode), self.dropout, mode)
+impl CausalTransformer for GPT2Model {
+    type Layer = GPT2Block;
+    type Places = Tensor<1, Int>;
+
+    fn places(&self, positions: Tensor<1, Int>, _: usize) -> Tensor<1, Int> {
+        positions
+    }
+
+    fn words(&self) -> &Embedding {
+        &self.wte
+    }
+
+    fn embed(&self, words: Tensor<2>, places: &Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+        ops::dropout(words + self.wpe.forward(places.clone(), mode), self.dropout, mode)
+    }
+
+    fn layers(&self) -> &[GPT2Block] {
+        &self.h
+    }
+
+    fn layer(
+        &self,
+        block: &GPT2Block,
+        x: Tensor<2>,
+        _: &Tensor<1, Int>,
+        context: &mut Context,
+        mode: &Mode,
+    ) -> Tensor<2> {
+        block.forward(x, context, mode)
+    }
+
+    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        self.ln_f.forward(x, mode)
     }
 }
 
@@ -170,13 +199,7 @@ fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
 
 impl Architecture for GPT2LMHeadModel {
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
-        let model = &self.transformer;
-        let embed = |mode: &Mode| [model.embed(model.wte.forward_tokens(inputs, mode), inputs.positions(), mode)];
-        let layers = model.h.iter().map(|block| {
-            |[x]: [Tensor<2>; 1], mode: &Mode| [block.forward(x, &mut Context::Batch(&inputs.sequences), mode)]
-        });
-        let head = |[x]: [Tensor<2>; 1], mode: &Mode| model.ln_f.forward(x.select(0, inputs.predicted.clone()), mode);
-        Stages::new(embed, layers, head)
+        self.transformer.stages(inputs)
     }
 
     fn decoder(&self) -> Decoder {
@@ -194,9 +217,6 @@ impl Causal for GPT2LMHeadModel {
     }
 
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {
-        let model = &self.transformer;
-        let x = model.embed(model.wte.forward(ids, mode), positions, mode);
-        let x = model.h.iter().fold(x, |x, block| block.forward(x, &mut Context::Cache(cache), mode));
-        model.ln_f.forward(cache.last_rows(x), mode)
+        self.transformer.extend(ids, positions, cache, mode)
     }
 }

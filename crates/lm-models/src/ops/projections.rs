@@ -23,7 +23,7 @@ pub fn projections<const N: usize>(
             let (weights, biases): (Vec<_>, Vec<_>) = maps.into_iter().unzip();
             let biases: Vec<_> = biases.into_iter().flatten().collect();
             let bias = (!biases.is_empty()).then(|| Tensor::cat(biases, 0));
-            columns(affine(x, Tensor::cat(weights, 0), bias, Layout::OutIn, compute), widths, mode)
+            columns(affine(x, Tensor::cat(weights, 0), bias, Layout::OutIn, compute), 1, widths, mode)
         }
         // Nothing is laid side by side, and none of the results has to be taken apart.
         #[cfg(feature = "flex")]
@@ -32,8 +32,10 @@ pub fn projections<const N: usize>(
     }
 }
 
-/// Neighbouring columns of these widths, which are all that there are; [rows, Σ widths] → [rows, width] each.
-pub fn columns<const N: usize>(x: Tensor<2>, widths: [usize; N], mode: &Mode) -> [Tensor<2>; N] {
+/// The parts of rows that consist of `groups` equal pieces, each of neighbouring columns of these widths, which are all that
+/// there are; [rows, groups · Σ widths] → [rows, groups · width] each. Heads whose queries, keys and values lie together come
+/// out as queries, keys and values.
+pub fn columns<const N: usize>(x: Tensor<2>, groups: usize, widths: [usize; N], mode: &Mode) -> [Tensor<2>; N] {
     let mut end = 0;
     let ranges = widths.map(|width| {
         end += width;
@@ -41,7 +43,12 @@ pub fn columns<const N: usize>(x: Tensor<2>, widths: [usize; N], mode: &Mode) ->
     });
     match Engine::of(&x, mode.compute()) {
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::columns::columns(x, ranges),
-        _ => ranges.map(|range| x.clone().narrow(1, range.start, range.len())),
+        Engine::Flex => super::fast::columns::columns(x, groups, ranges),
+        _ if groups == 1 => ranges.map(|range| x.clone().narrow(1, range.start, range.len())),
+        _ => {
+            let [rows, width] = x.dims();
+            let x = x.reshape([rows, groups, width / groups]);
+            ranges.map(|range| x.clone().narrow(2, range.start, range.len()).reshape([rows, groups * range.len()]))
+        }
     }
 }

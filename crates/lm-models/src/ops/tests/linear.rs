@@ -41,13 +41,13 @@ proptest! {
     }
 
     #[test]
-    fn parts_of_a_result(rows in 1usize..70, widths in prop::collection::vec(1usize..300, 3), leaf: bool, all: bool) {
+    fn parts_of_a_result(rows in 1usize..70, groups in 1usize..5, widths in prop::collection::vec(1usize..90, 3), leaf: bool, all: bool) {
         let widths = [widths[0], widths[1], widths[2]];
-        let x = matrix(1, [rows, widths.iter().sum()], 1.0);
+        let x = matrix(1, [rows, groups * widths.iter().sum::<usize>()], 1.0);
         // The backward pass meets the parts in another order than they lie, or not all of them.
         let part = |m: &[Tensor<2>], _: &[Tensor<1>], mode: &Mode| {
             let whole = if leaf { m[0].clone() } else { m[0].clone() * 2.0 };
-            let [a, b, c] = columns(whole.clone(), widths, mode);
+            let [a, b, c] = columns(whole.clone(), groups, widths, mode);
             let chosen = if all { vec![c * 3.0, a, b] } else { vec![c, whole] };
             Tensor::cat(chosen, 1)
         };

@@ -1,0 +1,79 @@
+//! Reading from left to right, whatever the layers are: a batch, or texts that go on.
+
+use std::rc::Rc;
+
+use burn::tensor::{Int, Tensor};
+
+use super::embedding::Embedding;
+use crate::cache::{Cache, Context};
+use crate::inputs::{Mode, ModelInputs};
+use crate::stages::Stages;
+
+/// A decoder-only transformer without its head. A family says what its parts do with rows; how they follow each other in a
+/// batch, and how they go on with texts whose keys and values are kept, comes from that.
+pub trait CausalTransformer {
+    /// One layer.
+    type Layer;
+    /// What is made of the rows' positions, once for all layers: the positions themselves, angles of rotary embeddings. It
+    /// has no gradient.
+    type Places;
+
+    /// Row i is at position `positions[i]` of its sequence; no sequence is longer than `longest`.
+    fn places(&self, positions: Tensor<1, Int>, longest: usize) -> Self::Places;
+
+    /// The table of words.
+    fn words(&self) -> &Embedding;
+
+    /// From embedded words to what the first layer is given; [rows, dim] → [rows, hidden].
+    fn embed(&self, words: Tensor<2>, places: &Self::Places, mode: &Mode) -> Tensor<2>;
+
+    /// The layers in order.
+    fn layers(&self) -> &[Self::Layer];
+
+    /// One of them; [rows, hidden] → [rows, hidden].
+    fn layer(
+        &self,
+        layer: &Self::Layer,
+        x: Tensor<2>,
+        places: &Self::Places,
+        context: &mut Context,
+        mode: &Mode,
+    ) -> Tensor<2>;
+
+    /// From the last layer to the rows to decode, [rows, hidden] → [rows, dim].
+    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2>;
+
+    /// The positions of a batch's rows: their columns, unless a family counts in another way.
+    fn positions(&self, inputs: &ModelInputs) -> Tensor<1, Int> {
+        inputs.positions()
+    }
+
+    /// The way from a batch to the rows to decode.
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs) -> Stages<'a>
+    where
+        Self::Layer: 'a,
+    {
+        let places = Rc::new(self.places(self.positions(inputs), inputs.sequences.seq));
+        let layers = self.layers().iter().map({
+            let places = Rc::clone(&places);
+            move |layer| {
+                let places = Rc::clone(&places);
+                move |[x]: [Tensor<2>; 1], mode: &Mode| {
+                    [self.layer(layer, x, &places, &mut Context::Batch(&inputs.sequences), mode)]
+                }
+            }
+        });
+        let embed = move |mode: &Mode| [self.embed(self.words().forward_tokens(inputs, mode), &places, mode)];
+        let head = |[x]: [Tensor<2>; 1], mode: &Mode| self.norm(x.select(0, inputs.predicted.clone()), mode);
+        Stages::new(embed, layers, head)
+    }
+
+    /// Reads the cache's new tokens, see [`crate::cache::Causal::extend`].
+    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {
+        let places = self.places(positions, cache.longest());
+        let x = self.embed(self.words().forward(ids, mode), &places, mode);
+        let read = |x, layer| self.layer(layer, x, &places, &mut Context::Cache(cache), mode);
+        let x = self.layers().iter().fold(x, read);
+        self.norm(cache.last_rows(x), mode)
+    }
+}
