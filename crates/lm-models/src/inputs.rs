@@ -236,10 +236,31 @@ impl ModelInputs {
         })
     }
 
+    /// The rows that are decoded; [rows, dim] → [predicted, dim].
+    pub fn take_predicted(&self, x: Tensor<2>) -> Tensor<2> {
+        x.select(0, self.predicted.clone())
+    }
+
     /// Position ids of the rows, `[rows]`: the column of each in the padded batch.
     pub fn positions(&self) -> Tensor<1, Int> {
         let columns = &self.sequences.columns;
         Tensor::from_data(TensorData::new(columns.clone(), [columns.len()]), &self.device)
+    }
+
+    /// The same where positions count the tokens that are not padding, from `padding_idx + 1` on, and padding has position
+    /// `padding_idx`, its id (RoBERTa's `create_position_ids_from_input_ids`).
+    pub fn positions_from_padding(&self, padding_idx: usize) -> Tensor<1, Int> {
+        let mut positions = Vec::with_capacity(self.host_ids.len());
+        let mut ids = self.host_ids.iter();
+        for &length in &self.sequences.lengths {
+            let mut next = padding_idx;
+            for &id in ids.by_ref().take(length) {
+                let padding = id as usize == padding_idx;
+                next += usize::from(!padding);
+                positions.push(if padding { padding_idx } else { next } as i32);
+            }
+        }
+        Tensor::from_data(TensorData::new(positions, [self.host_ids.len()]), &self.device)
     }
 }
 

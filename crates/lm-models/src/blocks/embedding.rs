@@ -34,6 +34,11 @@ impl Embedding {
         Self { weight, padding_idx: None }
     }
 
+    /// The first vector, for every row alike; [1, dim].
+    pub fn first(&self) -> Tensor<2> {
+        self.weight.val().narrow(0, 0, 1)
+    }
+
     /// `[rows]` → [rows, dim]
     pub fn forward(&self, ids: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
         ops::embedding(self.weight.val(), ids, mode)

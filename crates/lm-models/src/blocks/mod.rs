@@ -3,15 +3,21 @@
 mod attention;
 mod causal;
 mod embedding;
+mod encoder;
 mod feed_forward;
 mod head;
 mod linear;
+mod mlm_head;
 mod norm;
+mod text_embeddings;
 
 pub use attention::CausalAttention;
 pub use causal::CausalTransformer;
 pub use embedding::Embedding;
+pub use encoder::{ENCODER_NAMES, Encoder, EncoderConfig};
 pub use feed_forward::Mlp;
 pub use head::LmHead;
 pub use linear::{Linear, projections};
+pub use mlm_head::{BertHead, FlatHead, HeadTransform};
 pub use norm::LayerNorm;
+pub use text_embeddings::{POSITION_BUFFERS, TextEmbeddings};

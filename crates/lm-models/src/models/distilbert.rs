@@ -5,8 +5,7 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::bert::BUFFERS;
-use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, projections};
+use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, POSITION_BUFFERS, projections};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -53,7 +52,7 @@ pub static DISTILBERT: Family = Family {
     class: "DistilBertForMaskedLM",
     base_model_prefix: "distilbert",
     ties: &[("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight")],
-    buffers: BUFFERS,
+    buffers: POSITION_BUFFERS,
     aliases: &[("hidden_size", "dim"), ("num_attention_heads", "n_heads"), ("num_hidden_layers", "n_layers")],
     ..Family::new(Task::Mlm, defaults, build)
 };

@@ -1,14 +1,12 @@
 //! RoBERTa (Liu et al., 2019) and what is its code under other names, XLM-RoBERTa and CamemBERT: `RobertaForMaskedLM`.
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 
-use super::bert::{BUFFERS, BertConfig, BertEmbeddings, BertEncoder};
-use crate::blocks::{Embedding, LayerNorm, Linear, LmHead};
+use crate::blocks::{Encoder, EncoderConfig, FlatHead, POSITION_BUFFERS, TextEmbeddings};
 use crate::config::{ConfigError, Family, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
-
 use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{Activation, Decoder};
 use crate::parameters::Builder;
@@ -47,7 +45,7 @@ const RELATIVE: Family = Family {
         ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
         ("lm_head.decoder.bias", "lm_head.bias"),
     ],
-    buffers: BUFFERS,
+    buffers: POSITION_BUFFERS,
     ignore_unexpected: &["pooler"],
     max_positions,
     positions_from_padding: true,
@@ -64,89 +62,64 @@ fn max_positions(config: &ModelConfig) -> Option<usize> {
     Some(config.size("max_position_embeddings")?.saturating_sub(padding_idx(config).saturating_add(1)))
 }
 
-#[derive(Module, Debug)]
-struct RobertaModel {
-    embeddings: BertEmbeddings,
-    encoder: BertEncoder,
-}
+/// What fields are called in the files of RoBERTa and its relatives.
+const NAMES: &[(&str, &str)] =
+    &[("self_attention", "self"), ("layer_norm", "LayerNorm"), ("head_norm", "layer_norm"), ("head_bias", "bias")];
 
 #[derive(Module, Debug)]
-struct RobertaLMHead {
-    dense: Linear,
-    head_norm: LayerNorm,
-    decoder: LmHead,
-    bias: Param<Tensor<1>>,
+struct RobertaModel {
+    embeddings: TextEmbeddings,
+    encoder: Encoder,
+    #[module(skip)]
+    padding_idx: usize,
+}
+
+impl RobertaModel {
+    fn new(config: &EncoderConfig, padding_idx: usize, builder: &Builder) -> Self {
+        Self {
+            embeddings: TextEmbeddings::from_padding(config, padding_idx, builder),
+            encoder: Encoder::new(config, builder),
+            padding_idx,
+        }
+    }
+
+    fn stages<'a>(&'a self, lm_head: &'a FlatHead, inputs: &'a ModelInputs) -> Stages<'a> {
+        let positions = move || inputs.positions_from_padding(self.padding_idx);
+        let embed = move |mode: &Mode| [self.embeddings.forward(inputs, positions(), mode)];
+        let head = move |[x]: [Tensor<2>; 1], mode: &Mode| lm_head.forward(inputs.take_predicted(x), mode);
+        Stages::new(embed, self.encoder.stages(inputs), head)
+    }
+}
+
+/// RoBERTa's head, which says gelu whatever `hidden_act` is.
+fn lm_head(config: &EncoderConfig, builder: &Builder) -> FlatHead {
+    let (size, vocab) = (config.hidden_size.get(), config.vocab_size.get());
+    let (epsilon, tied) = (config.layer_norm_eps, config.tie_word_embeddings);
+    FlatHead::new([size, size, vocab], Activation::Gelu, epsilon, tied, builder)
 }
 
 /// `transformers.RobertaForMaskedLM`
 #[derive(Module, Debug)]
 pub struct RobertaForMaskedLM {
     roberta: RobertaModel,
-    lm_head: RobertaLMHead,
-    #[module(skip)]
-    padding_idx: usize,
+    lm_head: FlatHead,
 }
 
-fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
-    let padding_idx = padding_idx(config);
-    let config = BertConfig { pad_token_id: Some(padding_idx), ..BertConfig::new(config)? };
+fn build(model: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+    let config = EncoderConfig::new(model)?;
     let builder = &Builder::new(device, config.initializer_range);
-    let (size, vocab, positions) =
-        (config.hidden_size.get(), config.vocab_size.get(), config.max_position_embeddings.get());
-    let model = RobertaForMaskedLM {
-        roberta: RobertaModel {
-            embeddings: BertEmbeddings {
-                position_embeddings: Embedding::padded(positions, size, Some(padding_idx), builder),
-                ..BertEmbeddings::new(&config, builder)
-            },
-            encoder: BertEncoder::new(&config, builder),
-        },
-        lm_head: RobertaLMHead {
-            dense: Linear::new(size, size, builder),
-            head_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
-            decoder: LmHead::new(vocab, size, config.tie_word_embeddings, builder),
-            bias: builder.bias(vocab),
-        },
-        padding_idx,
-    };
-    Ok(AutoModel::new(model, builder))
-}
-
-impl RobertaForMaskedLM {
-    /// Counts the tokens that are not padding, from `padding_idx + 1` on; padding has position `padding_idx`
-    /// (`create_position_ids_from_input_ids`).
-    fn positions(&self, inputs: &ModelInputs) -> Tensor<1, Int> {
-        let mut positions = Vec::with_capacity(inputs.host_ids.len());
-        let mut ids = inputs.host_ids.iter();
-        for &length in &inputs.sequences.lengths {
-            let mut next = self.padding_idx;
-            for &id in ids.by_ref().take(length) {
-                let padding = id as usize == self.padding_idx;
-                next += usize::from(!padding);
-                positions.push(if padding { self.padding_idx } else { next } as i32);
-            }
-        }
-        Tensor::from_data(TensorData::new(positions, [inputs.host_ids.len()]), &inputs.device)
-    }
+    let roberta = RobertaModel::new(&config, padding_idx(model), builder);
+    Ok(AutoModel::new(RobertaForMaskedLM { roberta, lm_head: lm_head(&config, builder) }, builder))
 }
 
 impl Architecture for RobertaForMaskedLM {
-    const RENAMES: &'static [(&'static str, &'static str)] =
-        &[("self_attention", "self"), ("layer_norm", "LayerNorm"), ("head_norm", "layer_norm")];
+    const RENAMES: &'static [(&'static str, &'static str)] = NAMES;
 
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
-        let embed = |mode: &Mode| [self.roberta.embeddings.forward(inputs, self.positions(inputs), mode)];
-        let head = |[hidden_states]: [Tensor<2>; 1], mode: &Mode| {
-            let predicted = hidden_states.select(0, inputs.predicted.clone());
-            // Python's head says gelu whatever `hidden_act` is.
-            let wide = Activation::Gelu.forward(self.lm_head.dense.forward(predicted, mode), mode);
-            self.lm_head.head_norm.forward(wide, mode)
-        };
-        Stages::new(embed, self.roberta.encoder.stages(inputs), head)
+        self.roberta.stages(&self.lm_head, inputs)
     }
 
     fn decoder(&self) -> Decoder {
-        let decoder = self.lm_head.decoder.decoder(&self.roberta.embeddings.word_embeddings);
-        Decoder { bias: Some(self.lm_head.bias.val()), ..decoder }
+        self.lm_head.decoder(&self.roberta.embeddings.word_embeddings)
     }
 }

@@ -1,0 +1,197 @@
+//! Layers in the manner of BERT: each half ends with its residual and then a norm.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use serde::Deserialize;
+
+use super::linear::{Linear, projections};
+use super::norm::LayerNorm;
+use crate::config::{ConfigError, Count, ModelConfig, Probability, Size};
+use crate::inputs::{Mode, ModelInputs};
+use crate::ops::{self, Activation, Attention, AttentionMask};
+use crate::parameters::Builder;
+
+/// What the fields of these parts are called in the files.
+pub const ENCODER_NAMES: &[(&str, &str)] = &[("self_attention", "self"), ("layer_norm", "LayerNorm")];
+
+/// The fields of config.json that BERT and its relatives share.
+#[derive(Clone, Debug, Deserialize)]
+#[allow(missing_docs)] // Python documents them: transformers.BertConfig
+pub struct EncoderConfig {
+    pub vocab_size: Size,
+    pub hidden_size: Size,
+    pub num_hidden_layers: Count,
+    pub num_attention_heads: Size,
+    pub intermediate_size: Size,
+    pub hidden_act: Activation,
+    pub hidden_dropout_prob: Probability,
+    pub attention_probs_dropout_prob: Probability,
+    pub max_position_embeddings: Size,
+    pub type_vocab_size: Size,
+    pub initializer_range: f64,
+    pub layer_norm_eps: f64,
+    pub pad_token_id: Option<usize>,
+    #[serde(default = "crate::config::yes")]
+    pub tie_word_embeddings: bool,
+}
+
+impl EncoderConfig {
+    /// Reads and checks the configuration of a model whose heads share its hidden states evenly.
+    pub fn new(config: &ModelConfig) -> Result<Self, ConfigError> {
+        let parsed = Self::with_own_heads(config)?;
+        let (size, heads) = (parsed.hidden_size, parsed.num_attention_heads);
+        config.expect_divisible("hidden_size", size, "num_attention_heads", heads)?;
+        Ok(parsed)
+    }
+
+    /// The same for a model that divides into heads what it will.
+    pub fn with_own_heads(config: &ModelConfig) -> Result<Self, ConfigError> {
+        config.require("position_embedding_type", &["absolute".into()], "; only `absolute` is")?;
+        config.require("is_decoder", &[false.into()], " in a masked language model")?;
+        config.parse()
+    }
+
+    /// Attention of all heads to what `mask` leaves.
+    pub fn attention(&self, mask: AttentionMask) -> Attention {
+        let (size, heads) = (self.hidden_size.get(), self.num_attention_heads.get());
+        Attention::new(heads, size / heads, mask, self.attention_probs_dropout_prob.get())
+    }
+}
+
+/// The projections to queries, keys and values.
+#[derive(Module, Debug)]
+pub struct SelfAttention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+}
+
+impl SelfAttention {
+    /// Projections from `inputs` to `outputs` values.
+    pub fn new(inputs: usize, outputs: usize, builder: &Builder) -> Self {
+        let linear = || Linear::new(inputs, outputs, builder);
+        Self { query: linear(), key: linear(), value: linear() }
+    }
+
+    /// Queries, keys and values, each [rows, outputs].
+    pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> [Tensor<2>; 3] {
+        projections([&self.query, &self.key, &self.value], x, mode)
+    }
+}
+
+/// A projection, dropout, the residual, layer norm: how both halves of a layer end.
+#[derive(Module, Debug)]
+pub struct PostNorm {
+    dense: Linear,
+    layer_norm: LayerNorm,
+}
+
+impl PostNorm {
+    /// From `inputs` values to those of the residual stream.
+    pub fn new(inputs: usize, config: &EncoderConfig, builder: &Builder) -> Self {
+        let size = config.hidden_size.get();
+        Self {
+            dense: Linear::new(inputs, size, builder),
+            layer_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
+        }
+    }
+
+    /// [rows, inputs] and [rows, hidden] → [rows, hidden]
+    pub fn forward(&self, x: Tensor<2>, residual: Tensor<2>, dropout: f64, mode: &Mode) -> Tensor<2> {
+        self.layer_norm.forward(ops::dropout_add(self.dense.forward(x, mode), residual, dropout, mode), mode)
+    }
+}
+
+/// A projection by the name that the files have for it.
+#[derive(Module, Debug)]
+pub struct Dense {
+    /// The projection.
+    pub dense: Linear,
+}
+
+impl Dense {
+    /// A projection with a bias.
+    pub fn new(inputs: usize, outputs: usize, builder: &Builder) -> Self {
+        Self { dense: Linear::new(inputs, outputs, builder) }
+    }
+}
+
+#[derive(Module, Debug)]
+struct AttentionHalf {
+    self_attention: SelfAttention,
+    output: PostNorm,
+}
+
+/// One layer.
+#[derive(Module, Debug)]
+pub struct EncoderLayer {
+    attention: AttentionHalf,
+    intermediate: Dense,
+    output: PostNorm,
+    #[module(skip)]
+    options: Attention,
+    #[module(skip)]
+    activation: Activation,
+    #[module(skip)]
+    dropout: f64,
+}
+
+impl EncoderLayer {
+    /// A new, empty layer.
+    pub fn new(config: &EncoderConfig, builder: &Builder) -> Self {
+        let (size, inner) = (config.hidden_size.get(), config.intermediate_size.get());
+        Self {
+            attention: AttentionHalf {
+                self_attention: SelfAttention::new(size, size, builder),
+                output: PostNorm::new(size, config, builder),
+            },
+            intermediate: Dense::new(size, inner, builder),
+            output: PostNorm::new(inner, config, builder),
+            options: config.attention(AttentionMask::Full),
+            activation: config.hidden_act,
+            dropout: config.hidden_dropout_prob.get(),
+        }
+    }
+
+    /// [rows, hidden] → [rows, hidden]
+    pub fn forward(&self, x: Tensor<2>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
+        let attend = |[q, k, v]: [Tensor<2>; 3], options: &Attention| {
+            ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, options, mode)
+        };
+        self.forward_with(x, attend, mode)
+    }
+
+    /// The same with what `attend` makes of queries, keys and values, each [rows, hidden].
+    pub fn forward_with(
+        &self,
+        x: Tensor<2>,
+        attend: impl FnOnce([Tensor<2>; 3], &Attention) -> Tensor<2>,
+        mode: &Mode,
+    ) -> Tensor<2> {
+        let context = attend(self.attention.self_attention.forward(x.clone(), mode), &self.options);
+        let attended = self.attention.output.forward(context, x, self.dropout, mode);
+        let wide = self.activation.forward(self.intermediate.dense.forward(attended.clone(), mode), mode);
+        self.output.forward(wide, attended, self.dropout, mode)
+    }
+}
+
+/// The stack of layers.
+#[derive(Module, Debug)]
+pub struct Encoder {
+    layer: Vec<EncoderLayer>,
+}
+
+impl Encoder {
+    /// New, empty layers.
+    pub fn new(config: &EncoderConfig, builder: &Builder) -> Self {
+        Self { layer: (0..config.num_hidden_layers.get()).map(|_| EncoderLayer::new(config, builder)).collect() }
+    }
+
+    /// One stage per layer.
+    pub fn stages<'a>(
+        &'a self,
+        inputs: &'a ModelInputs,
+    ) -> impl Iterator<Item = impl Fn([Tensor<2>; 1], &Mode) -> [Tensor<2>; 1] + 'a> {
+        self.layer.iter().map(move |layer| move |[x]: [Tensor<2>; 1], mode: &Mode| [layer.forward(x, inputs, mode)])
+    }
+}
