@@ -110,7 +110,7 @@ mod tests {
         }
 
         fn decoder(&self) -> Decoder {
-            Decoder { weight: self.words.weight.val(), bias: None }
+            Decoder::new(self.words.weight.val(), None)
         }
     }
 

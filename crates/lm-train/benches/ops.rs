@@ -329,7 +329,7 @@ fn cross_entropy(hidden: usize) -> Operation {
     let leaf = |x: Tensor<2>| Tensor::from_inner(x).require_grad();
     let (rows, targets) = (leaf(constant(95, [PREDICTED, hidden])), ids(PREDICTED, VOCAB));
     let bias = Tensor::from_inner(constant::<1>(97, [VOCAB])).require_grad();
-    let decoder = Decoder { weight: leaf(constant(96, [VOCAB, hidden])), bias: Some(bias) };
+    let decoder = Decoder::new(leaf(constant(96, [VOCAB, hidden])), Some(bias));
     Operation::whole(Flop(6 * PREDICTED * hidden * VOCAB), move |compute| {
         let loss = ops::cross_entropy(rows.clone(), &decoder, targets.clone(), 0.0, 1.0, compute);
         black_box(loss.carrier.backward());
@@ -338,7 +338,7 @@ fn cross_entropy(hidden: usize) -> Operation {
 
 fn predictions(hidden: usize) -> Operation {
     let (rows, targets) = (constant(95, [PREDICTED, hidden]), ids(PREDICTED, VOCAB));
-    let decoder = Decoder { weight: constant(96, [VOCAB, hidden]), bias: Some(constant(97, [VOCAB])) };
+    let decoder = Decoder::new(constant(96, [VOCAB, hidden]), Some(constant(97, [VOCAB])));
     Operation::whole(Flop(2 * PREDICTED * hidden * VOCAB), move |compute| {
         black_box(ops::predictions(rows.clone(), &decoder, targets.clone(), 0.0, compute));
     })

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::linear::Conv1D;
+use super::linear::{Conv1D, Linear, projections};
 use crate::inputs::Mode;
 use crate::ops::{self, Activation};
 use crate::parameters::Builder;
@@ -41,5 +41,37 @@ impl Mlp {
     pub fn forward(&self, x: Tensor<2>, residual: Tensor<2>, mode: &Mode) -> Tensor<2> {
         let wide = self.activation.forward(self.c_fc.forward(x, mode), mode);
         ops::dropout_add(self.c_proj.forward(wide, mode), residual, self.dropout, mode)
+    }
+}
+
+/// A gated feed-forward layer without its residual (Llama and those that follow it).
+#[derive(Module, Debug)]
+pub struct GatedMlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl GatedMlp {
+    /// A layer of `inner` gated values.
+    pub fn new(size: usize, inner: usize, activation: Activation, bias: bool, builder: &Builder) -> Self {
+        Self {
+            gate_proj: Linear::with_bias(size, inner, bias, builder),
+            up_proj: Linear::with_bias(size, inner, bias, builder),
+            down_proj: Linear::with_bias(inner, size, bias, builder),
+            activation,
+        }
+    }
+
+    /// [rows, size] → [rows, size]
+    pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        let [gate, up] = projections([&self.gate_proj, &self.up_proj], x, mode);
+        let gated = match self.activation.gate() {
+            Some(kind) => ops::glu(gate, up, kind, mode),
+            None => self.activation.forward(gate, mode) * up,
+        };
+        self.down_proj.forward(gated, mode)
     }
 }

@@ -31,6 +31,6 @@ impl LmHead {
     /// The projection, by the word embeddings where the head is tied to them.
     pub fn decoder(&self, word_embeddings: &Embedding) -> Decoder {
         let weight = self.weight.as_ref().unwrap_or(&word_embeddings.weight).val();
-        Decoder { weight, bias: self.bias.as_ref().map(Param::val) }
+        Decoder::new(weight, self.bias.as_ref().map(Param::val))
     }
 }

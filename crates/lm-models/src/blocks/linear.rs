@@ -19,7 +19,17 @@ pub struct Linear {
 impl Linear {
     /// A layer with a bias.
     pub fn new(inputs: usize, outputs: usize, builder: &Builder) -> Self {
-        Self { weight: builder.weight([outputs, inputs]), bias: Some(builder.bias(outputs)) }
+        Self::with_bias(inputs, outputs, true, builder)
+    }
+
+    /// A layer with a bias or without one, as config.json says.
+    pub fn with_bias(inputs: usize, outputs: usize, bias: bool, builder: &Builder) -> Self {
+        Self { weight: builder.weight([outputs, inputs]), bias: bias.then(|| builder.bias(outputs)) }
+    }
+
+    /// A layer without a bias.
+    pub fn without_bias(inputs: usize, outputs: usize, builder: &Builder) -> Self {
+        Self::with_bias(inputs, outputs, false, builder)
     }
 
     /// [rows, in] → [rows, out]

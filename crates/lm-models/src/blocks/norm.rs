@@ -33,3 +33,37 @@ impl LayerNorm {
         ops::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon, mode)
     }
 }
+
+/// Normalisation by the root of the mean square.
+#[derive(Module, Debug)]
+pub struct RmsNorm {
+    /// `[dim]`
+    pub weight: Param<Tensor<1>>,
+    #[module(skip)]
+    offset: f64,
+    #[module(skip)]
+    epsilon: f64,
+}
+
+impl RmsNorm {
+    /// Normalises rows of `dim` values; `epsilon` is added to the mean square.
+    pub fn new(dim: usize, epsilon: f64, builder: &Builder) -> Self {
+        Self { weight: builder.parameter([dim], Kind::Norm, Initial::Ones), offset: 0.0, epsilon }
+    }
+
+    /// The same with weights that are added to 1 and start at zero (Gemma).
+    pub fn around_one(dim: usize, epsilon: f64, builder: &Builder) -> Self {
+        Self { weight: builder.parameter([dim], Kind::Norm, Initial::Zeros), offset: 1.0, epsilon }
+    }
+
+    /// [rows, dim] → [rows, dim]
+    pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        ops::rms_norm(x, self.weight.val(), self.offset, self.epsilon, mode)
+    }
+
+    /// Each head on its own, `dim` being that of a head; [rows, heads · dim] → [rows, heads · dim].
+    pub fn forward_heads(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        let ([rows, width], dim) = (x.dims(), self.weight.lazy_shape()[0]);
+        self.forward(x.reshape([rows * width / dim, dim]), mode).reshape([rows, width])
+    }
+}

@@ -38,12 +38,15 @@ pub struct Family {
     pub ignore_unexpected: &'static [&'static str],
     /// The fields of Python's default configuration.
     pub defaults: fn() -> Value,
-    /// A field that Python computes from others and writes into config.json.
-    pub derived: fn(&ModelConfig) -> Option<(&'static str, Value)>,
+    /// Fields that Python computes from others and writes into config.json.
+    pub derived: fn(&ModelConfig) -> Vec<(&'static str, Value)>,
     /// Python's `attribute_map`: other names for fields.
     pub aliases: &'static [(&'static str, &'static str)],
     /// The most tokens a sequence may have; none for no limit.
     pub max_positions: fn(&ModelConfig) -> Option<usize>,
+    /// Whether positions are computed, not looked up in a table (rotary embeddings, ALiBi): a sequence may be longer than
+    /// `max_positions` then, if that is asked for.
+    pub computes_positions: bool,
     /// Whether positions count from the padding token's id on, so that config.json can't take just any.
     pub positions_from_padding: bool,
     /// Builds the model with empty parameters.
@@ -66,9 +69,10 @@ impl Family {
             buffers: &[],
             ignore_unexpected: &[],
             defaults,
-            derived: |_| None,
+            derived: |_| Vec::new(),
             aliases: &[],
             max_positions: |config| config.size("max_position_embeddings"),
+            computes_positions: false,
             positions_from_padding: false,
             build,
         }
@@ -221,9 +225,7 @@ impl ModelConfig {
     pub fn to_json(&self) -> String {
         let mut fields = self.fields.clone();
         fields.insert("architectures".into(), vec![self.family.class].into());
-        if let Some((name, value)) = (self.family.derived)(self) {
-            fields.insert(name.into(), value);
-        }
+        fields.extend((self.family.derived)(self).into_iter().map(|(name, value)| (name.to_owned(), value)));
         // Where it was loaded from is no part of a model, and no version of transformers wrote this file.
         fields.remove("_name_or_path");
         fields.remove("transformers_version");

@@ -83,9 +83,9 @@ pub static XLNET: Family = Family {
 };
 
 /// `d_head`, which Python computes and writes.
-fn derived(config: &ModelConfig) -> Option<(&'static str, Value)> {
-    let d_head = config.size("d_model")?.checked_div(config.size("n_head")?)?;
-    Some(("d_head", d_head.into()))
+fn derived(config: &ModelConfig) -> Vec<(&'static str, Value)> {
+    let d_head = |size: usize| size.checked_div(config.size("n_head")?);
+    config.size("d_model").and_then(d_head).map(|d_head| ("d_head", d_head.into())).into_iter().collect()
 }
 
 impl XLNetConfig {

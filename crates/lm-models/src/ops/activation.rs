@@ -5,6 +5,7 @@ use burn::tensor::activation as burn_activation;
 use serde::Deserialize;
 
 use super::engine::Engine;
+use super::options::Gate;
 use crate::Mode;
 
 /// An activation function, named as in config.json.
@@ -50,6 +51,16 @@ impl Activation {
             #[cfg(feature = "tch")]
             (Engine::Torch, Self::GeluNew) => super::torch::activation::gelu_tanh(x),
             _ => self.plain(x),
+        }
+    }
+
+    /// The gate of [`super::glu`] by this function, if there is one.
+    pub fn gate(self) -> Option<Gate> {
+        match self {
+            Self::Silu => Some(Gate::Silu),
+            Self::Gelu => Some(Gate::Gelu),
+            Self::GeluNew => Some(Gate::GeluTanh),
+            _ => None,
         }
     }
 

@@ -11,7 +11,11 @@ use super::precision::widen;
 impl Decoder {
     /// [rows, dim] → [rows, vocab], float32
     pub fn logits(&self, rows: Tensor<2>, compute: Compute) -> Tensor<2> {
-        widen(affine(rows, self.weight.clone(), self.bias.clone(), Layout::OutIn, compute))
+        let logits = widen(affine(rows, self.weight.clone(), self.bias.clone(), Layout::OutIn, compute));
+        match self.softcap {
+            Some(cap) => (logits / cap).tanh() * cap,
+            None => logits,
+        }
     }
 }
 
@@ -38,14 +42,14 @@ pub fn cross_entropy(
             Loss { carrier: loss.carrier * factor, ..loss }
         }
         #[cfg(feature = "tch")]
-        Engine::Torch => {
+        Engine::Torch if decoder.softcap.is_none() => {
             let narrow = |bias| compute.narrow::<1>(bias);
             let weight = compute.narrow(decoder.weight.clone());
-            let decoder = Decoder { weight, bias: decoder.bias.clone().map(narrow) };
+            let decoder = Decoder::new(weight, decoder.bias.clone().map(narrow));
             let rows = compute.narrow(rows);
             super::torch::cross_entropy::cross_entropy(rows, &decoder, targets, label_smoothing, factor)
         }
-        Engine::Plain => plain(rows, decoder, targets, label_smoothing, factor, compute),
+        _ => plain(rows, decoder, targets, label_smoothing, factor, compute),
     }
 }
 
@@ -61,7 +65,7 @@ fn plain(
     let (x, weight) = (narrow(rows.clone().inner()), narrow(decoder.weight.clone().inner()));
     let bias = decoder.bias.clone().map(Tensor::inner);
     let targets = targets.inner();
-    let inner = Decoder { weight: weight.clone(), bias: bias.clone() };
+    let inner = Decoder { weight: weight.clone(), bias: bias.clone(), ..*decoder };
     let ([count, _], [vocab, _]) = (x.dims(), weight.dims());
     let smooth = label_smoothing / vocab as f64;
 
@@ -85,10 +89,15 @@ fn plain(
         }
         // ∂logits = softmax(logits) - target distribution
         let ones = Tensor::full(targets.dims(), label_smoothing - 1.0, &device);
-        let gradient = (logits - log_sum).exp();
+        let gradient = (logits.clone() - log_sum).exp();
         let gradient = if smooth > 0.0 { gradient - smooth } else { gradient };
         // Scaled before it is narrowed: float16 has no room for the small ones otherwise.
         let gradient = gradient.scatter(1, targets, ones, IndexingUpdateOp::Add) * factor;
+        let gradient = match decoder.softcap {
+            // tanh' = 1 - tanh²
+            Some(cap) => gradient * (1.0 - (logits / cap).powi_scalar(2)),
+            None => gradient,
+        };
         bias_gradient = bias_gradient.map(|sum| sum + gradient.clone().sum_dim(0).squeeze_dim(0));
         let gradient = narrow(gradient);
         row_gradients.push(widen(gradient.clone().matmul(weight.clone())));

@@ -156,16 +156,23 @@ pub enum Pairs {
     Interleaved,
 }
 
-/// The last layer: `logits = rows · weightᵀ + bias`.
+/// The last layer: `logits = rows · weightᵀ + bias`, capped where that is asked for.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     /// [vocab, dim]; the input embeddings when the two are tied.
     pub weight: Tensor<2>,
     /// `[vocab]`
     pub bias: Option<Tensor<1>>,
+    /// `cap · tanh(logit / cap)` takes the place of a logit (Gemma 2).
+    pub softcap: Option<f64>,
 }
 
 impl Decoder {
+    /// A projection without a cap.
+    pub fn new(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
+        Self { weight, bias, softcap: None }
+    }
+
     /// Rows whose logits fit the piece size.
     pub(super) fn piece(&self) -> usize {
         const VALUES: usize = 1 << 24;

@@ -150,13 +150,15 @@ pub fn sequence_length(args: &Arguments, tokenizer: &LmTokenizer, config: Option
                 tracing::warn!("{flag} {asked} is longer than the tokenizer allows ({limit}): using {limit}");
             }
             let length = asked.min(limit);
+            // Computed positions have no end: config.json says what is usual.
+            let positions = positions.filter(|_| config.is_none_or(|config| !config.family().computes_positions));
             if let Some(positions) = positions.filter(|&positions| length > positions) {
                 ensure!(
                     !explicit,
                     "{flag} {asked}: the model has {positions} positions; give at most {flag} {positions}"
                 );
             }
-            length
+            positions.map_or(length, |positions| length.min(positions))
         }
         None => {
             if limit > DEFAULT_LENGTH {
@@ -169,10 +171,9 @@ pub fn sequence_length(args: &Arguments, tokenizer: &LmTokenizer, config: Option
             if let Some(positions) = positions.filter(|&positions| length > positions) {
                 tracing::warn!("the model has {positions} positions: using {flag} {positions}");
             }
-            length
+            positions.map_or(length, |positions| length.min(positions))
         }
     };
-    let length = positions.map_or(length, |positions| length.min(positions));
     let special = tokenizer.num_special_tokens_to_add();
     ensure!(
         length > special,

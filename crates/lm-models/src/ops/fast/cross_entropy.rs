@@ -10,7 +10,7 @@ use super::buffer::zeros;
 use super::linear::column_sums;
 use super::matmul::{Threads, matmul};
 use super::matrix::Matrix;
-use super::simd::{add, exp, max, simd, sum};
+use super::simd::{add, exp, max, simd, sum, tanh};
 use super::tensor::{dims, primitive, tensor, values, values_mut, wrap};
 use crate::ops::extension::{Operation, apply};
 use crate::ops::options::{Decoder, Loss, Predictions};
@@ -64,10 +64,22 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
         let logits = &mut logits[..targets.len() * vocab];
         let x = Matrix::new(x, targets.len(), dim);
         matmul(logits, x, matrix.transpose(), false, Threads::All);
-        let losses = logits.par_chunks_mut(vocab).zip(targets).map(|(logits, &target)| {
+        // Where logits are capped, `slopes` is what a row keeps of the caps' slopes.
+        let losses = logits.par_chunks_mut(vocab).zip(targets).map_init(Vec::new, |slopes, (logits, &target)| {
             simd(
                 #[inline(always)]
-                || row(logits, bias.as_ref().map(values), target, label_smoothing as f32),
+                || {
+                    if let Some(bias) = &bias {
+                        add(logits, values(bias));
+                    }
+                    let Some(cap) = decoder.softcap else { return row(logits, target, label_smoothing as f32) };
+                    soften(logits, cap as f32);
+                    slopes.clear();
+                    slopes.extend(logits.iter().map(|logit| 1.0 - (logit / cap as f32) * (logit / cap as f32)));
+                    let loss = row(logits, target, label_smoothing as f32);
+                    logits.iter_mut().zip(&*slopes).for_each(|(gradient, slope)| *gradient *= slope);
+                    loss
+                },
             )
         });
         loss += losses.collect::<Vec<f32>>().iter().map(|&loss| f64::from(loss)).sum::<f64>();
@@ -114,6 +126,9 @@ pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, 
                     if let Some(bias) = &bias {
                         add(logits, values(bias));
                     }
+                    if let Some(cap) = decoder.softcap {
+                        soften(logits, cap as f32);
+                    }
                     let (largest, of_target) = (max(logits), logits[target]);
                     // The first of several equals is the one predicted.
                     let correct = of_target == largest && !logits[..target].contains(&largest);
@@ -134,10 +149,7 @@ pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, 
 
 /// The loss of one row of logits, which become their gradient: `softmax(logits) - target distribution`.
 #[inline(always)]
-fn row(logits: &mut [f32], bias: Option<&[f32]>, target: usize, smoothing: f32) -> f32 {
-    if let Some(bias) = bias {
-        add(logits, bias);
-    }
+fn row(logits: &mut [f32], target: usize, smoothing: f32) -> f32 {
     let vocab = logits.len() as f32;
     let largest = max(logits);
     let mean = if smoothing > 0.0 { sum(logits) / vocab } else { 0.0 };
@@ -153,6 +165,14 @@ fn row(logits: &mut [f32], bias: Option<&[f32]>, target: usize, smoothing: f32) 
     }
     logits[target] -= 1.0 - smoothing;
     smoothed(log_sum, of_target, mean, smoothing)
+}
+
+/// The soft cap.
+#[inline(always)]
+fn soften(logits: &mut [f32], cap: f32) {
+    for logit in logits.iter_mut() {
+        *logit = cap * tanh(*logit / cap);
+    }
 }
 
 /// The cross-entropy from log Σ exp, the target's logit and the mean of all.
