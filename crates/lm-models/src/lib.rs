@@ -11,6 +11,7 @@
 
 mod blocks;
 mod cache;
+mod causal;
 mod checkpointing;
 pub mod config;
 pub mod generate;

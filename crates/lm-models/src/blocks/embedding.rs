@@ -14,6 +14,8 @@ pub struct Embedding {
     pub weight: Param<Tensor<2>>,
     #[module(skip)]
     padding_idx: Option<usize>,
+    #[module(skip)]
+    scale: Option<f64>,
 }
 
 impl Embedding {
@@ -25,13 +27,18 @@ impl Embedding {
     /// A table whose row `padding_idx` starts at zero and gets no gradient from tokens (torch's `padding_idx`).
     pub fn padded(count: usize, dim: usize, padding_idx: Option<usize>, builder: &Builder) -> Self {
         let initial = padding_idx.map_or(builder.normal(), |row| builder.normal_except_row(row));
-        Self { weight: builder.parameter([count, dim], Kind::Embedding, initial), padding_idx }
+        Self { weight: builder.parameter([count, dim], Kind::Embedding, initial), padding_idx, scale: None }
     }
 
     /// A table of positions that start as sinusoids.
     pub fn sinusoidal(count: usize, dim: usize, builder: &Builder) -> Self {
         let weight = builder.parameter([count, dim], Kind::Embedding, Initial::Sinusoidal);
-        Self { weight, padding_idx: None }
+        Self { weight, padding_idx: None, scale: None }
+    }
+
+    /// The same table, whose vectors are multiplied by `scale` when they are looked up.
+    pub fn scaled(self, scale: f64) -> Self {
+        Self { scale: Some(scale), ..self }
     }
 
     /// The first vector, for every row alike; [1, dim].
@@ -41,7 +48,11 @@ impl Embedding {
 
     /// `[rows]` → [rows, dim]
     pub fn forward(&self, ids: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        ops::embedding(self.weight.val(), ids, mode)
+        let embedded = ops::embedding(self.weight.val(), ids, mode);
+        match self.scale {
+            Some(scale) => embedded * scale,
+            None => embedded,
+        }
     }
 
     /// The embeddings of the batch's tokens, [rows, dim]. The padding token's row gets no gradient from here, should it

@@ -1,7 +1,6 @@
 //! The parts that architectures are composed of. Parameters keep the names, shapes and layout of the Hugging Face files.
 
 mod attention;
-mod causal;
 mod embedding;
 mod encoder;
 mod feed_forward;
@@ -13,7 +12,6 @@ mod rotary;
 mod text_embeddings;
 
 pub use attention::CausalAttention;
-pub use causal::CausalTransformer;
 pub use embedding::Embedding;
 pub use encoder::{ENCODER_NAMES, Encoder, EncoderConfig};
 pub use feed_forward::{GatedMlp, Mlp};

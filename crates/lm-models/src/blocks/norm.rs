@@ -10,10 +10,12 @@ use crate::parameters::{Builder, Initial, Kind};
 /// Layer normalisation over the last dimension.
 #[derive(Module, Debug)]
 pub struct LayerNorm {
-    /// `[dim]`
-    pub weight: Param<Tensor<1>>,
-    /// `[dim]`
-    pub bias: Param<Tensor<1>>,
+    /// `[dim]`; ones where there is none.
+    pub weight: Option<Param<Tensor<1>>>,
+    /// `[dim]`; zeros where there is none.
+    pub bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    dim: usize,
     #[module(skip)]
     epsilon: f64,
 }
@@ -21,16 +23,27 @@ pub struct LayerNorm {
 impl LayerNorm {
     /// Normalises rows of `dim` values; `epsilon` is added to the variance.
     pub fn new(dim: usize, epsilon: f64, builder: &Builder) -> Self {
-        Self {
-            weight: builder.parameter([dim], Kind::Norm, Initial::Ones),
-            bias: builder.parameter([dim], Kind::Norm, Initial::Zeros),
-            epsilon,
-        }
+        Self::with_bias(dim, epsilon, true, builder)
+    }
+
+    /// The same with a shift or without one, as config.json says.
+    pub fn with_bias(dim: usize, epsilon: f64, bias: bool, builder: &Builder) -> Self {
+        let parameter = |initial| builder.parameter([dim], Kind::Norm, initial);
+        let (weight, bias) = (parameter(Initial::Ones), bias.then(|| parameter(Initial::Zeros)));
+        Self { weight: Some(weight), bias, dim, epsilon }
+    }
+
+    /// The same, neither scaled nor shifted.
+    pub fn without_parameters(dim: usize, epsilon: f64) -> Self {
+        Self { weight: None, bias: None, dim, epsilon }
     }
 
     /// [rows, dim] → [rows, dim]
     pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        ops::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon, mode)
+        let device = x.device();
+        let weight = self.weight.as_ref().map_or_else(|| Tensor::ones([self.dim], &device), Param::val);
+        let bias = self.bias.as_ref().map_or_else(|| Tensor::zeros([self.dim], &device), Param::val);
+        ops::layer_norm(x, weight, bias, self.epsilon, mode)
     }
 }
 

@@ -6,14 +6,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::gpt2::{ALIASES, BUFFERS};
-use crate::blocks::{CausalAttention, CausalTransformer, Embedding, LayerNorm, LmHead, Mlp};
-use crate::cache::{Cache, Causal, Context};
+use crate::blocks::{CausalAttention, Embedding, LayerNorm, LmHead, Mlp};
+use crate::cache::Context;
+use crate::causal::CausalTransformer;
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
-use crate::inputs::{Mode, ModelInputs};
-use crate::model::{Architecture, AutoModel, Task};
+use crate::inputs::Mode;
+use crate::model::{AutoModel, Task};
 use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
-use crate::stages::Stages;
 
 /// The activation functions that GPT has, by its own names (`ACT_FNS`): its `gelu` is the approximation by tanh.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -76,8 +76,9 @@ pub static OPENAI_GPT: Family = Family {
     ..Family::new(Task::Clm, defaults, build)
 };
 
+/// One layer.
 #[derive(Module, Debug)]
-struct Block {
+pub struct Block {
     attn: CausalAttention,
     ln_1: LayerNorm,
     mlp: Mlp,
@@ -111,36 +112,6 @@ struct OpenAIGPTModel {
     dropout: f64,
 }
 
-impl CausalTransformer for OpenAIGPTModel {
-    type Layer = Block;
-    type Places = Tensor<1, Int>;
-
-    fn places(&self, positions: Tensor<1, Int>, _: usize) -> Tensor<1, Int> {
-        positions
-    }
-
-    fn words(&self) -> &Embedding {
-        &self.tokens_embed
-    }
-
-    fn embed(&self, words: Tensor<2>, places: &Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        ops::dropout(words + self.positions_embed.forward(places.clone(), mode), self.dropout, mode)
-    }
-
-    fn layers(&self) -> &[Block] {
-        &self.h
-    }
-
-    fn layer(&self, block: &Block, x: Tensor<2>, _: &Tensor<1, Int>, context: &mut Context, mode: &Mode) -> Tensor<2> {
-        block.forward(x, context, mode)
-    }
-
-    /// The last layer ends with one.
-    fn norm(&self, x: Tensor<2>, _: &Mode) -> Tensor<2> {
-        x
-    }
-}
-
 /// `transformers.OpenAIGPTLMHeadModel`
 #[derive(Module, Debug)]
 pub struct OpenAIGPTLMHeadModel {
@@ -169,26 +140,41 @@ fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
     Ok(AutoModel::new(model, builder))
 }
 
-impl Architecture for OpenAIGPTLMHeadModel {
-    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
-        self.transformer.stages(inputs)
-    }
+impl CausalTransformer for OpenAIGPTLMHeadModel {
+    type Layer = Block;
+    type Places = Tensor<1, Int>;
 
-    fn decoder(&self) -> Decoder {
-        self.lm_head.decoder(&self.transformer.tokens_embed)
-    }
-
-    fn causal(&self) -> Option<&dyn Causal> {
-        Some(self)
-    }
-}
-
-impl Causal for OpenAIGPTLMHeadModel {
     fn max_positions(&self) -> usize {
         self.max_positions
     }
 
-    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {
-        self.transformer.extend(ids, positions, cache, mode)
+    fn places(&self, positions: Tensor<1, Int>, _: usize) -> Tensor<1, Int> {
+        positions
+    }
+
+    fn words(&self) -> &Embedding {
+        &self.transformer.tokens_embed
+    }
+
+    fn embed(&self, words: Tensor<2>, positions: &Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+        let transformer = &self.transformer;
+        ops::dropout(words + transformer.positions_embed.forward(positions.clone(), mode), transformer.dropout, mode)
+    }
+
+    fn layers(&self) -> &[Block] {
+        &self.transformer.h
+    }
+
+    fn layer(&self, block: &Block, x: Tensor<2>, _: &Tensor<1, Int>, context: &mut Context, mode: &Mode) -> Tensor<2> {
+        block.forward(x, context, mode)
+    }
+
+    /// The last layer ends with one.
+    fn norm(&self, x: Tensor<2>, _: &Mode) -> Tensor<2> {
+        x
+    }
+
+    fn decoder(&self) -> Decoder {
+        self.lm_head.decoder(&self.transformer.tokens_embed)
     }
 }

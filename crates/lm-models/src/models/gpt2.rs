@@ -7,14 +7,14 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{CausalAttention, CausalTransformer, Embedding, LayerNorm, LmHead, Mlp};
-use crate::cache::{Cache, Causal, Context};
+use crate::blocks::{CausalAttention, Embedding, LayerNorm, LmHead, Mlp};
+use crate::cache::Context;
+use crate::causal::CausalTransformer;
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
-use crate::inputs::{Mode, ModelInputs};
-use crate::model::{Architecture, AutoModel, Task};
+use crate::inputs::Mode;
+use crate::model::{AutoModel, Task};
 use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
-use crate::stages::Stages;
 
 /// The fields of config.json that the computation depends on.
 #[derive(Clone, Debug, Deserialize)]
@@ -95,8 +95,9 @@ fn tell_what_has_no_effect(config: &ModelConfig) {
     }
 }
 
+/// One layer.
 #[derive(Module, Debug)]
-struct GPT2Block {
+pub struct GPT2Block {
     ln_1: LayerNorm,
     attn: CausalAttention,
     ln_2: LayerNorm,
@@ -134,42 +135,6 @@ struct GPT2Model {
     dropout: f64,
 }
 
-impl CausalTransformer for GPT2Model {
-    type Layer = GPT2Block;
-    type Places = Tensor<1, Int>;
-
-    fn places(&self, positions: Tensor<1, Int>, _: usize) -> Tensor<1, Int> {
-        positions
-    }
-
-    fn words(&self) -> &Embedding {
-        &self.wte
-    }
-
-    fn embed(&self, words: Tensor<2>, places: &Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        ops::dropout(words + self.wpe.forward(places.clone(), mode), self.dropout, mode)
-    }
-
-    fn layers(&self) -> &[GPT2Block] {
-        &self.h
-    }
-
-    fn layer(
-        &self,
-        block: &GPT2Block,
-        x: Tensor<2>,
-        _: &Tensor<1, Int>,
-        context: &mut Context,
-        mode: &Mode,
-    ) -> Tensor<2> {
-        block.forward(x, context, mode)
-    }
-
-    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        self.ln_f.forward(x, mode)
-    }
-}
-
 /// `transformers.GPT2LMHeadModel`
 #[derive(Module, Debug)]
 pub struct GPT2LMHeadModel {
@@ -197,26 +162,47 @@ fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
     Ok(AutoModel::new(model, builder))
 }
 
-impl Architecture for GPT2LMHeadModel {
-    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
-        self.transformer.stages(inputs)
-    }
+impl CausalTransformer for GPT2LMHeadModel {
+    type Layer = GPT2Block;
+    type Places = Tensor<1, Int>;
 
-    fn decoder(&self) -> Decoder {
-        self.lm_head.decoder(&self.transformer.wte)
-    }
-
-    fn causal(&self) -> Option<&dyn Causal> {
-        Some(self)
-    }
-}
-
-impl Causal for GPT2LMHeadModel {
     fn max_positions(&self) -> usize {
         self.max_positions
     }
 
-    fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {
-        self.transformer.extend(ids, positions, cache, mode)
+    fn places(&self, positions: Tensor<1, Int>, _: usize) -> Tensor<1, Int> {
+        positions
+    }
+
+    fn words(&self) -> &Embedding {
+        &self.transformer.wte
+    }
+
+    fn embed(&self, words: Tensor<2>, positions: &Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+        let transformer = &self.transformer;
+        ops::dropout(words + transformer.wpe.forward(positions.clone(), mode), transformer.dropout, mode)
+    }
+
+    fn layers(&self) -> &[GPT2Block] {
+        &self.transformer.h
+    }
+
+    fn layer(
+        &self,
+        block: &GPT2Block,
+        x: Tensor<2>,
+        _: &Tensor<1, Int>,
+        context: &mut Context,
+        mode: &Mode,
+    ) -> Tensor<2> {
+        block.forward(x, context, mode)
+    }
+
+    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        self.transformer.ln_f.forward(x, mode)
+    }
+
+    fn decoder(&self) -> Decoder {
+        self.lm_head.decoder(&self.transformer.wte)
     }
 }

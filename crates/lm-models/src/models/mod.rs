@@ -5,6 +5,7 @@ pub(crate) mod bert;
 mod distilbert;
 pub(crate) mod gpt;
 mod gpt2;
+mod gpt_neo;
 mod roberta;
 mod xlnet;
 
@@ -21,6 +22,7 @@ pub static FAMILIES: &[&Family] = &[
     &distilbert::DISTILBERT,
     &gpt::OPENAI_GPT,
     &gpt2::GPT2,
+    &gpt_neo::GPT_NEO,
     &xlnet::XLNET,
 ];
 

@@ -1,24 +1,33 @@
-//! Reading from left to right, whatever the layers are: a batch, or texts that go on.
+//! Models that read from left to right, whatever their layers are: a batch, or texts that go on.
 
 use std::rc::Rc;
 
+use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 
-use super::embedding::Embedding;
-use crate::cache::{Cache, Context};
+use crate::blocks::Embedding;
+use crate::cache::{Cache, Causal, Context};
 use crate::inputs::{Mode, ModelInputs};
+use crate::model::Architecture;
+use crate::ops::Decoder;
 use crate::stages::Stages;
 
-/// A decoder-only transformer without its head. A family says what its parts do with rows; how they follow each other in a
-/// batch, and how they go on with texts whose keys and values are kept, comes from that.
-pub trait CausalTransformer {
-    /// One layer.
-    type Layer;
-    /// What is made of the rows' positions, once for all layers: the positions themselves, angles of rotary embeddings. It
-    /// has no gradient.
-    type Places;
+/// A decoder-only transformer. A family says what its parts do with rows; how they follow each other in a batch, and how
+/// they go on with texts whose keys and values are kept, comes from that.
+pub(crate) trait CausalTransformer: Module + Sync + 'static {
+    /// See [`Architecture::RENAMES`].
+    const RENAMES: &'static [(&'static str, &'static str)] = &[];
 
-    /// Row i is at position `positions[i]` of its sequence; no sequence is longer than `longest`.
+    /// One layer.
+    type Layer: 'static;
+    /// What all layers are told of the rows' positions: the positions, or angles of rotary embeddings. It has no gradient.
+    type Places: 'static;
+
+    /// The most tokens of a sequence.
+    fn max_positions(&self) -> usize;
+
+    /// What layers are told of a pass in which row i is at position `positions[i]` of its sequence, and no sequence is longer
+    /// than `longest`, padding included.
     fn places(&self, positions: Tensor<1, Int>, longest: usize) -> Self::Places;
 
     /// The table of words.
@@ -43,16 +52,19 @@ pub trait CausalTransformer {
     /// From the last layer to the rows to decode, [rows, hidden] → [rows, dim].
     fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2>;
 
-    /// The positions of a batch's rows: their columns, unless a family counts in another way.
+    /// The projection to the vocabulary.
+    fn decoder(&self) -> Decoder;
+
+    /// The positions of a batch's rows, `[rows]`: their columns, unless a family counts in another way.
     fn positions(&self, inputs: &ModelInputs) -> Tensor<1, Int> {
         inputs.positions()
     }
+}
 
-    /// The way from a batch to the rows to decode.
-    fn stages<'a>(&'a self, inputs: &'a ModelInputs) -> Stages<'a>
-    where
-        Self::Layer: 'a,
-    {
+impl<M: CausalTransformer> Architecture for M {
+    const RENAMES: &'static [(&'static str, &'static str)] = M::RENAMES;
+
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
         let places = Rc::new(self.places(self.positions(inputs), inputs.sequences.seq));
         let layers = self.layers().iter().map({
             let places = Rc::clone(&places);
@@ -68,7 +80,20 @@ pub trait CausalTransformer {
         Stages::new(embed, layers, head)
     }
 
-    /// Reads the cache's new tokens, see [`crate::cache::Causal::extend`].
+    fn decoder(&self) -> Decoder {
+        CausalTransformer::decoder(self)
+    }
+
+    fn causal(&self) -> Option<&dyn Causal> {
+        Some(self)
+    }
+}
+
+impl<M: CausalTransformer> Causal for M {
+    fn max_positions(&self) -> usize {
+        CausalTransformer::max_positions(self)
+    }
+
     fn extend(&self, ids: Tensor<1, Int>, positions: Tensor<1, Int>, cache: &mut Cache, mode: &Mode) -> Tensor<2> {
         let places = self.places(positions, cache.longest());
         let x = self.embed(self.words().forward(ids, mode), &places, mode);
