@@ -262,11 +262,11 @@ impl Path {
     }
 
     fn info<const D: usize>(&self, param: &Param<Tensor<D>>) -> ParameterInfo {
-        let Some(&Made { kind, initial }) = self.made.get(&param.id) else {
+        let Some(&Made { kind, decays, initial }) = self.made.get(&param.id) else {
             unreachable!("every parameter is made by the model's builder: {}", self.parts.join("."))
         };
         // The shape alone: a value that was never needed is not made for this.
-        ParameterInfo { name: self.parts.join("."), shape: param.lazy_shape().to_vec(), kind, initial }
+        ParameterInfo { name: self.parts.join("."), shape: param.lazy_shape().to_vec(), kind, decays, initial }
     }
 }
 

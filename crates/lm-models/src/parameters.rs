@@ -26,9 +26,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether weight decay applies: not to biases and norms, as Python's Trainer has it (`get_decay_parameter_names`;
-    /// it goes by names, and a family whose names mislead it says the kind that follows from them).
-    pub fn decays(self) -> bool {
+    /// Whether weight decay applies, unless names mislead Python ([`Builder::without_decay`]).
+    fn decays(self) -> bool {
         !matches!(self, Self::Bias | Self::Norm)
     }
 }
@@ -97,6 +96,7 @@ fn normal(name: &str, len: usize, seed: u64, std: f64) -> Vec<f32> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
     pub(crate) kind: Kind,
+    pub(crate) decays: bool,
     pub(crate) initial: Initial,
 }
 
@@ -106,6 +106,8 @@ pub(crate) struct Made {
 pub(crate) struct Builder {
     device: Device,
     std: f64,
+    /// Whether names let weights and embeddings decay.
+    decays: bool,
     /// By identity, which a parameter keeps when it is updated, cloned or moved to another device.
     made: Rc<RefCell<HashMap<ParamId, Made>>>,
 }
@@ -113,12 +115,19 @@ pub(crate) struct Builder {
 impl Builder {
     /// For a model on `device` whose weights start with the standard deviation `initializer_range`.
     pub fn new(device: &Device, initializer_range: f64) -> Self {
-        Self { device: device.clone(), std: initializer_range, made: Rc::default() }
+        Self { device: device.clone(), std: initializer_range, decays: true, made: Rc::default() }
     }
 
     /// The same builder for a part of the model whose weights start with another standard deviation.
     pub fn with_std(&self, std: f64) -> Self {
         Self { std, ..self.clone() }
+    }
+
+    /// The same builder for a part of the model that never decays, whatever its parameters are: Python's Trainer goes by
+    /// names (`get_decay_parameter_names`), and takes `relative_attention_bias` for a bias and all of
+    /// `roberta_prelayernorm` for norms.
+    pub fn without_decay(&self) -> Self {
+        Self { decays: false, ..self.clone() }
     }
 
     /// The usual start of a weight.
@@ -144,7 +153,7 @@ impl Builder {
     /// Any parameter. It takes no memory until it gets its values, from a checkpoint or by `initial`.
     pub fn parameter<const D: usize>(&self, shape: [usize; D], kind: Kind, initial: Initial) -> Param<Tensor<D>> {
         let id = ParamId::new();
-        self.made.borrow_mut().insert(id, Made { kind, initial });
+        self.made.borrow_mut().insert(id, Made { kind, decays: self.decays && kind.decays(), initial });
         let zeros = move |device: &Device, require_grad| Tensor::zeros(shape, device).set_require_grad(require_grad);
         Param::uninitialized(id, zeros, self.device.clone(), true, shape.into())
     }
@@ -164,6 +173,8 @@ pub struct ParameterInfo {
     pub shape: Vec<usize>,
     /// What it is for.
     pub kind: Kind,
+    /// Whether weight decay applies: not to biases and norms, as in Python's Trainer.
+    pub decays: bool,
     /// How it starts in a new model.
     pub initial: Initial,
 }

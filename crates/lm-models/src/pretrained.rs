@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::config::{ConfigError, ModelConfig};
 use crate::model::AutoModel;
-use crate::parameters::{ParameterInfo, Snapshot};
+use crate::parameters::{Kind, ParameterInfo, Snapshot};
 use crate::weights::{self, Checkpoint, FloatDtype, LoadReport, ModelNames, NamedTensor, SaveOptions, WeightsError};
 
 /// Why a model can't be loaded or saved.
@@ -67,12 +67,12 @@ pub fn load(
     };
     let report = weights::match_names(&names, &checkpoint)?;
 
-    let tied = config.get("tie_word_embeddings").and_then(serde_json::Value::as_bool).unwrap_or(true);
+    let tied = !model.parameters().iter().any(|info| info.kind == Kind::Head);
     let model = model.fill(|info| match report.source(&info.name) {
         Some(name) => {
             let values = checkpoint.read_f32(name)?;
             expect_finite(&checkpoint, name, &values)?;
-            Ok::<_, WeightsError>(resized(values, info, tied))
+            Ok::<_, WeightsError>(resized(values, info, (vocab_in_checkpoint, config.vocab_size()), tied))
         }
         None => Ok(info.initial_values(seed)),
     })?;
@@ -93,25 +93,28 @@ fn expect_finite(checkpoint: &Checkpoint, name: &str, values: &[f32]) -> Result<
     Err(WeightsError::tensor(checkpoint.file_of(name), name, reason))
 }
 
-/// Cuts or extends a parameter to its rows in the model; `tied`: the head has the weights of the embeddings.
-fn resized(mut values: Vec<f32>, info: &ParameterInfo, tied: bool) -> Vec<f32> {
-    if values.len() >= info.len() {
-        values.truncate(info.len());
+/// Cuts or extends a parameter along its dimension of the vocabulary, which has `from` entries in the checkpoint and `to`
+/// in the model; `tied`: the head has the weights of the embeddings.
+fn resized(values: Vec<f32>, info: &ParameterInfo, (from, to): (usize, usize), tied: bool) -> Vec<f32> {
+    let of_vocabulary = |&axis: &usize| info.shape[axis] == to && info.len() / to * from == values.len();
+    let Some(axis) = (0..info.shape.len()).find(of_vocabulary).filter(|_| values.len() != info.len()) else {
         return values;
-    }
-    let width: usize = info.shape.iter().skip(1).product();
-    let rows = values.len() / width.max(1);
-    let mean: Vec<f32> = match info.shape.len() {
-        1 if tied => vec![0.0],
-        _ => (0..width)
-            .map(|column| {
-                let sum: f64 = values.iter().skip(column).step_by(width).map(|&v| f64::from(v)).sum();
-                (sum / rows.max(1) as f64) as f32
-            })
-            .collect(),
     };
-    values.extend(mean.iter().copied().cycle().take(info.len() - rows * width));
-    values
+    let width: usize = info.shape[axis + 1..].iter().product();
+    let mut out = Vec::with_capacity(info.len());
+    for entries in values.chunks_exact(from * width) {
+        out.extend_from_slice(&entries[..from.min(to) * width]);
+        let mean = |column: usize| {
+            let sum: f64 = entries.iter().skip(column).step_by(width).map(|&v| f64::from(v)).sum();
+            (sum / from as f64) as f32
+        };
+        let added: Vec<f32> = match info.shape.len() {
+            1 if tied => vec![0.0],
+            _ => (0..width).map(mean).collect(),
+        };
+        out.extend(added.iter().copied().cycle().take(to.saturating_sub(from) * width));
+    }
+    out
 }
 
 /// Rounds every parameter to what `dtype` can hold, as Python does when it loads in this type.

@@ -413,8 +413,7 @@ fn training(
         let values = facts[name].as_array().with_context(|| format!("train.{name}"))?;
         values.iter().map(|value| value.as_f64().with_context(|| format!("train.{name}"))).collect()
     };
-    let without_decay: Vec<String> =
-        model.parameters().into_iter().filter(|i| !i.kind.decays()).map(|i| i.name).collect();
+    let without_decay: Vec<String> = model.parameters().into_iter().filter(|i| !i.decays).map(|i| i.name).collect();
     let mut ours = without_decay;
     ours.sort();
     let theirs: Vec<String> = serde_json::from_value(facts["parameters_without_decay"].clone())?;

@@ -103,7 +103,7 @@ impl Scratch {
         self.write(&format!("{name}/tokenizer_config.json"), config.to_string());
     }
 
-    /// A model folder: the tiny BERT (200 tokens, 66 positions, 2 layers of 32) and its tokenizer.
+    /// A model folder: the tiny BERT (200 tokens, 66 positions, 2 layers of 8) and its tokenizer.
     pub fn bert(&self, name: &str) {
         self.tokenizer(name, 200);
         for file in ["config.json", "model.safetensors"] {

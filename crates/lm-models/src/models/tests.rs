@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::*;
 use crate::config::{ConfigError, ModelConfig};
-use crate::parameters::ParameterInfo;
+use crate::parameters::{Kind, ParameterInfo};
 
 const EXPECTED: &str = include_str!("../../tests/fixtures/initial/initial.json");
 
@@ -26,6 +26,8 @@ struct Model {
     config: Map<String, Value>,
     /// How many of its parameters are as in the family's first model that has them.
     as_before: usize,
+    /// `num_parameters(exclude_embeddings=True)`, by which `total_flos` goes.
+    computed: usize,
     parameters: HashMap<String, Parameter>,
 }
 
@@ -70,6 +72,11 @@ fn differences(family: &'static Family, models: &[Model]) -> Vec<String> {
                 continue;
             }
         };
+        let computed: usize = ours.iter().filter(|info| info.kind != Kind::Embedding).map(ParameterInfo::len).sum();
+        if computed != model.computed {
+            let (name, theirs) = (family.model_type, model.computed);
+            found.push(format!("{name} {:?}: {computed} values without embeddings, Python's {theirs}", model.config));
+        }
         // Layers count as one where Python's do.
         let mut groups: BTreeMap<String, (Option<&Parameter>, Vec<ParameterInfo>)> = BTreeMap::new();
         for info in ours {
@@ -103,12 +110,12 @@ fn differences(family: &'static Family, models: &[Model]) -> Vec<String> {
 
 fn difference(infos: &[ParameterInfo], theirs: &Parameter) -> Option<String> {
     const SEEDS: u64 = 24;
-    for ParameterInfo { name, shape, kind, .. } in infos {
+    for ParameterInfo { name, shape, kind, decays, .. } in infos {
         if *shape != theirs.shape {
             return Some(format!("{name} has shape {shape:?}, Python's {:?}", theirs.shape));
         }
-        if kind.decays() != theirs.decays {
-            return Some(format!("{name} ({kind:?}) decays: {}, Python's: {}", kind.decays(), theirs.decays));
+        if *decays != theirs.decays {
+            return Some(format!("{name} ({kind:?}) decays: {decays}, Python's: {}", theirs.decays));
         }
     }
     let drawn = infos.iter().flat_map(|info| (0..SEEDS).map(|seed| info.initial_values(seed)));

@@ -49,7 +49,7 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// Names the checkpoint has and the model lacks, by today's names but without an added prefix, sorted.
     pub unexpected: Vec<String>,
-    /// Parameters whose rows are the vocabulary's, and which the model has more or fewer of, sorted.
+    /// Parameters of which one dimension is the vocabulary's, and which the model has more or fewer of, sorted.
     pub resized: Vec<Mismatch>,
 }
 
@@ -243,12 +243,8 @@ fn modern_name(name: &str) -> String {
 }
 
 fn is_vocab_resize(mismatch: &Mismatch, resize: Option<(usize, usize)>) -> bool {
-    match (resize, mismatch.found.split_first(), mismatch.expected.split_first()) {
-        (Some((from, to)), Some((found, found_rest)), Some((expected, expected_rest))) => {
-            (*found, *expected) == (from, to) && found_rest == expected_rest
-        }
-        _ => false,
-    }
+    let differ = || mismatch.found.iter().copied().zip(mismatch.expected.iter().copied()).filter(|(a, b)| a != b);
+    mismatch.found.len() == mismatch.expected.len() && differ().count() == 1 && differ().next() == resize
 }
 
 fn matches_pattern(pattern: &str, name: &str) -> bool {

@@ -74,7 +74,7 @@ impl Optimizer {
         }
         let state = &mut self.states[index];
         state.step += 1;
-        let weight_decay = if info.kind.decays() { self.hyper.weight_decay } else { 0.0 };
+        let weight_decay = if info.decays { self.hyper.weight_decay } else { 0.0 };
         let hyper = Hyperparameters { weight_decay, ..self.hyper };
         let (shape, step, compute) = (&info.shape[..], state.step as i32, self.compute);
         let update = Update { shape, step, factor, learning_rate, hyper, compute };
