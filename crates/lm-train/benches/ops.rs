@@ -1,5 +1,5 @@
 //! Every operation of `lm_models::ops`, forward alone and with its backward pass, fast and plain, at the shapes of
-//! BERT 6 × 384 and BERT-base, 8 × 128 tokens. The table at the end has the best time of each and its share of what the
+//! BERT 6 × 384 and BERT-base, 8 × 128 tokens; windows at 1 × 1024, where they matter. The table at the end has the best time of each and its share of what the
 //! machine reaches: of the arithmetic of a large matrix product, or, for operations that only pass over memory, of the
 //! bandwidth of a large copy.
 //!
@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use divan::Bencher;
-use lm_models::ops::{self, Activation, AdamW, Attention, AttentionMask, Decoder, RelativeKeys, RelativeQueries};
+use lm_models::ops::{
+    self, Activation, AdamW, Attention, AttentionBias, AttentionMask, Decoder, Disentangled, Gate, Pairs, RelativeKeys,
+    RelativeQueries,
+};
 use lm_models::{Mode, Sequences};
 use lm_train::keep_memory;
 use rayon::prelude::*;
@@ -25,6 +28,12 @@ const ROWS: usize = BATCH * SEQ;
 const PREDICTED: usize = 154;
 const VOCAB: usize = 30522;
 const HEADS: usize = 12;
+/// Heads of keys and values, where queries share them.
+const KV_HEADS: usize = 4;
+/// Keys that a query sees through a window.
+const WINDOW: usize = 128;
+/// Distances that DeBERTa tells apart.
+const DISTANCES: usize = 512;
 const DROPOUT: f64 = 0.1;
 
 const SIZES: &[(&str, usize)] = &[("mini", 384), ("base", 768)];
@@ -36,13 +45,24 @@ const OPERATIONS: &[Named] = &[
     ("linear", linear),
     ("linear_in_out", linear_in_out),
     ("layer_norm", layer_norm),
+    ("rms_norm", rms_norm),
+    ("rotary", rotary),
+    ("glu", glu),
+    ("glu_packed", glu_packed),
     ("gelu", |hidden| activation(hidden, Activation::Gelu)),
     ("gelu_new", |hidden| activation(hidden, Activation::GeluNew)),
     ("dropout", dropout),
     ("dropout_add", dropout_add),
     ("embedding", embedding),
-    ("attention", |hidden| attention(hidden, false)),
-    ("causal attention", |hidden| attention(hidden, true)),
+    ("attention", |hidden| attention(hidden, &sequences(BATCH), AttentionMask::Full)),
+    ("causal attention", |hidden| attention(hidden, &sequences(BATCH), AttentionMask::Causal)),
+    ("long attention", |hidden| attention(hidden, &sequences(1), AttentionMask::Full)),
+    ("window attention", |hidden| {
+        attention(hidden, &sequences(1), AttentionMask::Window { left: WINDOW / 2, right: WINDOW / 2 })
+    }),
+    ("grouped attention", grouped_attention),
+    ("alibi attention", alibi_attention),
+    ("disentangled attention", disentangled_attention),
     ("relative_attention", relative_attention),
     ("cross_entropy", cross_entropy),
     ("predictions", predictions),
@@ -230,15 +250,8 @@ fn ids(count: usize, below: usize) -> Tensor<1, Int> {
 }
 
 /// Full ones.
-fn sequences() -> Sequences {
-    Sequences {
-        batch: BATCH,
-        seq: SEQ,
-        lengths: vec![SEQ; BATCH],
-        columns: (0..ROWS).map(|row| (row % SEQ) as i32).collect(),
-        key_padding: None,
-        packing: None,
-    }
+fn sequences(batch: usize) -> Sequences {
+    Sequences::end_to_end(vec![ROWS / batch; batch], &Device::flex())
 }
 
 /// A product's two gradients cost as much each as the product.
@@ -264,6 +277,36 @@ fn layer_norm(hidden: usize) -> Operation {
     let (weight, bias, values) = (constant(91, [hidden]), constant(92, [hidden]), ROWS * hidden);
     Operation::new([[ROWS, hidden]], [Floats(2 * values), Floats(5 * values)], move |[x], mode| {
         ops::layer_norm(x, weight.clone(), bias.clone(), 1e-12, mode)
+    })
+}
+
+fn rms_norm(hidden: usize) -> Operation {
+    let (weight, values) = (constant(91, [hidden]), ROWS * hidden);
+    Operation::new([[ROWS, hidden]], [Floats(2 * values), Floats(5 * values)], move |[x], mode| {
+        ops::rms_norm(x, weight.clone(), 0.0, 1e-6, mode)
+    })
+}
+
+fn rotary(hidden: usize) -> Operation {
+    let (half, values) = (hidden / HEADS / 2, ROWS * hidden);
+    let [cos, sin] = [93, 94].map(|seed| constant(seed, [SEQ, half]));
+    let positions = ids(ROWS, SEQ);
+    Operation::new([[ROWS, hidden]], [Floats(2 * values), Floats(4 * values)], move |[x], mode| {
+        ops::rotary(x, cos.clone(), sin.clone(), positions.clone(), HEADS, Pairs::Halves, mode)
+    })
+}
+
+fn glu(hidden: usize) -> Operation {
+    let values = ROWS * 4 * hidden;
+    Operation::new([[ROWS, 4 * hidden]; 2], [Floats(3 * values), Floats(8 * values)], |[gate, up], mode| {
+        ops::glu(gate, up, Gate::Silu, mode)
+    })
+}
+
+fn glu_packed(hidden: usize) -> Operation {
+    let values = ROWS * 4 * hidden;
+    Operation::new([[ROWS, 8 * hidden]], [Floats(3 * values), Floats(8 * values)], |[gate_up], mode| {
+        ops::glu_packed(gate_up, Gate::Gelu, mode)
     })
 }
 
@@ -300,19 +343,58 @@ const fn attention_flop(hidden: usize) -> usize {
     4 * ROWS * SEQ * hidden
 }
 
-fn attention(hidden: usize, causal: bool) -> Operation {
-    let sequences = sequences();
-    let mask = if causal { AttentionMask::Causal } else { AttentionMask::Full };
+fn attention(hidden: usize, sequences: &Sequences, mask: AttentionMask) -> Operation {
+    let sequences = sequences.clone();
     let options = Attention::new(HEADS, hidden / HEADS, mask, DROPOUT);
-    // Causal attention needs half of the scores.
-    let flop = attention_flop(hidden) / if causal { 2 } else { 1 };
+    let flop = attention_flop(hidden);
+    let flop = match mask {
+        AttentionMask::Full => flop / SEQ * sequences.seq,
+        // Half of the scores.
+        AttentionMask::Causal => flop / 2,
+        AttentionMask::Window { left, right } => flop / SEQ * (left + right + 1),
+    };
     Operation::new([[ROWS, hidden]; 3], product(flop), move |[q, k, v], mode| {
         ops::attention(q, k, v, &sequences, &sequences, &options, mode)
     })
 }
 
+fn grouped_attention(hidden: usize) -> Operation {
+    let sequences = sequences(BATCH);
+    let options = Attention::new(HEADS, hidden / HEADS, AttentionMask::Causal, 0.0);
+    let options = Attention { kv_heads: KV_HEADS, ..options };
+    let shared = [ROWS, hidden / HEADS * KV_HEADS];
+    Operation::new([[ROWS, hidden], shared, shared], product(attention_flop(hidden) / 2), move |[q, k, v], mode| {
+        ops::attention(q, k, v, &sequences, &sequences, &options, mode)
+    })
+}
+
+fn alibi_attention(hidden: usize) -> Operation {
+    let sequences = sequences(BATCH);
+    let options = Attention::new(HEADS, hidden / HEADS, AttentionMask::Causal, DROPOUT);
+    let options = Attention { bias: AttentionBias::Alibi(ops::alibi_slopes(HEADS)), ..options };
+    Operation::new([[ROWS, hidden]; 3], product(attention_flop(hidden) / 2), move |[q, k, v], mode| {
+        ops::attention(q, k, v, &sequences, &sequences, &options, mode)
+    })
+}
+
+/// DeBERTa's: queries and keys meet all distances that there are.
+fn disentangled_attention(hidden: usize) -> Operation {
+    let sequences = sequences(BATCH);
+    let options = Attention::new(HEADS, hidden / HEADS, AttentionMask::Full, DROPOUT);
+    let buckets: Vec<usize> = (1..2 * SEQ).map(|distance| distance + DISTANCES / 2 - SEQ).collect();
+    let (rows, table) = ([ROWS, hidden], [DISTANCES, hidden]);
+    let flop = attention_flop(hidden) + 2 * 2 * ROWS * (2 * SEQ - 1) * hidden;
+    Operation::new([rows, rows, rows, table, table], product(flop), move |[q, k, v, pos_key, pos_query], mode| {
+        let (pos_key, pos_query) = (Some(pos_key), Some(pos_query));
+        let relative = Disentangled { pos_key, pos_query, buckets: buckets.clone(), scale: 0.1 };
+        let bias = ops::disentangled_bias(q.clone(), k.clone(), relative, &sequences, HEADS, mode);
+        let options = Attention { bias: AttentionBias::PerHead(bias), ..options.clone() };
+        ops::attention(q, k, v, &sequences, &sequences, &options, mode)
+    })
+}
+
 fn relative_attention(hidden: usize) -> Operation {
-    let sequences = sequences();
+    let sequences = sequences(BATCH);
     let queries = RelativeQueries { sequences: sequences.clone(), distances: None, mask: None };
     let biases = [HEADS, hidden / HEADS];
     // Of twice as many distances, too.
