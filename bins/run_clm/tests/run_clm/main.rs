@@ -2,6 +2,8 @@
 
 #[path = "../../../run_mlm/tests/run_mlm/common.rs"]
 mod common;
+#[path = "../../../run_mlm/tests/run_mlm/families.rs"]
+mod families;
 mod program;
 mod resume;
 #[path = "../../../run_mlm/tests/run_mlm/run.rs"]

@@ -12,6 +12,11 @@ fn run(scratch: &Scratch, words: &str) -> Run {
 }
 
 #[test]
+fn every_family_from_scratch() {
+    crate::families::every_family(lm_models::Task::Clm, "--block_size 16");
+}
+
+#[test]
 fn trains_evaluates_and_continues_prompts() {
     let scratch = Scratch::new();
     scratch.write("prompts.txt", "The clock on the tower\n\nOn Monday\n");

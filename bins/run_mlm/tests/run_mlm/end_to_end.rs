@@ -617,28 +617,8 @@ fn tokenized_text_is_used_again() {
 }
 
 #[test]
-fn every_architecture_from_scratch() {
-    let scratch = Scratch::new();
-    scratch.text("train.txt", 12);
-    scratch.text("valid.txt", 4);
-    for (model_type, overrides) in [
-        ("bert", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"),
-        ("roberta", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"),
-        ("xlm-roberta", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"),
-        ("camembert", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2,intermediate_size=32"),
-        ("distilbert", "dim=16,n_layers=1,n_heads=2,hidden_dim=32"),
-    ] {
-        scratch
-            .run(&format!(
-                "--model_type {model_type} --config_overrides {overrides},max_position_embeddings=40 --train_tokenizer 300 \
-                 --train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32 --do_train --do_eval \
-                 --max_steps 2 --per_device_train_batch_size 2 --gradient_accumulation_steps 2 --label_smoothing_factor 0.1 \
-                 --output_dir {model_type}"
-            ))
-            .done();
-        assert_eq!(scratch.json(&format!("{model_type}/config.json"))["model_type"], model_type);
-        assert!(loss(&scratch, model_type).is_finite());
-    }
+fn every_family_from_scratch() {
+    crate::families::every_family(lm_models::Task::Mlm, "--line_by_line --max_seq_length 16");
 }
 
 /// Python's Trainer drops the mask of special tokens, and its collator asks the tokenizer, for which an unknown word and a

@@ -7,6 +7,7 @@ mod devices;
 #[cfg(target_os = "linux")]
 mod disk;
 mod end_to_end;
+mod families;
 mod kill_chain;
 #[cfg(feature = "tch")]
 mod libtorch;

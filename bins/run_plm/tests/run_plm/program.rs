@@ -11,6 +11,11 @@ fn run(scratch: &Scratch, words: &str) -> Run {
 }
 
 #[test]
+fn every_family_from_scratch() {
+    crate::families::every_family(lm_models::Task::Plm, "--max_seq_length 16");
+}
+
+#[test]
 fn trains_and_evaluates_in_blocks_and_line_by_line() {
     let scratch = Scratch::new();
     for (folder, words) in [

@@ -35,15 +35,15 @@ use super::special::{SpecialMap, SpecialToken};
 /// The tokenizers that can be trained, named after the model whose they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrainKind {
-    /// WordPiece, lowercased, `[CLS] A [SEP]`: BERT, DistilBERT, ELECTRA.
+    /// WordPiece, lowercased, `[CLS] A [SEP]`: BERT, DistilBERT, ELECTRA and their like.
     Bert,
-    /// Byte-level BPE, `<s> A </s>`: RoBERTa, XLM-RoBERTa, CamemBERT.
+    /// Byte-level BPE, `<s> A </s>`, padding 1: RoBERTa, and who counts positions or tokens as it does.
     Roberta,
-    /// Byte-level BPE with `<|endoftext|>`: GPT-2 and its like.
+    /// Byte-level BPE with `<|endoftext|>`: GPT-2 and all decoders since.
     Gpt2,
     /// Lowercased BPE of characters: the first GPT.
     OpenAiGpt,
-    /// Unigram, lowercased, `[CLS] A [SEP]`: ALBERT.
+    /// Unigram, lowercased, `[CLS] A [SEP]`: ALBERT, and who else has sentencepiece models.
     Albert,
     /// Unigram, `A <sep> <cls>`: XLNet.
     XlNet,
@@ -53,11 +53,24 @@ impl TrainKind {
     /// The kind that fits a `model_type` of config.json; `None` if no kind does.
     pub fn for_model_type(model_type: &str) -> Option<Self> {
         match model_type {
-            "bert" | "distilbert" | "electra" | "mobilebert" => Some(Self::Bert),
-            "roberta" | "xlm-roberta" | "camembert" | "longformer" => Some(Self::Roberta),
-            "gpt2" | "gpt_neo" | "opt" => Some(Self::Gpt2),
+            "bert" | "distilbert" | "electra" | "mobilebert" | "ernie" | "megatron-bert" | "convbert" | "roformer"
+            | "modernbert" | "deberta" => Some(Self::Bert),
+            "roberta"
+            | "xlm-roberta"
+            | "camembert"
+            | "longformer"
+            | "roberta-prelayernorm"
+            | "xlm-roberta-xl"
+            | "data2vec-text"
+            | "mpnet"
+            | "esm"
+            | "xlm"
+            | "flaubert" => Some(Self::Roberta),
+            "gpt2" | "gpt_neo" | "gptj" | "gpt_neox" | "opt" | "bloom" | "ctrl" | "biogpt" | "phi" | "phi3"
+            | "falcon" | "stablelm" | "starcoder2" | "llama" | "mistral" | "qwen2" | "qwen3" | "smollm3" | "olmo2"
+            | "granite" | "gemma" | "gemma2" | "gemma3_text" => Some(Self::Gpt2),
             "openai-gpt" => Some(Self::OpenAiGpt),
-            "albert" => Some(Self::Albert),
+            "albert" | "deberta-v2" | "big_bird" | "rembert" => Some(Self::Albert),
             "xlnet" => Some(Self::XlNet),
             _ => None,
         }

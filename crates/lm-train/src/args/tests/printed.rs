@@ -32,6 +32,43 @@ fn help_is_readable_on_60_80_and_100_columns() {
     }
 }
 
+/// A page with the rows of a table that begin with `row` written anew.
+fn with_rows(page: &str, row: &str, rows: &[String]) -> String {
+    let is_row = |line: &&str| line.starts_with(row);
+    let before = page.lines().take_while(|line| !is_row(line));
+    let after = page.lines().skip_while(|line| !is_row(line)).skip_while(is_row);
+    before.chain(rows.iter().map(String::as_str)).chain(after).map(|line| format!("{line}\n")).collect()
+}
+
+/// The tables of README.md and docs/models.md are the list of families. `UPDATE_DOCS=1` writes them.
+#[test]
+fn tables_of_families_are_up_to_date() {
+    let of_task = |task: Task| lm_models::models::FAMILIES.iter().filter(move |family| family.task == task);
+    let by_program = Task::ALL.iter().map(|task| {
+        let names: Vec<String> = of_task(*task).map(|family| format!("`{}`", family.model_type)).collect();
+        let noun = task.noun().replace("language", "language modelling");
+        format!("| `{}` | {noun} | {} |", task.binary(), names.join(", "))
+    });
+    let by_family = Task::ALL
+        .iter()
+        .copied()
+        .flat_map(of_task)
+        .map(|family| format!("| `{}` | `{}` | `{}` |", family.model_type, family.task.binary(), family.class));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (name, row, rows) in
+        [("README.md", "| `run_", by_program.collect::<Vec<_>>()), ("docs/models.md", "| `", by_family.collect())]
+    {
+        let found = std::fs::read_to_string(root.join(name)).unwrap();
+        let page = with_rows(&found, row, &rows);
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(root.join(name), &page).unwrap();
+            continue;
+        }
+        let advice = "UPDATE_DOCS=1 cargo test --release -p lm-train tables_of_families";
+        assert!(found == page, "{name} has another table of families than the list ({advice}):\n{}", rows.join("\n"));
+    }
+}
+
 /// `docs/arguments.md` says what the tables say. `UPDATE_DOCS=1` writes it.
 #[test]
 fn arguments_page_is_up_to_date() {
