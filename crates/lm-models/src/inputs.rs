@@ -236,6 +236,35 @@ impl ModelInputs {
         })
     }
 
+    /// The same with rows for padding that was dropped, tokens of this id that no query sees.
+    pub fn with_padding(&self, padding_id: i32) -> Self {
+        let Sequences { batch, seq, lengths, columns, .. } = &self.sequences;
+        if self.sequences.packing.is_none() {
+            return self.clone();
+        }
+        let ints = |values: Vec<i32>| {
+            let len = values.len();
+            Tensor::<1, Int>::from_data(TensorData::new(values, [len]), &self.device)
+        };
+        let sequence_of_row = lengths.iter().enumerate().flat_map(|(i, &length)| std::iter::repeat_n(i, length));
+        let place_of_row: Vec<usize> =
+            sequence_of_row.zip(columns).map(|(sequence, &column)| sequence * seq + column as usize).collect();
+        let mut host_ids = vec![padding_id; batch * seq];
+        for (&place, &id) in place_of_row.iter().zip(&self.host_ids) {
+            host_ids[place] = id;
+        }
+        let host_predicted: Vec<i32> =
+            self.host_predicted.iter().map(|&row| place_of_row[row as usize] as i32).collect();
+        let sequences = Sequences {
+            lengths: vec![*seq; *batch],
+            columns: (0..*batch).flat_map(|_| 0..*seq as i32).collect(),
+            packing: None,
+            ..self.sequences.clone()
+        };
+        let (input_ids, predicted) = (ints(host_ids.clone()), ints(host_predicted.clone()));
+        Self { input_ids, host_ids, sequences, predicted, host_predicted, ..self.clone() }
+    }
+
     /// The rows that are decoded; [rows, dim] → [predicted, dim].
     pub fn take_predicted(&self, x: Tensor<2>) -> Tensor<2> {
         x.select(0, self.predicted.clone())

@@ -52,7 +52,7 @@ impl Task {
 /// names down to it.
 pub(crate) trait Architecture: Module + Sync + 'static {
     /// Fields whose names differ from those in the files, `(field, name)`: `self` is no Rust field name, `LayerNorm` no
-    /// conventional one.
+    /// conventional one. A name may be a path, or nothing where the files have no such part.
     const RENAMES: &'static [(&'static str, &'static str)] = &[];
 
     /// The way from a batch to the rows to decode. `mode` gives the random choices that all layers share; the others
@@ -266,7 +266,8 @@ impl Path {
             unreachable!("every parameter is made by the model's builder: {}", self.parts.join("."))
         };
         // The shape alone: a value that was never needed is not made for this.
-        ParameterInfo { name: self.parts.join("."), shape: param.lazy_shape().to_vec(), kind, decays, initial }
+        let parts: Vec<&str> = self.parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+        ParameterInfo { name: parts.join("."), shape: param.lazy_shape().to_vec(), kind, decays, initial }
     }
 }
 

@@ -50,6 +50,8 @@ pub enum Initial {
     },
     /// sin(p / 10000^(2i/d)) at column 2i of row p, the cosine at column 2i+1 (Vaswani et al., 2017, 3.5).
     Sinusoidal,
+    /// The same with all sines before all cosines.
+    SinusoidalHalves,
 }
 
 impl Initial {
@@ -69,16 +71,23 @@ impl Initial {
                 }
                 values
             }
-            Self::Sinusoidal => {
-                let value = |index: usize| {
-                    let (position, column) = (index / width, index % width);
-                    let angle = position as f64 / 10000f64.powf((column - column % 2) as f64 / width as f64);
-                    (if column % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
-                };
-                (0..len).map(value).collect()
+            Self::Sinusoidal => sinusoids(len, width, |column| (column - column % 2, column % 2 == 1)),
+            Self::SinusoidalHalves => {
+                let half = width.div_ceil(2);
+                sinusoids(len, width, |column| (2 * (column % half), column >= half))
             }
         }
     }
+}
+
+/// `of_column` says the exponent of a column, times the width, and whether there is a cosine.
+fn sinusoids(len: usize, width: usize, of_column: impl Fn(usize) -> (usize, bool)) -> Vec<f32> {
+    let value = |index: usize| {
+        let (exponent, cosine) = of_column(index % width);
+        let angle = (index / width) as f64 / 10000f64.powf(exponent as f64 / width as f64);
+        (if cosine { angle.cos() } else { angle.sin() }) as f32
+    };
+    (0..len).map(value).collect()
 }
 
 fn normal(name: &str, len: usize, seed: u64, std: f64) -> Vec<f32> {

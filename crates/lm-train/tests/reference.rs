@@ -35,7 +35,8 @@ struct Limits {
     /// A gradient, relative to its norm.
     gradient: f64,
     /// Norms of gradients and parameters below this count as this: attention is blind to the bias of its keys, so its
-    /// gradient is rounding and nothing else.
+    /// gradient is rounding and nothing else. For gradients, it is as much of the norm of all of them together where that is
+    /// above 1.
     floor: f64,
     /// A training step's loss, absolutely.
     step_loss: f64,
@@ -79,6 +80,18 @@ const FLOAT16: Limits = Limits {
     after: 1e-2,
     loss_scale: 1024.0,
 };
+
+/// Where units are off below zero, those near it are on in one precision and off in another, and their gradients come and
+/// go: in 16 bits only all gradients together are near Python's, and steps less so (torch's autocast is off by a third of
+/// single gradients, and by 1.3 % of their norm, in the model of `mobilebert`).
+fn has_kinks(folder: &Path, compute: Compute) -> Result<bool> {
+    let config: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("config.json"))?)?;
+    let relu = config.as_object().is_some_and(|fields| fields.values().any(|value| value == "relu"));
+    Ok(relu && compute.precision != Precision::Float32)
+}
+
+/// How much further off the norm of a step may be then.
+const KINKED_STEPS: f64 = 5.0;
 
 /// What is checked on a device: float32, plain operations too, and 16 bits; `LM_TEST_PRECISION` or `LM_PLAIN_OPS` choose one of
 /// them. What the GPU backend's operations come to in 16 bits depends on the adapter.
@@ -325,8 +338,11 @@ fn check(
     let (masked, _) = loss_and_gradients(&model, &batch.inputs(objective, Padding::Mask, device)?, compute);
     deviation.see((masked - facts["loss"].as_f64().context("loss")?).abs(), "padding kept");
     deviations.push(deviation);
-    deviations.push(compare_gradients(&model, gradients, &expected, compute)?);
-    deviations.extend(training(model, &facts["train"], &expected, (objective, padding), device, compute)?);
+    let kinks = has_kinks(folder, compute)?;
+    deviations.push(compare_gradients(&model, gradients, &expected, kinks, compute)?);
+    let mut trained = training(model, &facts["train"], &expected, (objective, padding), device, compute)?;
+    trained[1].limit *= if kinks { KINKED_STEPS } else { 1.0 };
+    deviations.extend(trained);
     Ok(Some((model_type, deviations)))
 }
 
@@ -370,10 +386,14 @@ fn compare_gradients(
     model: &AutoModel,
     gradients: GradientSum,
     expected: &Expected,
+    together: bool,
     compute: Compute,
 ) -> Result<Deviation> {
     let mut deviation = Deviation::new("gradients", limits(compute).gradient);
-    let mut names = 0;
+    let (mut names, mut all_ours, mut all_theirs) = (0, Vec::new(), Vec::new());
+    let all: Vec<&str> = expected.0.names().into_iter().filter(|name| name.starts_with("grad.")).collect();
+    let squares = all.iter().map(|name| Ok(expected.floats(name)?.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>()));
+    let floor = limits(compute).floor * squares.sum::<Result<f64>>()?.sqrt().max(1.0);
     for (info, gradient) in model.parameters().into_iter().zip(gradients.into_inner()) {
         let name = format!("grad.{}", info.name);
         let ours = gradient.map(|g| (g / limits(compute).loss_scale).into_data().iter().collect());
@@ -382,9 +402,15 @@ fn compare_gradients(
         let theirs = if expected.0.tensor(&name).is_ok() { expected.floats(&name)? } else { vec![0.0; ours.len()] };
         names += usize::from(expected.0.tensor(&name).is_ok());
         let ours = if ours.is_empty() { vec![0.0; theirs.len()] } else { ours };
-        deviation.see(relative(&ours, &theirs, limits(compute).floor), &info.name);
+        if together {
+            all_ours.extend(ours);
+            all_theirs.extend(theirs);
+        } else {
+            deviation.see(relative(&ours, &theirs, floor), &info.name);
+        }
     }
-    let known = expected.0.names().into_iter().filter(|name| name.starts_with("grad.")).count();
+    deviation.see(relative(&all_ours, &all_theirs, floor), "all together");
+    let known = all.len();
     ensure!(names == known, "{known} gradients expected, {names} of them belong to parameters of ours");
     Ok(deviation)
 }

@@ -27,13 +27,17 @@ impl Embedding {
     /// A table whose row `padding_idx` starts at zero and gets no gradient from tokens (torch's `padding_idx`).
     pub fn padded(count: usize, dim: usize, padding_idx: Option<usize>, builder: &Builder) -> Self {
         let initial = padding_idx.map_or(builder.normal(), |row| builder.normal_except_row(row));
+        Self::starting(count, dim, padding_idx, initial, builder)
+    }
+
+    /// The same with a start of its own.
+    pub fn starting(count: usize, dim: usize, padding_idx: Option<usize>, initial: Initial, builder: &Builder) -> Self {
         Self { weight: builder.parameter([count, dim], Kind::Embedding, initial), padding_idx, scale: None }
     }
 
     /// A table of positions that start as sinusoids.
     pub fn sinusoidal(count: usize, dim: usize, builder: &Builder) -> Self {
-        let weight = builder.parameter([count, dim], Kind::Embedding, Initial::Sinusoidal);
-        Self { weight, padding_idx: None, scale: None }
+        Self::starting(count, dim, None, Initial::Sinusoidal, builder)
     }
 
     /// The same table, whose vectors are multiplied by `scale` when they are looked up.

@@ -69,7 +69,12 @@ pub struct SelfAttention {
 impl SelfAttention {
     /// Projections from `inputs` to `outputs` values.
     pub fn new(inputs: usize, outputs: usize, builder: &Builder) -> Self {
-        let linear = || Linear::new(inputs, outputs, builder);
+        Self::with_bias(inputs, outputs, true, builder)
+    }
+
+    /// The same with biases or without, as config.json says.
+    pub fn with_bias(inputs: usize, outputs: usize, bias: bool, builder: &Builder) -> Self {
+        let linear = || Linear::with_bias(inputs, outputs, bias, builder);
         Self { query: linear(), key: linear(), value: linear() }
     }
 
@@ -122,9 +127,8 @@ struct AttentionHalf {
     output: PostNorm,
 }
 
-/// One layer.
 #[derive(Module, Debug)]
-pub struct EncoderLayer {
+struct EncoderLayer {
     attention: AttentionHalf,
     intermediate: Dense,
     output: PostNorm,
@@ -137,39 +141,30 @@ pub struct EncoderLayer {
 }
 
 impl EncoderLayer {
-    /// A new, empty layer.
-    pub fn new(config: &EncoderConfig, builder: &Builder) -> Self {
+    /// A new, empty layer; `bias`: whether queries, keys and values have one.
+    fn new(config: &EncoderConfig, mask: AttentionMask, bias: bool, builder: &Builder) -> Self {
         let (size, inner) = (config.hidden_size.get(), config.intermediate_size.get());
         Self {
             attention: AttentionHalf {
-                self_attention: SelfAttention::new(size, size, builder),
+                self_attention: SelfAttention::with_bias(size, size, bias, builder),
                 output: PostNorm::new(size, config, builder),
             },
             intermediate: Dense::new(size, inner, builder),
             output: PostNorm::new(inner, config, builder),
-            options: config.attention(AttentionMask::Full),
+            options: config.attention(mask),
             activation: config.hidden_act,
             dropout: config.hidden_dropout_prob.get(),
         }
     }
 
-    /// [rows, hidden] → [rows, hidden]
-    pub fn forward(&self, x: Tensor<2>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        let attend = |[q, k, v]: [Tensor<2>; 3], options: &Attention| {
-            ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, options, mode)
-        };
-        self.forward_with(x, attend, mode)
-    }
-
-    /// The same with what `attend` makes of queries, keys and values, each [rows, hidden].
-    pub fn forward_with(
+    fn forward(
         &self,
         x: Tensor<2>,
-        attend: impl FnOnce([Tensor<2>; 3], &Attention) -> Tensor<2>,
+        attend: impl Fn([Tensor<2>; 3], &Attention, &Mode) -> Tensor<2>,
         mode: &Mode,
     ) -> Tensor<2> {
-        let context = attend(self.attention.self_attention.forward(x.clone(), mode), &self.options);
-        let attended = self.attention.output.forward(context, x, self.dropout, mode);
+        let qkv = self.attention.self_attention.forward(x.clone(), mode);
+        let attended = self.attention.output.forward(attend(qkv, &self.options, mode), x, self.dropout, mode);
         let wide = self.activation.forward(self.intermediate.dense.forward(attended.clone(), mode), mode);
         self.output.forward(wide, attended, self.dropout, mode)
     }
@@ -184,7 +179,18 @@ pub struct Encoder {
 impl Encoder {
     /// New, empty layers.
     pub fn new(config: &EncoderConfig, builder: &Builder) -> Self {
-        Self { layer: (0..config.num_hidden_layers.get()).map(|_| EncoderLayer::new(config, builder)).collect() }
+        Self::with_bias(config, true, builder)
+    }
+
+    /// The same, whose queries, keys and values have biases or have none, as config.json says.
+    pub fn with_bias(config: &EncoderConfig, bias: bool, builder: &Builder) -> Self {
+        let layer = |_| EncoderLayer::new(config, AttentionMask::Full, bias, builder);
+        Self { layer: (0..config.num_hidden_layers.get()).map(layer).collect() }
+    }
+
+    /// A layer for each of these masks.
+    pub fn masked(config: &EncoderConfig, masks: &[AttentionMask], builder: &Builder) -> Self {
+        Self { layer: masks.iter().map(|&mask| EncoderLayer::new(config, mask, true, builder)).collect() }
     }
 
     /// One stage per layer.
@@ -192,6 +198,17 @@ impl Encoder {
         &'a self,
         inputs: &'a ModelInputs,
     ) -> impl Iterator<Item = impl Fn([Tensor<2>; 1], &Mode) -> [Tensor<2>; 1] + 'a> {
-        self.layer.iter().map(move |layer| move |[x]: [Tensor<2>; 1], mode: &Mode| [layer.forward(x, inputs, mode)])
+        self.stages_with(|[q, k, v], options, mode| {
+            ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, options, mode)
+        })
+    }
+
+    /// The same with what `attend` makes of queries, keys and values, each [rows, hidden].
+    pub fn stages_with<'a>(
+        &'a self,
+        attend: impl Fn([Tensor<2>; 3], &Attention, &Mode) -> Tensor<2> + Copy + 'a,
+    ) -> impl Iterator<Item = impl Fn([Tensor<2>; 1], &Mode) -> [Tensor<2>; 1] + 'a> {
+        let layers = self.layer.iter();
+        layers.map(move |layer| move |[x]: [Tensor<2>; 1], mode: &Mode| [layer.forward(x, attend, mode)])
     }
 }

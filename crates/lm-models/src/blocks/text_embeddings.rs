@@ -21,11 +21,13 @@ pub struct TextEmbeddings {
     pub word_embeddings: Embedding,
     /// One for each place.
     pub position_embeddings: Embedding,
-    token_type_embeddings: Embedding,
+    /// One for each segment.
+    pub token_type_embeddings: Embedding,
     /// None where each layer normalises what it is given.
     pub layer_norm: Option<LayerNorm>,
+    /// Probability of the dropout behind it.
     #[module(skip)]
-    dropout: f64,
+    pub dropout: f64,
 }
 
 impl TextEmbeddings {
@@ -50,23 +52,27 @@ impl TextEmbeddings {
         }
     }
 
-    /// The sum, [rows, size]; `positions` is `[rows]`.
-    pub fn sum(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
+    /// [rows, size]; `positions` is `[rows]`.
+    pub fn forward(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
         let words = self.word_embeddings.forward_tokens(inputs, mode);
+        self.finish(self.add_places(words, positions, mode), mode)
+    }
+
+    /// Words with their positions and their segment, [rows, size].
+    pub fn add_places(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
         words + self.token_type_embeddings.first() + self.position_embeddings.forward(positions, mode)
     }
 
-    /// [rows, size]; `positions` is `[rows]`.
-    pub fn forward(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        self.finish(self.sum(inputs, positions, mode), mode)
+    /// What follows the sum: norm and dropout.
+    pub fn finish(&self, sum: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        ops::dropout(self.normalize(sum, mode), self.dropout, mode)
     }
 
-    /// What follows the sum.
-    pub fn finish(&self, sum: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        let normal = match &self.layer_norm {
-            Some(layer_norm) => layer_norm.forward(sum, mode),
-            None => sum,
-        };
-        ops::dropout(normal, self.dropout, mode)
+    /// The norm, where there is one.
+    pub fn normalize(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        match &self.layer_norm {
+            Some(layer_norm) => layer_norm.forward(x, mode),
+            None => x,
+        }
     }
 }

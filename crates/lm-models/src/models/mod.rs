@@ -1,12 +1,24 @@
 //! The architectures, one file each; relatives that are one another's code under other names share a file.
 
+mod albert;
 mod auto;
 pub(crate) mod bert;
+mod big_bird;
+mod convbert;
 mod distilbert;
+mod electra;
+mod ernie;
 pub(crate) mod gpt;
 mod gpt2;
 mod gpt_neo;
+mod longformer;
+mod megatron_bert;
+mod mobilebert;
+mod rembert;
 mod roberta;
+mod roberta_prelayernorm;
+mod roformer;
+mod xlm_roberta_xl;
 mod xlnet;
 
 use crate::config::Family;
@@ -24,6 +36,19 @@ pub static FAMILIES: &[&Family] = &[
     &gpt2::GPT2,
     &gpt_neo::GPT_NEO,
     &xlnet::XLNET,
+    &electra::ELECTRA,
+    &albert::ALBERT,
+    &mobilebert::MOBILEBERT,
+    &ernie::ERNIE,
+    &megatron_bert::MEGATRON_BERT,
+    &roberta::DATA2VEC_TEXT,
+    &roberta_prelayernorm::ROBERTA_PRELAYERNORM,
+    &xlm_roberta_xl::XLM_ROBERTA_XL,
+    &rembert::REMBERT,
+    &roformer::ROFORMER,
+    &convbert::CONVBERT,
+    &longformer::LONGFORMER,
+    &big_bird::BIG_BIRD,
 ];
 
 #[cfg(test)]

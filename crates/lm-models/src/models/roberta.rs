@@ -1,4 +1,5 @@
-//! RoBERTa (Liu et al., 2019) and what is its code under other names, XLM-RoBERTa and CamemBERT: `RobertaForMaskedLM`.
+//! RoBERTa (Liu et al., 2019) and what is its code under other names, XLM-RoBERTa, CamemBERT and data2vec's text model:
+//! `RobertaForMaskedLM`.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -39,6 +40,20 @@ pub static XLM_ROBERTA: Family = Family { model_type: "xlm-roberta", class: "XLM
 /// CamemBERT (Martin et al., 2020)
 pub static CAMEMBERT: Family = Family { model_type: "camembert", class: "CamembertForMaskedLM", ..RELATIVE };
 
+/// data2vec (Baevski et al., 2022)
+pub static DATA2VEC_TEXT: Family = Family {
+    model_type: "data2vec-text",
+    class: "Data2VecTextForMaskedLM",
+    base_model_prefix: "data2vec_text",
+    ties: &[
+        ("lm_head.decoder.weight", "data2vec_text.embeddings.word_embeddings.weight"),
+        ("lm_head.decoder.bias", "lm_head.bias"),
+    ],
+    ignore_unexpected: &[],
+    build: build_data2vec_text,
+    ..RELATIVE
+};
+
 const RELATIVE: Family = Family {
     base_model_prefix: "roberta",
     ties: &[
@@ -53,12 +68,12 @@ const RELATIVE: Family = Family {
 };
 
 /// The row of the padding token, which is also where position ids begin to count from.
-fn padding_idx(config: &ModelConfig) -> usize {
+pub(super) fn padding_idx(config: &ModelConfig) -> usize {
     config.size("pad_token_id").unwrap_or(1)
 }
 
 /// Position ids start at `padding_idx + 1`.
-fn max_positions(config: &ModelConfig) -> Option<usize> {
+pub(super) fn max_positions(config: &ModelConfig) -> Option<usize> {
     Some(config.size("max_position_embeddings")?.saturating_sub(padding_idx(config).saturating_add(1)))
 }
 
@@ -92,7 +107,7 @@ impl RobertaModel {
 }
 
 /// RoBERTa's head, which says gelu whatever `hidden_act` is.
-fn lm_head(config: &EncoderConfig, builder: &Builder) -> FlatHead {
+pub(super) fn lm_head(config: &EncoderConfig, builder: &Builder) -> FlatHead {
     let (size, vocab) = (config.hidden_size.get(), config.vocab_size.get());
     let (epsilon, tied) = (config.layer_norm_eps, config.tie_word_embeddings);
     FlatHead::new([size, size, vocab], Activation::Gelu, epsilon, tied, builder)
@@ -112,6 +127,20 @@ fn build(model: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError>
     Ok(AutoModel::new(RobertaForMaskedLM { roberta, lm_head: lm_head(&config, builder) }, builder))
 }
 
+/// `transformers.Data2VecTextForMaskedLM`
+#[derive(Module, Debug)]
+pub struct Data2VecTextForMaskedLM {
+    data2vec_text: RobertaModel,
+    lm_head: FlatHead,
+}
+
+fn build_data2vec_text(model: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
+    let config = EncoderConfig::new(model)?;
+    let builder = &Builder::new(device, config.initializer_range);
+    let data2vec_text = RobertaModel::new(&config, padding_idx(model), builder);
+    Ok(AutoModel::new(Data2VecTextForMaskedLM { data2vec_text, lm_head: lm_head(&config, builder) }, builder))
+}
+
 impl Architecture for RobertaForMaskedLM {
     const RENAMES: &'static [(&'static str, &'static str)] = NAMES;
 
@@ -121,5 +150,17 @@ impl Architecture for RobertaForMaskedLM {
 
     fn decoder(&self) -> Decoder {
         self.lm_head.decoder(&self.roberta.embeddings.word_embeddings)
+    }
+}
+
+impl Architecture for Data2VecTextForMaskedLM {
+    const RENAMES: &'static [(&'static str, &'static str)] = NAMES;
+
+    fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
+        self.data2vec_text.stages(&self.lm_head, inputs)
+    }
+
+    fn decoder(&self) -> Decoder {
+        self.lm_head.decoder(&self.data2vec_text.embeddings.word_embeddings)
     }
 }

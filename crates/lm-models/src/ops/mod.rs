@@ -7,6 +7,7 @@
 
 mod activation;
 mod attention;
+mod convolution;
 mod cross_entropy;
 mod disentangled;
 mod dropout;
@@ -26,6 +27,7 @@ mod projections;
 mod relative_attention;
 mod rms_norm;
 mod rotary;
+mod scale_shift;
 #[cfg(all(test, any(feature = "flex", feature = "tch")))]
 mod tests;
 // burn-tch is marked deprecated in 0.22, the last line that has it.
@@ -36,6 +38,7 @@ mod workers;
 
 pub use activation::Activation;
 pub use attention::{alibi_slopes, attention};
+pub use convolution::{convolution, dynamic_convolution};
 pub use cross_entropy::{cross_entropy, predictions};
 pub use disentangled::disentangled_bias;
 pub use dropout::{dropout, dropout_add};
@@ -54,4 +57,5 @@ pub use projections::{columns, projections};
 pub use relative_attention::relative_attention;
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;
+pub use scale_shift::scale_shift;
 pub use workers::on_worker;
