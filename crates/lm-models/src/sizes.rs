@@ -75,7 +75,9 @@ mod tests {
         let device = Device::flex();
         for family in FAMILIES {
             let mut config = ModelConfig::from_model_type(family.model_type).expect("known");
-            for (name, value) in [("vocab_size", 50), ("hidden_size", 8), ("num_attention_heads", 2)] {
+            for (name, value) in
+                [("vocab_size", 50), ("hidden_size", 8), ("num_attention_heads", 2), ("embedding_size", 4)]
+            {
                 config.set(name, value);
             }
             for layers in [0, 1, 3] {

@@ -40,13 +40,6 @@ fn defaults() -> Value {
     })
 }
 
-/// The windows of all layers, which Python's model writes.
-fn attention_window(config: &ModelConfig) -> Vec<(&'static str, Value)> {
-    let window = config.get("attention_window").filter(|window| window.is_u64());
-    let (Some(window), Some(layers)) = (window, config.size("num_hidden_layers")) else { return Vec::new() };
-    vec![("attention_window", vec![window.clone(); layers].into())]
-}
-
 /// The entry of the list.
 pub static LONGFORMER: Family = Family {
     model_type: "longformer",
@@ -57,7 +50,6 @@ pub static LONGFORMER: Family = Family {
         ("lm_head.decoder.bias", "lm_head.bias"),
     ],
     buffers: POSITION_BUFFERS,
-    derived: attention_window,
     max_positions,
     positions_from_padding: true,
     ..Family::new(Task::Mlm, defaults, build)
