@@ -104,6 +104,31 @@ impl Sequences {
         self.columns.len()
     }
 
+    /// `x`, [rows, dim], with zeros in the rows of padding where it was kept.
+    pub fn zero_padding(&self, x: Tensor<2>) -> Tensor<2> {
+        match (&self.key_padding, &self.packing) {
+            (Some(padding), None) => {
+                let [rows, dim] = x.dims();
+                x.mask_fill(padding.clone().reshape([rows, 1]).expand([rows, dim]), 0.0)
+            }
+            _ => x,
+        }
+    }
+
+    /// `x` with the mean of all of its sequence's `values` in the rows of padding where it was kept, both [rows, dim]: what
+    /// attention gives a query that sees nothing, padding included, as DeBERTa's padding does.
+    pub fn mean_for_padding(&self, x: Tensor<2>, values: Tensor<2>) -> Tensor<2> {
+        match (&self.key_padding, &self.packing) {
+            (Some(padding), None) => {
+                let [rows, dim] = x.dims();
+                let means = values.reshape([self.batch, self.seq, dim]).mean_dim(1);
+                let means = means.expand([self.batch, self.seq, dim]).reshape([rows, dim]);
+                x.mask_where(padding.clone().reshape([rows, 1]).expand([rows, dim]), means)
+            }
+            _ => x,
+        }
+    }
+
     /// The rows of each sequence.
     pub fn ranges(&self) -> Vec<Range<usize>> {
         let mut start = 0;
@@ -364,6 +389,12 @@ impl Mode {
     /// Whether this pass trains.
     pub fn is_training(&self) -> bool {
         self.dropout.is_some()
+    }
+
+    /// Whether what happens with this probability, and never in evaluation, happens now: a choice like that of a dropout.
+    pub fn happens(&self, probability: f64) -> bool {
+        let drawn = |key: DropoutKey| (key.seed() >> 11) as f64 / (1u64 << 53) as f64;
+        self.next_dropout(probability).is_some_and(|(key, probability)| drawn(key) < probability)
     }
 
     /// The key of the next dropout in this pass, and its probability; none when nothing is to be dropped.

@@ -41,6 +41,13 @@ pub enum Initial {
     Ones,
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
+    /// Normal with mean 0, but nothing further from it than `cutoff` times `std` (`torch.nn.init.trunc_normal_`).
+    TruncatedNormal {
+        /// Standard deviation of the normal distribution that is cut off.
+        std: f64,
+        /// Where it is cut off, in standard deviations.
+        cutoff: f64,
+    },
     /// Normal, but row `zero_row` (the padding token's) is zero.
     NormalExceptRow {
         /// Standard deviation.
@@ -48,6 +55,8 @@ pub enum Initial {
         /// The row left at zero.
         zero_row: usize,
     },
+    /// Uniform between minus and plus this bound: torch's layers that `_init_weights` leaves alone.
+    Uniform(f64),
     /// sin(p / 10000^(2i/d)) at column 2i of row p, the cosine at column 2i+1 (Vaswani et al., 2017, 3.5).
     Sinusoidal,
     /// The same with all sines before all cosines.
@@ -63,14 +72,16 @@ impl Initial {
         match self {
             Self::Zeros => vec![0.0; len],
             Self::Ones => vec![1.0; len],
-            Self::Normal(std) => normal(name, len, seed, std),
+            Self::Normal(std) => normal(name, len, seed, std, f64::INFINITY),
+            Self::TruncatedNormal { std, cutoff } => normal(name, len, seed, std, cutoff),
             Self::NormalExceptRow { std, zero_row } => {
-                let mut values = normal(name, len, seed, std);
+                let mut values = normal(name, len, seed, std, f64::INFINITY);
                 if let Some(row) = values.chunks_exact_mut(width).nth(zero_row) {
                     row.fill(0.0);
                 }
                 values
             }
+            Self::Uniform(bound) => draws(name, len, seed, |stream| ((2.0 * stream.next_f64() - 1.0) * bound) as f32),
             Self::Sinusoidal => sinusoids(len, width, |column| (column - column % 2, column % 2 == 1)),
             Self::SinusoidalHalves => {
                 let half = width.div_ceil(2);
@@ -90,13 +101,25 @@ fn sinusoids(len: usize, width: usize, of_column: impl Fn(usize) -> (usize, bool
     (0..len).map(value).collect()
 }
 
-fn normal(name: &str, len: usize, seed: u64, std: f64) -> Vec<f32> {
+/// Normal values; those further than `cutoff` standard deviations from 0 are drawn again.
+fn normal(name: &str, len: usize, seed: u64, std: f64, cutoff: f64) -> Vec<f32> {
+    let draw = |stream: &mut Stream| loop {
+        let value = stream.normal();
+        if f64::from(value.abs()) <= cutoff {
+            break value * std as f32;
+        }
+    };
+    draws(name, len, seed, draw)
+}
+
+/// Independent draws, a function of seed and name.
+fn draws(name: &str, len: usize, seed: u64, draw: impl Fn(&mut Stream) -> f32 + Sync) -> Vec<f32> {
     const CHUNK: usize = 4096;
     let index = name.bytes().fold(0xCBF2_9CE4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3));
     let mut values = vec![0.0; len];
     values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, values)| {
         let mut stream = Stream::new(seed, Purpose::Init, chunk as u64, index);
-        values.iter_mut().for_each(|v| *v = stream.normal() * std as f32);
+        values.iter_mut().for_each(|value| *value = draw(&mut stream));
     });
     values
 }
@@ -117,6 +140,8 @@ pub(crate) struct Builder {
     std: f64,
     /// Whether names let weights and embeddings decay.
     decays: bool,
+    /// Where normal values are cut off, in standard deviations.
+    cutoff: Option<f64>,
     /// By identity, which a parameter keeps when it is updated, cloned or moved to another device.
     made: Rc<RefCell<HashMap<ParamId, Made>>>,
 }
@@ -124,7 +149,7 @@ pub(crate) struct Builder {
 impl Builder {
     /// For a model on `device` whose weights start with the standard deviation `initializer_range`.
     pub fn new(device: &Device, initializer_range: f64) -> Self {
-        Self { device: device.clone(), std: initializer_range, decays: true, made: Rc::default() }
+        Self { device: device.clone(), std: initializer_range, decays: true, cutoff: None, made: Rc::default() }
     }
 
     /// The same builder for a part of the model whose weights start with another standard deviation.
@@ -139,9 +164,20 @@ impl Builder {
         Self { decays: false, ..self.clone() }
     }
 
+    /// The same builder with weights that start no further from 0 than so many standard deviations.
+    pub fn with_cutoff(&self, cutoff: f64) -> Self {
+        Self { cutoff: Some(cutoff), ..self.clone() }
+    }
+
     /// The usual start of a weight.
     pub fn normal(&self) -> Initial {
-        Initial::Normal(self.std)
+        let std = self.std;
+        self.cutoff.map_or(Initial::Normal(std), |cutoff| Initial::TruncatedNormal { std, cutoff })
+    }
+
+    /// The start of torch's linear and convolutional layers, whose results have so many inputs.
+    pub fn uniform_by_inputs(&self, inputs: usize) -> Initial {
+        Initial::Uniform(1.0 / (inputs.max(1) as f64).sqrt())
     }
 
     /// The same, with zeros in the row of the padding token.

@@ -54,13 +54,14 @@ pub fn load(
     let model = (family.build)(config, device)?;
     let parameters: Vec<_> = model.parameters().into_iter().map(|info| (info.name, info.shape)).collect();
     let own = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);
-    let ties: Vec<_> = family.ties.iter().copied().filter(|(alias, _)| !own(alias)).collect();
+    let ties: Vec<_> = family.ties.iter().copied().filter(|(alias, parameter)| !own(alias) && own(parameter)).collect();
     let names = ModelNames {
         class_name: family.class,
         base_model_prefix: family.base_model_prefix,
         parameters: &parameters,
         ties: &ties,
         buffers: family.buffers,
+        old_names: family.old_names,
         ignore_unexpected: family.ignore_unexpected,
         vocab_resize: (vocab_in_checkpoint != config.vocab_size())
             .then_some((vocab_in_checkpoint, config.vocab_size())),
@@ -155,6 +156,11 @@ pub fn save_pretrained(
         shape: info.shape.clone(),
         values: Box::new(move || Ok(tensor.clone().try_into_data()?.try_into_vec_as::<f32>()?)),
     });
-    weights::save(folder, tensors.collect(), &SaveOptions { dtype, ..SaveOptions::default() })?;
+    let buffers = (config.family().saved_buffers)(&config).into_iter().map(|(name, values)| NamedTensor {
+        name,
+        shape: vec![values.len()],
+        values: Box::new(move || Ok(values)),
+    });
+    weights::save(folder, tensors.chain(buffers).collect(), &SaveOptions { dtype, ..SaveOptions::default() })?;
     Ok(())
 }

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use crate::config::{ConfigError, Count, ModelConfig};
+use crate::parameters::ParameterInfo;
 
 /// The field that says how many layers there are, by its own name or as an alias.
 const LAYERS: &str = "num_hidden_layers";
@@ -14,7 +15,8 @@ pub struct Sizes(Vec<(Vec<usize>, u64)>);
 
 impl Sizes {
     /// The parameters of a model of this configuration, which is checked as if it were built: layers behind the first are
-    /// all alike, so one of them is looked at, and no parameter gets a value.
+    /// all alike, so one of them is looked at, and no parameter gets a value. What is there once and grows with the number
+    /// of layers grows by as much with each.
     ///
     /// # Errors
     /// What is wrong with the configuration.
@@ -28,9 +30,18 @@ impl Sizes {
         // The first layer may have more or fewer parameters than the others.
         let first = with(layers.min(1))?;
         let second = if layers > 1 { with(2)? } else { Vec::new() };
+        let mut shapes = Vec::new();
+        for ParameterInfo { name, shape, .. } in &first {
+            let then = second.iter().find(|info| info.name == *name).map_or(shape, |info| &info.shape);
+            let grown = shape.iter().zip(then).map(|(&one, &two)| {
+                let growth = (two.saturating_sub(one) as u64).saturating_mul(layers.saturating_sub(1));
+                one.saturating_add(usize::try_from(growth).unwrap_or(usize::MAX))
+            });
+            shapes.push((grown.collect(), 1));
+        }
         let others = second.into_iter().filter(|info| first.iter().all(|other| other.name != info.name));
-        let others: Vec<_> = others.map(|info| (info.shape, layers - 1)).collect();
-        Ok(Self(first.into_iter().map(|info| (info.shape, 1)).chain(others).collect()))
+        shapes.extend(others.map(|info| (info.shape, layers - 1)));
+        Ok(Self(shapes))
     }
 
     /// The sum over all parameters of what `count` says of a shape; the largest number for anything above it.
@@ -75,9 +86,14 @@ mod tests {
         let device = Device::flex();
         for family in FAMILIES {
             let mut config = ModelConfig::from_model_type(family.model_type).expect("known");
-            for (name, value) in
-                [("vocab_size", 50), ("hidden_size", 8), ("num_attention_heads", 2), ("embedding_size", 4)]
-            {
+            // ESM has no padding token by default, and can't be built without one.
+            for (name, value) in [
+                ("vocab_size", 50),
+                ("hidden_size", 8),
+                ("num_attention_heads", 2),
+                ("embedding_size", 4),
+                ("pad_token_id", 0),
+            ] {
                 config.set(name, value);
             }
             for layers in [0, 1, 3] {

@@ -94,11 +94,12 @@ pub struct PostNorm {
 impl PostNorm {
     /// From `inputs` values to those of the residual stream.
     pub fn new(inputs: usize, config: &EncoderConfig, builder: &Builder) -> Self {
-        let size = config.hidden_size.get();
-        Self {
-            dense: Linear::new(inputs, size, builder),
-            layer_norm: LayerNorm::new(size, config.layer_norm_eps, builder),
-        }
+        Self::onto(config.hidden_size.get(), inputs, config.layer_norm_eps, builder)
+    }
+
+    /// From `inputs` values to a residual stream of `size`; `epsilon` is the norm's.
+    pub fn onto(size: usize, inputs: usize, epsilon: f64, builder: &Builder) -> Self {
+        Self { dense: Linear::new(inputs, size, builder), layer_norm: LayerNorm::new(size, epsilon, builder) }
     }
 
     /// [rows, inputs] and [rows, hidden] → [rows, hidden]

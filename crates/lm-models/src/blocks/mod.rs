@@ -1,6 +1,7 @@
 //! The parts that architectures are composed of. Parameters keep the names, shapes and layout of the Hugging Face files.
 
 mod attention;
+mod convolution;
 mod embedding;
 mod encoder;
 mod feed_forward;
@@ -13,8 +14,9 @@ mod rotary;
 mod text_embeddings;
 
 pub use attention::CausalAttention;
+pub use convolution::SequenceConv;
 pub use embedding::Embedding;
-pub use encoder::{Dense, ENCODER_NAMES, Encoder, EncoderConfig, PostNorm};
+pub use encoder::{Dense, ENCODER_NAMES, Encoder, EncoderConfig, PostNorm, SelfAttention};
 pub use feed_forward::{GatedMlp, Mlp};
 pub use head::LmHead;
 pub use linear::{Linear, projections};

@@ -32,6 +32,11 @@ impl Rotary {
         Ok(Self { pairs: Pairs::Halves, frequencies: scaling::scaled(config, base, rotated)? })
     }
 
+    /// Radians from one position to the next, for each pair, unless a longer sequence changes them.
+    pub fn frequencies(&self) -> &[f32] {
+        &self.frequencies.usual
+    }
+
     /// The angles of a pass, row i being at position `positions[i]`, `[rows]`, and no sequence longer than `longest`,
     /// padding included.
     pub fn angles(&self, positions: Tensor<1, Int>, longest: usize) -> Angles {

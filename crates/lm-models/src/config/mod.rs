@@ -33,6 +33,10 @@ pub struct Family {
     pub ties: &'static [(&'static str, &'static str)],
     /// Buffers that old checkpoints hold although they are computed; `*` stands for one part between dots.
     pub buffers: &'static [&'static str],
+    /// Buffers that Python writes beside the parameters, and would miss, with their values.
+    pub saved_buffers: fn(&ModelConfig) -> Vec<(String, Vec<f32>)>,
+    /// How names begin in checkpoints of other programs, `(old, new)`, where the new name is not there as well.
+    pub old_names: &'static [(&'static str, &'static str)],
     /// Parts of names that a checkpoint may have beyond the model's without a word
     /// (`_keys_to_ignore_on_load_unexpected`).
     pub ignore_unexpected: &'static [&'static str],
@@ -67,6 +71,8 @@ impl Family {
             base_model_prefix: "",
             ties: &[],
             buffers: &[],
+            saved_buffers: |_| Vec::new(),
+            old_names: &[],
             ignore_unexpected: &[],
             defaults,
             derived: |_| Vec::new(),

@@ -5,19 +5,24 @@ mod auto;
 pub(crate) mod bert;
 mod big_bird;
 mod convbert;
+mod deberta;
 mod distilbert;
 mod electra;
 mod ernie;
+mod esm;
 pub(crate) mod gpt;
 mod gpt2;
 mod gpt_neo;
 mod longformer;
 mod megatron_bert;
 mod mobilebert;
+mod modernbert;
+mod mpnet;
 mod rembert;
 mod roberta;
 mod roberta_prelayernorm;
 mod roformer;
+mod xlm;
 mod xlm_roberta_xl;
 mod xlnet;
 
@@ -32,6 +37,13 @@ pub static FAMILIES: &[&Family] = &[
     &roberta::XLM_ROBERTA,
     &roberta::CAMEMBERT,
     &distilbert::DISTILBERT,
+    &mpnet::MPNET,
+    &deberta::DEBERTA,
+    &deberta::DEBERTA_V2,
+    &modernbert::MODERNBERT,
+    &esm::ESM,
+    &xlm::XLM,
+    &xlm::FLAUBERT,
     &gpt::OPENAI_GPT,
     &gpt2::GPT2,
     &gpt_neo::GPT_NEO,

@@ -21,6 +21,9 @@ pub struct ModelNames<'a> {
     /// Buffers that are computed, not loaded, though old checkpoints hold them, such as
     /// `transformer.h.*.attn.bias`; `*` stands for one part between dots.
     pub buffers: &'a [&'a str],
+    /// How names begin in checkpoints of other programs, `(old, new)`; a tensor of such a name is taken for the new one if
+    /// it has the parameter's shape and the checkpoint has no other of that name.
+    pub old_names: &'a [(&'a str, &'a str)],
     /// Unexpected names that contain one of these are not worth a word (`_keys_to_ignore_on_load_unexpected`).
     pub ignore_unexpected: &'a [&'a str],
     /// `(rows in the checkpoint, rows in the model)` when the model has a larger or smaller vocabulary than config.json
@@ -138,6 +141,13 @@ fn match_entries(
     let mut renamed: Vec<(String, String)> = Vec::new();
     for name in names {
         let mut modern = modern_name(name);
+        let renewed = model.old_names.iter().find_map(|(old, new)| Some(format!("{new}{}", modern.strip_prefix(old)?)));
+        if let Some(renewed) = renewed {
+            let fits = |(parameter, shape): &(String, Vec<usize>)| *parameter == renewed && *shape == shape_of(name);
+            if model.parameters.iter().any(fits) && !names.contains(&renewed) {
+                modern = renewed;
+            }
+        }
         if of_base_model {
             let in_base_model = format!("{prefix}{modern}");
             if expected.contains(modern.as_str()) && !expected.contains(in_base_model.as_str()) {
@@ -307,6 +317,7 @@ mod tests {
                 parameters: &self.parameters,
                 ties: &ties,
                 buffers: &buffers,
+                old_names: &[],
                 ignore_unexpected: &ignore_unexpected,
                 vocab_resize,
             };
@@ -370,6 +381,7 @@ mod tests {
             parameters: &parameters,
             ties: &[("lm_head.weight", "model.embed.weight")],
             buffers: &[],
+            old_names: &[],
             ignore_unexpected: &[],
             vocab_resize: None,
         };
@@ -378,6 +390,35 @@ mod tests {
         assert_eq!(report.source("model.embed.weight"), Some("lm_head.weight"));
         assert!(report.missing.is_empty());
         assert_eq!(report.unexpected, ["model.other.weight"]);
+    }
+
+    #[test]
+    fn a_head_by_its_old_name_serves_where_it_fits() {
+        let parameters = [("deberta.w".to_string(), vec![2]), ("cls.dense.weight".to_string(), vec![3, 2])];
+        let model = ModelNames {
+            class_name: "Model",
+            base_model_prefix: "deberta",
+            parameters: &parameters,
+            ties: &[],
+            buffers: &[],
+            old_names: &[("lm_predictions.dense.", "cls.dense.")],
+            ignore_unexpected: &[],
+            vocab_resize: None,
+        };
+        let old = "lm_predictions.dense.weight";
+        let report = |names: &[&str], rows: usize| {
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+            let shape = |name: &str| if name == "deberta.w" { vec![2] } else { vec![rows, 2] };
+            match_entries(&model, Path::new("m"), &names, shape).unwrap()
+        };
+        let taken = report(&["deberta.w", old], 3);
+        assert_eq!((taken.source("cls.dense.weight"), taken.missing.len(), taken.unexpected.len()), (Some(old), 0, 0));
+        let other_size = report(&["deberta.w", old], 5);
+        assert_eq!(other_size.missing, ["cls.dense.weight"]);
+        assert_eq!(other_size.unexpected, [old]);
+        let both = report(&["deberta.w", old, "cls.dense.weight"], 3);
+        assert_eq!(both.source("cls.dense.weight"), Some("cls.dense.weight"));
+        assert_eq!(both.unexpected, [old]);
     }
 
     #[test]
