@@ -172,13 +172,16 @@ fn choose(logits: &[f32], sampling: &Sampling, stream: &mut Stream) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::error::Error;
+    use std::path::Path;
 
     use burn::tensor::Device;
 
     use super::*;
     use crate::inputs::{HostBatch, Objective, Padding};
-    use crate::{ModelConfig, ModelInputs};
+    use crate::models::FAMILIES;
+    use crate::{ModelConfig, ModelInputs, Task, pretrained};
 
     const POSITIONS: usize = 24;
     const GREEDY: Sampling =
@@ -223,19 +226,30 @@ mod tests {
 
     #[test]
     fn kept_keys_and_values_change_nothing() -> Result<(), Box<dyn Error>> {
-        for model_type in ["gpt2", "openai-gpt"] {
-            let model = model(model_type)?;
+        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+        let mut without: BTreeSet<_> =
+            FAMILIES.iter().filter(|family| family.task == Task::Clm).map(|f| f.model_type).collect();
+        for folder in std::fs::read_dir(folders)? {
+            let folder = folder?.path();
+            let Ok(config) = ModelConfig::from_path(&folder) else { continue };
+            if config.family().task != Task::Clm {
+                continue;
+            }
+            without.remove(config.model_type());
+            let model = pretrained::load(&folder, &config, config.vocab_size(), 0, &Device::flex())?.model;
+            let positions = model.causal().ok_or("a causal model")?.max_positions().min(2 * POSITIONS);
             // The second reaches the end of the positions before the others are done.
-            let prompts = [vec![3], (0..POSITIONS as u32 - 4).collect(), vec![1, 2, 3, 4, 5]];
+            let prompts = [vec![3], (0..positions as u32 - 4).map(|id| id % 20).collect(), vec![1, 2, 3, 4, 5]];
             let together = generate(&model, &prompts, &GREEDY, None)?;
             for (prompt, continuation) in prompts.iter().zip(together) {
                 let mut expected = prompt.clone();
-                for _ in 0..GREEDY.max_new_tokens.min(POSITIONS - prompt.len()) {
+                for _ in 0..continuation.len().max(4) {
                     expected.push(next_without_cache(&model, &expected)?);
                 }
-                assert_eq!(continuation, expected[prompt.len()..], "{model_type}");
+                assert_eq!(continuation, expected[prompt.len()..], "{}", folder.display());
             }
         }
+        assert!(without.is_empty(), "no fixture for {without:?}");
         Ok(())
     }
 

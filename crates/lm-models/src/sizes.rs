@@ -93,6 +93,7 @@ mod tests {
                 ("num_attention_heads", 2),
                 ("embedding_size", 4),
                 ("pad_token_id", 0),
+                ("num_key_value_heads", 2),
             ] {
                 config.set(name, value);
             }

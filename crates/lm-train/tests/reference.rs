@@ -58,25 +58,26 @@ const FLOAT32: Limits = Limits {
     after: 1e-3,
     loss_scale: 1.0,
 };
-/// Matrix products with 8 bits of precision.
+/// Matrix products with 8 bits of precision. Python's own under autocast are off by as much on these folders: logits by
+/// 3.7e-2 (OLMo 2, which normalises small outputs to large ones), gradients by 8.6e-2 and, in float16, 1.7e-2 (Gemma 3).
 const BFLOAT16: Limits = Limits {
-    logits: 3e-2,
+    logits: 5e-2,
     loss: 2e-3,
-    gradient: 5e-2,
+    gradient: 1e-1,
     floor: 1e-4,
     step_loss: 3e-3,
-    step_norm: 1e-2,
+    step_norm: 2e-2,
     after: 2e-2,
     loss_scale: 1.0,
 };
 /// Matrix products with 11 bits of precision.
 const FLOAT16: Limits = Limits {
-    logits: 4e-3,
+    logits: 6e-3,
     loss: 5e-4,
-    gradient: 1e-2,
+    gradient: 2e-2,
     floor: 1e-4,
     step_loss: 1e-3,
-    step_norm: 2e-3,
+    step_norm: 4e-3,
     after: 1e-2,
     loss_scale: 1024.0,
 };

@@ -12,8 +12,9 @@ mod norm;
 mod pre_norm;
 mod rotary;
 mod text_embeddings;
+mod window;
 
-pub use attention::CausalAttention;
+pub use attention::{CausalAttention, GroupedAttention, GroupedHeads};
 pub use convolution::SequenceConv;
 pub use embedding::Embedding;
 pub use encoder::{Dense, ENCODER_NAMES, Encoder, EncoderConfig, PostNorm, SelfAttention};
@@ -25,3 +26,4 @@ pub use norm::{LayerNorm, RmsNorm};
 pub use pre_norm::PreNormModel;
 pub use rotary::{Angles, Rotary};
 pub use text_embeddings::{POSITION_BUFFERS, TextEmbeddings};
+pub use window::{LayerType, causal_window};

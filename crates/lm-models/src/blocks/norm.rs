@@ -74,8 +74,8 @@ impl RmsNorm {
         ops::rms_norm(x, self.weight.val(), self.offset, self.epsilon, mode)
     }
 
-    /// Each head on its own, `dim` being that of a head; [rows, heads · dim] → [rows, heads · dim].
-    pub fn forward_heads(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+    /// Each `dim` columns on their own, which may be those of a head; [rows, n · dim] → [rows, n · dim].
+    pub fn forward_parts(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
         let ([rows, width], dim) = (x.dims(), self.weight.lazy_shape()[0]);
         self.forward(x.reshape([rows * width / dim, dim]), mode).reshape([rows, width])
     }

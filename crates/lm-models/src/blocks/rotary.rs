@@ -2,6 +2,8 @@
 
 mod frequencies;
 mod scaling;
+#[cfg(test)]
+mod tests;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
@@ -35,6 +37,15 @@ impl Rotary {
     /// Radians from one position to the next, for each pair, unless a longer sequence changes them.
     pub fn frequencies(&self) -> &[f32] {
         &self.frequencies.usual
+    }
+
+    /// [`Rotary::scaled`] of whole heads.
+    ///
+    /// # Errors
+    /// When config.json asks for a part of them, too.
+    pub fn of_heads(config: &ModelConfig, base: f64, head_dim: usize) -> Result<Self, ConfigError> {
+        config.require("partial_rotary_factor", &[1.into(), 1.0.into()], "; only 1 is")?;
+        Self::scaled(config, base, head_dim)
     }
 
     /// The angles of a pass, row i being at position `positions[i]`, `[rows]`, and no sequence longer than `longest`,

@@ -3,6 +3,7 @@
 mod error;
 mod generation;
 mod overrides;
+mod rope_parameters;
 mod special_tokens;
 mod types;
 
@@ -42,7 +43,8 @@ pub struct Family {
     pub ignore_unexpected: &'static [&'static str],
     /// The fields of Python's default configuration.
     pub defaults: fn() -> Value,
-    /// Fields that Python computes from others and writes into config.json.
+    /// Fields that Python computes from others and writes into config.json. One that `defaults` lacks is computed from what
+    /// a model's first configuration says, as by Python's constructor.
     pub derived: fn(&ModelConfig) -> Vec<(&'static str, Value)>,
     /// Python's `attribute_map`: other names for fields.
     pub aliases: &'static [(&'static str, &'static str)],
@@ -102,11 +104,12 @@ pub struct ModelConfig {
 
 impl ModelConfig {
     /// The fields of a config.json over the family's defaults, as Python's `CONFIG_MAPPING[model_type](**given)`.
-    pub fn new(family: &'static Family, given: Map<String, Value>) -> Self {
+    pub fn new(family: &'static Family, mut given: Map<String, Value>) -> Self {
         let mut fields = match (family.defaults)() {
             Value::Object(defaults) => defaults,
             _ => Map::new(),
         };
+        rope_parameters::into_fields(&mut given, &fields);
         for (key, value) in given {
             fields.insert(family.real_name(&key).to_owned(), value);
         }
@@ -115,7 +118,12 @@ impl ModelConfig {
         if let Some(dtype) = fields.remove("torch_dtype") {
             fields.entry("dtype").or_insert(dtype);
         }
-        Self { family, fields }
+        let mut config = Self { family, fields };
+        // Python's constructor computes them: what is changed afterwards changes them no more.
+        for (name, value) in (family.derived)(&config) {
+            config.fields.entry(name).or_insert(value);
+        }
+        config
     }
 
     /// The architecture.
@@ -220,6 +228,17 @@ impl ModelConfig {
     /// Number of tokens that the embeddings hold.
     pub fn vocab_size(&self) -> usize {
         self.size("vocab_size").unwrap_or(0)
+    }
+
+    /// The row of the table of words that is the padding token's, if there is one: torch's `padding_idx`, which counts
+    /// negative ids from the end.
+    ///
+    /// # Errors
+    /// When `pad_token_id` is no whole number.
+    pub fn padding_row(&self) -> Result<Option<usize>, ConfigError> {
+        let vocab = self.vocab_size() as i64;
+        let row = self.field::<i64>("pad_token_id")?.map(|id| if id < 0 { vocab + id } else { id });
+        Ok(row.filter(|row| (0..vocab).contains(row)).map(|row| row as usize))
     }
 
     /// The most positions a sequence may have; none when the architecture has no limit.

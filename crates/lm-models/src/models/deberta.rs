@@ -17,7 +17,7 @@ use crate::blocks::{
 use crate::config::{ConfigError, Family, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
-use crate::ops::{self, Activation, Attention, AttentionBias, AttentionMask, Decoder, Disentangled};
+use crate::ops::{self, Activation, Attention, AttentionBias, AttentionMask, Blind, Decoder, Disentangled};
 use crate::parameters::Builder;
 use crate::stages::Stages;
 
@@ -190,6 +190,7 @@ impl<A: Attend> Layer<A> {
             dropout: config.attention_probs_dropout_prob.get(),
             mask: AttentionMask::Full,
             bias: bias.map_or(AttentionBias::None, AttentionBias::PerHead),
+            blind: Blind::Mean,
         };
         let context = ops::attention(q, k, v.clone(), &inputs.sequences, &inputs.sequences, &options, mode);
         // Padding that is kept sees all alike.

@@ -10,14 +10,19 @@ mod distilbert;
 mod electra;
 mod ernie;
 mod esm;
+mod gemma;
 pub(crate) mod gpt;
 mod gpt2;
 mod gpt_neo;
+mod granite;
+mod llama;
 mod longformer;
 mod megatron_bert;
 mod mobilebert;
 mod modernbert;
 mod mpnet;
+mod olmo2;
+mod phi3;
 mod rembert;
 mod roberta;
 mod roberta_prelayernorm;
@@ -46,6 +51,17 @@ pub static FAMILIES: &[&Family] = &[
     &xlm::FLAUBERT,
     &gpt::OPENAI_GPT,
     &gpt2::GPT2,
+    &llama::LLAMA,
+    &llama::MISTRAL,
+    &llama::QWEN2,
+    &llama::QWEN3,
+    &llama::SMOLLM3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3_TEXT,
+    &phi3::PHI3,
+    &olmo2::OLMO2,
+    &granite::GRANITE,
     &gpt_neo::GPT_NEO,
     &xlnet::XLNET,
     &electra::ELECTRA,
@@ -63,5 +79,7 @@ pub static FAMILIES: &[&Family] = &[
     &big_bird::BIG_BIRD,
 ];
 
+#[cfg(test)]
+mod checkpoints;
 #[cfg(test)]
 mod tests;

@@ -52,6 +52,11 @@ pub fn dropout_add(x: Tensor<2>, residual: Tensor<2>, probability: f64, mode: &M
     }
 }
 
+/// `x + residual`, the end of a sublayer that drops nothing; float32, whatever they are.
+pub fn add(x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+    widen(x) + widen(residual)
+}
+
 /// Whether this is a GPU by way of CubeCL, to which a mask would have to be sent.
 #[cfg(any(feature = "wgpu", feature = "cuda"))]
 fn is_cube(device: &Device) -> bool {

@@ -41,7 +41,7 @@ pub use attention::{alibi_slopes, attention};
 pub use convolution::{convolution, dynamic_convolution};
 pub use cross_entropy::{cross_entropy, predictions};
 pub use disentangled::disentangled_bias;
-pub use dropout::{dropout, dropout_add};
+pub use dropout::{add, dropout, dropout_add};
 pub use embedding::embedding;
 pub use engine::Compute;
 pub use glu::{glu, glu_packed};
@@ -49,7 +49,7 @@ pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_in_out};
 pub use optimizer::{adamw, sum_of_squares, zeros};
 pub use options::{
-    AdamW, Attention, AttentionBias, AttentionMask, Decoder, Disentangled, Gate, Loss, Pairs, Predictions,
+    AdamW, Attention, AttentionBias, AttentionMask, Blind, Decoder, Disentangled, Gate, Loss, Pairs, Predictions,
     RelativeKeys, RelativeQueries,
 };
 pub use precision::Precision;

@@ -23,13 +23,24 @@ pub struct Attention {
     pub mask: AttentionMask,
     /// What is added to the scores.
     pub bias: AttentionBias,
+    /// What becomes of a query that may see no key: padding behind a window.
+    pub blind: Blind,
 }
 
 impl Attention {
     /// Attention of as many heads for queries as for keys, by its usual scale, without a bias.
     pub fn new(heads: usize, head_dim: usize, mask: AttentionMask, dropout: f64) -> Self {
         let scale = 1.0 / (head_dim as f64).sqrt();
-        Self { heads, kv_heads: heads, scale, softcap: None, dropout, mask, bias: AttentionBias::None }
+        Self {
+            heads,
+            kv_heads: heads,
+            scale,
+            softcap: None,
+            dropout,
+            mask,
+            bias: AttentionBias::None,
+            blind: Blind::Mean,
+        }
     }
 }
 
@@ -59,6 +70,15 @@ impl AttentionMask {
             Self::Window { left, right } => (Some(left), Some(right)),
         }
     }
+}
+
+/// What a query gets that may see no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blind {
+    /// The mean of all values, as if it saw all keys alike: what Python's own attention (`eager`) gives it.
+    Mean,
+    /// Zeros, as torch's `scaled_dot_product_attention` has it.
+    Zeros,
 }
 
 /// What is added to the scores, after their scale and soft cap.

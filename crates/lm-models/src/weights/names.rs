@@ -134,8 +134,9 @@ fn match_entries(
         .chain(model.ties.iter().map(|(alias, _)| *alias))
         .collect();
     let prefix = format!("{}.", model.base_model_prefix);
-    // Python looks for the prefix without its dot.
-    let of_base_model = !names.iter().any(|name| name.starts_with(model.base_model_prefix));
+    // Python looks for the prefix without its dot; and its Gemma 3 has one that no part of the model is called by.
+    let of_base_model = expected.iter().any(|name| name.starts_with(&prefix))
+        && !names.iter().any(|name| name.starts_with(model.base_model_prefix));
 
     let mut found: HashMap<String, &str> = HashMap::new();
     let mut renamed: Vec<(String, String)> = Vec::new();

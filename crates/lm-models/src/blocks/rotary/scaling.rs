@@ -16,9 +16,8 @@ const ORIGINAL: &str = "original_max_position_embeddings";
 pub fn scaled(config: &ModelConfig, base: f64, rotated: usize) -> Result<Frequencies, ConfigError> {
     let scaling = Scaling::new(config)?;
     if rotated % 2 != 0 {
-        return Err(
-            scaling.invalid(&format!("rotary embeddings turn pairs of columns, and a head has {rotated} to turn"))
-        );
+        let reason = format!("rotary embeddings turn pairs of columns, and a head has {rotated} to turn");
+        return Err(ConfigError::Value { model_type: config.model_type().into(), reason });
     }
     let usual = Frequencies::new(base, rotated);
     let Some(rope_type) = scaling.rope_type()? else { return Ok(usual) };

@@ -3,12 +3,10 @@
 mod alibi;
 mod plain;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Bool, Device, Tensor};
 
 use super::engine::Engine;
-use super::options::Attention;
-#[cfg(feature = "tch")]
-use super::options::AttentionMask;
+use super::options::{Attention, AttentionMask, Blind};
 use crate::{Mode, Sequences};
 
 pub use alibi::alibi_slopes;
@@ -17,7 +15,7 @@ pub(super) use plain::{merge, split};
 /// `softmax(cap(q kᵀ · scale) + bias + mask) v` per head and sequence (Vaswani et al., 2017). `q` is
 /// [rows of the queries, heads · head_dim], `k` and `v` are [rows of the keys, kv_heads · head_dim]; the result is
 /// [rows of the queries, heads · head_dim]. `queries` and `keys` say how the rows form sequences, the same number of them;
-/// a query that may see nothing sees everything alike, as in Python.
+/// what a query gets that may see nothing, [`Blind`] says.
 pub fn attention(
     q: Tensor<2>,
     k: Tensor<2>,
@@ -28,7 +26,8 @@ pub fn attention(
     mode: &Mode,
 ) -> Tensor<2> {
     let qkv = [q, k, v].map(|x| mode.compute().narrow(x));
-    match Engine::of(&qkv[0], mode.compute()) {
+    let blind = blind_rows(queries, keys, options, &qkv[0].device().inner());
+    let attended = match Engine::of(&qkv[0], mode.compute()) {
         #[cfg(feature = "flex")]
         Engine::Flex => {
             super::fast::attention::attention(qkv, queries, keys, options, mode.next_dropout(options.dropout))
@@ -46,5 +45,28 @@ pub fn attention(
             super::torch::attention::attention(qkv, (queries, keys), options, (causal, hidden, bias), dropout)
         }
         _ => plain::attention(qkv, queries, keys, options, mode),
+    };
+    match blind {
+        Some(blind) => {
+            let shape = attended.dims();
+            attended.mask_fill(blind.expand(shape), 0.0)
+        }
+        None => attended,
     }
+}
+
+/// Rows of queries that get zeros because they see no key, [rows, 1]; none where there can be no such row.
+fn blind_rows(queries: &Sequences, keys: &Sequences, options: &Attention, device: &Device) -> Option<Tensor<2, Bool>> {
+    let narrow = matches!(options.mask, AttentionMask::Window { .. });
+    if options.blind == Blind::Mean || !narrow || keys.key_padding.is_none() {
+        return None;
+    }
+    let hidden = plain::hidden(queries, keys, options.mask, device)?;
+    let [batch, _, seq, _] = hidden.dims();
+    let blind = hidden.int().min_dim(3).reshape([batch * seq, 1]);
+    let blind = match &queries.packing {
+        Some((_, place_of_row)) => blind.select(0, place_of_row.clone()),
+        None => blind,
+    };
+    Some(blind.greater_elem(0))
 }

@@ -144,6 +144,26 @@ impl Case {
     }
 }
 
+/// Padding behind a window: torch's function gives it zeros, Python's own the mean of all values.
+#[test]
+fn a_query_that_sees_nothing_gets_what_it_is_to_get() {
+    let rows = sequences(&[2, 6], Padding::Mask, false);
+    let [q, k, v] = [1, 2, 3].map(|seed| matrix(seed, [12, 4], 1.0));
+    let window = Attention::new(2, 2, AttentionMask::Window { left: 1, right: 0 }, 0.0);
+    for compute in [FAST, PLAIN] {
+        let of = |blind| {
+            let options = Attention { blind, ..window.clone() };
+            let attended = attention(q.clone(), k.clone(), v.clone(), &rows, &rows, &options, &Mode::eval(compute));
+            host(attended)
+        };
+        let (mean, zeros) = (of(Blind::Mean), of(Blind::Zeros));
+        // The first text's rows 3 to 5 see rows 2 to 5, which are padding.
+        assert_eq!(zeros[12..24], [0.0; 12]);
+        assert!(mean[12..24].iter().all(|value| *value != 0.0), "{mean:?}");
+        assert_eq!((&mean[..12], &mean[24..]), (&zeros[..12], &zeros[24..]));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(120))]
 
