@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use super::ModelConfig;
-use crate::model::Task;
 
 /// The fields of Python's `GenerationConfig` that a config.json may have too, with their defaults; those that are null
 /// by default are null here.
@@ -31,7 +30,7 @@ impl GenerationConfig {
     /// kept; without it, or when it is no JSON object, the fields come from the model's configuration
     /// (`GenerationConfig.from_model_config`).
     pub fn new(config: &ModelConfig, loaded: Option<&str>) -> Option<Self> {
-        if config.family().task == Task::Mlm {
+        if !config.family().generates {
             return None;
         }
         let loaded: Option<Map<String, Value>> = loaded.and_then(|text| lm_files::json::from_str(text).ok());

@@ -55,6 +55,8 @@ pub struct Family {
     pub computes_positions: bool,
     /// Whether positions count from the padding token's id on, so that config.json can't take just any.
     pub positions_from_padding: bool,
+    /// Whether Python's class can generate, and has a generation_config.json for that.
+    pub generates: bool,
     /// Builds the model with empty parameters.
     pub build: fn(&ModelConfig, &Device) -> Result<AutoModel, ConfigError>,
 }
@@ -82,6 +84,7 @@ impl Family {
             max_positions: |config| config.size("max_position_embeddings"),
             computes_positions: false,
             positions_from_padding: false,
+            generates: !matches!(task, Task::Mlm),
             build,
         }
     }

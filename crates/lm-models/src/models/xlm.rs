@@ -85,6 +85,7 @@ const RELATIVE: Family = Family {
         ("num_hidden_layers", "n_layers"),
         ("n_words", "vocab_size"),
     ],
+    generates: true,
     ..Family::new(Task::Mlm, defaults, build_xlm)
 };
 
