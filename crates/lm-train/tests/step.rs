@@ -25,17 +25,30 @@ fn config(model_type: &str, tied: bool, dropout: f64) -> ModelConfig {
         ("intermediate_size", 20),
         ("hidden_dim", 20),
         ("d_inner", 20),
+        ("num_key_value_heads", 1),
+        ("head_dim", 8),
+        ("embedding_size", 12),
+        ("rotary_dim", 4),
+        ("pad_token_id", 0),
+        ("position_buckets", 8),
+        ("conv_kernel_size", 3),
     ] {
         config.set(name, value);
     }
+    config.set("relative_attention", true);
+    config.set("norm_rel_ebd", "layer_norm");
+    config.set("pos_att_type", vec!["c2p", "p2c"]);
     for name in ["hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout"] {
         config.set(name, dropout);
     }
-    for name in ["resid_pdrop", "embd_pdrop", "attn_pdrop"] {
+    for name in ["resid_pdrop", "embd_pdrop", "attn_pdrop", "embedding_dropout", "mlp_dropout"] {
         config.set(name, dropout);
     }
-    // Gradients that rounding cannot hide.
-    config.set("initializer_range", 0.2);
+    if model_type == "flaubert" {
+        config.set("layerdrop", 3.0 * dropout);
+    }
+    // Gradients that rounding cannot hide; where hardly anything is normalised, it would grow with them.
+    config.set("initializer_range", if model_type == "mobilebert" { 0.05 } else { 0.2 });
     config.set("tie_word_embeddings", tied);
     config
 }
@@ -167,10 +180,12 @@ fn gradient_checkpointing_changes_nothing() {
             let with = |on| StepOptions { neftune_noise_alpha: noise, label_smoothing: 0.1, ..options(1, on) };
             let [kept, computed] = [false, true].map(|on| run(&config, &batches, with(on)));
             let what = format!("{}, tied: {tied}", family.model_type);
-            match family.task {
-                // The gradients of its two streams meet in another order.
-                Task::Plm => assert_close(&kept, &computed, &what),
-                Task::Mlm | Task::Clm => assert_same(&kept, &computed, &what),
+            match family.model_type {
+                // The gradients of several streams, or of what layers share, meet in another order.
+                "xlnet" | "mpnet" | "deberta" | "deberta-v2" | "albert" | "convbert" => {
+                    assert_close(&kept, &computed, &what);
+                }
+                _ => assert_same(&kept, &computed, &what),
             }
         }
     }
