@@ -199,7 +199,7 @@ impl Encoder {
         &'a self,
         inputs: &'a ModelInputs,
     ) -> impl Iterator<Item = impl Fn([Tensor<2>; 1], &Mode) -> [Tensor<2>; 1] + 'a> {
-        self.stages_with(|[q, k, v], options, mode| {
+        self.stages_with(move |[q, k, v], options, mode| {
             ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, options, mode)
         })
     }
@@ -207,9 +207,11 @@ impl Encoder {
     /// The same with what `attend` makes of queries, keys and values, each [rows, hidden].
     pub fn stages_with<'a>(
         &'a self,
-        attend: impl Fn([Tensor<2>; 3], &Attention, &Mode) -> Tensor<2> + Copy + 'a,
+        attend: impl Fn([Tensor<2>; 3], &Attention, &Mode) -> Tensor<2> + Clone + 'a,
     ) -> impl Iterator<Item = impl Fn([Tensor<2>; 1], &Mode) -> [Tensor<2>; 1] + 'a> {
-        let layers = self.layer.iter();
-        layers.map(move |layer| move |[x]: [Tensor<2>; 1], mode: &Mode| [layer.forward(x, attend, mode)])
+        self.layer.iter().map(move |layer| {
+            let attend = attend.clone();
+            move |[x]: [Tensor<2>; 1], mode: &Mode| [layer.forward(x, &attend, mode)]
+        })
     }
 }

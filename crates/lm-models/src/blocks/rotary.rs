@@ -86,6 +86,11 @@ pub struct Angles {
 }
 
 impl Angles {
+    /// Those of tables that come with the weights, both [positions, rotated / 2], for rows at `positions`, `[rows]`.
+    pub fn of_tables([cos, sin]: [Tensor<2>; 2], positions: Tensor<1, Int>, pairs: Pairs) -> Self {
+        Self { cos, sin, places: positions, pairs }
+    }
+
     /// Turns each of so many heads by the row's position; [rows, heads · head_dim] → [rows, heads · head_dim].
     pub fn turn(&self, x: Tensor<2>, heads: usize, mode: &Mode) -> Tensor<2> {
         ops::rotary(x, self.cos.clone(), self.sin.clone(), self.places.clone(), heads, self.pairs, mode)

@@ -71,6 +71,22 @@ pub enum ConfigError {
         /// What is, as a continuation of the sentence.
         hint: &'static str,
     },
+    /// A value that this program can compute with for short sequences only.
+    #[error(
+        "config of `{model_type}`: `{field}` = {value} is supported for at most {longest} tokens, not for {length}; give a smaller length, or another `{field}` in config.json"
+    )]
+    ShortOnly {
+        /// The architecture.
+        model_type: String,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// The most tokens of a sequence.
+        longest: usize,
+        /// Those asked for.
+        length: usize,
+    },
     /// `--config_overrides` names a field that the architecture does not have.
     #[error("--config_overrides: `{model_type}` has no field `{key}`{}", did_you_mean(nearest))]
     UnknownOverride {

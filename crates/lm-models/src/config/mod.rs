@@ -53,6 +53,8 @@ pub struct Family {
     /// Whether positions are computed, not looked up in a table (rotary embeddings, ALiBi): a sequence may be longer than
     /// `max_positions` then, if that is asked for.
     pub computes_positions: bool,
+    /// A field whose value is supported for short sequences only, with the most tokens of these.
+    pub short_only: fn(&ModelConfig) -> Option<(&'static str, usize)>,
     /// Whether positions count from the padding token's id on, so that config.json can't take just any.
     pub positions_from_padding: bool,
     /// Whether Python's class can generate, and has a generation_config.json for that.
@@ -83,6 +85,7 @@ impl Family {
             aliases: &[],
             max_positions: |config| config.size("max_position_embeddings"),
             computes_positions: false,
+            short_only: |_| None,
             positions_from_padding: false,
             generates: !matches!(task, Task::Mlm),
             build,
@@ -247,6 +250,20 @@ impl ModelConfig {
     /// The most positions a sequence may have; none when the architecture has no limit.
     pub fn max_positions(&self) -> Option<usize> {
         (self.family.max_positions)(self)
+    }
+
+    /// Fails unless sequences of so many tokens can be computed.
+    pub fn expect_length(&self, length: usize) -> Result<(), ConfigError> {
+        match (self.family.short_only)(self) {
+            Some((field, longest)) if length > longest => Err(ConfigError::ShortOnly {
+                model_type: self.model_type().into(),
+                field,
+                value: self.get(field).unwrap_or(&Value::Null).to_string(),
+                longest,
+                length,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The text of config.json as Python's `save_pretrained` lays it out: sorted keys, two spaces.

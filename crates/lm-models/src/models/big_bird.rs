@@ -36,16 +36,12 @@ fn defaults() -> Value {
 
 const BLOCK_SPARSE: &str = "block_sparse";
 
-/// Python too attends fully where blocks would leave nothing out: up to this length.
-fn longest_full(config: &ModelConfig) -> Option<usize> {
+/// Python too attends fully where blocks would leave nothing out: up to the length that comes of these sizes.
+fn short_only(config: &ModelConfig) -> Option<(&'static str, usize)> {
+    const FIELD: &str = "attention_type";
     let blocks = config.size("num_random_blocks")?.saturating_mul(2).saturating_add(5);
-    let sparse = config.get("attention_type").and_then(Value::as_str) == Some(BLOCK_SPARSE);
-    sparse.then_some(blocks.saturating_mul(config.size("block_size")?))
-}
-
-fn max_positions(config: &ModelConfig) -> Option<usize> {
-    let positions = config.size("max_position_embeddings");
-    positions.into_iter().chain(longest_full(config)).min()
+    let sparse = config.get(FIELD).and_then(Value::as_str) == Some(BLOCK_SPARSE);
+    sparse.then_some((FIELD, blocks.saturating_mul(config.size("block_size")?)))
 }
 
 /// The entry of the list.
@@ -58,7 +54,7 @@ pub static BIG_BIRD: Family = Family {
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
     buffers: POSITION_BUFFERS,
-    max_positions,
+    short_only,
     ..Family::new(Task::Mlm, defaults, build)
 };
 
@@ -117,5 +113,21 @@ impl Architecture for BigBirdForMaskedLM {
 
     fn decoder(&self) -> Decoder {
         self.cls.decoder(&self.bert.embeddings.word_embeddings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::ModelConfig;
+
+    #[test]
+    fn blocks_are_for_short_texts_only() {
+        let mut config = ModelConfig::from_model_type("big_bird").expect("known");
+        assert_eq!(config.max_positions(), Some(4096));
+        config.expect_length(704).expect("full attention");
+        let error = config.expect_length(705).expect_err("too long").to_string();
+        assert!(error.contains("`attention_type` = \"block_sparse\" is supported for at most 704 tokens"), "{error}");
+        config.set("attention_type", "original_full");
+        config.expect_length(4096).expect("full attention");
     }
 }

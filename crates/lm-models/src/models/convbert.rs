@@ -103,7 +103,7 @@ impl SeparableConv1D {
     fn forward(&self, x: Tensor<2>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
         let depthwise = self.depthwise.weight.val();
         let [columns, _, width] = depthwise.dims();
-        let convolved = ops::convolution(x, depthwise.reshape([columns, width]), &inputs.sequences);
+        let convolved = ops::convolution(x, depthwise.reshape([columns, width]), &inputs.sequences, mode);
         let pointwise = self.pointwise.weight.val();
         let [outputs, ..] = pointwise.dims();
         ops::linear(convolved, pointwise.reshape([outputs, columns]), Some(self.bias.val().flatten(0, 1)), mode)
@@ -141,7 +141,7 @@ impl ConvBertSelfAttention {
         let [q, k, v, spans] = projections(layers, x.clone(), mode);
         let kernel = self.key_conv_attn_layer.forward(x, inputs, mode) * q.clone();
         let scores = self.conv_kernel_layer.forward(kernel, mode);
-        let gathered = ops::dynamic_convolution(spans, scores, options.heads, &inputs.sequences);
+        let gathered = ops::dynamic_convolution(spans, scores, options.heads, &inputs.sequences, mode);
         let context = ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, options, mode);
         Tensor::cat(vec![context, gathered], 1)
     }

@@ -5,7 +5,9 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{BertHead, Embedding, Encoder, EncoderConfig, HeadTransform, LayerNorm, Linear, POSITION_BUFFERS};
+use crate::blocks::{
+    Angles, BertHead, Embedding, Encoder, EncoderConfig, HeadTransform, LayerNorm, Linear, POSITION_BUFFERS,
+};
 use crate::config::{ConfigError, Family, ModelConfig, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -123,15 +125,12 @@ impl RoFormerForMaskedLM {
         }
     }
 
-    fn attend(&self, qkv: [Tensor<2>; 3], inputs: &ModelInputs, options: &Attention, mode: &Mode) -> Tensor<2> {
+    /// The angles of all layers.
+    fn angles(&self, inputs: &ModelInputs) -> Angles {
         let table = self.roformer.embed_positions.weight.val().detach();
         let half = table.dims()[1] / 2;
-        let [sin, cos] = [0, half].map(|start| table.clone().narrow(1, start, half));
-        let turn =
-            |x| ops::rotary(x, cos.clone(), sin.clone(), inputs.positions(), options.heads, Pairs::Interleaved, mode);
-        let [q, k, v] = qkv;
-        let v = if self.rotary_value { turn(v) } else { v };
-        ops::attention(turn(q), turn(k), v, &inputs.sequences, &inputs.sequences, options, mode)
+        let tables = [half, 0].map(|start| table.clone().narrow(1, start, half));
+        Angles::of_tables(tables, inputs.positions(), Pairs::Interleaved)
     }
 }
 
@@ -140,7 +139,12 @@ impl Architecture for RoFormerForMaskedLM {
         &[("self_attention", "self"), ("layer_norm", "LayerNorm"), ("embed_positions", "encoder.embed_positions")];
 
     fn stages<'a>(&'a self, inputs: &'a ModelInputs, _: &Mode) -> Stages<'a> {
-        let attend = |qkv: [Tensor<2>; 3], options: &Attention, mode: &Mode| self.attend(qkv, inputs, options, mode);
+        let angles = self.angles(inputs);
+        let attend = move |[q, k, v]: [Tensor<2>; 3], options: &Attention, mode: &Mode| {
+            let turn = |x| angles.turn(x, options.heads, mode);
+            let v = if self.rotary_value { turn(v) } else { v };
+            ops::attention(turn(q), turn(k), v, &inputs.sequences, &inputs.sequences, options, mode)
+        };
         let head = |[x]: [Tensor<2>; 1], mode: &Mode| self.cls.forward(inputs.take_predicted(x), mode);
         Stages::new(|mode| [self.embed(inputs, mode)], self.roformer.encoder.stages_with(attend), head)
     }

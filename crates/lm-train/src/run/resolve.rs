@@ -174,6 +174,9 @@ pub fn sequence_length(args: &Arguments, tokenizer: &LmTokenizer, config: Option
             positions.map_or(length, |positions| length.min(positions))
         }
     };
+    if let Some(config) = config {
+        config.expect_length(length).context(flag)?;
+    }
     let special = tokenizer.num_special_tokens_to_add();
     ensure!(
         length > special,

@@ -10,6 +10,7 @@ mod attention_scores;
 mod blocked;
 mod buffer;
 pub(super) mod columns;
+pub(super) mod convolution;
 pub(super) mod cross_entropy;
 pub(super) mod disentangled;
 pub(super) mod dropout;

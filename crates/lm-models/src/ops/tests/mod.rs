@@ -2,6 +2,7 @@
 
 mod activation;
 mod attention;
+mod convolution;
 mod cross_entropy;
 mod disentangled;
 mod dropout;
