@@ -86,12 +86,15 @@ mod tests {
         let device = Device::flex();
         for family in FAMILIES {
             let mut config = ModelConfig::from_model_type(family.model_type).expect("known");
-            // ESM has no padding token by default, and can't be built without one.
+            // The last four must go with the others in some families. ESM has no padding token by default, and can't be built
+            // without one.
             for (name, value) in [
                 ("vocab_size", 50),
-                ("hidden_size", 8),
+                ("hidden_size", 16),
                 ("num_attention_heads", 2),
-                ("embedding_size", 4),
+                ("num_key_value_heads", 2),
+                ("rotary_dim", 2),
+                ("embedding_size", 8),
                 ("pad_token_id", 0),
                 ("num_key_value_heads", 2),
             ] {

@@ -69,7 +69,7 @@ impl GroupedHeads {
     /// As config.json says: as many of keys as of queries and a head's share of the hidden states, if it says nothing else.
     ///
     /// # Errors
-    /// When groups of heads would be unequal.
+    /// When groups of heads would be unequal, or heads empty.
     pub fn new(config: &ModelConfig) -> Result<Self, ConfigError> {
         let size = |name| config.field::<Size>(name);
         let missing = |name: &str| ConfigError::Value {
@@ -83,6 +83,10 @@ impl GroupedHeads {
             Some(given) => given.get(),
             None => size("hidden_size")?.ok_or_else(|| missing("hidden_size"))?.get() / heads.get(),
         };
+        if head_dim == 0 {
+            let reason = "there are more heads than `hidden_size` has values for".into();
+            return Err(ConfigError::Value { model_type: config.model_type().into(), reason });
+        }
         Ok(Self { heads: heads.get(), kv_heads: kv_heads.get(), head_dim })
     }
 

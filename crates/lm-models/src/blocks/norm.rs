@@ -45,6 +45,12 @@ impl LayerNorm {
         let bias = self.bias.as_ref().map_or_else(|| Tensor::zeros([self.dim], &device), Param::val);
         ops::layer_norm(x, weight, bias, self.epsilon, mode)
     }
+
+    /// Each head on its own, `dim` being that of a head; [rows, heads · dim] → [rows, heads · dim].
+    pub fn forward_heads(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        let [rows, width] = x.dims();
+        self.forward(x.reshape([rows * width / self.dim, self.dim]), mode).reshape([rows, width])
+    }
 }
 
 /// Normalisation by the root of the mean square.

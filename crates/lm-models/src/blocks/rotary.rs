@@ -93,6 +93,10 @@ impl Angles {
 
     /// Turns each of so many heads by the row's position; [rows, heads · head_dim] → [rows, heads · head_dim].
     pub fn turn(&self, x: Tensor<2>, heads: usize, mode: &Mode) -> Tensor<2> {
+        // A model may turn so small a share of its columns that it is none.
+        if self.cos.dims()[1] == 0 {
+            return x;
+        }
         ops::rotary(x, self.cos.clone(), self.sin.clone(), self.places.clone(), heads, self.pairs, mode)
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, projections};
+use crate::blocks::{Embedding, LayerNorm, Linear, LmHead, causal_window, projections};
 use crate::cache::Context;
 use crate::causal::CausalTransformer;
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
@@ -146,7 +146,7 @@ impl GPTNeoBlock {
         let inner = config.intermediate_size.map_or(4 * size, Size::get);
         let mask = match attention {
             AttentionType::Global => AttentionMask::Causal,
-            AttentionType::Local => AttentionMask::Window { left: config.window_size.get() - 1, right: 0 },
+            AttentionType::Local => causal_window(config.window_size),
         };
         let projection = || Linear::without_bias(size, size, builder);
         Self {

@@ -4,16 +4,22 @@ mod albert;
 mod auto;
 pub(crate) mod bert;
 mod big_bird;
+mod biogpt;
+mod bloom;
 mod convbert;
+mod ctrl;
 mod deberta;
 mod distilbert;
 mod electra;
 mod ernie;
 mod esm;
+mod falcon;
 mod gemma;
 pub(crate) mod gpt;
 mod gpt2;
 mod gpt_neo;
+mod gpt_neox;
+mod gptj;
 mod granite;
 mod llama;
 mod longformer;
@@ -22,11 +28,15 @@ mod mobilebert;
 mod modernbert;
 mod mpnet;
 mod olmo2;
+mod opt;
+mod phi;
 mod phi3;
 mod rembert;
 mod roberta;
 mod roberta_prelayernorm;
 mod roformer;
+mod stablelm;
+mod starcoder2;
 mod xlm;
 mod xlm_roberta_xl;
 mod xlnet;
@@ -63,6 +73,16 @@ pub static FAMILIES: &[&Family] = &[
     &olmo2::OLMO2,
     &granite::GRANITE,
     &gpt_neo::GPT_NEO,
+    &gptj::GPTJ,
+    &gpt_neox::GPT_NEOX,
+    &opt::OPT,
+    &biogpt::BIOGPT,
+    &bloom::BLOOM,
+    &ctrl::CTRL,
+    &falcon::FALCON,
+    &phi::PHI,
+    &stablelm::STABLELM,
+    &starcoder2::STARCODER2,
     &xlnet::XLNET,
     &electra::ELECTRA,
     &albert::ALBERT,

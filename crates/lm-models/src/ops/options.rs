@@ -89,6 +89,9 @@ pub enum AttentionBias {
     /// A head's slope times the distance from query to key, negative for keys before the query (Press et al., 2022); see
     /// [`super::alibi_slopes`].
     Alibi(Vec<f32>),
+    /// A head's value for the position of a key, whatever the query's, [heads, positions]: there are as many as the longest
+    /// sequence has, or more. What [`Self::Alibi`] is, but for rounding (Falcon).
+    Keys(Tensor<2>),
     /// Learned values by distance (T5, MPNet).
     Table {
         /// [heads, buckets]

@@ -70,34 +70,46 @@ fn shared(x: Tensor<4>, heads: usize) -> Tensor<4> {
     x.expand([batch, kv_heads, heads / kv_heads, seq, dim]).reshape([batch, heads, seq, dim])
 }
 
+/// Whether each row stands at its position.
+fn in_order(sequences: &Sequences) -> bool {
+    let columns = |rows: Range<usize>| sequences.columns[rows].iter().copied();
+    sequences.ranges().into_iter().all(|rows| columns(rows.clone()).eq(0..rows.len() as i32))
+}
+
+/// The position of each place, [batch, seq], where that of a sequence's first row is `first`.
+fn positions(sequences: &Sequences, first: impl Fn(usize) -> i32, device: &Device) -> Tensor<2, Int> {
+    let mut positions = vec![0i32; sequences.batch * sequences.seq];
+    for (sequence, rows) in sequences.ranges().into_iter().enumerate() {
+        for (position, row) in (first(sequence)..).zip(rows) {
+            positions[sequence * sequences.seq + sequences.columns[row] as usize] = position;
+        }
+    }
+    Tensor::from_data(TensorData::new(positions, [sequences.batch, sequences.seq]), device)
+}
+
+/// The same from 0 on, [batch or 1, seq]: one for all where that will do.
+fn place_positions(sequences: &Sequences, device: &Device) -> Tensor<2, Int> {
+    match in_order(sequences) {
+        true => Tensor::<1, Int>::arange(0..sequences.seq as i64, device).unsqueeze(),
+        false => positions(sequences, |_| 0, device),
+    }
+}
+
 /// Position of each key less that of each query, [batch or 1, 1, queries, keys].
 fn distances(queries: &Sequences, keys: &Sequences, device: &Device) -> Tensor<4, Int> {
     let first = |sequence: usize| keys.lengths[sequence] as i32 - queries.lengths[sequence] as i32;
     // Where each row stands at its position, all sequences are alike, and nothing has to be sent to the device. What
     // stands where there is no row is hidden, or nobody's.
-    let in_order = |sequences: &Sequences| {
-        let columns = |rows: Range<usize>| sequences.columns[rows].iter().copied();
-        sequences.ranges().into_iter().all(|rows| columns(rows.clone()).eq(0..rows.len() as i32))
-    };
     if in_order(queries) && in_order(keys) && (1..queries.batch).all(|sequence| first(sequence) == first(0)) {
         let offset = if queries.batch > 0 { first(0) } else { 0 };
         let shape = [1, 1, queries.seq, keys.seq];
-        let of_keys = Tensor::<1, Int>::arange(0..keys.seq as i64, device).reshape([1, 1, 1, keys.seq]);
-        let of_queries = Tensor::<1, Int>::arange(0..queries.seq as i64, device).reshape([1, 1, queries.seq, 1]);
+        let of_keys = place_positions(keys, device).reshape([1, 1, 1, keys.seq]);
+        let of_queries = place_positions(queries, device).reshape([1, 1, queries.seq, 1]);
         return of_keys.expand(shape) - of_queries.expand(shape) - offset;
     }
     let batch = queries.batch;
-    let positions = |sequences: &Sequences, first: &dyn Fn(usize) -> i32| {
-        let mut positions = vec![0i32; batch * sequences.seq];
-        for (sequence, rows) in sequences.ranges().into_iter().enumerate() {
-            for (position, row) in (first(sequence)..).zip(rows) {
-                positions[sequence * sequences.seq + sequences.columns[row] as usize] = position;
-            }
-        }
-        Tensor::<1, Int>::from_data(TensorData::new(positions, [batch * sequences.seq]), device)
-    };
-    let of_queries = positions(queries, &first).reshape([batch, 1, queries.seq, 1]);
-    let of_keys = positions(keys, &|_| 0).reshape([batch, 1, 1, keys.seq]);
+    let of_queries = positions(queries, first, device).reshape([batch, 1, queries.seq, 1]);
+    let of_keys = positions(keys, |_| 0, device).reshape([batch, 1, 1, keys.seq]);
     let shape = [batch, 1, queries.seq, keys.seq];
     of_keys.expand(shape) - of_queries.expand(shape)
 }
@@ -129,6 +141,12 @@ pub fn bias(queries: &Sequences, keys: &Sequences, options: &Attention, device: 
             let slopes = Tensor::<1>::from_data(TensorData::new(slopes.clone(), [options.heads]), device);
             let distances = distances(queries, keys, device).float();
             Some(distances * slopes.reshape([1, options.heads, 1, 1]))
+        }
+        AttentionBias::Keys(values) => {
+            let places = place_positions(keys, device);
+            let [batch, seq] = places.dims();
+            let bias = values.clone().select(1, places.reshape([batch * seq]));
+            Some(widen(bias.reshape([options.heads, batch, 1, seq]).swap_dims(0, 1)))
         }
         AttentionBias::Table { values, buckets } => {
             let (count, longest) = (buckets.len(), buckets.len().div_ceil(2) as i32);

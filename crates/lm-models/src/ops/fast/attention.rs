@@ -51,7 +51,7 @@ struct Task<'a> {
     q: Matrix<'a>,
     k: Matrix<'a>,
     v: Matrix<'a>,
-    /// This head's bias: a value per bucket, or [places of queries, places of keys].
+    /// This head's bias: a value per key or bucket, or [places of queries, places of keys].
     bias: &'a [f32],
     columns: [&'a [usize]; 2],
     hidden: &'a [bool],
@@ -84,6 +84,7 @@ impl Kernel {
                 added: match &options.bias {
                     AttentionBias::None => Added::Nothing,
                     AttentionBias::Alibi(slopes) => Added::Slopes(slopes.clone()),
+                    AttentionBias::Keys(_) => Added::Keys,
                     AttentionBias::Table { buckets, .. } => Added::Buckets(buckets.clone()),
                     AttentionBias::PerHead(_) => Added::Places,
                 },
@@ -372,6 +373,7 @@ impl Task<'_> {
     fn add_to_bias(&self, query: usize, keys: &Range<usize>, changes: &[f32], of_bias: &mut [f32]) {
         let [queries, columns] = self.columns;
         match &self.kernel.scores.added {
+            Added::Keys => add(&mut of_bias[keys.clone()], changes),
             Added::Buckets(buckets) => {
                 let first = Scores::distance_place(buckets, self.position(query), keys.start);
                 for (bucket, change) in buckets[first..].iter().zip(changes) {
@@ -428,7 +430,9 @@ pub fn attention(
     let [q, k, v] = qkv.map(Tensor::into_dispatch);
     match &options.bias {
         AttentionBias::None | AttentionBias::Alibi(_) => apply(kernel, [q, k, v]),
-        AttentionBias::Table { values, .. } => apply(kernel, [q, k, v, values.clone().into_dispatch()]),
+        AttentionBias::Keys(values) | AttentionBias::Table { values, .. } => {
+            apply(kernel, [q, k, v, values.clone().into_dispatch()])
+        }
         AttentionBias::PerHead(bias) => apply(kernel, [q, k, v, bias.clone().into_dispatch()]),
     }
 }

@@ -11,6 +11,8 @@ pub enum Added {
     Nothing,
     /// A slope for each head, times the distance.
     Slopes(Vec<f32>),
+    /// A value for the key's position.
+    Keys,
     /// A value for the bucket of the distance.
     Buckets(Vec<usize>),
     /// A value for each place of a query and a key.
@@ -80,8 +82,8 @@ impl Scores {
         }
     }
 
-    /// Adds the bias of one query; `row` holds the values of its places, with the columns of all keys, or those of the
-    /// buckets.
+    /// Adds the bias of one query; `row` holds the values of its places, with the columns of all keys, or those of the keys'
+    /// positions or of the buckets.
     #[inline(always)]
     pub fn add_bias(
         &self,
@@ -97,6 +99,11 @@ impl Scores {
                 let (slope, first) = (slopes[head], keys.start as isize - position);
                 for (i, score) in scores.iter_mut().enumerate() {
                     *score += slope * (first + i as isize) as f32;
+                }
+            }
+            Added::Keys => {
+                for (score, value) in scores.iter_mut().zip(&row[keys.clone()]) {
+                    *score += value;
                 }
             }
             Added::Buckets(buckets) => {

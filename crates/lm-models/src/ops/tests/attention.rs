@@ -24,6 +24,7 @@ struct Case {
 enum Bias {
     None,
     Alibi,
+    Keys,
     Table,
     /// For all sequences, or for each.
     PerHead(bool),
@@ -41,6 +42,7 @@ fn cases() -> impl Strategy<Value = Case> {
     let bias = prop_oneof![
         2 => Just(Bias::None),
         1 => Just(Bias::Alibi),
+        1 => Just(Bias::Keys),
         1 => Just(Bias::Table),
         1 => any::<bool>().prop_map(Bias::PerHead),
     ];
@@ -91,6 +93,7 @@ impl Case {
         let bias = match (self.bias, bias) {
             (Bias::None, _) | (_, None) => AttentionBias::None,
             (Bias::Alibi, _) => AttentionBias::Alibi(alibi_slopes(heads)),
+            (Bias::Keys, Some(values)) => AttentionBias::Keys(values),
             (Bias::Table, Some(values)) => {
                 let buckets = values.dims()[1];
                 let longest = keys.seq as i64 + 3;
@@ -116,6 +119,7 @@ impl Case {
             Bias::None => None,
             // Nothing is learned, but the seed is another.
             Bias::Alibi => Some([1, 1]),
+            Bias::Keys => Some([heads, keys.seq + 3]),
             Bias::Table => Some([heads, 7]),
             Bias::PerHead(each) => Some([if each { queries.batch * heads } else { heads } * queries.seq, keys.seq]),
         };
