@@ -33,6 +33,24 @@ pub(super) enum Kind {
     BigBird,
     /// spm.model, `[CLS] A [SEP]`.
     DebertaV2,
+    /// sentencepiece.model, `[CLS] A [SEP]`.
+    RemBert,
+    /// vocab.txt, words by Jieba, `[CLS] A [SEP]`.
+    RoFormer,
+    /// tokenizer.model with bytes for what it lacks; begin and end tokens as for `BosEos`.
+    Llama,
+    /// The same, spaces being characters as any other.
+    Gemma,
+    /// vocab.json + merges.txt, Moses' words in lower case, `<s> A </s>`; only slow in Python, as all that follow.
+    Xlm,
+    /// vocab.json + merges.txt, Moses' French words, `<s> A </s>`.
+    Flaubert,
+    /// vocab.json + merges.txt, Moses' words, `</s> A`.
+    BioGpt,
+    /// vocab.json + merges.txt, words between spaces, `@@`.
+    Ctrl,
+    /// vocab.txt, each token that stands in the text, `<cls> A <eos>`.
+    Esm,
     /// tokenizer.json only; begin and end tokens are put around the text as `add_bos_token` and `add_eos_token` say.
     BosEos {
         /// `add_bos_token` where the configuration is silent.
@@ -112,6 +130,19 @@ const DEBERTA: Roles =
     [Some("[CLS]"), Some("[SEP]"), Some("[UNK]"), Some("[SEP]"), Some("[PAD]"), Some("[CLS]"), Some("[MASK]")];
 const END_OF_TEXT: Roles =
     [Some("<|endoftext|>"), Some("<|endoftext|>"), Some("<|endoftext|>"), None, None, None, None];
+const XLM: Roles = [Some("<s>"), None, Some("<unk>"), Some("</s>"), Some("<pad>"), Some("</s>"), Some("<special1>")];
+const XLM_SPECIAL: &[&str] = &[
+    "<special0>",
+    "<special1>",
+    "<special2>",
+    "<special3>",
+    "<special4>",
+    "<special5>",
+    "<special6>",
+    "<special7>",
+    "<special8>",
+    "<special9>",
+];
 const LLAMA: Roles = [Some("<s>"), Some("</s>"), Some("<unk>"), None, None, None, None];
 
 const fn class(name: &'static str, kind: Kind, roles: Roles, model_types: &'static [&'static str]) -> Class {
@@ -186,14 +217,37 @@ pub(super) static CLASSES: &[Class] = &[
     ),
     class("DebertaV2Tokenizer", Kind::DebertaV2, DEBERTA, &["deberta-v2"]),
     class(
-        "LlamaTokenizer",
-        Kind::BosEos { bos: true, pad_left: true },
-        LLAMA,
-        &["llama", "mistral", "mixtral", "phi3"],
+        "RemBertTokenizer",
+        Kind::RemBert,
+        [Some("[CLS]"), Some("[SEP]"), Some("<unk>"), Some("[SEP]"), Some("<pad>"), Some("[CLS]"), Some("[MASK]")],
+        &["rembert"],
     ),
+    class("RoFormerTokenizer", Kind::RoFormer, BERT, &["roformer"]),
+    class(
+        "EsmTokenizer",
+        Kind::Esm,
+        [None, Some("<eos>"), Some("<unk>"), None, Some("<pad>"), Some("<cls>"), Some("<mask>")],
+        &["esm"],
+    ),
+    Class { name: "XLMTokenizer", model_types: &["xlm"], kind: Kind::Xlm, roles: XLM, additional: XLM_SPECIAL },
+    Class {
+        name: "FlaubertTokenizer",
+        model_types: &["flaubert"],
+        kind: Kind::Flaubert,
+        roles: XLM,
+        additional: XLM_SPECIAL,
+    },
+    class(
+        "BioGptTokenizer",
+        Kind::BioGpt,
+        [Some("<s>"), Some("</s>"), Some("<unk>"), Some("</s>"), Some("<pad>"), None, None],
+        &["biogpt"],
+    ),
+    class("CTRLTokenizer", Kind::Ctrl, [None, None, Some("<unk>"), None, None, None, None], &["ctrl"]),
+    class("LlamaTokenizer", Kind::Llama, LLAMA, &["llama", "mistral", "mixtral", "phi3"]),
     class(
         "GemmaTokenizer",
-        Kind::BosEos { bos: true, pad_left: true },
+        Kind::Gemma,
         [Some("<bos>"), Some("<eos>"), Some("<unk>"), None, Some("<pad>"), None, None],
         &["gemma", "gemma2", "gemma3", "gemma3_text"],
     ),
@@ -255,6 +309,13 @@ impl Class {
             Kind::Albert => json!({"do_lower_case": true, "keep_accents": false, "remove_space": true}),
             Kind::XlNet => json!({"do_lower_case": false, "keep_accents": false, "remove_space": true}),
             Kind::DebertaV2 => json!({"do_lower_case": false, "split_by_punct": false}),
+            Kind::RemBert => json!({"do_lower_case": true, "keep_accents": false, "remove_space": true}),
+            Kind::RoFormer => json!({"do_lower_case": true, "strip_accents": null, "tokenize_chinese_chars": true}),
+            Kind::Llama => json!({
+                "add_bos_token": true, "add_eos_token": false, "add_prefix_space": null, "legacy": true,
+                "use_default_system_prompt": false,
+            }),
+            Kind::Gemma => json!({"add_bos_token": true, "add_eos_token": false}),
             Kind::BosEos { bos, .. } => json!({"add_bos_token": bos, "add_eos_token": false}),
             _ => json!({}),
         })
@@ -270,6 +331,18 @@ impl Class {
             }),
             Kind::Gpt2 => json!({"add_bos_token": false, "errors": "replace", "pad_token": null}),
             Kind::Deberta => json!({"add_bos_token": false}),
+            Kind::RoFormer => {
+                json!({"clean_up_tokenization_spaces": true, "do_basic_tokenize": true, "never_split": null})
+            }
+            Kind::RemBert => json!({"do_lower_case": false, "keep_accents": true}),
+            Kind::Llama => json!({
+                "pad_token": null, "sp_model_kwargs": {}, "spaces_between_special_tokens": false,
+            }),
+            Kind::Gemma => json!({
+                "sp_model_kwargs": null, "spaces_between_special_tokens": false, "use_default_system_prompt": false,
+            }),
+            Kind::Xlm => json!({"do_lowercase_and_remove_accent": true, "id2lang": null, "lang2id": null}),
+            Kind::Flaubert => json!({"do_lowercase": false, "id2lang": null, "lang2id": null}),
             Kind::Qwen2 => json!({"bos_token": null, "errors": "replace", "split_special_tokens": false}),
             _ if self.sentencepiece_file().is_some() => json!({"sp_model_kwargs": {}}),
             _ => json!({}),
@@ -282,9 +355,34 @@ impl Class {
         self.roles[index]
     }
 
+    /// The defaults with which the old files are read: those of Python's slow class.
+    pub fn slow_roles(&self) -> Roles {
+        let [bos, eos, _, sep, _, cls, mask] = self.roles;
+        match self.kind {
+            Kind::RemBert => [bos, eos, Some("[UNK]"), sep, Some("[PAD]"), cls, mask],
+            _ => self.roles,
+        }
+    }
+
+    /// Whether Python has no fast class for it, and reads and writes no tokenizer.json.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.kind, Kind::Xlm | Kind::Flaubert | Kind::BioGpt | Kind::Ctrl | Kind::Esm)
+    }
+
+    /// Whether a begin token is put before a text unless told otherwise; none where the class has no such option.
+    pub fn adds_bos(&self) -> Option<bool> {
+        match self.kind {
+            Kind::BosEos { bos, .. } => Some(bos),
+            Kind::Llama | Kind::Gemma => Some(true),
+            _ => None,
+        }
+    }
+
     fn dressed_roles(&self) -> &'static [&'static str] {
         match self.kind {
-            Kind::Gpt2 | Kind::Qwen2 => &["bos_token", "eos_token", "unk_token", "pad_token"],
+            Kind::Gpt2 | Kind::Qwen2 | Kind::Llama | Kind::Gemma => {
+                &["bos_token", "eos_token", "unk_token", "pad_token"]
+            }
             _ => &ROLES,
         }
     }
@@ -295,7 +393,7 @@ impl Class {
             Kind::Albert => (rule(true, Some(false), false), None),
             Kind::Roberta if self.name == "BartTokenizer" => (rule(true, Some(true), true), None),
             Kind::Roberta => (rule(true, Some(false), false), None),
-            Kind::XlNet | Kind::XlmRoberta => (rule(true, None, false), None),
+            Kind::XlNet | Kind::XlmRoberta | Kind::RemBert => (rule(true, None, false), None),
             Kind::Camembert => (rule(true, None, true), None),
             Kind::MpNet | Kind::BigBird => (rule(true, None, false), rule(false, None, false)),
             Kind::Qwen2 => (None, rule(false, Some(false), true)),
@@ -317,6 +415,8 @@ impl Class {
             Kind::MpNet => (rule(true, None, true), rule(false, None, true)),
             Kind::BigBird => (rule(true, None, false), rule(false, None, false)),
             Kind::Deberta => (rule(true, None, false), rule(false, None, true)),
+            Kind::RemBert => (rule(true, None, false), None),
+            Kind::Llama | Kind::Gemma => (None, rule(false, Some(false), true)),
             Kind::Qwen2 => (None, rule(false, Some(false), true)),
             _ => (None, None),
         };
@@ -329,28 +429,27 @@ impl Class {
 
     /// Whether Python pads on the left unless told otherwise.
     pub fn pads_left(&self) -> bool {
-        matches!(self.kind, Kind::XlNet | Kind::BosEos { pad_left: true, .. })
+        matches!(self.kind, Kind::XlNet | Kind::Llama | Kind::Gemma | Kind::BosEos { pad_left: true, .. })
     }
 
     /// The old vocabulary files of the class; none if only tokenizer.json will do.
     pub fn legacy_files(&self) -> &'static [&'static str] {
         match self.kind {
-            Kind::Bert | Kind::MpNet => &["vocab.txt"],
+            Kind::Bert | Kind::MpNet | Kind::RoFormer | Kind::Esm => &["vocab.txt"],
             Kind::Roberta | Kind::Gpt2 | Kind::Qwen2 | Kind::Deberta | Kind::OpenAiGpt => &["vocab.json", "merges.txt"],
+            Kind::Xlm | Kind::Flaubert | Kind::BioGpt | Kind::Ctrl => &["vocab.json", "merges.txt"],
             Kind::Albert | Kind::XlNet | Kind::BigBird => &["spiece.model"],
             Kind::XlmRoberta | Kind::Camembert => &["sentencepiece.bpe.model"],
             Kind::DebertaV2 => &["spm.model"],
+            Kind::RemBert => &["sentencepiece.model"],
+            Kind::Llama | Kind::Gemma => &["tokenizer.model"],
             Kind::BosEos { .. } | Kind::Plain => &[],
         }
     }
 
     /// The class's sentencepiece model, which is kept and saved byte for byte where a folder has it.
     pub fn sentencepiece_file(&self) -> Option<&'static str> {
-        match (self.legacy_files(), self.name) {
-            ([name], _) if name.ends_with(".model") => Some(name),
-            (_, "LlamaTokenizer" | "GemmaTokenizer") => Some("tokenizer.model"),
-            _ => None,
-        }
+        self.legacy_files().first().copied().filter(|name| name.ends_with(".model"))
     }
 }
 

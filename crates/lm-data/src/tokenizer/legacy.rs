@@ -5,14 +5,20 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tokenizers::decoders::DecoderWrapper;
 use tokenizers::decoders::bpe::BPEDecoder;
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence as DecoderSequence;
+use tokenizers::decoders::strip::Strip as StripDecoder;
 use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::bpe::{BPE, BpeBuilder, Vocab};
 use tokenizers::models::unigram::Unigram;
+use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::{
-    BertNormalizer, Lowercase, NFC, NFKD, NormalizerWrapper, Precompiled, Replace, Sequence, Strip, StripAccents,
-    replace::ReplacePattern,
+    BertNormalizer, Lowercase, NFC, NFKD, NormalizerWrapper, Precompiled, Prepend, Replace, Sequence, Strip,
+    StripAccents, replace::ReplacePattern,
 };
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
@@ -28,7 +34,8 @@ use tokenizers::{AddedToken, ModelWrapper, PostProcessorWrapper, SplitDelimiterB
 use super::check::check_charsmap;
 use super::class::Kind;
 use super::error::TokenizerError;
-use super::sentencepiece::ModelProto;
+use super::rules::{Rules, has_header};
+use super::sentencepiece::{ModelProto, TAB};
 use super::settings::{Settings, read_bytes, read_text};
 
 /// The pattern with which Qwen2 splits text before byte-level BPE.
@@ -39,6 +46,8 @@ const QWEN2_PATTERN: &str =
 pub(super) struct Legacy {
     pub backend: Tokenizer,
     pub sentencepiece: Option<Vec<u8>>,
+    /// The rules of a class whose texts no backend encodes.
+    pub rules: Option<Rules>,
 }
 
 /// Whether the folder has all old files of the settings' class.
@@ -49,23 +58,57 @@ pub(super) fn missing_files(dir: &Path, settings: &Settings) -> Vec<PathBuf> {
 
 pub(super) fn read(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerError> {
     match settings.class.kind {
-        Kind::Bert | Kind::MpNet => word_piece(dir, settings),
+        Kind::Bert | Kind::MpNet | Kind::RoFormer => word_piece(dir, settings),
+        Kind::Xlm | Kind::Flaubert | Kind::BioGpt | Kind::Ctrl | Kind::Esm => word_level(dir, settings),
         Kind::Roberta | Kind::Gpt2 | Kind::Qwen2 | Kind::Deberta | Kind::OpenAiGpt => bpe(dir, settings),
         _ => sentencepiece(dir, settings),
     }
 }
 
+/// The tokens of vocab.txt by line. A repeated token has the id of its last line, as in Python.
+fn read_vocab_txt(path: &Path) -> Result<Vocab, TokenizerError> {
+    let text = universal_newlines(require(read_text(path)?, path)?);
+    let vocab: Vocab =
+        text.split_terminator('\n').enumerate().map(|(id, token)| (token.to_owned(), id as u32)).collect();
+    match vocab.is_empty() {
+        true => Err(TokenizerError::invalid(path, "the vocabulary is empty")),
+        false => Ok(vocab),
+    }
+}
+
+fn read_vocab_json(path: &Path) -> Result<Vocab, TokenizerError> {
+    let vocab = require(read_text(path)?, path)?;
+    serde_json::from_str(&vocab).map_err(|error| {
+        TokenizerError::invalid(path, format!("not a vocabulary (a JSON object from token to id): {error}"))
+    })
+}
+
+/// A vocabulary whose pieces the rules of a slow class find.
+fn word_level(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerError> {
+    let kind = settings.class.kind;
+    let (vocab, merges) = match kind {
+        Kind::Esm => {
+            let vocab = read_vocab_txt(&dir.join("vocab.txt"))?;
+            (vocab.into_iter().map(|(token, id)| (token.trim().to_owned(), id)).collect(), String::new())
+        }
+        _ => {
+            let path = dir.join("merges.txt");
+            (read_vocab_json(&dir.join("vocab.json"))?, universal_newlines(require(read_text(&path)?, &path)?))
+        }
+    };
+    let unk = settings.special.role("unk_token").map_or("None", |token| token.content());
+    let model = WordLevel::builder().vocab(vocab).unk_token(unk.to_owned()).build();
+    let backend = Tokenizer::new(model.map_err(|error| TokenizerError::invalid(dir, error.to_string()))?);
+    // What follows the last line end is no merge.
+    let mut lines: Vec<&str> = merges.split('\n').collect();
+    lines.pop();
+    let rules = Rules::new(settings, backend.get_model(), lines.into_iter().skip(has_header(kind).into()));
+    Ok(Legacy { backend, sentencepiece: None, rules })
+}
+
 fn word_piece(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerError> {
     let path = dir.join("vocab.txt");
-    let text = universal_newlines(require(read_text(&path)?, &path)?);
-    // A repeated token has the id of its last line, as in Python.
-    let mut vocab = Vocab::new();
-    for (id, token) in text.split_terminator('\n').enumerate() {
-        vocab.insert(token.to_owned(), id as u32);
-    }
-    if vocab.is_empty() {
-        return Err(TokenizerError::invalid(&path, "the vocabulary is empty"));
-    }
+    let vocab = read_vocab_txt(&path)?;
     let unk = settings.special.role("unk_token");
     let model = WordPiece::builder()
         .vocab(vocab)
@@ -75,22 +118,19 @@ fn word_piece(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerError>
     let mut backend = Tokenizer::new(model);
     backend.with_normalizer(Some(BertNormalizer::new(
         true,
-        settings.flag("tokenize_chinese_chars", true),
+        settings.class.kind != Kind::RoFormer && settings.flag("tokenize_chinese_chars", true),
         settings.options.get("strip_accents").and_then(Value::as_bool),
         settings.flag("do_lower_case", true),
     )));
     backend.with_pre_tokenizer(Some(BertPreTokenizer));
     backend.with_decoder(Some(WordPieceDecoder::default()));
-    Ok(Legacy { backend, sentencepiece: None })
+    Ok(Legacy { backend, sentencepiece: None, rules: None })
 }
 
 fn bpe(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerError> {
     let vocab_path = dir.join("vocab.json");
     let merges_path = dir.join("merges.txt");
-    let vocab = require(read_text(&vocab_path)?, &vocab_path)?;
-    let vocab: Vocab = serde_json::from_str(&vocab).map_err(|error| {
-        TokenizerError::invalid(&vocab_path, format!("not a vocabulary (a JSON object from token to id): {error}"))
-    })?;
+    let vocab = read_vocab_json(&vocab_path)?;
     let merges = read_merges(&merges_path)?;
 
     let builder = BpeBuilder::new().vocab_and_merges(vocab, merges);
@@ -132,7 +172,7 @@ fn bpe(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerError> {
             backend.with_decoder(Some(ByteLevel::default()));
         }
     }
-    Ok(Legacy { backend, sentencepiece: None })
+    Ok(Legacy { backend, sentencepiece: None, rules: None })
 }
 
 /// Reads merges.txt as Python does: the first line is a comment, and what follows the last line end is no merge.
@@ -168,22 +208,25 @@ fn sentencepiece(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerErr
     let proto = ModelProto::parse(&bytes, &path)?;
     let invalid = |message: String| TokenizerError::invalid(&path, message);
 
-    let vocab = vocab_with_scores(&proto, kind);
+    let bytewise = matches!(kind, Kind::Llama | Kind::Gemma);
+    let vocab = vocab_with_scores(&proto, settings);
     let unk_id = match kind {
-        Kind::XlmRoberta | Kind::Camembert => 3,
+        Kind::XlmRoberta | Kind::Camembert | Kind::Gemma => 3,
+        Kind::Llama => 0,
         _ => proto.unk_id(),
     };
     let model: ModelWrapper = match proto.model_type() {
         1 => {
             let unk_id = usize::try_from(unk_id).map_err(|_| invalid("it has no unknown token".to_owned()))?;
-            Unigram::from(vocab, Some(unk_id), false).map_err(|error| invalid(error.to_string()))?.into()
+            Unigram::from(vocab, Some(unk_id), bytewise).map_err(|error| invalid(error.to_string()))?.into()
         }
         2 => {
             let ids: Vocab = vocab.into_iter().enumerate().map(|(id, (token, _))| (token, id as u32)).collect();
             BpeBuilder::new()
-                .vocab_and_merges(ids, proto.merges())
+                .vocab_and_merges(ids, proto.merges(kind == Kind::Gemma))
                 .unk_token(proto.unk_piece().to_owned())
                 .fuse_unk(true)
+                .byte_fallback(bytewise)
                 .build()
                 .map_err(|error| invalid(error.to_string()))?
                 .into()
@@ -201,7 +244,10 @@ fn sentencepiece(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerErr
         .pieces
         .iter()
         .filter(|piece| piece.is_control() || piece.is_user_defined())
-        .map(|piece| AddedToken::from(piece.text.clone(), piece.is_control()).normalized(false))
+        .map(|piece| {
+            let of_turn = kind == Kind::Gemma && matches!(piece.text.as_str(), "<start_of_turn>" | "<end_of_turn>");
+            AddedToken::from(piece.text.clone(), piece.is_control() || of_turn).normalized(false)
+        })
         .collect();
     backend.add_tokens(&added);
 
@@ -212,6 +258,10 @@ fn sentencepiece(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerErr
             Some(Precompiled::from(bytes).map_err(|error| invalid(error.to_string()))?)
         }
     };
+    if bytewise {
+        with_bytes(&mut backend, settings).map_err(|error| invalid(error.to_string()))?;
+        return Ok(Legacy { backend, sentencepiece: Some(bytes), rules: None });
+    }
     backend.with_normalizer(Some(sentencepiece_normalizer(settings, charsmap, &path)?));
     let metaspace = Metaspace::new('▁', PrependScheme::Always, true);
     let pre_tokenizer: PreTokenizerWrapper = if kind == Kind::DebertaV2 {
@@ -226,11 +276,42 @@ fn sentencepiece(dir: &Path, settings: &Settings) -> Result<Legacy, TokenizerErr
     };
     backend.with_pre_tokenizer(Some(pre_tokenizer));
     backend.with_decoder(Some(metaspace));
-    Ok(Legacy { backend, sentencepiece: Some(bytes) })
+    Ok(Legacy { backend, sentencepiece: Some(bytes), rules: None })
+}
+
+/// The parts around a model that has bytes for what it lacks: spaces become `▁`, and Llama has one before the text.
+fn with_bytes(backend: &mut Tokenizer, settings: &Settings) -> tokenizers::Result<()> {
+    // Python's slow class takes a null for no.
+    let prefix = settings.options.get("add_prefix_space").is_none_or(|value| *value == true);
+    let space = Replace::new(ReplacePattern::String(" ".to_owned()), "▁")?;
+    match settings.class.kind {
+        Kind::Gemma => {
+            backend.with_normalizer(Some(space));
+            let split =
+                Split::new(SplitPattern::String(" ".to_owned()), SplitDelimiterBehavior::MergedWithPrevious, false)?;
+            backend.with_pre_tokenizer(Some(split));
+        }
+        _ if settings.flag("legacy", true) => {
+            let prepended = prefix.then(|| Prepend::new("▁".to_owned()).into());
+            backend.with_normalizer(Some(Sequence::new(prepended.into_iter().chain([space.into()]).collect())));
+        }
+        _ => {
+            let scheme = if prefix { PrependScheme::First } else { PrependScheme::Never };
+            backend.with_pre_tokenizer(Some(Metaspace::new('▁', scheme, false)));
+        }
+    }
+    let text = Replace::new(ReplacePattern::String("▁".to_owned()), " ")?;
+    let mut decoders: Vec<DecoderWrapper> = vec![text.into(), ByteFallback::new().into(), Fuse::new().into()];
+    if settings.class.kind == Kind::Llama && prefix {
+        decoders.push(StripDecoder::new(' ', 1, 0).into());
+    }
+    backend.with_decoder(Some(DecoderSequence::new(decoders)));
+    Ok(())
 }
 
 /// The vocabulary in the order of the Python class, which is not always the model's own.
-fn vocab_with_scores(proto: &ModelProto, kind: Kind) -> Vec<(String, f64)> {
+fn vocab_with_scores(proto: &ModelProto, settings: &Settings) -> Vec<(String, f64)> {
+    let kind = settings.class.kind;
     let fixed = |tokens: &[(&str, f64)]| -> Vec<(String, f64)> {
         let tokens = tokens.iter();
         tokens.map(|(token, score)| ((*token).to_owned(), *score)).collect()
@@ -248,10 +329,16 @@ fn vocab_with_scores(proto: &ModelProto, kind: Kind) -> Vec<(String, f64)> {
             ("<unk>", 0.0),
             ("<unk>NOTUSED", -100.0),
         ]),
+        Kind::Gemma => {
+            let roles = ["pad_token", "eos_token", "bos_token"].into_iter();
+            roles
+                .map(|role| (settings.special.role(role).map_or(String::new(), |t| t.content().to_owned()), 0.0))
+                .collect()
+        }
         _ => Vec::new(),
     };
     match kind {
-        Kind::XlmRoberta => vocab.extend(pieces(3)),
+        Kind::XlmRoberta | Kind::Gemma => vocab.extend(pieces(3)),
         Kind::Camembert => vocab.extend(pieces(1)),
         Kind::Albert | Kind::XlNet => vocab.extend(pieces(0).map(|(piece, score)| {
             // "9," is two tokens in these models, so that numbers and commas stay apart.
@@ -259,6 +346,13 @@ fn vocab_with_scores(proto: &ModelProto, kind: Kind) -> Vec<(String, f64)> {
             (piece, score)
         })),
         _ => vocab.extend(pieces(0)),
+    }
+    // The first models of Gemma have the tab as a byte only.
+    if kind == Kind::Gemma
+        && !vocab.iter().any(|(piece, _)| piece == "\t")
+        && let Some(tab) = vocab.iter_mut().find(|(piece, _)| piece == TAB)
+    {
+        *tab = ("\t".to_owned(), 0.0);
     }
     if matches!(kind, Kind::XlmRoberta | Kind::Camembert) {
         vocab.push(("<mask>".to_owned(), 0.0));
@@ -297,6 +391,19 @@ fn sentencepiece_normalizer(
             }
             parts.extend(charsmap);
             parts.push(replace(spaces(), " ")?);
+        }
+        Kind::RemBert => {
+            parts.push(replace("``".into(), "\"")?);
+            parts.push(replace("''".into(), "\"")?);
+            parts.push(replace(spaces(), " ")?);
+            if !settings.flag("keep_accents", true) {
+                parts.push(NFKD.into());
+                parts.push(StripAccents.into());
+            }
+            if settings.flag("do_lower_case", false) {
+                parts.push(Lowercase.into());
+            }
+            parts.extend(charsmap);
         }
         Kind::DebertaV2 => {
             if settings.flag("do_lower_case", false) {
@@ -349,7 +456,7 @@ pub(super) fn post_processor(
         template(owned(single), owned(pair), tokens, dir).map(|template| Some(template.into()))
     };
     match settings.class.kind {
-        Kind::Bert => {
+        Kind::Bert | Kind::RoFormer => {
             let (cls, sep) = (format!("{}:0", role("cls_token")?), role("sep_token")?);
             let (sep0, sep1) = (format!("{sep}:0"), format!("{sep}:1"));
             template(&[&cls, "$A:0", &sep0], &[&cls, "$A:0", &sep0, "$B:1", &sep1])
@@ -372,14 +479,32 @@ pub(super) fn post_processor(
             template(&[&bos, "$A:0"], &[&bos, "$A:0", "$B:1"])
         }
         Kind::Gpt2 | Kind::Qwen2 => Ok(Some(ByteLevel::default().trim_offsets(false).into())),
-        Kind::Albert | Kind::BigBird | Kind::DebertaV2 | Kind::Deberta => {
+        Kind::Albert | Kind::BigBird | Kind::DebertaV2 | Kind::Deberta | Kind::RemBert => {
             template(&["[CLS]:0", "$A:0", "[SEP]:0"], &["[CLS]:0", "$A:0", "[SEP]:0", "$B:1", "[SEP]:1"])
         }
         Kind::XlNet => template(&["$A:0", "<sep>:0", "<cls>:2"], &["$A:0", "<sep>:0", "$B:1", "<sep>:1", "<cls>:2"]),
         Kind::XlmRoberta | Kind::Camembert => {
             template(&["<s>", "$A", "</s>"], &["<s>", "$A", "</s>", "</s>", "$B", "</s>"])
         }
-        Kind::OpenAiGpt | Kind::BosEos { .. } | Kind::Plain => Ok(None),
+        Kind::Xlm | Kind::Flaubert => {
+            let (bos, sep) = (format!("{}:0", role("bos_token")?), format!("{}:0", role("sep_token")?));
+            template(&[&bos, "$A:0", &sep], &[&bos, "$A:0", &sep, "$B:0", &sep])
+        }
+        Kind::BioGpt => {
+            let sep = format!("{}:0", role("sep_token")?);
+            template(&[&sep, "$A:0"], &[&sep, "$A:0", &sep, "$B:0"])
+        }
+        Kind::Esm => {
+            let cls = format!("{}:0", role("cls_token")?);
+            match settings.special.role("eos_token") {
+                None => template(&[&cls, "$A:0"], &[&cls, "$A:0", "$B:0"]),
+                Some(eos) => {
+                    let eos = format!("{}:0", eos.content());
+                    template(&[&cls, "$A:0", &eos], &[&cls, "$A:0", &eos, "$B:0", &eos])
+                }
+            }
+        }
+        Kind::OpenAiGpt | Kind::Ctrl | Kind::Llama | Kind::Gemma | Kind::BosEos { .. } | Kind::Plain => Ok(None),
     }
 }
 

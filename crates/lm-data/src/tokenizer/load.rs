@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tokenizers::processors::template::SpecialToken as TemplateToken;
@@ -11,6 +12,7 @@ use super::check::{check_added_tokens, check_json};
 use super::class::{CLASSES, Kind};
 use super::error::TokenizerError;
 use super::legacy::{self, Legacy};
+use super::rules::Rules;
 use super::settings::{self, Settings, TOKENIZER_FILE};
 use super::special::{AddedToken, SpecialToken};
 
@@ -20,11 +22,14 @@ pub(super) struct Loaded {
     pub settings: Settings,
     /// The sentencepiece file that lay in the folder, which is saved again as it is.
     pub sentencepiece: Option<Vec<u8>>,
+    /// What encodes texts where it is not the backend.
+    pub rules: Option<Arc<Rules>>,
 }
 
 pub(super) fn from_folder(dir: &Path, model_type: Option<&str>) -> Result<Loaded, TokenizerError> {
     let path = dir.join(TOKENIZER_FILE);
-    if let Some(text) = settings::read_text(&path)? {
+    let slow = settings::is_of_slow_class(dir, model_type)?;
+    if let Some(text) = settings::read_text(&path)?.filter(|_| !slow) {
         let damaged = |error: &dyn std::fmt::Display| {
             TokenizerError::invalid(
                 &path,
@@ -42,9 +47,13 @@ pub(super) fn from_folder(dir: &Path, model_type: Option<&str>) -> Result<Loaded
             Some(name) => settings::read_bytes(&dir.join(name))?,
             None => None,
         };
-        settings.class.fast_dress().apply(&mut settings.special);
-        add_special_tokens(&mut backend, &mut settings);
-        return finish(backend, settings, sentencepiece, &path);
+        // A prefix that is asked for has Python build the tokenizer from its old file.
+        let prefix = settings.options.get("add_prefix_space").is_some_and(Value::is_boolean);
+        if !(settings.class.kind == Kind::Llama && prefix && sentencepiece.is_some()) {
+            settings.class.fast_dress().apply(&mut settings.special);
+            add_special_tokens(&mut backend, &mut settings);
+            return finish(backend, settings, sentencepiece, None, &path);
+        }
     }
 
     let any_file = CLASSES.iter().flat_map(|class| class.legacy_files()).any(|name| dir.join(name).is_file());
@@ -64,21 +73,19 @@ pub(super) fn from_folder(dir: &Path, model_type: Option<&str>) -> Result<Loaded
     }
     settings.class.slow_dress().apply(&mut settings.special);
     settings.special.fix();
-    let Legacy { backend, sentencepiece } = legacy::read(dir, &settings)?;
-    complete(backend, settings, sentencepiece, dir)
-}
-
-/// Gives a backend that has a vocabulary only its special tokens and the post-processor of its class.
-pub(super) fn complete(
-    mut backend: Tokenizer,
-    mut settings: Settings,
-    sentencepiece: Option<Vec<u8>>,
-    dir: &Path,
-) -> Result<Loaded, TokenizerError> {
+    let Legacy { mut backend, sentencepiece, rules } = legacy::read(dir, &settings)?;
     add_special_tokens(&mut backend, &mut settings);
     let processor = legacy::post_processor(&backend, &settings, dir)?;
     backend.with_post_processor(processor);
-    finish(backend, settings, sentencepiece, dir)
+    finish(backend, settings, sentencepiece, rules, dir)
+}
+
+/// Gives a backend that has a vocabulary only its special tokens and the post-processor of its class.
+pub(super) fn complete(mut backend: Tokenizer, mut settings: Settings, dir: &Path) -> Result<Loaded, TokenizerError> {
+    add_special_tokens(&mut backend, &mut settings);
+    let processor = legacy::post_processor(&backend, &settings, dir)?;
+    backend.with_post_processor(processor);
+    finish(backend, settings, None, None, dir)
 }
 
 fn no_files(dir: &Path) -> TokenizerError {
@@ -97,18 +104,24 @@ fn finish(
     mut backend: Tokenizer,
     settings: Settings,
     sentencepiece: Option<Vec<u8>>,
+    rules: Option<Rules>,
     path: &Path,
 ) -> Result<Loaded, TokenizerError> {
     apply_prefix_space(&mut backend, &settings, path)?;
     backend.set_encode_special_tokens(settings.flag("split_special_tokens", false));
     match settings.class.kind {
-        Kind::Bert | Kind::MpNet => apply_bert_normalizer(&mut backend, &settings, path)?,
+        Kind::Bert | Kind::MpNet | Kind::RoFormer => apply_bert_normalizer(&mut backend, &settings, path)?,
         Kind::Roberta => apply_roberta_processor(&mut backend, &settings, path)?,
-        Kind::BosEos { bos, .. } => apply_bos_eos(&mut backend, &settings, bos, path)?,
         _ => {}
     }
+    if let Some(bos) = settings.class.adds_bos() {
+        apply_bos_eos(&mut backend, &settings, bos, path)?;
+    }
     check_added_tokens(&backend).map_err(|message| TokenizerError::invalid(path, message))?;
-    Ok(Loaded { backend, settings, sentencepiece })
+    // Jieba's words go into pieces by the model of any tokenizer.json.
+    let of_jieba = || Rules::new(&settings, backend.get_model(), std::iter::empty());
+    let rules = rules.or_else(|| of_jieba().filter(|_| settings.class.kind == Kind::RoFormer));
+    Ok(Loaded { rules: rules.map(Arc::new), backend, settings, sentencepiece })
 }
 
 /// Adds every configured token to the backend; one that it holds already gets the configured matching rules

@@ -6,6 +6,7 @@ mod error;
 mod legacy;
 mod library;
 mod load;
+mod rules;
 mod save;
 mod segments;
 mod sentencepiece;
@@ -14,6 +15,7 @@ mod special;
 mod train;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde_json::Value;
@@ -25,6 +27,7 @@ pub use settings::{OTHER_FILES, VOCABULARY_FILES};
 pub use train::TrainKind;
 
 use load::Loaded;
+use rules::Rules;
 use segments::Segments;
 use settings::Settings;
 use special::SpecialToken;
@@ -77,6 +80,8 @@ pub struct LmTokenizer {
     /// Where it came from, for messages.
     name: String,
     segments: Segments,
+    /// The rules by which texts are encoded, where it is not the backend that does it.
+    rules: Option<Arc<Rules>>,
     settings: Settings,
     sentencepiece: Option<Vec<u8>>,
     special: SpecialTokens,
@@ -139,11 +144,11 @@ impl LmTokenizer {
     /// # Errors
     /// If the folder or a file in it cannot be written.
     pub fn save(&self, dir: &Path) -> Result<(), TokenizerError> {
-        save::to_folder(&self.backend, &self.settings, self.sentencepiece.as_deref(), dir)
+        save::to_folder(&self.backend, &self.settings, self.rules.as_deref(), self.sentencepiece.as_deref(), dir)
     }
 
     fn new(loaded: Loaded, dir: &Path) -> Result<Self, TokenizerError> {
-        let Loaded { backend, settings, sentencepiece } = loaded;
+        let Loaded { backend, settings, sentencepiece, rules } = loaded;
         check_ids(&backend, dir)?;
         let (prefix, suffix) = surroundings(&backend, dir)?;
         let special = special_ids(&backend, &settings);
@@ -153,11 +158,26 @@ impl LmTokenizer {
         hash.update(text.as_bytes());
         // What decides about ids but is not part of tokenizer.json.
         hash.update([truncates_left(&settings).into(), backend.get_encode_special_tokens().into()]);
+        if let Some(rules) = &rules {
+            rules.digest(&mut hash);
+        }
         let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         let segments = Segments::new(&backend);
         let file = dir.join(settings::TOKENIZER_FILE);
         let name = if file.is_file() { file.display() } else { dir.display() }.to_string();
-        Ok(Self { backend, name, segments, settings, sentencepiece, special, prefix, suffix, word_starts, fingerprint })
+        Ok(Self {
+            backend,
+            name,
+            segments,
+            rules,
+            settings,
+            sentencepiece,
+            special,
+            prefix,
+            suffix,
+            word_starts,
+            fingerprint,
+        })
     }
 
     /// Encodes a short text as a whole: some faults of a tokenizer show only then, and so does one that makes much of
@@ -172,7 +192,7 @@ impl LmTokenizer {
         match text.get().len() / TEXT.len() {
             // What the vocabulary has no token for is an error of the text, not of the tokenizer.
             0..MOST => {
-                let _ = self.segments.encode(&self.backend, TEXT);
+                let _ = self.ids(TEXT);
                 Ok(())
             }
             times => Err(format!("its normalizer makes text {times} times as long")),
@@ -197,9 +217,17 @@ impl LmTokenizer {
         texts.par_iter().enumerate().map(|(index, text)| self.encode_one(index, text, room)).collect()
     }
 
+    /// The ids of a text, without special tokens around it.
+    fn ids(&self, text: &str) -> tokenizers::Result<Vec<u32>> {
+        match &self.rules {
+            Some(rules) => rules.encode(&self.backend, text),
+            None => self.segments.encode(&self.backend, text),
+        }
+    }
+
     /// Encodes one text; `room` is the largest number of tokens of the text itself.
     fn encode_one(&self, index: usize, text: &str, room: usize) -> Result<Encoded, TokenizerError> {
-        let ids = library::caught(|| self.segments.encode(&self.backend, text));
+        let ids = library::caught(|| self.ids(text));
         let start = || text.chars().take(40).collect();
         let ids = ids
             .map_err(|cause| TokenizerError::Stopped { index, file: self.name.clone(), text: start(), cause })?
@@ -223,7 +251,8 @@ impl LmTokenizer {
     /// The text of `ids`, special tokens included; ids outside the vocabulary are left out.
     pub fn decode(&self, ids: &[u32]) -> String {
         let tokens: Vec<String> = ids.iter().filter_map(|id| self.token(*id)).collect();
-        self.backend.decode(ids, false).unwrap_or_else(|_| tokens.join(" "))
+        let by_rules = self.rules.as_ref().and_then(|rules| rules.decode(&tokens));
+        by_rules.unwrap_or_else(|| self.backend.decode(ids, false).unwrap_or_else(|_| tokens.join(" ")))
     }
 
     /// The token with this id, as the vocabulary spells it.

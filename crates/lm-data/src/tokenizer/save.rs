@@ -9,6 +9,7 @@ use tokenizers::{Model, Tokenizer};
 
 use super::class::Class;
 use super::error::TokenizerError;
+use super::rules::{self, Rules};
 use super::settings::{
     ADDED_TOKENS_FILE, CHAT_TEMPLATE_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE, Settings, TOKENIZER_FILE,
 };
@@ -28,6 +29,7 @@ enum Field {
 pub(super) fn to_folder(
     backend: &Tokenizer,
     settings: &Settings,
+    rules: Option<&Rules>,
     sentencepiece: Option<&[u8]>,
     dir: &Path,
 ) -> Result<(), TokenizerError> {
@@ -36,8 +38,14 @@ pub(super) fn to_folder(
         path: dir.to_owned(),
         source,
     })?;
-    let text = backend.to_string(true).map_err(|error| TokenizerError::invalid(dir, error.to_string()))?;
-    write(&dir.join(TOKENIZER_FILE), text.as_bytes())?;
+    let failed = |source| TokenizerError::Io { action: "write the vocabulary to", path: dir.to_owned(), source };
+    let rules = rules.filter(|_| settings.class.is_slow());
+    if let Some(rules) = rules {
+        rules::save(rules, backend, dir).map_err(failed)?;
+    } else {
+        let text = backend.to_string(true).map_err(|error| TokenizerError::invalid(dir, error.to_string()))?;
+        write(&dir.join(TOKENIZER_FILE), text.as_bytes())?;
+    }
     // A class of sentencepiece models can be read by Python's slow class only with that file beside it.
     let class = settings.class;
     let kept_file = class.sentencepiece_file().zip(sentencepiece);
@@ -45,8 +53,7 @@ pub(super) fn to_folder(
         write(&dir.join(name), bytes)?;
     }
     let has_vocab_files = class.sentencepiece_file().is_none() && !class.legacy_files().is_empty();
-    if has_vocab_files {
-        let failed = |source| TokenizerError::Io { action: "write the vocabulary to", path: dir.to_owned(), source };
+    if has_vocab_files && rules.is_none() {
         let saved = backend.get_model().save(dir, None);
         let saved = saved.map_err(|error| failed(std::io::Error::other(error.to_string())))?;
         // The library leaves it to the system when its files reach the disk.

@@ -20,49 +20,74 @@ const LONGEST_WORD: usize = 48;
 /// The most bytes that are given to the tokenizer at once; it takes about a hundred times as many of memory.
 const LONGEST_PIECE: usize = 8 << 20;
 
-type Words = HashMap<Box<str>, Box<[u32]>>;
+/// Ids of words; threads remember words of their own, clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory(Arc<ThreadLocal<RefCell<HashMap<Box<str>, Box<[u32]>>>>>);
 
-/// Encodes texts; threads remember words of their own, clones share them.
-#[derive(Clone, Debug)]
-pub(super) struct Segments {
-    /// None if texts must be encoded whole.
-    known: Option<Arc<ThreadLocal<RefCell<Words>>>>,
-}
-
-impl Segments {
-    pub fn new(backend: &Tokenizer) -> Self {
-        Self { known: is_separable(backend).then(Arc::default) }
-    }
-
-    /// The ids of a text, without special tokens around it.
-    pub fn encode(&self, backend: &Tokenizer, text: &str) -> tokenizers::Result<Vec<u32>> {
-        let Some(known) = &self.known else { return Ok(encode_piece(backend, text)?.get_ids().to_vec()) };
-        let mut known = known.get_or_default().borrow_mut();
-        let mut ids = Vec::with_capacity(text.len() / 3);
-        for word in split(text) {
+impl Memory {
+    /// Adds to `ids` those of the words, each as remembered or as `encode` gives them.
+    pub fn extend<W: AsRef<str>>(
+        &self,
+        ids: &mut Vec<u32>,
+        words: impl IntoIterator<Item = W>,
+        mut encode: impl FnMut(&str) -> tokenizers::Result<Vec<u32>>,
+    ) -> tokenizers::Result<()> {
+        let mut known = self.0.get_or_default().borrow_mut();
+        for word in words {
+            let word = word.as_ref();
             if let Some(found) = known.get(word) {
                 ids.extend_from_slice(found);
                 continue;
             }
-            let encoding = encode_piece(backend, word)?;
-            ids.extend_from_slice(encoding.get_ids());
+            let found = encode(word)?;
+            ids.extend_from_slice(&found);
             if word.len() <= LONGEST_WORD {
                 if known.len() == MOST_WORDS {
                     known.clear();
                 }
-                known.insert(word.into(), encoding.get_ids().into());
+                known.insert(word.into(), found.into());
             }
         }
+        Ok(())
+    }
+}
+
+/// Encodes texts.
+#[derive(Clone, Debug)]
+pub(super) struct Segments {
+    /// None if texts must be encoded whole.
+    known: Option<Memory>,
+}
+
+impl Segments {
+    pub fn new(backend: &Tokenizer) -> Self {
+        Self { known: is_separable(backend).then(Memory::default) }
+    }
+
+    /// The ids of a text, without special tokens around it.
+    pub fn encode(&self, backend: &Tokenizer, text: &str) -> tokenizers::Result<Vec<u32>> {
+        let whole = |text: &str| Ok(encode_piece(backend, text)?.get_ids().to_vec());
+        let Some(known) = &self.known else { return whole(text) };
+        let mut ids = Vec::with_capacity(text.len() / 3);
+        known.extend(&mut ids, split(text), whole)?;
         Ok(ids)
     }
 }
 
 fn encode_piece(backend: &Tokenizer, text: &str) -> tokenizers::Result<tokenizers::Encoding> {
-    if text.len() > LONGEST_PIECE {
-        let most = LONGEST_PIECE >> 20;
-        return Err(format!("more than {most} MiB without a space where it could be cut; break it into lines").into());
-    }
+    check_length(text)?;
     backend.encode_fast(text, false)
+}
+
+/// Refuses a text that would take too much memory.
+pub(super) fn check_length(text: &str) -> tokenizers::Result<()> {
+    match text.len() {
+        0..=LONGEST_PIECE => Ok(()),
+        _ => {
+            let most = LONGEST_PIECE >> 20;
+            Err(format!("more than {most} MiB without a space where it could be cut; break it into lines").into())
+        }
+    }
 }
 
 /// Cuts a text before each space that stands alone between visible ASCII characters.

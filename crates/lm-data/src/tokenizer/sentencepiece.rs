@@ -7,6 +7,9 @@ use prost::Message;
 
 use super::error::TokenizerError;
 
+/// The piece that stands for the byte of a tab.
+pub(super) const TAB: &str = "<0x09>";
+
 /// The parts of sentencepiece_model.proto that a tokenizer is built from.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelProto {
@@ -111,9 +114,13 @@ impl ModelProto {
 
     /// The merges that a BPE model's scores imply (`generate_merges` in Python): every way to cut a piece into two
     /// pieces, best score first, and among equals longer parts first.
-    pub fn merges(&self) -> Vec<(String, String)> {
-        let ids: HashMap<&str, usize> =
+    /// With `tabs` the byte of the tab is the tab as well, where no other piece is.
+    pub fn merges(&self, tabs: bool) -> Vec<(String, String)> {
+        let mut ids: HashMap<&str, usize> =
             self.pieces.iter().enumerate().map(|(id, piece)| (piece.text.as_str(), id)).collect();
+        if let Some(id) = ids.get(TAB).copied().filter(|_| tabs) {
+            ids.entry("\t").or_insert(id);
+        }
         let mut merges = Vec::new();
         for piece in &self.pieces {
             let text = piece.text.as_str();
@@ -157,7 +164,7 @@ mod tests {
         let model = model(&[("a", 0.0), ("b", 0.0), ("ab", -1.0), ("aba", -2.0), ("ba", -3.0)]);
         let expected = [("a", "b"), ("ab", "a"), ("a", "ba"), ("b", "a")];
         let expected = expected.map(|(left, right)| (left.to_owned(), right.to_owned()));
-        assert_eq!(model.merges(), expected);
+        assert_eq!(model.merges(false), expected);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub const VOCABULARY_FILES: &[&str] = &[
     "spiece.model",
     "spm.model",
     "sentencepiece.bpe.model",
+    "sentencepiece.model",
     "tokenizer.model",
 ];
 /// Files that may lie beside a vocabulary; besides them config.json may say whose tokenizer it is.
@@ -167,11 +168,12 @@ pub(super) fn read(dir: &Path, backend: Option<&Value>, model_type: Option<&str>
         }
     }
 
+    let defaults = if backend.is_some() { class.roles } else { class.slow_roles() };
     // A role given by its text is the added token of that text, with that token's matching rules.
     let mut special = SpecialMap::default();
     for (index, role) in ROLES.iter().enumerate() {
         special.roles[index] = match options.remove(*role) {
-            None => class.roles[index].map(|text| SpecialToken::Text(text.to_owned())),
+            None => defaults[index].map(|text| SpecialToken::Text(text.to_owned())),
             Some(Value::Null) => {
                 // Kept, so that saving writes it again: without it the class's default would come back.
                 options.insert((*role).to_owned(), Value::Null);
@@ -205,6 +207,13 @@ pub(super) fn read(dir: &Path, backend: Option<&Value>, model_type: Option<&str>
         }
     }
     Ok(Settings { class_name, class, options, special, added_tokens })
+}
+
+/// Whether Python reads this folder by a class that has no use for its tokenizer.json.
+pub(super) fn is_of_slow_class(dir: &Path, model_type: Option<&str>) -> Result<bool, TokenizerError> {
+    let mut options = read_object(&dir.join(CONFIG_FILE))?.unwrap_or_default();
+    let (_, class) = find_class(dir, &mut options, true, model_type)?;
+    Ok(class.is_slow() && class.legacy_files().iter().all(|name| dir.join(name).is_file()))
 }
 
 /// The class named by tokenizer_config.json, else by config.json, else the one of config.json's model type, or of the

@@ -261,7 +261,7 @@ fn build(
     backend.with_normalizer(pipeline.normalizer);
     backend.with_pre_tokenizer(Some(pipeline.pre_tokenizer));
     backend.with_decoder(Some(pipeline.decoder));
-    load::complete(backend, settings, None, Path::new("trained tokenizer"))
+    load::complete(backend, settings, Path::new("trained tokenizer"))
 }
 
 /// The trainers count in 32 bits: scales the counts of a text too large for that.
