@@ -64,6 +64,16 @@ def variants():
         yield f"xlnet-accents-lower-{lower}", "xlnet-small", [TOKENIZER], config, {}
     llama = {"tokenizer_class": "LlamaTokenizerFast", "add_eos_token": True}
     yield "llama", "roberta-small", [CONFIG, SPECIAL], llama, {}
+    for name, options in {
+        "BloomTokenizerFast": {"add_prefix_space": False}, "Qwen2TokenizerFast": {}, "CodeGenTokenizerFast": {},
+        "GPT2TokenizerFast": {"add_bos_token": True, "bos_token": "</s>", "pad_token": "<pad>"},
+        "GemmaTokenizerFast": {"bos_token": "<s>", "eos_token": "</s>"}, "DebertaTokenizerFast": {"unk_token": "<unk>"},
+        "PreTrainedTokenizerFast": {"mask_token": "<mask>", "model_max_length": 8192},
+    }.items():
+        config = {"tokenizer_class": name, **options}
+        yield f"class-{name}", "roberta-small", [CONFIG, SPECIAL], config, {}
+        if name in ("GPT2TokenizerFast", "Qwen2TokenizerFast", "CodeGenTokenizerFast"):
+            yield f"class-{name}-old", "roberta-small", [CONFIG, SPECIAL, TOKENIZER], config, {}
     yield "neox", "roberta-small", [CONFIG, SPECIAL], {"tokenizer_class": "GPTNeoXTokenizer", "add_bos_token": True}, {}
 
 

@@ -23,6 +23,7 @@ pub const TARGETS: &[Target] = &[
     ("config", config),
     ("tokenizer", tokenizer),
     ("tokenizer_config", tokenizer_config),
+    ("merges", merges),
     ("sentencepiece", sentencepiece),
     ("csv", csv),
     ("json", json),
@@ -90,12 +91,34 @@ pub fn tokenizer_config(bytes: &[u8]) {
     });
 }
 
-/// spiece.model of an XLNet tokenizer.
+/// The sentencepiece model of each kind of class that has one.
 pub fn sentencepiece(bytes: &[u8]) {
-    with_file("spiece.model", bytes, |folder| {
-        fs::write(folder.join("tokenizer_config.json"), r#"{"tokenizer_class": "XLNetTokenizer"}"#).expect("a file");
-        read_tokenizer(folder);
-    });
+    for (class, file) in [
+        ("XLNetTokenizer", "spiece.model"),
+        ("LlamaTokenizer", "tokenizer.model"),
+        ("GemmaTokenizer", "tokenizer.model"),
+        ("RemBertTokenizer", "sentencepiece.model"),
+    ] {
+        with_file(file, bytes, |folder| {
+            let config = format!("{{\"tokenizer_class\": \"{class}\"}}");
+            fs::write(folder.join("tokenizer_config.json"), config).expect("a file");
+            read_tokenizer(folder);
+        });
+    }
+}
+
+/// merges.txt beside a small vocabulary, of the classes that join pieces by rules of their own.
+pub fn merges(bytes: &[u8]) {
+    for class in ["XLMTokenizer", "FlaubertTokenizer", "BioGptTokenizer", "CTRLTokenizer"] {
+        with_file("merges.txt", bytes, |folder| {
+            let config = format!("{{\"tokenizer_class\": \"{class}\"}}");
+            fs::write(folder.join("tokenizer_config.json"), config).expect("a file");
+            let vocabulary =
+                r#"{"<unk>": 0, "<s>": 1, "</s>": 2, "a": 3, "a</w>": 4, "te@@": 5, "xt": 6, "text</w>": 7}"#;
+            fs::write(folder.join("vocab.json"), vocabulary).expect("a file");
+            read_tokenizer(folder);
+        });
+    }
 }
 
 fn read_tokenizer(folder: &Path) {
