@@ -108,6 +108,7 @@ impl EsmConfig {
         config.require("is_decoder", &[false.into()], " in a masked language model")?;
         config.require("add_cross_attention", &[false.into()], " in a masked language model")?;
         config.require("is_folding_model", &[false.into()], "; only language models are")?;
+        config.require("rope_theta", &[ROPE_THETA.into(), (ROPE_THETA as u64).into()], "; only `10000` is")?;
         let parsed: Self = config.parse()?;
         let (size, heads) = (parsed.hidden_size, parsed.num_attention_heads);
         config.expect_divisible("hidden_size", size, "num_attention_heads", heads)?;

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{Angles, Embedding, LayerNorm, Linear, LmHead, Rotary};
+use crate::blocks::{Angles, Embedding, LayerNorm, LayerType, Linear, LmHead, Rotary};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -67,10 +67,32 @@ pub static MODERNBERT: Family = Family {
     base_model_prefix: "model",
     ties: &[("decoder.weight", "model.embeddings.tok_embeddings.weight")],
     aliases: &[("rope_theta", "global_rope_theta")],
+    derived: |config| {
+        let every = every_n_layers(config).ok().flatten();
+        every.map(|every| ("global_attn_every_n_layers", every.into())).into_iter().collect()
+    },
     // Rotary embeddings are computed for any length.
     max_positions: |_| None,
     ..Family::new(Task::Mlm, defaults, build)
 };
+
+/// Which layers see the whole text, the first and then every so many, where config.json lists it as transformers 5 does.
+fn every_n_layers(config: &ModelConfig) -> Result<Option<usize>, ConfigError> {
+    let Some(types) = config.field::<Vec<LayerType>>("layer_types")?.filter(|types| !types.is_empty()) else {
+        return Ok(None);
+    };
+    let fits = |every: &usize| {
+        let is_global = |layer: usize| types[layer] == LayerType::FullAttention;
+        (0..types.len()).all(|layer| is_global(layer) == layer.is_multiple_of(*every))
+    };
+    let every = (1..=types.len()).find(fits).ok_or_else(|| ConfigError::Unsupported {
+        model_type: config.model_type().into(),
+        field: "layer_types",
+        value: LayerType::written(&types).to_string(),
+        hint: "; only `full_attention` in the first layer and every so many after it is",
+    })?;
+    Ok(Some(every))
+}
 
 impl ModernBertConfig {
     fn new(config: &ModelConfig) -> Result<Self, ConfigError> {
@@ -81,6 +103,10 @@ impl ModernBertConfig {
                 &[(-100).into()],
                 " with `sparse_prediction`; only `-100` is",
             )?;
+        }
+        let mut config = config.clone();
+        if let Some(every) = every_n_layers(&config)? {
+            config.set("global_attn_every_n_layers", every);
         }
         let parsed: Self = config.parse()?;
         let (size, heads) = (parsed.hidden_size, parsed.num_attention_heads);
@@ -285,5 +311,31 @@ impl Architecture for ModernBertForMaskedLM {
 
     fn decoder(&self) -> Decoder {
         self.decoder.decoder(&self.model.embeddings.tok_embeddings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As transformers 5 writes it.
+    #[test]
+    fn layers_may_be_listed_by_what_they_see() {
+        let with = |types: [&str; 4]| {
+            let mut config = ModelConfig::from_model_type("modernbert").expect("a known type");
+            config.set("layer_types", types.to_vec());
+            config
+        };
+        let (full, sliding) = ("full_attention", "sliding_attention");
+        for (types, every) in
+            [([full, sliding, full, sliding], 2), ([full; 4], 1), ([full, sliding, sliding, sliding], 4)]
+        {
+            let config = with(types);
+            let parsed = ModernBertConfig::new(&config).expect("a pattern");
+            assert_eq!(parsed.global_attn_every_n_layers.get(), every);
+            assert!(config.to_json().contains(&format!("\"global_attn_every_n_layers\": {every}")));
+        }
+        let error = ModernBertConfig::new(&with([full, full, sliding, full])).expect_err("no pattern").to_string();
+        assert!(error.contains("`layer_types`"), "{error}");
     }
 }
