@@ -25,5 +25,5 @@ pub use mlm_head::{BertHead, FlatHead, HeadTransform};
 pub use norm::{LayerNorm, RmsNorm};
 pub use pre_norm::PreNormModel;
 pub use rotary::{Angles, Rotary};
-pub use text_embeddings::{POSITION_BUFFERS, TextEmbeddings};
+pub use text_embeddings::{POSITION_BUFFERS, TEXT_BUFFERS, TextEmbeddings};
 pub use window::{LayerType, causal_window};

@@ -11,8 +11,10 @@ use crate::ops;
 use crate::parameters::Builder;
 
 /// Buffers that old checkpoints of BERT and its relatives hold.
-pub const POSITION_BUFFERS: &[&str] =
-    &["*.embeddings.position_ids", "embeddings.position_ids", "*.embeddings.token_type_ids"];
+pub const POSITION_BUFFERS: &[&str] = &["*.embeddings.position_ids"];
+
+/// The same where segments are a buffer too.
+pub const TEXT_BUFFERS: &[&str] = &["*.embeddings.position_ids", "*.embeddings.token_type_ids"];
 
 /// Words, positions and the (always first) segment, summed and, as a rule, normalised.
 #[derive(Module, Debug)]

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{EncoderConfig, FlatHead, LayerNorm, Linear, POSITION_BUFFERS, TextEmbeddings, projections};
+use crate::blocks::{EncoderConfig, FlatHead, LayerNorm, Linear, TEXT_BUFFERS, TextEmbeddings, projections};
 use crate::config::{ConfigError, Family, ModelConfig, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -42,7 +42,7 @@ pub static ALBERT: Family = Family {
         ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
         ("predictions.decoder.bias", "predictions.bias"),
     ],
-    buffers: POSITION_BUFFERS,
+    buffers: TEXT_BUFFERS,
     ..Family::new(Task::Mlm, defaults, build)
 };
 

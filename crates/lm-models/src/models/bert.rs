@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 
-use crate::blocks::{BertHead, ENCODER_NAMES, Encoder, EncoderConfig, HeadTransform, POSITION_BUFFERS, TextEmbeddings};
+use crate::blocks::{BertHead, ENCODER_NAMES, Encoder, EncoderConfig, HeadTransform, TEXT_BUFFERS, TextEmbeddings};
 use crate::config::{ConfigError, Family, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -32,7 +32,7 @@ pub static BERT: Family = Family {
         ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
-    buffers: POSITION_BUFFERS,
+    buffers: TEXT_BUFFERS,
     ..Family::new(Task::Mlm, defaults, build)
 };
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::blocks::{
-    BertHead, ENCODER_NAMES, Encoder, EncoderConfig, HeadTransform, Linear, POSITION_BUFFERS, TextEmbeddings,
+    BertHead, ENCODER_NAMES, Encoder, EncoderConfig, HeadTransform, Linear, TEXT_BUFFERS, TextEmbeddings,
 };
 use crate::config::{ConfigError, Family, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
@@ -53,7 +53,7 @@ pub static BIG_BIRD: Family = Family {
         ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
-    buffers: POSITION_BUFFERS,
+    buffers: TEXT_BUFFERS,
     short_only,
     ..Family::new(Task::Mlm, defaults, build)
 };

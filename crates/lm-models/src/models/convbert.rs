@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::blocks::{
-    EncoderConfig, HeadTransform, LayerNorm, Linear, LmHead, POSITION_BUFFERS, PostNorm, TextEmbeddings, projections,
+    EncoderConfig, HeadTransform, LayerNorm, Linear, LmHead, PostNorm, TEXT_BUFFERS, TextEmbeddings, projections,
 };
 use crate::config::{ConfigError, Family, ModelConfig, Size};
 use crate::inputs::{Mode, ModelInputs};
@@ -43,7 +43,7 @@ pub static CONVBERT: Family = Family {
     class: "ConvBertForMaskedLM",
     base_model_prefix: "convbert",
     ties: &[("generator_lm_head.weight", "convbert.embeddings.word_embeddings.weight")],
-    buffers: POSITION_BUFFERS,
+    buffers: TEXT_BUFFERS,
     ..Family::new(Task::Mlm, defaults, build)
 };
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::blocks::{
-    ENCODER_NAMES, Encoder, EncoderConfig, HeadTransform, Linear, LmHead, POSITION_BUFFERS, TextEmbeddings,
+    ENCODER_NAMES, Encoder, EncoderConfig, HeadTransform, Linear, LmHead, TEXT_BUFFERS, TextEmbeddings,
 };
 use crate::config::{ConfigError, Family, ModelConfig, Size};
 use crate::inputs::{Mode, ModelInputs};
@@ -39,7 +39,7 @@ pub static ELECTRA: Family = Family {
     class: "ElectraForMaskedLM",
     base_model_prefix: "electra",
     ties: &[("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight")],
-    buffers: POSITION_BUFFERS,
+    buffers: TEXT_BUFFERS,
     ..Family::new(Task::Mlm, defaults, build)
 };
 

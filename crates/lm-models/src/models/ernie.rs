@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{BertHead, Embedding, Encoder, EncoderConfig, HeadTransform, POSITION_BUFFERS, TextEmbeddings};
+use crate::blocks::{BertHead, Embedding, Encoder, EncoderConfig, HeadTransform, TEXT_BUFFERS, TextEmbeddings};
 use crate::config::{ConfigError, Family, ModelConfig, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -40,7 +40,7 @@ pub static ERNIE: Family = Family {
         ("cls.predictions.decoder.weight", "ernie.embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
-    buffers: POSITION_BUFFERS,
+    buffers: TEXT_BUFFERS,
     ..Family::new(Task::Mlm, defaults, build)
 };
 

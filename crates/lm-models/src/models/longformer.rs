@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::roberta::{lm_head, max_positions, padding_idx};
-use crate::blocks::{Encoder, EncoderConfig, FlatHead, Linear, POSITION_BUFFERS, TextEmbeddings};
+use crate::blocks::{Encoder, EncoderConfig, FlatHead, Linear, TextEmbeddings};
 use crate::config::{ConfigError, Family, ModelConfig, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -49,7 +49,6 @@ pub static LONGFORMER: Family = Family {
         ("lm_head.decoder.weight", "longformer.embeddings.word_embeddings.weight"),
         ("lm_head.decoder.bias", "lm_head.bias"),
     ],
-    buffers: POSITION_BUFFERS,
     max_positions,
     positions_from_padding: true,
     ..Family::new(Task::Mlm, defaults, build)

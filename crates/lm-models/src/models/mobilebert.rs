@@ -123,7 +123,7 @@ impl Norm {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         match self.epsilon {
             Some(epsilon) => ops::layer_norm(x, weight, bias, epsilon, mode),
-            None => ops::scale_shift(x, weight, bias),
+            None => ops::scale_shift(x, weight, bias, mode),
         }
     }
 }

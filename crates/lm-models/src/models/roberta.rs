@@ -5,7 +5,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde_json::{Value, json};
 
-use crate::blocks::{Encoder, EncoderConfig, FlatHead, POSITION_BUFFERS, TextEmbeddings};
+use crate::blocks::{Encoder, EncoderConfig, FlatHead, TEXT_BUFFERS, TextEmbeddings};
 use crate::config::{ConfigError, Family, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -60,7 +60,7 @@ const RELATIVE: Family = Family {
         ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
         ("lm_head.decoder.bias", "lm_head.bias"),
     ],
-    buffers: POSITION_BUFFERS,
+    buffers: TEXT_BUFFERS,
     ignore_unexpected: &["pooler"],
     max_positions,
     positions_from_padding: true,

@@ -5,9 +5,7 @@ use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::blocks::{
-    Angles, BertHead, Embedding, Encoder, EncoderConfig, HeadTransform, LayerNorm, Linear, POSITION_BUFFERS,
-};
+use crate::blocks::{Angles, BertHead, Embedding, Encoder, EncoderConfig, HeadTransform, LayerNorm, Linear};
 use crate::config::{ConfigError, Family, ModelConfig, Size};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -49,7 +47,6 @@ pub static ROFORMER: Family = Family {
         ("cls.predictions.decoder.weight", "roformer.embeddings.word_embeddings.weight"),
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
-    buffers: POSITION_BUFFERS,
     derived: embedding_size,
     ..Family::new(Task::Mlm, defaults, build)
 };

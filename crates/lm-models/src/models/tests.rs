@@ -233,3 +233,29 @@ fn entries_say_what_they_are() {
         assert!(![family.model_type, family.class, family.base_model_prefix].contains(&""), "{family:?}");
     }
 }
+
+/// What `make_names.py` found out of a class.
+#[derive(Deserialize)]
+struct Names {
+    class_name: String,
+    base_model_prefix: String,
+    ties: Vec<(String, String)>,
+    buffers: Vec<String>,
+}
+
+#[test]
+fn names_in_checkpoints_are_pythons() {
+    let cases: Vec<Names> = serde_json::from_str(include_str!("../../tests/fixtures/weights/names.json"))
+        .expect("what make_names.py wrote");
+    for case in cases {
+        let family = FAMILIES.iter().find(|family| family.class == case.class_name).expect("a family");
+        assert_eq!(family.base_model_prefix, case.base_model_prefix, "{}", case.class_name);
+        let ties: Vec<_> = family.ties.iter().map(|(alias, name)| ((*alias).to_owned(), (*name).to_owned())).collect();
+        assert_eq!(ties, case.ties, "{}", case.class_name);
+        for name in ["position_ids", "token_type_ids"] {
+            let ours = family.buffers.iter().any(|pattern| *pattern == format!("*.embeddings.{name}"));
+            let theirs = case.buffers.iter().any(|buffer| buffer.ends_with(&format!(".embeddings.{name}")));
+            assert_eq!(ours, theirs, "{} {name}", case.class_name);
+        }
+    }
+}

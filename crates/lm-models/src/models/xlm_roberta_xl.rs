@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use serde_json::{Value, json};
 
 use super::roberta::{lm_head, max_positions, padding_idx};
-use crate::blocks::{EncoderConfig, FlatHead, POSITION_BUFFERS, PreNormModel, TextEmbeddings};
+use crate::blocks::{EncoderConfig, FlatHead, PreNormModel, TEXT_BUFFERS, TextEmbeddings};
 use crate::config::{ConfigError, Family, ModelConfig};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::{Architecture, AutoModel, Task};
@@ -33,7 +33,7 @@ pub static XLM_ROBERTA_XL: Family = Family {
         ("lm_head.decoder.weight", "roberta.embeddings.word_embeddings.weight"),
         ("lm_head.decoder.bias", "lm_head.bias"),
     ],
-    buffers: POSITION_BUFFERS,
+    buffers: TEXT_BUFFERS,
     max_positions,
     positions_from_padding: true,
     ..Family::new(Task::Mlm, defaults, build)

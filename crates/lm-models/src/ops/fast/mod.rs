@@ -26,6 +26,7 @@ mod panels;
 pub(super) mod relative_attention;
 pub(super) mod rms_norm;
 pub(super) mod rotary;
+pub(super) mod scale_shift;
 mod simd;
 mod tensor;
 

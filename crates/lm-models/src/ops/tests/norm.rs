@@ -45,4 +45,13 @@ proptest! {
         let (x, weight) = (matrix(1, [rows, columns], size), vector(2, columns, 1.0));
         check(|m, v, mode| rms_norm(m[0].clone(), v[0].clone(), offset, 1e-6, mode), &[x], &[weight]);
     }
+
+    #[test]
+    fn scales_and_shifts(rows in 1usize..70, columns in 1usize..90) {
+        let x = matrix(1, [rows, columns], 1.0);
+        check(|m, v, mode| scale_shift(m[0].clone(), v[0].clone(), v[1].clone(), mode), &[x], &[
+            vector(2, columns, 1.0),
+            vector(3, columns, 1.0),
+        ]);
+    }
 }
