@@ -84,6 +84,10 @@ impl GroupedHeads {
             None => size("hidden_size")?.ok_or_else(|| missing("hidden_size"))?.get() / heads.get(),
         };
         if head_dim == 0 {
+            let reason = "`hidden_size` is less than `num_attention_heads`: nothing is left for a head".into();
+            return Err(ConfigError::Value { model_type: config.model_type().into(), reason });
+        }
+        if head_dim == 0 {
             let reason = "there are more heads than `hidden_size` has values for".into();
             return Err(ConfigError::Value { model_type: config.model_type().into(), reason });
         }

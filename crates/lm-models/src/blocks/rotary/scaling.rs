@@ -15,9 +15,12 @@ const ORIGINAL: &str = "original_max_position_embeddings";
 /// See [`super::Rotary::scaled`].
 pub fn scaled(config: &ModelConfig, base: f64, rotated: usize) -> Result<Frequencies, ConfigError> {
     let scaling = Scaling::new(config)?;
+    let invalid = |reason: String| ConfigError::Value { model_type: config.model_type().into(), reason };
     if rotated % 2 != 0 {
-        let reason = format!("rotary embeddings turn pairs of columns, and a head has {rotated} to turn");
-        return Err(ConfigError::Value { model_type: config.model_type().into(), reason });
+        return Err(invalid(format!("rotary embeddings turn pairs of columns, and a head has {rotated} to turn")));
+    }
+    if !(base > 0.0 && base.is_finite()) {
+        return Err(invalid(format!("the base of rotary embeddings, `rope_theta`, is {base} and must be more than 0")));
     }
     let usual = Frequencies::new(base, rotated);
     let Some(rope_type) = scaling.rope_type()? else { return Ok(usual) };

@@ -141,4 +141,6 @@ fn what_cannot_be_is_told_by_name() {
     let config = ModelConfig::from_model_type("llama").expect("known");
     let odd = Rotary::scaled(&config, BASE, 7).expect_err("odd").to_string();
     assert!(odd.contains("a head has 7 to turn"), "{odd}");
+    let base = Rotary::scaled(&config, 0.0, ROTATED).expect_err("no base").to_string();
+    assert!(base.contains("`rope_theta`, is 0 and must be more"), "{base}");
 }
