@@ -20,9 +20,12 @@ const LONGEST_WORD: usize = 48;
 /// The most bytes that are given to the tokenizer at once; it takes about a hundred times as many of memory.
 const LONGEST_PIECE: usize = 8 << 20;
 
+/// The ids of each word.
+type Words = HashMap<Box<str>, Box<[u32]>>;
+
 /// Ids of words; threads remember words of their own, clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Memory(Arc<ThreadLocal<RefCell<HashMap<Box<str>, Box<[u32]>>>>>);
+pub(super) struct Memory(Arc<ThreadLocal<RefCell<Words>>>);
 
 impl Memory {
     /// Adds to `ids` those of the words, each as remembered or as `encode` gives them.

@@ -19,6 +19,9 @@ pub use generation::GenerationConfig;
 pub use special_tokens::{SpecialIds, Updated, align};
 pub use types::{Count, Probability, Size};
 
+/// Name and values of what is kept with the weights, and never trained.
+pub type Buffer = (String, Vec<f32>);
+
 /// One `model_type`: Python's classes of its configuration and its model.
 #[derive(Debug)]
 pub struct Family {
@@ -35,7 +38,7 @@ pub struct Family {
     /// Buffers that old checkpoints hold although they are computed; `*` stands for one part between dots.
     pub buffers: &'static [&'static str],
     /// Buffers that Python writes beside the parameters, and would miss, with their values.
-    pub saved_buffers: fn(&ModelConfig) -> Vec<(String, Vec<f32>)>,
+    pub saved_buffers: fn(&ModelConfig) -> Vec<Buffer>,
     /// How names begin in checkpoints of other programs, `(old, new)`, where the new name is not there as well.
     pub old_names: &'static [(&'static str, &'static str)],
     /// Parts of names that a checkpoint may have beyond the model's without a word

@@ -147,13 +147,13 @@ impl FalconConfig {
     }
 }
 
-/// How a model tells where its rows stand.
+/// How a model tells where its rows stand: one of both.
 #[derive(Debug)]
-pub enum Places {
-    /// Queries and keys are turned.
-    Turned(Angles),
-    /// By what is added to the scores of keys, [heads, positions].
-    Biased(Tensor<2>),
+pub struct Places {
+    /// By which queries and keys are turned.
+    angles: Option<Angles>,
+    /// What is added to the scores.
+    bias: AttentionBias,
 }
 
 #[derive(Module, Debug)]
@@ -213,11 +213,12 @@ impl FalconDecoderLayer {
         let qkv = self.self_attention.query_key_value.forward(x, mode);
         let dim = qkv.dims()[1] / (groups * (queries + 2));
         let [q, k, v] = ops::columns(qkv, groups, [queries * dim, dim, dim], mode);
-        let options = self.options.clone();
-        let (qkv, options) = match places {
-            Places::Turned(angles) => ([angles.turn(q, options.heads, mode), angles.turn(k, groups, mode), v], options),
-            Places::Biased(biases) => ([q, k, v], Attention { bias: AttentionBias::Keys(biases.clone()), ..options }),
+        let turned = |x: Tensor<2>, heads| match &places.angles {
+            Some(angles) => angles.turn(x, heads, mode),
+            None => x,
         };
+        let qkv = [turned(q, self.options.heads), turned(k, groups), v];
+        let options = Attention { bias: places.bias.clone(), ..self.options.clone() };
         self.self_attention.dense.forward(context.attend(self.index, qkv, &options, mode), mode)
     }
 
@@ -301,10 +302,11 @@ impl CausalTransformer for FalconForCausalLM {
     }
 
     fn places(&self, positions: Tensor<1, Int>, longest: usize) -> Places {
-        match &self.rotary {
-            Some(rotary) => Places::Turned(rotary.angles(positions, longest)),
-            None => Places::Biased(self.config.biases(longest, &positions.device())),
-        }
+        let bias = match self.rotary {
+            Some(_) => AttentionBias::None,
+            None => AttentionBias::Keys(self.config.biases(longest, &positions.device())),
+        };
+        Places { angles: self.rotary.as_ref().map(|rotary| rotary.angles(positions, longest)), bias }
     }
 
     fn words(&self) -> &Embedding {

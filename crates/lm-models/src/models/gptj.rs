@@ -63,7 +63,7 @@ impl GPTJConfig {
         let parsed: Self = config.parse()?;
         config.expect_divisible("n_embd", parsed.n_embd, "n_head", parsed.n_head)?;
         let (rotated, dim) = (parsed.rotary_dim.get(), parsed.n_embd.get() / parsed.n_head.get());
-        if rotated > dim || rotated % 2 != 0 {
+        if rotated > dim || !rotated.is_multiple_of(2) {
             let reason = format!("`rotary_dim` ({rotated}) must be even and at most the width of a head ({dim})");
             return Err(ConfigError::Value { model_type: config.model_type().into(), reason });
         }

@@ -155,13 +155,14 @@ fn distribution(ours: &[f64], theirs: &Parameter) -> Option<String> {
     let std = moment(mean, 2).sqrt();
     let kurtosis = moment(mean, 4) / std.powi(4);
     let of_two = 1.0 / count + 1.0 / their_count;
-    if !(mean.abs() < ERRORS * std / count.sqrt()) {
+    let beyond = |value: f64, limit: f64| value.is_nan() || value.abs() > limit;
+    if beyond(mean, ERRORS * std / count.sqrt()) {
         return Some(format!("has mean {mean}, Python's 0"));
     }
-    if !((std / their_std - 1.0).abs() < ERRORS * ((their_kurtosis - 1.0) / 4.0 * of_two).sqrt()) {
+    if beyond(std / their_std - 1.0, ERRORS * ((their_kurtosis - 1.0) / 4.0 * of_two).sqrt()) {
         return Some(format!("has standard deviation {std}, Python's {their_std}"));
     }
-    if !((kurtosis - their_kurtosis).abs() < ERRORS * (24.0 * of_two).sqrt()) {
+    if beyond(kurtosis - their_kurtosis, ERRORS * (24.0 * of_two).sqrt()) {
         return Some(format!("has kurtosis {kurtosis}, Python's {their_kurtosis}: it is distributed otherwise"));
     }
     None

@@ -16,7 +16,7 @@ const ORIGINAL: &str = "original_max_position_embeddings";
 pub fn scaled(config: &ModelConfig, base: f64, rotated: usize) -> Result<Frequencies, ConfigError> {
     let scaling = Scaling::new(config)?;
     let invalid = |reason: String| ConfigError::Value { model_type: config.model_type().into(), reason };
-    if rotated % 2 != 0 {
+    if !rotated.is_multiple_of(2) {
         return Err(invalid(format!("rotary embeddings turn pairs of columns, and a head has {rotated} to turn")));
     }
     if !(base > 0.0 && base.is_finite()) {
