@@ -47,10 +47,10 @@ fn defaults() -> Value {
     json!({
         "vocab_size": 65024, "hidden_size": 4544, "num_hidden_layers": 32, "num_attention_heads": 71,
         "num_ln_in_parallel_attn": null, "layer_norm_epsilon": 1e-5, "initializer_range": 0.02, "use_cache": true,
-        "hidden_dropout": 0.0, "attention_dropout": 0.0, "num_kv_heads": null, "alibi": false,
+        "hidden_dropout": 0.0, "attention_dropout": 0.0, "alibi": false,
         "new_decoder_architecture": false, "multi_query": true, "parallel_attn": true, "bias": false,
         "max_position_embeddings": 2048, "rope_theta": 10000.0, "rope_scaling": null, "bos_token_id": 11,
-        "eos_token_id": 11, "ffn_hidden_size": null, "activation": "gelu",
+        "eos_token_id": 11, "activation": "gelu",
     })
 }
 

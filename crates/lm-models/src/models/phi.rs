@@ -40,7 +40,7 @@ pub struct PhiConfig {
 fn defaults() -> Value {
     json!({
         "vocab_size": 51200, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 24,
-        "num_attention_heads": 32, "num_key_value_heads": null, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
+        "num_attention_heads": 32, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
         "attention_dropout": 0.0, "hidden_act": "gelu_new", "max_position_embeddings": 2048,
         "initializer_range": 0.02, "layer_norm_eps": 1e-5, "use_cache": true, "tie_word_embeddings": false,
         "rope_theta": 10000.0, "rope_scaling": null, "partial_rotary_factor": 0.5, "qk_layernorm": false,
