@@ -1,5 +1,5 @@
-//! A whole optimizer step of each task: BERT, GPT-2 and XLNet of 6 layers of width 384 with random weights, 8 × 128
-//! random tokens, dropout at its defaults. No files are needed.
+//! A whole optimizer step of some families: 6 layers of width 384 with random weights, 8 × 128 random tokens, dropout at its
+//! defaults. No files are needed.
 //!
 //! `cargo bench --workspace --bench step -- gpt2` runs one of them.
 
@@ -19,7 +19,7 @@ use lm_train::step::{StepOptions, step};
 const BATCH: usize = 8;
 const SEQ: usize = 128;
 
-const MODELS: &[&str] = &["bert", "gpt2", "xlnet"];
+const MODELS: &[&str] = &["bert", "modernbert", "deberta-v2", "gpt2", "llama", "xlnet"];
 
 fn main() {
     keep_memory("bench");
@@ -72,9 +72,23 @@ fn prepare(model_type: &str, device: &Device) -> Result<(AutoModel, [ModelInputs
     let mut config = ModelConfig::from_model_type(model_type)?;
     config.apply_overrides(match model_type {
         "bert" => "hidden_size=384,num_hidden_layers=6,intermediate_size=1536",
+        "modernbert" => "vocab_size=30522,hidden_size=384,num_hidden_layers=6,intermediate_size=1024",
+        "deberta-v2" => {
+            "vocab_size=30522,hidden_size=384,num_hidden_layers=6,num_attention_heads=6,intermediate_size=1536,\
+             relative_attention=true,pos_att_type=p2c|c2p,position_biased_input=false"
+        }
+        "llama" => {
+            "hidden_size=384,num_hidden_layers=6,num_attention_heads=6,num_key_value_heads=2,intermediate_size=1024"
+        }
         "gpt2" => "n_embd=384,n_layer=6",
         _ => "vocab_size=4000,d_model=384,n_layer=6,n_head=12,d_inner=1536",
     })?;
+    if model_type == "deberta-v2" {
+        // As its third version is; by default no config.json has these fields.
+        config.set("position_buckets", 256);
+        config.set("norm_rel_ebd", "layer_norm");
+        config.set("share_att_key", true);
+    }
     let inputs = inputs(config.family().task, config.vocab_size(), device)?;
     Ok((AutoModel::from_config(&config, 1, device)?, [inputs]))
 }
