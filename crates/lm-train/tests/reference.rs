@@ -60,10 +60,11 @@ const FLOAT32: Limits = Limits {
     loss_scale: 1.0,
 };
 /// Matrix products with 8 bits of precision. Python's own under autocast are off by as much on these folders: logits by
-/// 3.7e-2 (OLMo 2, which normalises small outputs to large ones), gradients by 8.6e-2 and, in float16, 1.7e-2 (Gemma 3).
+/// 3.7e-2 (OLMo 2, which normalises small outputs to large ones), the loss by 2.2e-3 (XLM-RoBERTa-XL, where ours on libtorch is
+/// off by the same), gradients by 8.6e-2 and, in float16, 1.7e-2 (Gemma 3).
 const BFLOAT16: Limits = Limits {
     logits: 5e-2,
-    loss: 2e-3,
+    loss: 3e-3,
     gradient: 1e-1,
     floor: 1e-4,
     step_loss: 3e-3,
