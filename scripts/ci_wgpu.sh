@@ -10,7 +10,7 @@ length=(--max_steps 20 --max_eval_samples 64)
 case "${1-}" in
     "") ;;
     --short)
-        packages=(-p lm-train) tests=(reference) families=(bert gpt2 xlnet)
+        packages=(-p lm-train) tests=(reference) families=(bert llama xlnet)
         features=(--release --config scripts/quick_wgpu.toml --no-default-features --features wgpu)
         # Batches of one size, since each has kernels of its own chosen.
         length=(--max_steps 2 --per_device_train_batch_size 8 --per_device_eval_batch_size 8 --max_eval_samples 8)
