@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Int, Tensor};
 
-use crate::blocks::Embedding;
+use crate::blocks::{Angles, Embedding, LmHead, RmsNorm, Rotary};
 use crate::cache::{Cache, Causal, Context};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::Architecture;
@@ -33,8 +33,10 @@ pub(crate) trait CausalTransformer: Module + Sync + 'static {
     /// The table of words.
     fn words(&self) -> &Embedding;
 
-    /// From embedded words to what the first layer is given; [rows, dim] → [rows, hidden].
-    fn embed(&self, words: Tensor<2>, places: &Self::Places, mode: &Mode) -> Tensor<2>;
+    /// From embedded words to what the first layer is given, as a rule themselves; [rows, dim] → [rows, hidden].
+    fn embed(&self, words: Tensor<2>, _: &Self::Places, _: &Mode) -> Tensor<2> {
+        words
+    }
 
     /// The layers in order.
     fn layers(&self) -> &[Self::Layer];
@@ -100,5 +102,63 @@ impl<M: CausalTransformer> Causal for M {
         let read = |x, layer| self.layer(layer, x, &places, &mut Context::Cache(cache), mode);
         let x = self.layers().iter().fold(x, read);
         self.norm(cache.last_rows(x), mode)
+    }
+}
+
+/// A layer that is told positions by angles.
+pub(crate) trait RotaryLayer: Module + ModuleDisplay + Sync + 'static {
+    /// [rows, hidden] → [rows, hidden]
+    fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2>;
+}
+
+/// What Llama and those built like it are but for their layers.
+#[derive(Module, Debug)]
+pub(crate) struct RotaryModel<L: Module> {
+    pub(crate) embed_tokens: Embedding,
+    pub(crate) layers: Vec<L>,
+    pub(crate) norm: RmsNorm,
+}
+
+/// The same with the head.
+#[derive(Module, Debug)]
+pub(crate) struct RotaryForCausalLM<L: Module> {
+    pub(crate) model: RotaryModel<L>,
+    pub(crate) lm_head: LmHead,
+    #[module(skip)]
+    pub(crate) rotary: Rotary,
+    #[module(skip)]
+    pub(crate) max_positions: usize,
+}
+
+impl<L: RotaryLayer> CausalTransformer for RotaryForCausalLM<L> {
+    type Layer = L;
+    type Places = Angles;
+
+    fn max_positions(&self) -> usize {
+        self.max_positions
+    }
+
+    fn places(&self, positions: Tensor<1, Int>, longest: usize) -> Angles {
+        self.rotary.angles(positions, longest)
+    }
+
+    fn words(&self) -> &Embedding {
+        &self.model.embed_tokens
+    }
+
+    fn layers(&self) -> &[L] {
+        &self.model.layers
+    }
+
+    fn layer(&self, layer: &L, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2> {
+        layer.forward(x, angles, context, mode)
+    }
+
+    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        self.model.norm.forward(x, mode)
+    }
+
+    fn decoder(&self) -> Decoder {
+        self.lm_head.decoder(&self.model.embed_tokens)
     }
 }

@@ -313,10 +313,6 @@ impl CausalTransformer for FalconForCausalLM {
         &self.transformer.word_embeddings
     }
 
-    fn embed(&self, words: Tensor<2>, _: &Places, _: &Mode) -> Tensor<2> {
-        words
-    }
-
     fn layers(&self) -> &[FalconDecoderLayer] {
         &self.transformer.h
     }

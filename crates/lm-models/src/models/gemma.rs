@@ -278,10 +278,6 @@ impl CausalTransformer for GemmaForCausalLM {
         &self.model.embed_tokens
     }
 
-    fn embed(&self, words: Tensor<2>, _: &GemmaAngles, _: &Mode) -> Tensor<2> {
-        words
-    }
-
     fn layers(&self) -> &[GemmaDecoderLayer] {
         &self.model.layers
     }

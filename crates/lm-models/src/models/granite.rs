@@ -155,10 +155,6 @@ impl CausalTransformer for GraniteForCausalLM {
         &self.model.embed_tokens
     }
 
-    fn embed(&self, words: Tensor<2>, _: &Angles, _: &Mode) -> Tensor<2> {
-        words
-    }
-
     fn layers(&self) -> &[GraniteDecoderLayer] {
         &self.model.layers
     }

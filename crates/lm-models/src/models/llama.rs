@@ -2,7 +2,7 @@
 //! and SmolLM 3, which differ in biases, windows, norms of queries and keys, and in where they have positions.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -10,11 +10,11 @@ use crate::blocks::{
     Angles, Embedding, GatedMlp, GroupedAttention, GroupedHeads, LayerType, LmHead, RmsNorm, Rotary, causal_window,
 };
 use crate::cache::Context;
-use crate::causal::CausalTransformer;
+use crate::causal::{RotaryForCausalLM, RotaryLayer, RotaryModel};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::Mode;
 use crate::model::{AutoModel, Task};
-use crate::ops::{self, Activation, AttentionMask, Decoder};
+use crate::ops::{self, Activation, AttentionMask};
 use crate::parameters::Builder;
 
 /// The fields of config.json that the computation depends on.
@@ -220,7 +220,7 @@ pub struct LlamaDecoderLayer {
     rotates: bool,
 }
 
-impl LlamaDecoderLayer {
+impl RotaryLayer for LlamaDecoderLayer {
     fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let normed = self.input_layernorm.forward(x.clone(), mode);
         let attended = self.self_attn.forward(normed, self.rotates.then_some(angles), context, mode);
@@ -228,24 +228,6 @@ impl LlamaDecoderLayer {
         let normed = self.post_attention_layernorm.forward(attended.clone(), mode);
         ops::add(self.mlp.forward(normed, mode), attended)
     }
-}
-
-#[derive(Module, Debug)]
-struct LlamaModel {
-    embed_tokens: Embedding,
-    layers: Vec<LlamaDecoderLayer>,
-    norm: RmsNorm,
-}
-
-/// `transformers.LlamaForCausalLM`
-#[derive(Module, Debug)]
-pub struct LlamaForCausalLM {
-    model: LlamaModel,
-    lm_head: LmHead,
-    #[module(skip)]
-    rotary: Rotary,
-    #[module(skip)]
-    max_positions: usize,
 }
 
 fn build(fields: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
@@ -276,8 +258,8 @@ fn build(fields: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
         }
     };
     let layers = config.masks(fields)?.into_iter().zip(config.rotates()).enumerate();
-    let model = LlamaForCausalLM {
-        model: LlamaModel {
+    let model = RotaryForCausalLM {
+        model: RotaryModel {
             embed_tokens: Embedding::padded(vocab, size, fields.padding_row()?, builder),
             layers: layers.map(|(index, (mask, rotates))| layer(index, mask, rotates)).collect(),
             norm: norm(size),
@@ -287,48 +269,4 @@ fn build(fields: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
         max_positions: config.max_position_embeddings.get(),
     };
     Ok(AutoModel::new(model, builder))
-}
-
-impl CausalTransformer for LlamaForCausalLM {
-    type Layer = LlamaDecoderLayer;
-    type Places = Angles;
-
-    fn max_positions(&self) -> usize {
-        self.max_positions
-    }
-
-    fn places(&self, positions: Tensor<1, Int>, longest: usize) -> Angles {
-        self.rotary.angles(positions, longest)
-    }
-
-    fn words(&self) -> &Embedding {
-        &self.model.embed_tokens
-    }
-
-    fn embed(&self, words: Tensor<2>, _: &Angles, _: &Mode) -> Tensor<2> {
-        words
-    }
-
-    fn layers(&self) -> &[LlamaDecoderLayer] {
-        &self.model.layers
-    }
-
-    fn layer(
-        &self,
-        layer: &LlamaDecoderLayer,
-        x: Tensor<2>,
-        angles: &Angles,
-        context: &mut Context,
-        mode: &Mode,
-    ) -> Tensor<2> {
-        layer.forward(x, angles, context, mode)
-    }
-
-    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        self.model.norm.forward(x, mode)
-    }
-
-    fn decoder(&self) -> Decoder {
-        self.lm_head.decoder(&self.model.embed_tokens)
-    }
 }

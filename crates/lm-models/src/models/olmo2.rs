@@ -1,18 +1,18 @@
 //! OLMo 2 (OLMo team, 2024) with its language-model head: `Olmo2ForCausalLM`.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::llama::{IGNORE_UNEXPECTED, TIES, kv_heads};
 use crate::blocks::{Angles, Embedding, GatedMlp, GroupedAttention, GroupedHeads, LmHead, RmsNorm, Rotary};
 use crate::cache::Context;
-use crate::causal::CausalTransformer;
+use crate::causal::{RotaryForCausalLM, RotaryLayer, RotaryModel};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::Mode;
 use crate::model::{AutoModel, Task};
-use crate::ops::{self, Activation, AttentionMask, Decoder};
+use crate::ops::{self, Activation, AttentionMask};
 use crate::parameters::Builder;
 
 /// The fields of config.json that the computation depends on.
@@ -81,7 +81,9 @@ impl Olmo2DecoderLayer {
             post_feedforward_layernorm: norm(size),
         }
     }
+}
 
+impl RotaryLayer for Olmo2DecoderLayer {
     fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let attended = self.self_attn.forward(x.clone(), Some(angles), context, mode);
         let attended = ops::add(self.post_attention_layernorm.forward(attended, mode), x);
@@ -90,31 +92,13 @@ impl Olmo2DecoderLayer {
     }
 }
 
-#[derive(Module, Debug)]
-struct Olmo2Model {
-    embed_tokens: Embedding,
-    layers: Vec<Olmo2DecoderLayer>,
-    norm: RmsNorm,
-}
-
-/// `transformers.Olmo2ForCausalLM`
-#[derive(Module, Debug)]
-pub struct Olmo2ForCausalLM {
-    model: Olmo2Model,
-    lm_head: LmHead,
-    #[module(skip)]
-    rotary: Rotary,
-    #[module(skip)]
-    max_positions: usize,
-}
-
 fn build(fields: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let (config, heads) = (fields.parse::<Olmo2Config>()?, GroupedHeads::new(fields)?);
     let builder = &Builder::new(device, config.initializer_range);
     let (vocab, size) = (config.vocab_size.get(), config.hidden_size.get());
     let layers = 0..config.num_hidden_layers.get();
-    let model = Olmo2ForCausalLM {
-        model: Olmo2Model {
+    let model = RotaryForCausalLM {
+        model: RotaryModel {
             embed_tokens: Embedding::padded(vocab, size, fields.padding_row()?, builder),
             layers: layers.map(|layer| Olmo2DecoderLayer::new(&config, heads, layer, builder)).collect(),
             norm: RmsNorm::new(size, config.rms_norm_eps, builder),
@@ -124,48 +108,4 @@ fn build(fields: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
         max_positions: config.max_position_embeddings.get(),
     };
     Ok(AutoModel::new(model, builder))
-}
-
-impl CausalTransformer for Olmo2ForCausalLM {
-    type Layer = Olmo2DecoderLayer;
-    type Places = Angles;
-
-    fn max_positions(&self) -> usize {
-        self.max_positions
-    }
-
-    fn places(&self, positions: Tensor<1, Int>, longest: usize) -> Angles {
-        self.rotary.angles(positions, longest)
-    }
-
-    fn words(&self) -> &Embedding {
-        &self.model.embed_tokens
-    }
-
-    fn embed(&self, words: Tensor<2>, _: &Angles, _: &Mode) -> Tensor<2> {
-        words
-    }
-
-    fn layers(&self) -> &[Olmo2DecoderLayer] {
-        &self.model.layers
-    }
-
-    fn layer(
-        &self,
-        layer: &Olmo2DecoderLayer,
-        x: Tensor<2>,
-        angles: &Angles,
-        context: &mut Context,
-        mode: &Mode,
-    ) -> Tensor<2> {
-        layer.forward(x, angles, context, mode)
-    }
-
-    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        self.model.norm.forward(x, mode)
-    }
-
-    fn decoder(&self) -> Decoder {
-        self.lm_head.decoder(&self.model.embed_tokens)
-    }
 }

@@ -1,18 +1,18 @@
 //! Phi-3 (Abdin et al., 2024), Phi-3.5 and Phi-4 with its language-model head: `Phi3ForCausalLM`.
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::llama::{IGNORE_UNEXPECTED, TIES, kv_heads};
 use crate::blocks::{Angles, Embedding, GroupedHeads, Linear, LmHead, RmsNorm, Rotary, causal_window};
 use crate::cache::Context;
-use crate::causal::CausalTransformer;
+use crate::causal::{RotaryForCausalLM, RotaryLayer, RotaryModel};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::Mode;
 use crate::model::{AutoModel, Task};
-use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
+use crate::ops::{self, Activation, Attention, AttentionMask};
 use crate::parameters::Builder;
 
 /// The fields of config.json that the computation depends on.
@@ -153,7 +153,9 @@ impl Phi3DecoderLayer {
             dropout: config.resid_pdrop.get(),
         }
     }
+}
 
+impl RotaryLayer for Phi3DecoderLayer {
     fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let normed = self.input_layernorm.forward(x.clone(), mode);
         let attended = self.self_attn.forward(normed, angles, context, mode);
@@ -163,31 +165,13 @@ impl Phi3DecoderLayer {
     }
 }
 
-#[derive(Module, Debug)]
-struct Phi3Model {
-    embed_tokens: Embedding,
-    layers: Vec<Phi3DecoderLayer>,
-    norm: RmsNorm,
-}
-
-/// `transformers.Phi3ForCausalLM`
-#[derive(Module, Debug)]
-pub struct Phi3ForCausalLM {
-    model: Phi3Model,
-    lm_head: LmHead,
-    #[module(skip)]
-    rotary: Rotary,
-    #[module(skip)]
-    max_positions: usize,
-}
-
 fn build(fields: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let (config, heads) = (fields.parse::<Phi3Config>()?, GroupedHeads::new(fields)?);
     let builder = &Builder::new(device, config.initializer_range);
     let (vocab, size) = (config.vocab_size.get(), config.hidden_size.get());
     let layers = 0..config.num_hidden_layers.get();
-    let model = Phi3ForCausalLM {
-        model: Phi3Model {
+    let model = RotaryForCausalLM {
+        model: RotaryModel {
             embed_tokens: Embedding::padded(vocab, size, fields.padding_row()?, builder),
             layers: layers.map(|layer| Phi3DecoderLayer::new(&config, heads, layer, builder)).collect(),
             norm: RmsNorm::new(size, config.rms_norm_eps, builder),
@@ -197,48 +181,4 @@ fn build(fields: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
         max_positions: config.max_position_embeddings.get(),
     };
     Ok(AutoModel::new(model, builder))
-}
-
-impl CausalTransformer for Phi3ForCausalLM {
-    type Layer = Phi3DecoderLayer;
-    type Places = Angles;
-
-    fn max_positions(&self) -> usize {
-        self.max_positions
-    }
-
-    fn places(&self, positions: Tensor<1, Int>, longest: usize) -> Angles {
-        self.rotary.angles(positions, longest)
-    }
-
-    fn words(&self) -> &Embedding {
-        &self.model.embed_tokens
-    }
-
-    fn embed(&self, words: Tensor<2>, _: &Angles, _: &Mode) -> Tensor<2> {
-        words
-    }
-
-    fn layers(&self) -> &[Phi3DecoderLayer] {
-        &self.model.layers
-    }
-
-    fn layer(
-        &self,
-        layer: &Phi3DecoderLayer,
-        x: Tensor<2>,
-        angles: &Angles,
-        context: &mut Context,
-        mode: &Mode,
-    ) -> Tensor<2> {
-        layer.forward(x, angles, context, mode)
-    }
-
-    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        self.model.norm.forward(x, mode)
-    }
-
-    fn decoder(&self) -> Decoder {
-        self.lm_head.decoder(&self.model.embed_tokens)
-    }
 }

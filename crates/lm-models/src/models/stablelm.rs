@@ -236,10 +236,6 @@ impl CausalTransformer for StableLmForCausalLM {
         &self.model.embed_tokens
     }
 
-    fn embed(&self, words: Tensor<2>, _: &Angles, _: &Mode) -> Tensor<2> {
-        words
-    }
-
     fn layers(&self) -> &[StableLmDecoderLayer] {
         &self.model.layers
     }
