@@ -99,7 +99,7 @@ impl AlbertLayer {
         let attended = layer_norm.forward(attended, mode);
         let wide = self.activation.forward(self.ffn.forward(attended.clone(), mode), mode);
         // Nothing is dropped here.
-        let output = ops::dropout_add(self.ffn_output.forward(wide, mode), attended, 0.0, mode);
+        let output = ops::add(self.ffn_output.forward(wide, mode), attended);
         self.full_layer_layer_norm.forward(output, mode)
     }
 }

@@ -218,7 +218,7 @@ impl ConvLayer {
         mode: &Mode,
     ) -> Tensor<2> {
         let x = ops::dropout(self.conv.forward(x, &inputs.sequences, mode), config.hidden_dropout_prob.get(), mode);
-        let x = ops::dropout_add(config.conv_act.unwrap_or(Activation::Tanh).forward(x, mode), residual, 0.0, mode);
+        let x = ops::add(config.conv_act.unwrap_or(Activation::Tanh).forward(x, mode), residual);
         inputs.sequences.zero_padding(self.layer_norm.forward(x, mode))
     }
 }

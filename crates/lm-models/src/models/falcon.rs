@@ -246,7 +246,7 @@ impl FalconDecoderLayer {
             }
             None => {
                 let thought = think(norm(&self.ln_mlp, &x).unwrap_or(normed));
-                let both = ops::dropout_add(thought, attended, 0.0, mode);
+                let both = ops::add(thought, attended);
                 ops::dropout_add(both, x, config.hidden_dropout.get(), mode)
             }
         }

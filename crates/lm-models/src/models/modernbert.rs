@@ -224,7 +224,7 @@ impl Layer {
         let attended = self.attn.wo.forward(context, mode);
         let attended = ops::dropout_add(attended, x, config.attention_dropout.get(), mode);
         let output = self.mlp.forward(self.mlp_norm.forward(attended.clone(), mode), config, mode);
-        ops::dropout_add(output, attended, 0.0, mode)
+        ops::add(output, attended)
     }
 }
 

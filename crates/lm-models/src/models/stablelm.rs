@@ -174,7 +174,7 @@ impl StableLmDecoderLayer {
         let qkv = [turned(q, q_layernorm, self.options.heads), turned(k, k_layernorm, self.options.kv_heads), v];
         // Nothing is dropped here.
         let attended = o_proj.forward(context.attend(self.index, qkv, &self.options, mode), mode);
-        let x = ops::dropout_add(attended, x, 0.0, mode);
+        let x = ops::add(attended, x);
         let normed = match &self.post_attention_layernorm {
             Some(norm) => norm.forward(x.clone(), mode),
             None => normed,
