@@ -160,7 +160,7 @@ fn read_rows(path: &Path) {
 /// run_state.json of a checkpoint.
 pub fn run_state(bytes: &[u8]) {
     with_file("run_state.json", bytes, |folder| {
-        let _ = said(Saved::read(folder));
+        let _ = said(Saved::read(folder, true));
     });
 }
 

@@ -5,6 +5,7 @@ mod common;
 #[path = "../../../run_mlm/tests/run_mlm/families.rs"]
 mod families;
 mod program;
+mod python_checkpoint;
 mod resume;
 #[path = "../../../run_mlm/tests/run_mlm/run.rs"]
 mod run;

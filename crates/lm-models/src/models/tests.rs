@@ -181,6 +181,29 @@ fn new_models_are_pythons() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// In which order Python's optimizers count the parameters of the models in `tests/fixtures/models`;
+/// `named_parameters.py` beside them wrote it.
+#[test]
+fn optimizers_count_parameters_as_pythons() {
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let expected: BTreeMap<String, Vec<String>> =
+        serde_json::from_str(include_str!("../../tests/fixtures/named_parameters.json")).expect("JSON");
+    let mut found = Vec::new();
+    for (name, theirs) in &expected {
+        let config = ModelConfig::from_path(&fixtures.join("models").join(name)).expect("a configuration");
+        let infos = (config.family().build)(&config, &Device::flex()).expect("a model").parameters();
+        let order = crate::parameters::optimizer_order(&infos);
+        let ours: Vec<&str> = order.into_iter().map(|index| infos[index].name.as_str()).collect();
+        if let Some(at) =
+            (0..theirs.len().max(ours.len())).find(|&at| ours.get(at) != theirs.get(at).map(String::as_str).as_ref())
+        {
+            found.push(format!("{name}: {at}: {:?}, Python's {:?}", ours.get(at), theirs.get(at)));
+        }
+    }
+    assert!(expected.len() >= FAMILIES.len(), "{} models", expected.len());
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 /// What a test like this would miss if it compared nothing.
 #[test]
 fn other_distributions_are_told() {

@@ -13,6 +13,7 @@ mod pytorch;
 mod safetensors_file;
 mod save;
 mod tensor;
+mod torch_file;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,7 @@ pub(crate) use names::{ModelNames, match_names};
 pub use save::{FloatDtype, NamedTensor, save_file};
 pub(crate) use save::{SaveOptions, save};
 pub use tensor::TensorInfo;
+pub use torch_file::{PickleValue, TorchFile};
 
 /// What can go wrong with weight files. Every message is one line: file, tensor, reason, what to do.
 #[derive(Debug, thiserror::Error)]

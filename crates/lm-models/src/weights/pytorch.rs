@@ -77,7 +77,7 @@ impl PytorchFile {
 
 /// Fails if the file is an archive whose pickle is far longer than a list of tensors. What is no archive at all is for the
 /// reader to say.
-fn refuse_bomb(path: &Path) -> Result<(), WeightsError> {
+pub(super) fn refuse_bomb(path: &Path) -> Result<(), WeightsError> {
     let file = lm_files::open_regular(path).map_err(|source| WeightsError::io(path, "open", source))?;
     let Ok(mut archive) = zip::ZipArchive::new(BufReader::new(file)) else { return Ok(()) };
     for index in 0..archive.len() {
@@ -138,7 +138,7 @@ fn kind(value: &PickleValue) -> String {
     }
 }
 
-fn dtype(dtype: DType) -> Dtype {
+pub(super) fn dtype(dtype: DType) -> Dtype {
     match dtype {
         DType::F64 => Dtype::F64,
         DType::F32 => Dtype::F32,

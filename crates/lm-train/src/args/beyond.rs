@@ -40,7 +40,7 @@ arguments! {
         plain_ops: bool = false, Supported;
         /// Start even if the disk cannot hold the checkpoints that the run will write.
         ignore_disk_check: bool = false, Supported;
-        /// Resume even if the data or the batch size differ from those of the checkpoint.
+        /// Resume even if the data or the batch size differ from those of the checkpoint, or it holds weights alone.
         allow_changes_on_resume: bool = false, Supported;
         /// Stop after so many evaluations in a row without a better metric_for_best_model.
         early_stopping_patience: Option<u64> = None, Supported;

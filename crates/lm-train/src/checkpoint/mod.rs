@@ -10,6 +10,7 @@
 //! should be removed but has something foreign in it stays.
 
 mod folders;
+mod python;
 mod saved;
 mod size;
 mod state;

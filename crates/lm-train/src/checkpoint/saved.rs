@@ -4,11 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use lm_models::parameters::ParameterInfo;
 use lm_models::pretrained::{self, Loaded};
 use lm_models::{AutoModel, ModelConfig, weights};
+use safetensors::{Dtype, SafeTensors};
 
-use super::{CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, list};
+use super::{CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, list, python};
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
+use crate::optim::Optimizer;
 
 /// A checkpoint read back, but for the tensors.
 pub struct Saved {
@@ -16,21 +19,44 @@ pub struct Saved {
     pub folder: PathBuf,
     /// trainer_state.json
     pub state: TrainerState,
-    /// run_state.json
+    /// run_state.json, or what there is of it
     pub run_state: RunState,
+    moments: Moments,
+}
+
+/// Where the optimizer's state is.
+enum Moments {
+    /// In [`OPTIMIZER_NAME`].
+    Ours,
+    /// In optimizer.pt.
+    Python(python::Moments),
+    /// Nowhere: weights alone.
+    None,
+}
+
+/// trainer_state.json, where weights lie beside it.
+fn model_and_state(folder: &Path) -> Result<TrainerState, CheckpointError> {
+    let state = TrainerState::load(&folder.join(TRAINER_STATE_NAME));
+    let state = state.map_err(|e| CheckpointError::damaged(folder, e))?;
+    weights::Checkpoint::open(folder).map_err(|e| CheckpointError::damaged(folder, e))?;
+    Ok(state)
 }
 
 impl Saved {
-    /// Reads a checkpoint of this program and checks that it is whole.
+    /// Reads a checkpoint of this program and checks that it is whole, or one of Python's Trainer; where `weights_alone` lets
+    /// it, also what `--save_only_model` leaves.
     ///
     /// # Errors
     /// If a file is missing or is not what was written.
-    pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
+    pub fn read(folder: &Path, weights_alone: bool) -> Result<Self, CheckpointError> {
         let path = folder.join(RUN_STATE_NAME);
-        let text = lm_files::read(&path, lm_files::SMALL).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => CheckpointError::damaged(&path, format!("{error}; a run goes on only from a checkpoint of this program saved without --save_only_model; to start from the weights alone use --model_name_or_path")),
-            _ => CheckpointError::damaged(&path, error),
-        })?;
+        let text = match lm_files::read(&path, lm_files::SMALL) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Self::read_without_run_state(folder, weights_alone);
+            }
+            Err(error) => return Err(CheckpointError::damaged(&path, error)),
+        };
         let run_state = RunState::from_text(&text).map_err(|reason| CheckpointError::damaged(&path, reason))?;
         for (name, written) in &run_state.files {
             let path = folder.join(name);
@@ -45,24 +71,58 @@ impl Saved {
                 return Err(CheckpointError::damaged(&path, reason));
             }
         }
-        let state = TrainerState::load(&folder.join(TRAINER_STATE_NAME));
-        let state = state.map_err(|e| CheckpointError::damaged(folder, e))?;
-        weights::Checkpoint::open(folder).map_err(|e| CheckpointError::damaged(folder, e))?;
-        Ok(Self { folder: folder.to_owned(), state, run_state })
+        Ok(Self { folder: folder.to_owned(), state: model_and_state(folder)?, run_state, moments: Moments::Ours })
     }
 
-    /// Calls `take` with the optimizer's tensors, which are in memory only until it returns.
+    /// A checkpoint that tells no more than Python's Trainer does.
+    fn read_without_run_state(folder: &Path, weights_alone: bool) -> Result<Self, CheckpointError> {
+        let (state_path, folder_owned) = (folder.join(TRAINER_STATE_NAME), folder.to_owned());
+        if python::is_whole(folder) {
+            let state = model_and_state(folder)?;
+            let (run_state, moments) = python::read(folder, &state)?;
+            return Ok(Self { folder: folder_owned, state, run_state, moments: Moments::Python(moments) });
+        }
+        if weights_alone && state_path.is_file() {
+            let state = model_and_state(folder)?;
+            let run_state = python::run_state(&state);
+            return Ok(Self { folder: folder_owned, state, run_state, moments: Moments::None });
+        }
+        let path = folder.join(RUN_STATE_NAME);
+        Err(CheckpointError::damaged(
+            &path,
+            "is not there, nor Python's optimizer.pt with scheduler.pt and trainer_state.json: a run goes on only from a checkpoint saved without --save_only_model; to go on from the weights alone with a new optimizer add --allow_changes_on_resume, to start from them anew use --model_name_or_path",
+        ))
+    }
+
+    /// Gives an optimizer what the checkpoint holds of it, which is in memory twice only until this returns.
     ///
     /// # Errors
-    /// If the file cannot be read, is no file of tensors, or as `take` says.
-    pub fn with_optimizer<T>(
+    /// If the file cannot be read, or does not fit the model.
+    pub fn load_optimizer(
         &self,
-        take: impl FnOnce(&safetensors::SafeTensors<'_>) -> anyhow::Result<T>,
-    ) -> anyhow::Result<T> {
-        let path = self.folder.join(OPTIMIZER_NAME);
-        let bytes = lm_files::read(&path, u64::MAX).map_err(|error| CheckpointError::damaged(&path, error))?;
-        let tensors = safetensors::SafeTensors::deserialize(&bytes);
-        take(&tensors.map_err(|error| CheckpointError::damaged(&path, error))?)
+        optimizer: &mut Optimizer,
+        parameters: &[ParameterInfo],
+        device: &Device,
+    ) -> anyhow::Result<()> {
+        match &self.moments {
+            Moments::None => Ok(()),
+            Moments::Python(moments) => moments.load(optimizer, parameters, device),
+            Moments::Ours => {
+                let path = self.folder.join(OPTIMIZER_NAME);
+                let bytes = lm_files::read(&path, u64::MAX).map_err(|error| CheckpointError::damaged(&path, error))?;
+                let tensors = SafeTensors::deserialize(&bytes);
+                let tensors = tensors.map_err(|error| CheckpointError::damaged(&path, error))?;
+                let slot = |index: usize, slot: &str| {
+                    let view = tensors.tensor(&format!("{slot}.{}", parameters[index].name));
+                    let view = view.map_err(|error| error.to_string())?;
+                    if view.dtype() != Dtype::F32 {
+                        return Err(format!("is {:?}, expected F32", view.dtype()));
+                    }
+                    Ok(view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+                };
+                Ok(optimizer.load(parameters, &self.run_state.optimizer_steps, slot, device)?)
+            }
+        }
     }
 }
 
@@ -86,10 +146,10 @@ pub fn load_model(folder: &Path, config: &ModelConfig, device: &Device) -> Resul
 ///
 /// # Errors
 /// If there are checkpoints and none is whole.
-pub fn newest(output_dir: &Path) -> Result<Option<Saved>, CheckpointError> {
+pub fn newest(output_dir: &Path, weights_alone: bool) -> Result<Option<Saved>, CheckpointError> {
     let mut checkpoints = list(output_dir)?.into_iter().rev().peekable();
     while let Some((_, folder)) = checkpoints.next() {
-        match Saved::read(&folder) {
+        match Saved::read(&folder, weights_alone) {
             Ok(saved) => return Ok(Some(saved)),
             Err(error) if checkpoints.peek().is_some() => tracing::warn!("{error}; trying the checkpoint before it"),
             Err(error) => {

@@ -77,12 +77,12 @@ impl Fingerprint {
 pub struct RunState {
     /// Of this file.
     pub version: u32,
-    /// What the run must not change.
-    pub fingerprint: Fingerprint,
-    /// The learning-rate schedule.
-    pub schedule: ScheduleState,
-    /// `--optim`
-    pub optimizer: String,
+    /// What the run must not change; Python's Trainer does not tell.
+    pub fingerprint: Option<Fingerprint>,
+    /// The learning-rate schedule; none beside weights alone.
+    pub schedule: Option<ScheduleState>,
+    /// `--optim`; none beside weights alone.
+    pub optimizer: Option<String>,
     /// Steps of the optimizer on each parameter.
     pub optimizer_steps: Vec<u64>,
     /// The loss scale, with `--fp16`.
@@ -237,17 +237,19 @@ mod tests {
     fn no_flipped_bit_goes_unnoticed() {
         let state = RunState {
             version: RUN_STATE_VERSION,
-            fingerprint: fingerprint(4, 1, 1),
-            schedule: crate::schedule::Schedule::new(
-                crate::schedule::SchedulerType::Linear,
-                1e-3,
-                2,
-                10,
-                &serde_json::Map::new(),
-            )
-            .expect("a schedule")
-            .state(3),
-            optimizer: "adamw_torch".into(),
+            fingerprint: Some(fingerprint(4, 1, 1)),
+            schedule: Some(
+                crate::schedule::Schedule::new(
+                    crate::schedule::SchedulerType::Linear,
+                    1e-3,
+                    2,
+                    10,
+                    &serde_json::Map::new(),
+                )
+                .expect("a schedule")
+                .state(3),
+            ),
+            optimizer: Some("adamw_torch".into()),
             optimizer_steps: vec![3, 3],
             grad_scaler: None,
             stream_position: None,

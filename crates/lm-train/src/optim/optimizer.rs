@@ -4,7 +4,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use lm_models::AutoModel;
 use lm_models::ops::Compute;
 use lm_models::parameters::ParameterInfo;
-use safetensors::Dtype;
 
 use super::gradients::GradientSum;
 use super::rule::{Hyperparameters, Slots, Update, slot_len};
@@ -96,7 +95,8 @@ impl Optimizer {
         self.states.iter().map(|state| state.step).collect()
     }
 
-    /// Takes up a saved state again.
+    /// Takes up a saved state again: `steps` of each parameter in visiting order, and of `saved` the values of the slot with
+    /// this name of the parameter with this index.
     ///
     /// # Errors
     /// If a tensor is missing, or is not what this optimizer keeps for the parameter.
@@ -104,7 +104,7 @@ impl Optimizer {
         &mut self,
         parameters: &[ParameterInfo],
         steps: &[u64],
-        saved: &safetensors::SafeTensors,
+        mut saved: impl FnMut(usize, &str) -> Result<Vec<f32>, String>,
         device: &Device,
     ) -> Result<(), OptimizerStateError> {
         let bad = OptimizerStateError;
@@ -116,20 +116,15 @@ impl Optimizer {
             )));
         }
         let mut states = Vec::with_capacity(steps.len());
-        for (info, &step) in parameters.iter().zip(steps) {
+        for (index, (info, &step)) in parameters.iter().zip(steps).enumerate() {
             let mut state = State { step, slots: Slots::default() };
             for slot in if step > 0 { (self.name.rule().slots)(&info.shape) } else { &[] } {
                 let name = format!("{slot}.{}", info.name);
-                let view = saved.tensor(&name).map_err(|e| bad(format!("tensor {name}: {e}")))?;
+                let values = saved(index, slot).map_err(|e| bad(format!("tensor {name}: {e}")))?;
                 let expected = slot_len(slot, &info.shape);
-                if view.dtype() != Dtype::F32 || view.data().len() != 4 * expected {
-                    return Err(bad(format!(
-                        "tensor {name} has {:?} {:?}, expected {expected} x F32",
-                        view.dtype(),
-                        view.shape()
-                    )));
+                if values.len() != expected {
+                    return Err(bad(format!("tensor {name} has {} values, expected {expected}", values.len())));
                 }
-                let values: Vec<f32> = view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
                 state.slots.put(slot, Tensor::from_data(TensorData::new(values, [expected]), device));
             }
             states.push(state);

@@ -53,9 +53,10 @@ impl OutputDir {
 
     fn find_checkpoint(&self, args: &Arguments) -> Result<Option<Saved>> {
         let show = self.path.display();
+        let weights_alone = args.beyond.allow_changes_on_resume;
         match &args.training.resume_from_checkpoint {
-            Some(Resume::Folder(folder)) => Ok(Some(named(folder)?)),
-            Some(Resume::Newest) => match checkpoint::newest(&self.path)? {
+            Some(Resume::Folder(folder)) => Ok(Some(named(folder, weights_alone)?)),
+            Some(Resume::Newest) => match checkpoint::newest(&self.path, weights_alone)? {
                 None => bail!(
                     "--resume_from_checkpoint: no checkpoint in {show}; name one, or leave the flag out to start anew"
                 ),
@@ -72,7 +73,7 @@ impl OutputDir {
                 }
                 Ok(unfinished)
             }
-            None => match checkpoint::newest(&self.path)? {
+            None => match checkpoint::newest(&self.path, weights_alone)? {
                 None if !only_our_traces(args)? => bail!(
                     "--output_dir {show} exists and is not empty; choose another, or start anew there with --overwrite_output_dir"
                 ),
@@ -83,7 +84,7 @@ impl OutputDir {
 
     /// The newest checkpoint, if the run that wrote it had these arguments and did not come to its end.
     fn unfinished_run(&self, args: &Arguments) -> Result<Option<Saved>> {
-        let saved = match checkpoint::newest(&self.path) {
+        let saved = match checkpoint::newest(&self.path, false) {
             Ok(Some(saved)) => saved,
             Ok(None) => return Ok(None),
             Err(error @ checkpoint::CheckpointError::NoneWhole { .. }) => {
@@ -101,7 +102,8 @@ impl OutputDir {
             |end: &TrainerState| args.training.checkpoint_limit() == Some(1) && end.best_global_step == Some(step);
         let finished = written(&end) >= written(&saved.folder.join(TRAINER_STATE_NAME))
             && TrainerState::load(&end).is_ok_and(|end| end.global_step == step || best_only(&end));
-        let same = changed_arguments(args, &saved).is_empty();
+        // Python's run, and weights alone, do not tell their arguments.
+        let same = saved.run_state.fingerprint.is_some() && changed_arguments(args, &saved).is_empty();
         Ok((same && !finished).then_some(saved))
     }
 
@@ -129,7 +131,8 @@ impl OutputDir {
 
     /// `--per_device_train_batch_size` of the checkpoint to go on from.
     pub fn batch_size(&self) -> Option<usize> {
-        self.checkpoint.as_ref().map(|saved| saved.run_state.fingerprint.per_device_train_batch_size)
+        let fingerprint = self.checkpoint.as_ref().and_then(|saved| saved.run_state.fingerprint.as_ref());
+        fingerprint.map(|fingerprint| fingerprint.per_device_train_batch_size)
     }
 
     /// The checkpoint to go on from, if there is one; handed out once.
@@ -177,7 +180,7 @@ pub fn what_is_kept(args: &Arguments) -> String {
 }
 
 /// The checkpoint that `--resume_from_checkpoint` names.
-fn named(folder: &Path) -> Result<Saved> {
+fn named(folder: &Path, weights_alone: bool) -> Result<Saved> {
     let show = folder.display();
     if let Some((_, newest)) = checkpoint::list(folder)?.last() {
         let newest = newest.display();
@@ -185,7 +188,7 @@ fn named(folder: &Path) -> Result<Saved> {
             "--resume_from_checkpoint {show} holds checkpoints but is none itself: name one of them, such as {newest}"
         );
     }
-    Saved::read(folder).with_context(|| format!("--resume_from_checkpoint {show}"))
+    Saved::read(folder, weights_alone).with_context(|| format!("--resume_from_checkpoint {show}"))
 }
 
 /// Fails if the run starts from a checkpoint that `--overwrite_output_dir` would rename.

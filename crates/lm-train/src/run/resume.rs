@@ -1,5 +1,7 @@
 //! Whether a run may go on from a checkpoint: a resumed run is the unbroken one, or is told that it need not be.
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value};
 
@@ -24,8 +26,9 @@ pub fn unless_another_run(args: &Arguments, data: &Data, saved: Option<Saved>) -
     }
     let (examples, key) = data.train_data(Some(&saved))?;
     let plan = Plan::new(args, examples.batches_per_epoch(), key)?;
-    match plan.fingerprint.difference(&saved.run_state.fingerprint) {
-        Some(difference) if !may_differ(args, &plan, &saved) => {
+    let then = saved.run_state.fingerprint.as_ref();
+    match then.and_then(|then| plan.fingerprint.difference(then)) {
+        Some(difference) if !then.is_some_and(|then| may_differ(args, &plan, then)) => {
             tracing::info!("not the run of {} after all: {difference}; starting anew", saved.folder.display());
             Ok(None)
         }
@@ -34,8 +37,7 @@ pub fn unless_another_run(args: &Arguments, data: &Data, saved: Option<Saved>) -
 }
 
 /// Whether a run differs from the checkpoint only by a batch size that may be looked for.
-fn may_differ(args: &Arguments, plan: &Plan, saved: &Saved) -> bool {
-    let then = &saved.run_state.fingerprint;
+fn may_differ(args: &Arguments, plan: &Plan, then: &Fingerprint) -> bool {
     let per_device_train_batch_size = then.per_device_train_batch_size;
     let same = Fingerprint { per_device_train_batch_size, ..plan.fingerprint.clone() };
     args.training.auto_find_batch_size && same.difference(then).is_none()
@@ -48,34 +50,51 @@ fn may_differ(args: &Arguments, plan: &Plan, saved: &Saved) -> bool {
 pub fn check_unchanged(args: &Arguments, plan: &Plan, saved: &Saved) -> Result<()> {
     let run = &saved.run_state;
     let folder = saved.folder.display();
-    ensure!(
-        run.optimizer == plan.optimizer.as_str(),
-        "{folder} was trained with --optim {}, not {}: its moments are of no use to another optimizer",
-        run.optimizer,
-        plan.optimizer
-    );
-    if plan.fingerprint.batches_differ(&run.fingerprint) {
-        tracing::info!(
-            "the batches are cut otherwise than the checkpoint's run did: each step has the same examples, but its sums are rounded, and dropout is drawn, otherwise"
-        );
+    match &run.optimizer {
+        None => tracing::warn!("{folder} holds the weights alone: their optimizer begins anew"),
+        Some(then) => ensure!(
+            then == plan.optimizer.as_str(),
+            "{folder} was trained with --optim {then}, not {}: its moments are of no use to another optimizer",
+            plan.optimizer
+        ),
     }
-    if let Some(difference) = plan.fingerprint.difference(&run.fingerprint) {
-        ensure!(
-            args.beyond.allow_changes_on_resume || may_differ(args, plan, saved),
-            "{folder} can't be continued as the same run: {difference}; give the old values, go on regardless with --allow_changes_on_resume, or start anew with --overwrite_output_dir"
-        );
-        tracing::warn!("resuming although {difference}: the run is not what it would have been unbroken");
+    match &run.fingerprint {
+        None => tracing::warn!(
+            "{folder} does not tell its examples and their order, so whether they are the same can't be checked: masks, dropout and order are from now on those of this program's --seed {}",
+            args.training.seed
+        ),
+        Some(then) => check_same_steps(args, plan, then, &saved.folder)?,
     }
     let changed = changed_arguments(args, saved);
     if !changed.is_empty() {
         tracing::info!("resuming with other arguments than the checkpoint was made with: {}", changed.join(", "));
     }
-    if run.schedule.base_lr != args.training.learning_rate {
+    if let Some(schedule) = &run.schedule
+        && schedule.base_lr != args.training.learning_rate
+    {
         tracing::warn!(
             "--learning_rate {} has no effect on a resumed run, as in Python: the checkpoint's {} goes on",
             args.training.learning_rate,
-            run.schedule.base_lr
+            schedule.base_lr
         );
+    }
+    Ok(())
+}
+
+/// Whether the steps to come have the examples that they would have had.
+fn check_same_steps(args: &Arguments, plan: &Plan, then: &Fingerprint, folder: &Path) -> Result<()> {
+    if plan.fingerprint.batches_differ(then) {
+        tracing::info!(
+            "the batches are cut otherwise than the checkpoint's run did: each step has the same examples, but its sums are rounded, and dropout is drawn, otherwise"
+        );
+    }
+    if let Some(difference) = plan.fingerprint.difference(then) {
+        ensure!(
+            args.beyond.allow_changes_on_resume || may_differ(args, plan, then),
+            "{} can't be continued as the same run: {difference}; give the old values, go on regardless with --allow_changes_on_resume, or start anew with --overwrite_output_dir",
+            folder.display()
+        );
+        tracing::warn!("resuming although {difference}: the run is not what it would have been unbroken");
     }
     Ok(())
 }

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use formula::{Formula, Run};
-use kinds::{Build, Plateau, PlateauState};
+pub(crate) use kinds::PlateauState;
+use kinds::{Build, Plateau};
 use kwargs::Kwargs;
 
 /// The number of warm-up steps: `--warmup_steps` when positive, below 1 as a share of the run, else `--warmup_ratio` of it;

@@ -21,13 +21,13 @@ impl Trainer<'_> {
         self.state.counts_tokens = fresh.counts_tokens;
         (self.state.logging_steps, self.state.eval_steps, self.state.save_steps) =
             (fresh.logging_steps, fresh.eval_steps, fresh.save_steps);
-        self.scheduled = run.schedule.next_step;
-        self.schedule.resume(run.schedule.clone())?;
+        self.scheduled = run.schedule.as_ref().map_or(self.state.global_step, |schedule| schedule.next_step);
+        if let Some(schedule) = &run.schedule {
+            self.schedule.resume(schedule.clone())?;
+        }
         self.grad_scaler = self.grad_scaler.map(|fresh| run.grad_scaler.unwrap_or(fresh));
         let device = self.devices[0].clone().inner();
-        saved.with_optimizer(|tensors| {
-            Ok(self.optimizer.load(&self.parameters, &run.optimizer_steps, tensors, &device)?)
-        })?;
+        saved.load_optimizer(&mut self.optimizer, &self.parameters, &device)?;
         self.progress.resume(run);
         self.saves.resume(saved);
         self.first_samples = run.samples.clone();
@@ -120,9 +120,9 @@ impl Trainer<'_> {
         self.state.set_control(step >= self.plan.max_steps || self.stop_early, due.evaluate, due.log);
         let run_state = RunState {
             version: RUN_STATE_VERSION,
-            fingerprint: self.plan.fingerprint.clone(),
-            schedule: self.schedule.state(self.scheduled),
-            optimizer: self.plan.optimizer.to_string(),
+            fingerprint: Some(self.plan.fingerprint.clone()),
+            schedule: Some(self.schedule.state(self.scheduled)),
+            optimizer: Some(self.plan.optimizer.to_string()),
             optimizer_steps: self.optimizer.steps(),
             grad_scaler: self.grad_scaler,
             stream_position: self.stream_position.clone(),

@@ -1,0 +1,126 @@
+//! Checkpoints of Python's Trainer go on here as they do there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::common::{Scratch, tensors, workspace};
+
+/// `trainer_checkpoint` of the fixtures.
+fn trainer_checkpoint() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/trainer_checkpoint")
+}
+
+/// Arguments that continue `checkpoint` in the folder `out`, where every step sees `examples` examples of `block` tokens.
+fn arguments(root: &Path, checkpoint: &Path, optim: &str, examples: usize, block: usize) -> String {
+    format!(
+        "--do_train --output_dir out --optim {optim} --per_device_train_batch_size {examples} --block_size {block} \
+         --logging_steps 1 --warmup_steps 2 --max_grad_norm 0 --data_cache_dir cache --model_name_or_path {} \
+         --train_file {} --resume_from_checkpoint {}",
+        root.join("start").display(),
+        root.join("train.txt").display(),
+        checkpoint.display()
+    )
+}
+
+/// The values that the run into `out` logged.
+fn logged(scratch: &Scratch, name: &str) -> Vec<f64> {
+    let state = scratch.json("out/trainer_state.json");
+    let records = state["log_history"].as_array().expect("a list").iter();
+    records.filter_map(|record| record.get("loss").and(record[name].as_f64())).collect()
+}
+
+fn numbers(values: &Value) -> Vec<f64> {
+    values.as_array().expect("a list").iter().map(|value| value.as_f64().expect("a number")).collect()
+}
+
+#[track_caller]
+fn assert_close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: {found:?} {expected:?}");
+    let close = found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() <= tolerance);
+    assert!(close, "{what}: {found:?}, Python's {expected:?}");
+}
+
+/// With every optimizer that both have.
+#[test]
+fn goes_on_as_in_python() {
+    let root = trainer_checkpoint();
+    let expected: Value = serde_json::from_slice(&fs::read(root.join("expected.json")).expect("a file")).expect("JSON");
+    let examples = expected["examples"].as_u64().expect("a number") as usize;
+    let rates = [("adamw_torch", 0.02), ("adafactor", 0.02), ("rmsprop", 0.01), ("adagrad", 0.05), ("sgd", 1.0)];
+    for (optim, rate) in rates {
+        let scratch = Scratch::new();
+        let checkpoint = root.join(optim).join("checkpoint-3");
+        let arguments = arguments(&root, &checkpoint, optim, examples, 16);
+        let more = format!("--max_steps 6 --save_steps 5 --learning_rate {rate} --weight_decay 0.01");
+        let run = scratch.run(&format!("{arguments} {more}")).ok();
+        assert_eq!(run.stderr.matches("does not tell its examples").count(), 1, "{}", run.stderr);
+        let theirs = &expected["runs"][optim];
+        assert_close(&logged(&scratch, "loss"), &numbers(&theirs["loss"]), 3e-4, optim);
+        assert_close(&logged(&scratch, "learning_rate"), &numbers(&theirs["learning_rate"]), 1e-12, optim);
+    }
+}
+
+/// The larger run of the references, where they lie beside the project: its weights too.
+#[test]
+fn the_reference_goes_on_as_in_python() {
+    let root = workspace().join("../shared/reference/trainer-checkpoint");
+    let Ok(text) = fs::read(root.join("expected.json")) else { return };
+    let root = root.canonicalize().expect("a folder");
+    let expected: Value = serde_json::from_slice(&text).expect("JSON");
+    let scratch = Scratch::new();
+    let arguments = arguments(&root, &root.join("run/checkpoint-6"), "adamw_torch", 8, 64);
+    let more = "--max_steps 12 --save_steps 6 --learning_rate 0.002 --weight_decay 0.05 --lr_scheduler_type cosine";
+    scratch.run(&format!("{arguments} {more}")).ok();
+    // Python divides a causal loss by 64 where 63 are predicted; the first six records are its own.
+    let losses = logged(&scratch, "loss");
+    let losses: Vec<f64> = losses.iter().enumerate().map(|(i, x)| if i < 6 { *x } else { x * 63.0 / 64.0 }).collect();
+    assert_close(&losses, &numbers(&expected["losses"]), 5e-3, "losses");
+    assert_close(&logged(&scratch, "learning_rate"), &numbers(&expected["learning_rates"]), 1e-12, "rates");
+    let (ours, theirs) = (tensors(&scratch.path("out/model.safetensors")), tensors(&root.join("final.safetensors")));
+    let values = |bytes: &[u8]| -> Vec<f64> {
+        bytes.as_chunks().0.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))).collect()
+    };
+    for (name, (_, _, bytes)) in &theirs {
+        let Some((_, _, found)) = ours.get(name) else { continue };
+        for (a, b) in values(found).iter().zip(values(bytes)) {
+            assert!((a - b).abs() < 2e-3, "{name}: {a}, Python's {b}");
+        }
+    }
+    assert!(theirs.keys().filter(|name| ours.contains_key(*name)).count() > 20, "{:?}", theirs.keys());
+}
+
+#[test]
+fn what_does_not_fit_is_one_line() {
+    let (root, scratch) = (trainer_checkpoint(), Scratch::new());
+    let copy = |to: &str| {
+        for name in ["config.json", "model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"] {
+            scratch.write(
+                &format!("{to}/{name}"),
+                fs::read(root.join("adamw_torch/checkpoint-3").join(name)).expect(name),
+            );
+        }
+    };
+    let arguments = |checkpoint: &str, optim: &str| {
+        format!("{} --max_steps 6 --learning_rate 0.02", arguments(&root, Path::new(checkpoint), optim, 5, 16))
+    };
+    copy("checkpoint-3");
+    let parts = &["checkpoint-3 was trained with --optim adamw_torch, not sgd"];
+    scratch.run(&arguments("checkpoint-3", "sgd")).fails(1, parts);
+
+    let whole = fs::read(scratch.path("checkpoint-3/optimizer.pt")).expect("a file");
+    for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
+        scratch.write("checkpoint-3/optimizer.pt", &whole[..cut]);
+        scratch.run(&arguments("checkpoint-3", "adamw_torch")).fails(1, &["checkpoint-3/optimizer.pt"]);
+    }
+
+    // Without its optimizer a checkpoint is its weights alone, which must be asked for.
+    fs::remove_file(scratch.path("checkpoint-3/optimizer.pt")).expect("removed");
+    let alone = arguments("checkpoint-3", "adamw_torch");
+    scratch.run(&alone).fails(1, &["--allow_changes_on_resume", "--model_name_or_path"]);
+    let run = scratch.run(&format!("{alone} --allow_changes_on_resume")).ok();
+    assert!(run.stderr.contains("holds the weights alone: their optimizer begins anew"), "{}", run.stderr);
+    let rates = logged(&scratch, "learning_rate");
+    assert_close(&rates, &[0.0, 0.01, 0.02, 0.015, 0.01, 0.005], 1e-12, "rates");
+}

@@ -1,0 +1,219 @@
+//! Checkpoints of Python's Trainer: optimizer.pt, scheduler.pt and scaler.pt beside the model and trainer_state.json. Nothing
+//! in them is executed. Their random numbers (rng_state.pth) are of no use here, and their examples are not told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use burn::tensor::Device;
+use lm_models::parameters::{ParameterInfo, optimizer_order};
+use lm_models::weights::{PickleValue, TorchFile};
+
+use super::{CheckpointError, RUN_STATE_VERSION, RunState, SinceLog};
+use crate::observe::{TRAINER_STATE_NAME, TrainerState};
+use crate::optim::{GradScaler, Optimizer};
+use crate::schedule::{PlateauState, ScheduleState};
+
+const OPTIMIZER: &str = "optimizer.pt";
+const SCHEDULER: &str = "scheduler.pt";
+const SCALER: &str = "scaler.pt";
+
+type Dict = HashMap<String, PickleValue>;
+
+/// Whether there is all that Python's own resume asks for.
+pub(super) fn is_whole(folder: &Path) -> bool {
+    [OPTIMIZER, SCHEDULER, TRAINER_STATE_NAME].iter().all(|name| folder.join(name).is_file())
+}
+
+/// What is known of a run from its trainer_state.json alone.
+pub(super) fn run_state(state: &TrainerState) -> RunState {
+    RunState {
+        version: RUN_STATE_VERSION,
+        fingerprint: None,
+        schedule: None,
+        optimizer: None,
+        optimizer_steps: Vec::new(),
+        grad_scaler: None,
+        stream_position: None,
+        total_loss: total_loss(state),
+        since_log: SinceLog::default(),
+        samples: Vec::new(),
+        evaluation_due: false,
+        files: BTreeMap::new(),
+    }
+}
+
+/// The sum of the losses of all steps, as far as the records tell: each is the mean of the steps since the one before.
+fn total_loss(state: &TrainerState) -> f64 {
+    let (mut sum, mut last) = (0.0, 0);
+    for record in &state.log_history {
+        if let (Some(loss), Some(step)) = (record.get("loss"), record.step()) {
+            sum += loss * step.saturating_sub(last) as f64;
+            last = step;
+        }
+    }
+    if last == 0 { 0.0 } else { sum / last as f64 * state.global_step as f64 }
+}
+
+/// Everything but the model.
+pub(super) fn read(folder: &Path, state: &TrainerState) -> Result<(RunState, Moments), CheckpointError> {
+    let path = folder.join(OPTIMIZER);
+    let file = open(&path)?;
+    let groups = groups(dict(file.values())).map_err(|reason| CheckpointError::damaged(&path, reason))?;
+    let name = optimizer_name(&groups).map_err(|reason| CheckpointError::damaged(&path, reason))?;
+    let path = folder.join(SCHEDULER);
+    let schedule = schedule(dict(open(&path)?.values()), groups[0], state.global_step);
+    let schedule = schedule.map_err(|reason| CheckpointError::damaged(&path, reason))?;
+    let path = folder.join(SCALER);
+    let grad_scaler = match path.is_file() {
+        true => Some(scaler(dict(open(&path)?.values())).map_err(|reason| CheckpointError::damaged(&path, reason))?),
+        false => None,
+    };
+    let run_state =
+        RunState { schedule: Some(schedule), optimizer: Some(name.to_owned()), grad_scaler, ..run_state(state) };
+    Ok((run_state, Moments { file, global_step: state.global_step }))
+}
+
+fn open(path: &Path) -> Result<TorchFile, CheckpointError> {
+    TorchFile::open(path).map_err(|error| CheckpointError::Write(error.to_string()))
+}
+
+/// The entries of a dictionary; none of anything else, which then lacks what is looked for.
+fn dict(value: &PickleValue) -> &Dict {
+    static NONE: std::sync::LazyLock<Dict> = std::sync::LazyLock::new(Dict::new);
+    match value {
+        PickleValue::Dict(entries) => entries,
+        _ => &NONE,
+    }
+}
+
+fn list<'a>(entries: &'a Dict, name: &str) -> &'a [PickleValue] {
+    match entries.get(name) {
+        Some(PickleValue::List(values)) => values,
+        _ => &[],
+    }
+}
+
+fn number(value: Option<&PickleValue>) -> Option<f64> {
+    match value? {
+        PickleValue::Float(value) => Some(*value),
+        PickleValue::Int(value) => Some(*value as f64),
+        _ => None,
+    }
+}
+
+fn needed(entries: &Dict, name: &str) -> Result<f64, String> {
+    number(entries.get(name)).ok_or_else(|| format!("has no number {name:?}: it is not what Python's Trainer saves"))
+}
+
+/// The parameter groups: that with weight decay, and that without.
+fn groups(optimizer: &Dict) -> Result<[&Dict; 2], String> {
+    match list(optimizer, "param_groups") {
+        [decaying, other] => Ok([dict(decaying), dict(other)]),
+        other => Err(format!("has {} parameter groups, Python's Trainer saves 2", other.len())),
+    }
+}
+
+/// `--optim`, which the hyperparameters that each optimizer has tell.
+fn optimizer_name(groups: &[&Dict; 2]) -> Result<&'static str, String> {
+    let has = |name: &str| groups[0].contains_key(name);
+    if has("amsgrad") && groups[0].get("amsgrad") != Some(&PickleValue::Bool(true)) {
+        Ok("adamw_torch")
+    } else if has("relative_step") {
+        Ok("adafactor")
+    } else if has("lr_decay") {
+        Ok("adagrad")
+    } else if has("alpha") && has("centered") {
+        Ok("rmsprop")
+    } else if has("nesterov") && number(groups[0].get("momentum")) == Some(0.0) {
+        Ok("sgd")
+    } else {
+        let mut names: Vec<&str> = groups[0].keys().map(String::as_str).collect();
+        names.sort_unstable();
+        Err(format!("is of an optimizer that is not supported (it has {})", names.join(", ")))
+    }
+}
+
+fn schedule(scheduler: &Dict, group: &Dict, global_step: u64) -> Result<ScheduleState, String> {
+    let rate = needed(group, "lr")?;
+    if scheduler.contains_key("num_bad_epochs") {
+        let best = needed(scheduler, "best")?;
+        let plateau = PlateauState {
+            learning_rate: rate,
+            best: best.is_finite().then_some(best),
+            num_bad_epochs: needed(scheduler, "num_bad_epochs")? as u64,
+            cooldown_counter: needed(scheduler, "cooldown_counter")?,
+        };
+        let base_lr = number(group.get("initial_lr")).unwrap_or(rate);
+        return Ok(ScheduleState { base_lr, next_step: global_step, next_rate: rate, plateau: Some(plateau) });
+    }
+    let base_lr = number(list(scheduler, "base_lrs").first()).ok_or("has no base_lrs")?;
+    // With --fp16 fewer than the steps of the run: one that overflows does not count.
+    let next_step = needed(scheduler, "last_epoch")? as u64;
+    let next_rate = number(list(scheduler, "_last_lr").first()).unwrap_or(rate);
+    Ok(ScheduleState { base_lr, next_step, next_rate, plateau: None })
+}
+
+fn scaler(scaler: &Dict) -> Result<GradScaler, String> {
+    Ok(GradScaler { scale: needed(scaler, "scale")? as f32, growth_tracker: needed(scaler, "_growth_tracker")? as u32 })
+}
+
+/// An open optimizer.pt.
+pub(super) struct Moments {
+    file: TorchFile,
+    /// Steps of the run, which are the parameter's too where the optimizer does not count.
+    global_step: u64,
+}
+
+impl Moments {
+    /// Gives the optimizer its state.
+    pub(super) fn load(
+        &self,
+        optimizer: &mut Optimizer,
+        parameters: &[ParameterInfo],
+        device: &Device,
+    ) -> anyhow::Result<()> {
+        let values = dict(self.file.values());
+        let order = optimizer_order(parameters);
+        let decaying = parameters.iter().filter(|info| info.decays).count();
+        let found = groups(values).map_err(anyhow::Error::msg)?.map(|group| list(group, "params").len());
+        anyhow::ensure!(
+            found == [decaying, parameters.len() - decaying],
+            "{OPTIMIZER} is of {} parameters with and {} without weight decay, the model has {decaying} and {}: it is of another model, or some were frozen",
+            found[0],
+            found[1],
+            parameters.len() - decaying
+        );
+        let mut positions = vec![0; parameters.len()];
+        for (position, index) in order.into_iter().enumerate() {
+            positions[index] = position;
+        }
+        let states = values.get("state").map(dict);
+        let steps: Result<Vec<u64>, _> = positions.iter().map(|&position| self.steps(states, position)).collect();
+        let slot = |index: usize, slot: &str| {
+            let (name, info) = (format!("state.{}.{slot}", positions[index]), &parameters[index]);
+            let values = self.file.read_f32(&name).map_err(|error| error.to_string())?;
+            match self.file.shape(&name) {
+                Some(shape) if values.len() == info.len() && shape != info.shape => {
+                    Err(format!("has shape {shape:?} in {OPTIMIZER}, the parameter {:?}", info.shape))
+                }
+                _ => Ok(values),
+            }
+        };
+        Ok(optimizer.load(parameters, &steps?, slot, device)?)
+    }
+
+    /// The steps that a parameter took: none if it has no state.
+    fn steps(&self, states: Option<&Dict>, position: usize) -> anyhow::Result<u64> {
+        let Some(state) = states.and_then(|states| states.get(&position.to_string())).map(dict) else {
+            // Stochastic gradient descent keeps nothing.
+            return Ok(0);
+        };
+        Ok(match state.get("step") {
+            None => self.global_step,
+            Some(PickleValue::Unsupported(_)) => {
+                self.file.read_f32(&format!("state.{position}.step"))?.first().map_or(0, |&step| step as u64)
+            }
+            step => number(step).map_or(self.global_step, |step| step as u64),
+        })
+    }
+}
