@@ -241,30 +241,6 @@ impl ParameterInfo {
     }
 }
 
-/// Indices of parameters in the order in which torch's optimizers count them under Python's Trainer: those with weight decay,
-/// then the others, each as `named_parameters()` lists them: of every module its own parameters before those of its parts.
-pub fn optimizer_order(parameters: &[ParameterInfo]) -> Vec<usize> {
-    fn list<'a>(of: Vec<(usize, &'a str)>, into: &mut Vec<usize>) {
-        let mut parts: Vec<(&'a str, Vec<(usize, &'a str)>)> = Vec::new();
-        for (index, name) in of {
-            let Some((part, rest)) = name.split_once('.') else {
-                into.push(index);
-                continue;
-            };
-            match parts.iter_mut().find(|(name, _)| *name == part) {
-                Some((_, members)) => members.push((index, rest)),
-                None => parts.push((part, vec![(index, rest)])),
-            }
-        }
-        parts.into_iter().for_each(|(_, members)| list(members, into));
-    }
-    let mut order = Vec::with_capacity(parameters.len());
-    list(parameters.iter().map(|info| info.name.as_str()).enumerate().collect(), &mut order);
-    // Stable: the order within the two stays.
-    order.sort_by_key(|&index| !parameters[index].decays);
-    order
-}
-
 /// A parameter's value at a moment; the training that goes on does not change it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {

@@ -16,7 +16,7 @@ fn trainer_checkpoint() -> PathBuf {
 fn arguments(root: &Path, checkpoint: &Path, optim: &str, examples: usize, block: usize) -> String {
     format!(
         "--do_train --output_dir out --optim {optim} --per_device_train_batch_size {examples} --block_size {block} \
-         --logging_steps 1 --warmup_steps 2 --max_grad_norm 0 --data_cache_dir cache --model_name_or_path {} \
+         --logging_steps 1 --warmup_steps 2 --max_grad_norm 0 --keep_linebreaks false --data_cache_dir cache --model_name_or_path {} \
          --train_file {} --resume_from_checkpoint {}",
         root.join("start").display(),
         root.join("train.txt").display(),
@@ -54,7 +54,7 @@ fn goes_on_as_in_python() {
         let checkpoint = root.join(optim).join("checkpoint-3");
         let arguments = arguments(&root, &checkpoint, optim, examples, 16);
         let more = format!("--max_steps 6 --save_steps 5 --learning_rate {rate} --weight_decay 0.01");
-        let run = scratch.run(&format!("{arguments} {more}")).ok();
+        let run = scratch.run(&format!("{arguments} {more}")).done();
         assert_eq!(run.stderr.matches("does not tell its examples").count(), 1, "{}", run.stderr);
         let theirs = &expected["runs"][optim];
         assert_close(&logged(&scratch, "loss"), &numbers(&theirs["loss"]), 3e-4, optim);
@@ -72,7 +72,7 @@ fn the_reference_goes_on_as_in_python() {
     let scratch = Scratch::new();
     let arguments = arguments(&root, &root.join("run/checkpoint-6"), "adamw_torch", 8, 64);
     let more = "--max_steps 12 --save_steps 6 --learning_rate 0.002 --weight_decay 0.05 --lr_scheduler_type cosine";
-    scratch.run(&format!("{arguments} {more}")).ok();
+    scratch.run(&format!("{arguments} {more}")).done();
     // Python divides a causal loss by 64 where 63 are predicted; the first six records are its own.
     let losses = logged(&scratch, "loss");
     let losses: Vec<f64> = losses.iter().enumerate().map(|(i, x)| if i < 6 { *x } else { x * 63.0 / 64.0 }).collect();
@@ -119,7 +119,7 @@ fn what_does_not_fit_is_one_line() {
     fs::remove_file(scratch.path("checkpoint-3/optimizer.pt")).expect("removed");
     let alone = arguments("checkpoint-3", "adamw_torch");
     scratch.run(&alone).fails(1, &["--allow_changes_on_resume", "--model_name_or_path"]);
-    let run = scratch.run(&format!("{alone} --allow_changes_on_resume")).ok();
+    let run = scratch.run(&format!("{alone} --allow_changes_on_resume")).done();
     assert!(run.stderr.contains("holds the weights alone: their optimizer begins anew"), "{}", run.stderr);
     let rates = logged(&scratch, "learning_rate");
     assert_close(&rates, &[0.0, 0.01, 0.02, 0.015, 0.01, 0.005], 1e-12, "rates");

@@ -192,7 +192,7 @@ fn optimizers_count_parameters_as_pythons() {
     for (name, theirs) in &expected {
         let config = ModelConfig::from_path(&fixtures.join("models").join(name)).expect("a configuration");
         let infos = (config.family().build)(&config, &Device::flex()).expect("a model").parameters();
-        let order = crate::parameters::optimizer_order(&infos);
+        let order = crate::optimizer_order(&infos);
         let ours: Vec<&str> = order.into_iter().map(|index| infos[index].name.as_str()).collect();
         if let Some(at) =
             (0..theirs.len().max(ours.len())).find(|&at| ours.get(at) != theirs.get(at).map(String::as_str).as_ref())

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use burn::tensor::Device;
-use lm_models::parameters::{ParameterInfo, optimizer_order};
+use lm_models::optimizer_order;
+use lm_models::parameters::ParameterInfo;
 use lm_models::weights::{PickleValue, TorchFile};
 
 use super::{CheckpointError, RUN_STATE_VERSION, RunState, SinceLog};

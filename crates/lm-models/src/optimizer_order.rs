@@ -1,0 +1,59 @@
+//! In which order torch's optimizers count a model's parameters under Python's Trainer, which optimizer.pt goes by.
+
+use crate::parameters::ParameterInfo;
+
+/// Modules whose parts Python declares in another order than that in which data meet them. Layers are `*`.
+const DECLARED: &[(&str, &[&str])] = &[
+    (
+        "albert.encoder.albert_layer_groups.*.albert_layers.*",
+        &["full_layer_layer_norm", "attention", "ffn", "ffn_output"],
+    ),
+    ("generator_predictions", &["LayerNorm", "dense"]),
+    ("predictions", &["LayerNorm", "dense"]),
+    ("longformer.embeddings", &["word_embeddings", "token_type_embeddings", "LayerNorm", "position_embeddings"]),
+    ("mobilebert.encoder.layer.*", &["attention", "intermediate", "output", "bottleneck", "ffn"]),
+    ("model.decoder", &["embed_tokens", "embed_positions", "project_out", "project_in", "final_layer_norm", "layers"]),
+    ("model.decoder.layers.*.self_attn", &["k_proj", "v_proj", "q_proj", "out_proj"]),
+    ("cls.predictions", &["transform", "dense", "decoder", "LayerNorm"]),
+    ("roberta_prelayernorm.encoder.layer.*.attention", &["self", "output", "LayerNorm"]),
+    ("roberta.encoder.layer.*", &["attention", "intermediate", "output", "LayerNorm"]),
+];
+
+/// Indices of `parameters` in that order: those with weight decay, then the others, each as `named_parameters()` lists them:
+/// of every module its own parameters, then its parts as they are declared.
+pub fn optimizer_order(parameters: &[ParameterInfo]) -> Vec<usize> {
+    let mut order = Vec::with_capacity(parameters.len());
+    list("", parameters.iter().map(|info| info.name.as_str()).enumerate().collect(), &mut order);
+    // Stable: the order within the two stays.
+    order.sort_by_key(|&index| !parameters[index].decays);
+    order
+}
+
+/// Lists the parameters of the module at `path`, each an index with the rest of its name.
+fn list<'a>(path: &str, parameters: Vec<(usize, &'a str)>, into: &mut Vec<usize>) {
+    let mut own = Vec::new();
+    let mut parts: Vec<(&'a str, Vec<(usize, &'a str)>)> = Vec::new();
+    for (index, name) in parameters {
+        let Some((part, rest)) = name.split_once('.') else {
+            own.push((index, name));
+            continue;
+        };
+        match parts.iter_mut().find(|(name, _)| *name == part) {
+            Some((_, members)) => members.push((index, rest)),
+            None => parts.push((part, vec![(index, rest)])),
+        }
+    }
+    // MobileBERT's `NoNorm` declares its bias first.
+    if path.starts_with("mobilebert.") && path.ends_with(".LayerNorm") {
+        own.sort_by_key(|(_, name)| *name != "bias");
+    }
+    into.extend(own.into_iter().map(|(index, _)| index));
+    if let Some((_, declared)) = DECLARED.iter().find(|(module, _)| *module == path) {
+        parts.sort_by_key(|(part, _)| declared.iter().position(|declared| declared == part).unwrap_or(declared.len()));
+    }
+    for (part, members) in parts {
+        let part = if part.bytes().all(|byte| byte.is_ascii_digit()) { "*" } else { part };
+        let path = if path.is_empty() { part.to_owned() } else { format!("{path}.{part}") };
+        list(&path, members, into);
+    }
+}
