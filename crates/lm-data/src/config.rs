@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::DataError;
+use crate::dataset::Slice;
 use crate::example::Cut;
 
 /// Everything that decides which examples there are, and how they are made.
@@ -12,6 +13,10 @@ pub struct DataConfig {
     pub train_files: Vec<String>,
     /// `--validation_file`. If empty, the first rows of the training files are held out.
     pub validation_files: Vec<String>,
+    /// `--train_split`: only these rows of the training files.
+    pub train_slice: Option<Slice>,
+    /// `--validation_split`: only these rows of the validation files.
+    pub validation_slice: Option<Slice>,
     /// `--text_column`: column of csv and json files; `text`, else the first, if None.
     pub text_column: Option<String>,
     /// `--validation_split_percentage`: how much is held out, in percent of the rows. 0 holds nothing out: there is no
@@ -42,6 +47,8 @@ impl Default for DataConfig {
         Self {
             train_files: Vec::new(),
             validation_files: Vec::new(),
+            train_slice: None,
+            validation_slice: None,
             text_column: None,
             validation_split_percentage: 5,
             length: 512,

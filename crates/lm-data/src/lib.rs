@@ -10,7 +10,7 @@ mod batch;
 mod build;
 pub mod collate;
 mod config;
-mod dataset;
+pub mod dataset;
 mod digest;
 mod error;
 pub mod example;

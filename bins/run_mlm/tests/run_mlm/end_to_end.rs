@@ -17,7 +17,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 /// The `input_ids` of the lines of a dump that belong to a split.
-fn ids(scratch: &Scratch, file: &str, split: &str) -> Vec<Vec<u64>> {
+pub fn ids(scratch: &Scratch, file: &str, split: &str) -> Vec<Vec<u64>> {
     let lines = scratch.json_lines(file).into_iter().filter(|line| line["split"] == split);
     lines.map(|line| serde_json::from_value(line["input_ids"].clone()).expect("numbers")).collect()
 }

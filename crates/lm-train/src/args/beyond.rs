@@ -10,6 +10,12 @@ use super::flag::arguments;
 arguments! {
     /// What the Python scripts do not have.
     pub struct BeyondArguments, beyond, Beyond, |task| {
+        /// Branch, tag or commit of the data set on the Hub; without it, main.
+        dataset_revision: Option<String> = None, Supported;
+        /// Split of the data set to train on, or a slice such as train[:10%]; several joined by +. Without it, train.
+        train_split: Option<String> = None, Supported;
+        /// Split of the data set to evaluate on, likewise. Without it, validation, else a share of the training text.
+        validation_split: Option<String> = None, Supported;
         /// Column of a csv file, or key of a json file, that holds the text; without it 'text', else the first.
         text_column: Option<String> = None, Supported;
         /// Rows that are joined before they are cut into blocks; the rest of each group is dropped. 0 joins all rows.

@@ -8,7 +8,7 @@ use lm_data::source::extensions;
 use super::choice::{IntervalStrategy, SamplingStrategy, SaveStrategy};
 use super::given::Given;
 use super::value::{Files, Kwargs, Steps};
-use super::{ArgsError, Arguments, Task};
+use super::{ArgsError, Arguments, Task, dataset};
 use crate::optim::OptimizerNames;
 use crate::schedule::{Schedule, SchedulerType};
 
@@ -117,7 +117,9 @@ fn model(args: &Arguments) -> Checked {
         rule(model.tokenizer_name.is_none(), || {
             "--train_tokenizer can't be used in combination with --tokenizer_name: train one or load one".into()
         })?;
-        rule(args.data.train_file.is_some(), || "--train_tokenizer needs a --train_file to train on".into())?;
+        rule(args.data.train_file.is_some() || args.data.dataset_name.is_some(), || {
+            "--train_tokenizer needs a --train_file or a --dataset_name to train on".into()
+        })?;
     }
     rule(
         model.model_name_or_path.is_some() || model.tokenizer_name.is_some() || beyond.train_tokenizer.is_some(),
@@ -166,16 +168,14 @@ fn files(flag: &str, files: Option<&Files>) -> Checked {
 
 fn data(args: &Arguments) -> Checked {
     let (data, training) = (&args.data, &args.training);
-    rule(data.train_file.is_some() || data.validation_file.is_some(), || {
-        "Need either a dataset name or a training/validation file: give --train_file".into()
-    })?;
+    dataset::check(args)?;
     files("train_file", data.train_file.as_ref())?;
     files("validation_file", data.validation_file.as_ref())?;
-    rule(!training.do_train || data.train_file.is_some(), || {
-        "--do_train requires a train dataset: give --train_file".into()
+    rule(!training.do_train || data.train_file.is_some() || data.dataset_name.is_some(), || {
+        "--do_train requires a train dataset: give --train_file or --dataset_name".into()
     })?;
     let evaluates = training.do_eval || training.eval_on_start || training.eval_strategy != IntervalStrategy::No;
-    if data.validation_file.is_none() && evaluates {
+    if data.validation_file.is_none() && data.dataset_name.is_none() && evaluates {
         let share = data.validation_split_percentage.unwrap_or(0);
         rule((1..100).contains(&share), || {
             format!(

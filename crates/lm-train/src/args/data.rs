@@ -1,20 +1,17 @@
 //! Which text, and how it becomes examples: `DataTrainingArguments` of the Python scripts.
 
-use super::Status::{Refused, Supported};
+use super::Status::Supported;
 use super::Task::{self, Clm, Mlm, Plm};
 use super::flag::arguments;
 use super::value::Files;
 
-const HUB_DATA: &str =
-    "data sets are not fetched from the Hub: download the files and pass them with --train_file and --validation_file";
-
 arguments! {
     /// Which text, and how it becomes examples.
     pub struct DataTrainingArguments, data, Data, |task| {
-        /// Name of a data set on the Hub.
-        dataset_name: Option<String> = None, Refused(HUB_DATA);
-        /// Configuration of a data set on the Hub.
-        dataset_config_name: Option<String> = None, Refused(HUB_DATA);
+        /// A data set: its name on the Hub, such as Salesforce/wikitext, or a folder.
+        dataset_name: Option<String> = None, Supported;
+        /// Configuration of the data set; without it, its default.
+        dataset_config_name: Option<String> = None, Supported;
         /// Text to train on: txt, csv, json or jsonl files, or a quoted pattern such as 'data/*.txt'.
         train_file: Option<Files> = None, Supported;
         /// Text to evaluate on, in the same formats. Without it, a share of the training text.

@@ -15,6 +15,7 @@ mod check;
 mod choice;
 mod command;
 mod data;
+mod dataset;
 mod error;
 mod file;
 mod flag;
@@ -41,6 +42,7 @@ use serde_json::{Map, Value as Json};
 pub use beyond::BeyondArguments;
 pub use choice::{Autotune, Dtype, HubStrategy, IntervalStrategy, LogLevel, SamplingStrategy, SaveStrategy};
 pub use data::DataTrainingArguments;
+pub use dataset::DatasetFiles;
 pub use error::{ArgsError, Origin};
 pub use flag::{Flag, Group, Status, flags};
 pub use help::help;
@@ -66,6 +68,8 @@ pub struct Arguments {
     pub training: TrainingArguments,
     /// What the Python scripts do not have.
     pub beyond: BeyondArguments,
+    /// The files that `--dataset_name` stands for, once they are found.
+    pub dataset: Option<DatasetFiles>,
     /// Files that the arguments themselves were read from, each with its flag: none of the file of arguments.
     pub files: Vec<(Option<&'static str>, PathBuf)>,
     /// What the user should know before the run starts, one line each: flags without effect, old names.
@@ -81,6 +85,7 @@ impl Arguments {
             data: DataTrainingArguments::defaults(task),
             training: TrainingArguments::defaults(task),
             beyond: BeyondArguments::defaults(task),
+            dataset: None,
             files: Vec::new(),
             notes: Vec::new(),
         }

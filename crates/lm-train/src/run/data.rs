@@ -77,9 +77,10 @@ impl<'a> Data<'a> {
         // Where the training text is not tokenized, it is not read for the sake of a few rows of it.
         let reading = if matches!(train, Train::Stored(_)) { Reading::Whole } else { Reading::Nothing };
         let validation = corpus.validation(&config, &tokenizer, reading)?;
-        if training.do_eval && !training.do_train && args.data.validation_file.is_none() {
+        if training.do_eval && !training.do_train && config.validation_files.is_empty() {
+            let missing = if args.dataset.is_some() { "no validation split" } else { "no --validation_file" };
             tracing::warn!(
-                "no --validation_file: evaluating on the first {} % of the training file, which a --do_train run without --do_eval has trained on",
+                "{missing}: evaluating on the first {} % of the training file, which a --do_train run without --do_eval has trained on",
                 config.validation_split_percentage
             );
         }
@@ -144,7 +145,7 @@ impl<'a> Data<'a> {
     /// If there are none.
     pub fn train_data(&self, saved: Option<&Saved>) -> Result<(TrainData, String)> {
         match &self.train {
-            Train::None => bail!("--do_train needs a --train_file"),
+            Train::None => bail!("--do_train needs a --train_file or a --dataset_name"),
             Train::Stored(store) => {
                 let key = format!("{} {}", store.key(), store.len());
                 let loader =

@@ -1,12 +1,13 @@
 //! The story of a run, from its arguments to its last file; the parts are one call away.
 //!
 //! ```text
-//! arguments ─ paths (is all there?) ─ resolve (config, tokenizer, model) ─ room (in memory?) ─ output_dir (lock, checkpoint)
+//! arguments ─ dataset (its files) ─ paths (is all there?) ─ resolve (config, tokenizer, model) ─ room (in memory?) ─ output_dir (lock, checkpoint)
 //!           ─ data (examples) ─┬─ dry_run (--plan)
 //!                              └─ resume (the same run?) ─ training ─ evaluation ─ results, model card
 //! ```
 
 mod data;
+mod dataset;
 mod dry_run;
 mod evaluation;
 mod generation;
@@ -47,6 +48,7 @@ pub use output_dir::what_is_kept;
 pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
     let devices = open_devices(args)?;
+    let args = &dataset::found(args)?;
     paths::check(args)?;
     if !(training.auto_find_batch_size && training.do_train) || args.beyond.plan {
         return attempt(args, devices, stop);

@@ -77,7 +77,11 @@ pub fn check(args: &Arguments) -> Result<()> {
 fn texts(args: &Arguments) -> Result<Vec<Input>> {
     let config = resolve::data_config(args, 512);
     let mut inputs = Vec::new();
-    for (flag, names) in [("train_file", &config.train_files), ("validation_file", &config.validation_files)] {
+    let [train, validation] = match args.dataset {
+        Some(_) => ["dataset_name"; 2],
+        None => ["train_file", "validation_file"],
+    };
+    for (flag, names) in [(train, &config.train_files), (validation, &config.validation_files)] {
         let files = find_files(names).with_context(|| format!("--{flag}"))?;
         inputs.extend(files.into_iter().map(|path| Input { flag: Some(flag), path }));
     }

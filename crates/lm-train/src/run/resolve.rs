@@ -15,7 +15,7 @@ use lm_models::config::GenerationConfig;
 use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, pretrained};
 
-use crate::args::{ArgsError, Arguments, Dtype, SamplingStrategy};
+use crate::args::{ArgsError, Arguments, DatasetFiles, Dtype, SamplingStrategy};
 use crate::sys::cache_dir;
 
 /// Python's cap on a length that nobody asked for.
@@ -86,7 +86,8 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
         let kind = TrainKind::for_model_type(model_type).with_context(|| {
             format!("--train_tokenizer: no kind of tokenizer is known for `{model_type}`; give --tokenizer_name")
         })?;
-        let files = args.data.train_file.as_ref().map(|files| files.0.join(", ")).unwrap_or_default();
+        let files = args.data.train_file.as_ref().map(|files| files.0.join(", "));
+        let files = files.or_else(|| args.data.dataset_name.clone()).unwrap_or_default();
         tracing::info!("training a tokenizer with {size} entries on {files}");
         let limit = source.and_then(|source| source.config.max_positions()).or(Some(TOKENIZER_LENGTH));
         let lines = corpus.train_rows()?;
@@ -187,7 +188,7 @@ pub fn sequence_length(args: &Arguments, tokenizer: &LmTokenizer, config: Option
 }
 
 /// Whether rows are held out where no validation file is given: for an evaluation, or to be shown with the others.
-fn needs_validation(args: &Arguments) -> bool {
+pub fn needs_validation(args: &Arguments) -> bool {
     args.training.do_eval || args.training.eval_on_start || args.shows_only()
 }
 
@@ -195,9 +196,16 @@ fn needs_validation(args: &Arguments) -> bool {
 pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
     let data = &args.data;
     let files = |files: &Option<crate::args::Files>| files.as_ref().map(|files| files.0.clone()).unwrap_or_default();
+    let dataset = args.dataset.clone().unwrap_or_else(|| DatasetFiles {
+        train: files(&data.train_file),
+        validation: files(&data.validation_file),
+        ..DatasetFiles::default()
+    });
     DataConfig {
-        train_files: files(&data.train_file),
-        validation_files: files(&data.validation_file),
+        train_files: dataset.train,
+        validation_files: dataset.validation,
+        train_slice: dataset.train_slice,
+        validation_slice: dataset.validation_slice,
         text_column: args.beyond.text_column.clone(),
         validation_split_percentage: if needs_validation(args) {
             data.validation_split_percentage.unwrap_or(5) as u32

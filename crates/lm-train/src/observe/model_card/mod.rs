@@ -60,8 +60,9 @@ impl ModelCard {
                 Task::Mlm => "fill-mask".into(),
                 Task::Clm | Task::Plm => "text-generation".into(),
             },
-            dataset: None,
-            dataset_config: None,
+            // A folder has no page on the Hub.
+            dataset: args.data.dataset_name.clone().filter(|name| !Path::new(name).is_dir()),
+            dataset_config: args.data.dataset_config_name.clone(),
             hyperparameters: hyperparameters(args),
             framework_versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).into(),
         }

@@ -1,0 +1,46 @@
+//! `--dataset_name`: configurations, splits and slices, from a folder.
+
+use crate::common::Scratch;
+use crate::end_to_end::ids;
+
+/// A folder by the rules of `datasets`: configurations, splits, slices, what is held out, and what is not there.
+#[test]
+fn a_data_set_that_is_a_folder() {
+    let scratch = Scratch::new();
+    scratch.tokenizer("tokenizer", 200);
+    let lines = |range: std::ops::Range<usize>| range.map(|line| format!("text {line}\n")).collect::<String>();
+    scratch.write(
+        "set/README.md",
+        "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: train\n    path: s/*.txt\n  - split: validation\n    path: \
+         v.txt\n- config_name: large\n  data_dir: large\n---\n# Title\n",
+    );
+    scratch.write("set/s/b.txt", lines(10..20));
+    scratch.write("set/s/a.txt", lines(0..10));
+    scratch.write("set/v.txt", lines(20..23));
+    scratch.write("set/large/train.txt", lines(0..50));
+    let run = |flags: &str| {
+        scratch.run(&format!(
+            "--dataset_name set --tokenizer_name tokenizer --line_by_line --max_seq_length 32 --dump_examples dump.jsonl {flags}"
+        ))
+    };
+    let counts = |flags: &str| {
+        run(flags).done();
+        (ids(&scratch, "dump.jsonl", "train").len(), ids(&scratch, "dump.jsonl", "validation").len())
+    };
+    assert_eq!(counts("--dataset_config_name small"), (20, 3));
+    // `train[:5%]` of 50 rows is 2.
+    assert_eq!(counts("--dataset_config_name large"), (48, 2));
+    assert_eq!(counts("--dataset_config_name small --train_split train[:10%]"), (2, 3));
+    assert_eq!(
+        counts("--dataset_config_name small --train_split train+validation --validation_split train[-3:]"),
+        (23, 3)
+    );
+    let first = ids(&scratch, "dump.jsonl", "train").remove(0);
+    assert_eq!(counts("--dataset_config_name small --validation_split train[:1]"), (20, 1));
+    assert_eq!(ids(&scratch, "dump.jsonl", "validation"), [first], "a.txt comes before b.txt");
+    assert_eq!(counts("--dataset_config_name large --train_split train[-10:]"), (10, 0));
+    run("").fails(1, &["--dataset_name: set: has several configurations", "one of small, large"]);
+    run("--dataset_config_name tiny").fails(1, &["no configuration `tiny`", "one of small, large"]);
+    run("--dataset_config_name small --train_split test").fails(1, &["no split `test`", "train, validation"]);
+    run("--dataset_config_name small --train_split train[5]").fails(2, &["--train_split", "train[:10%]"]);
+}

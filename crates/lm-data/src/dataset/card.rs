@@ -1,0 +1,165 @@
+//! The configurations that README.md and .huggingface.yaml name: `MetadataConfigs` of Python's `datasets`.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::error::DatasetError;
+use super::splits::Repository;
+
+/// One configuration of the card.
+#[derive(Debug, PartialEq)]
+pub(super) struct Config {
+    pub name: String,
+    /// Patterns by split; None where the names of files tell.
+    pub data_files: Option<Vec<(String, Vec<String>)>>,
+    /// The folder that patterns and names begin at.
+    pub data_dir: Option<String>,
+    pub default: bool,
+}
+
+/// The configurations, none where the card names none. `.huggingface.yaml` stands above README.md, key by key.
+pub(super) fn configs(repository: &Repository<'_>) -> Result<Vec<Config>, DatasetError> {
+    let mut keys = BTreeMap::new();
+    let front = repository.readme.and_then(front_matter);
+    for (file, text) in [("README.md", front), (".huggingface.yaml", repository.standalone)] {
+        let fails =
+            |reason: String| DatasetError::Card { name: repository.name.into(), file, reason: one_line(&reason) };
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else { continue };
+        // As in Python, a key that stands twice has its last value.
+        let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
+        match serde_saphyr::from_str_with_options::<Value>(text, options) {
+            Ok(Value::Object(found)) => keys.extend(found.into_iter().map(|(key, value)| (key, (file, value)))),
+            Ok(Value::Null) => {}
+            Ok(_) => return Err(fails("is no list of keys and values".into())),
+            Err(error) => return Err(fails(format!("its YAML cannot be read: {error}"))),
+        }
+    }
+    let Some((file, configs)) = keys.remove("configs") else { return Ok(Vec::new()) };
+    let fails = |reason: String| DatasetError::Card { name: repository.name.into(), file, reason };
+    match configs {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(entries) => entries.iter().map(|entry| config(entry).map_err(fails)).collect(),
+        _ => Err(fails("`configs` is no list".into())),
+    }
+}
+
+/// The YAML between the dashes at the top of README.md.
+fn front_matter(text: &str) -> Option<&str> {
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let text = text.strip_prefix("---")?;
+    let text = text.strip_prefix("\r\n").or_else(|| text.strip_prefix('\n'))?;
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim_end_matches(['\r', '\n']) == "---" {
+            return text.get(..end);
+        }
+        end += line.len();
+    }
+    None
+}
+
+fn config(entry: &Value) -> Result<Config, String> {
+    let name = entry.get("config_name").and_then(scalar).ok_or("a configuration without config_name")?;
+    let data_files = match entry.get("data_files") {
+        None | Some(Value::Null) => None,
+        Some(files) => Some(data_files(files).map_err(|reason| format!("configuration {name}: {reason}"))?),
+    };
+    let data_dir = entry.get("data_dir").and_then(scalar);
+    Ok(Config { name, data_files, data_dir, default: entry.get("default") == Some(&Value::Bool(true)) })
+}
+
+/// A string, a list, or a list of splits with a string or a list each; without splits all is `train`.
+fn data_files(files: &Value) -> Result<Vec<(String, Vec<String>)>, String> {
+    const SPLIT: &str = "data_files: an entry is no pair of split and path";
+    let mut splits: Vec<(String, Vec<String>)> = Vec::new();
+    let has_splits = files.as_array().is_some_and(|entries| entries.iter().any(Value::is_object));
+    match files {
+        Value::Array(entries) if has_splits => {
+            for entry in entries {
+                let split = entry.get("split").and_then(scalar).ok_or(SPLIT)?;
+                if splits.iter().any(|(name, _)| *name == split) {
+                    return Err(format!("data_files: the split {split} stands twice"));
+                }
+                splits.push((split, paths(entry.get("path").ok_or(SPLIT)?)?));
+            }
+        }
+        Value::Object(entries) => {
+            for (split, value) in entries {
+                splits.push((split.clone(), paths(value)?));
+            }
+        }
+        value => splits.push(("train".into(), paths(value)?)),
+    }
+    Ok(splits)
+}
+
+fn paths(value: &Value) -> Result<Vec<String>, String> {
+    const PATH: &str = "data_files: a path is no string";
+    match value {
+        Value::Array(entries) => entries.iter().map(|entry| scalar(entry).ok_or_else(|| PATH.into())).collect(),
+        value => Ok(vec![scalar(value).ok_or(PATH)?]),
+    }
+}
+
+/// YAML reads a name such as 2020 as a number.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().take(40).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(readme: &str, standalone: Option<&str>) -> Result<Vec<Config>, DatasetError> {
+        configs(&Repository { name: "d", files: &[], readme: Some(readme), standalone })
+    }
+
+    #[test]
+    fn all_forms_of_data_files() {
+        let card = "---\r\nlicense: mit\r\nconfigs:\r\n- config_name: 2020\r\n  data_files: a.txt\r\n- config_name: b\r\n  \
+                    data_files: [x.csv, y.csv]\r\n  data_dir: sub\r\n  default: true\r\n- config_name: c\r\n  data_files:\r\n  - \
+                    split: test\r\n    path: t/*\r\n  - split: train\r\n    path: [u, v]\r\n- config_name: d\r\n---\r\n# Title";
+        let found = read(card, None).unwrap();
+        let split =
+            |name: &str, paths: &[&str]| (name.to_string(), paths.iter().map(|path| path.to_string()).collect());
+        let config = |name: &str, data_files, data_dir: Option<&str>, default| Config {
+            name: name.into(),
+            data_files,
+            data_dir: data_dir.map(String::from),
+            default,
+        };
+        let expected = [
+            config("2020", Some(vec![split("train", &["a.txt"])]), None, false),
+            config("b", Some(vec![split("train", &["x.csv", "y.csv"])]), Some("sub"), true),
+            config("c", Some(vec![split("test", &["t/*"]), split("train", &["u", "v"])]), None, false),
+            config("d", None, None, false),
+        ];
+        assert_eq!(found, expected);
+        let standalone = "configs:\n- config_name: e\n";
+        assert_eq!(read(card, Some(standalone)).unwrap(), [config("e", None, None, false)]);
+        for none in ["no card", "---\nlicense: mit\n---\n", "---\nconfigs:\n- config_name: x\n", "---\n---\n"] {
+            assert!(read(none, None).unwrap().is_empty(), "{none}");
+        }
+        for (bad, part) in [
+            ("---\na: [\n---\n", "YAML cannot be read"),
+            ("---\nconfigs: 3\n---\n", "no list"),
+            ("---\nconfigs:\n- x: 3\n---\n", "without config_name"),
+            (
+                "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: t\n    path: x\n  - split: t\n    path: y\n---\n",
+                "stands twice",
+            ),
+        ] {
+            let error = read(bad, None).unwrap_err().to_string();
+            assert!(error.starts_with("d: README.md: ") && error.contains(part) && !error.contains('\n'), "{error}");
+        }
+    }
+}

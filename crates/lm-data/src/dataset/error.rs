@@ -1,0 +1,98 @@
+//! What can be wrong with a data set before any of its rows is read.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a data set's files cannot be told; every message names the data set.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// A folder that cannot be listed, or a card that cannot be read.
+    #[error("{path}: cannot read: {source}")]
+    Io {
+        /// What was to be read.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// README.md or .huggingface.yaml is not understood.
+    #[error("{name}: {file}: {reason}")]
+    Card {
+        /// The data set.
+        name: String,
+        /// The file.
+        file: &'static str,
+        /// What is wrong in it.
+        reason: String,
+    },
+    /// Several configurations, and none is the default.
+    #[error("{name}: has several configurations and no default: give --dataset_config_name, one of {known}")]
+    WhichConfiguration {
+        /// The data set.
+        name: String,
+        /// The configurations there are.
+        known: String,
+    },
+    /// No configuration of that name.
+    #[error("{name}: has no configuration `{config}`: give --dataset_config_name, one of {known}")]
+    Configuration {
+        /// The data set.
+        name: String,
+        /// The configuration asked for.
+        config: String,
+        /// The configurations there are.
+        known: String,
+    },
+    /// No split of that name.
+    #[error("{name}: has no split `{split}`; the splits are: {known}")]
+    Split {
+        /// The data set.
+        name: String,
+        /// The split asked for.
+        split: String,
+        /// The splits there are.
+        known: String,
+    },
+    /// A slice that is none, or one that is not supported.
+    #[error("`{0}`: {1}; a slice is a split's name, or such as train[:10%] or train[-100:]")]
+    Slice(String, String),
+    /// A pattern that cannot be understood.
+    #[error("{name}: not a valid file pattern: {pattern}: {reason}")]
+    Pattern {
+        /// The data set.
+        name: String,
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The card names a file that is not there.
+    #[error("{name}: {pattern}: the configuration names a file that is not there, or none of a known kind")]
+    NoFile {
+        /// The data set.
+        name: String,
+        /// The name.
+        pattern: String,
+    },
+    /// Nothing that can be read.
+    #[error("{name}: no data files that can be read here; supported are parquet, arrow, txt, csv, tsv, json and jsonl")]
+    NoData {
+        /// The data set.
+        name: String,
+    },
+    /// Files of a kind that holds no text.
+    #[error("{name}: its files are {suffix} files, which hold no text that can be read here")]
+    Kind {
+        /// The data set.
+        name: String,
+        /// The commonest suffix.
+        suffix: String,
+    },
+    /// Splits in different formats.
+    #[error("{name}: its splits are in different formats ({kinds}), as if they were no splits of one data set")]
+    Kinds {
+        /// The data set.
+        name: String,
+        /// Each split with its format.
+        kinds: String,
+    },
+}

@@ -1,0 +1,88 @@
+//! Which files a pattern of a data set matches: `resolve_pattern` of Python's `datasets`, over a list of paths.
+
+use globset::GlobBuilder;
+
+use super::error::DatasetError;
+
+/// Files that describe a data set, unless a pattern names them.
+const DESCRIPTIONS: &[&str] =
+    &["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip", "dataset_dict.json"];
+
+/// Whether a pattern is more than the name of a file.
+pub(super) fn has_wildcards(pattern: &str) -> bool {
+    pattern.contains(['*', '?', '['])
+}
+
+/// The files that match, in the order of their paths. Hidden ones and those below folders of two underscores only where
+/// the pattern says so.
+pub(super) fn matching<'a>(name: &str, pattern: &str, files: &[&'a str]) -> Result<Vec<&'a str>, DatasetError> {
+    let pattern = plain_path(pattern);
+    let fails = |reason: String| DatasetError::Pattern { name: name.into(), pattern: pattern.clone(), reason };
+    if pattern.split('/').any(|part| part.contains("**") && part != "**") {
+        return Err(fails("`**` can only be a whole part between slashes".into()));
+    }
+    // Braces are letters to Python.
+    let escaped = pattern.replace('{', "\u{0}").replace('}', "[}]").replace('\u{0}', "[{]");
+    let glob = GlobBuilder::new(&escaped).literal_separator(true).backslash_escape(false).build();
+    let matcher = glob.map_err(|error| fails(error.kind().to_string()))?.compile_matcher();
+    let last = pattern.rsplit('/').next().unwrap_or_default();
+    let described = |file: &str| {
+        let base = base_name(file);
+        DESCRIPTIONS.contains(&base) && base != last
+    };
+    let mut found: Vec<&str> = files
+        .iter()
+        .copied()
+        .filter(|file| matcher.is_match(file) && !described(file))
+        .filter(|file| special_folders(file) == special_folders(&pattern) && hidden(file) == hidden(&pattern))
+        .collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// A path without `./` and doubled slashes.
+fn plain_path(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
+}
+
+pub(super) fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn special_folders(path: &str) -> usize {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    folder.split('/').filter(|part| part.starts_with("__")).count()
+}
+
+fn hidden(path: &str) -> usize {
+    path.split('/').filter(|part| part.starts_with('.') && !part.chars().all(|letter| letter == '.')).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_datasets() {
+        let files =
+            ["a.txt", "b/c.txt", "b/d/e.txt", ".h/f.txt", "__p/g.txt", "README.md", "b/.i.txt", "x{1}.txt", "q[1].txt"];
+        for (pattern, expected) in [
+            ("**", vec!["a.txt", "b/c.txt", "b/d/e.txt", "q[1].txt", "x{1}.txt"]),
+            ("*.txt", vec!["a.txt", "q[1].txt", "x{1}.txt"]),
+            ("b/**", vec!["b/c.txt", "b/d/e.txt"]),
+            ("b/**/*.txt", vec!["b/c.txt", "b/d/e.txt"]),
+            ("./b//c.txt", vec!["b/c.txt"]),
+            (".h/*", vec![".h/f.txt"]),
+            ("__p/*", vec!["__p/g.txt"]),
+            ("*/*", vec!["b/c.txt"]),
+            ("README.md", vec!["README.md"]),
+            ("x{1}.txt", vec!["x{1}.txt"]),
+            ("[a-b].txt", vec!["a.txt"]),
+            ("b", vec![]),
+        ] {
+            assert_eq!(matching("d", pattern, &files).unwrap(), expected, "{pattern}");
+        }
+        let error = matching("d", "**.txt", &files).unwrap_err().to_string();
+        assert!(error.contains("d: not a valid file pattern: **.txt"), "{error}");
+    }
+}

@@ -1,0 +1,113 @@
+//! Slices of splits, such as `train[:10%]`: `ReadInstruction` of Python's `datasets`.
+
+use regex::Regex;
+
+use super::error::DatasetError;
+
+/// Rows of a split, from one to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The split's name.
+    pub split: String,
+    from: Option<i64>,
+    to: Option<i64>,
+    percent: bool,
+}
+
+impl Slice {
+    /// The slices that a text joins by `+`.
+    ///
+    /// # Errors
+    /// If one is not understood.
+    pub fn parse(text: &str) -> Result<Vec<Self>, DatasetError> {
+        text.split('+').map(|part| Self::one(part.trim())).collect()
+    }
+
+    fn one(text: &str) -> Result<Self, DatasetError> {
+        let fails = |reason: &str| DatasetError::Slice(text.into(), reason.into());
+        let form = Regex::new(
+            r"^(?P<split>\w+(\.\w+)*)(\[((?P<from>-?[0-9_]+)(?P<a>%)?)?:((?P<to>-?[0-9_]+)(?P<b>%)?)?\])?(?P<r>\(.*\))?$",
+        );
+        let found = form.map_err(|error| fails(&error.to_string()))?;
+        let found = found.captures(text).ok_or_else(|| fails("is no split and no slice of one"))?;
+        if found.name("r").is_some_and(|rounding| rounding.as_str() != "(closest)") {
+            return Err(fails("percentages are rounded to the closest row, and in no other way"));
+        }
+        let percent = found.name("a").is_some() || found.name("b").is_some();
+        let number = |name| match found.name(name) {
+            None => Ok(None),
+            Some(text) => match text.as_str().replace('_', "").parse::<i64>() {
+                Ok(number) if percent && number.abs() > 100 => Err(fails("a percentage lies in -100 to 100")),
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(fails("has a number that is none")),
+            },
+        };
+        Ok(Self { split: found["split"].to_string(), from: number("from")?, to: number("to")?, percent })
+    }
+
+    /// Whether it is the whole split.
+    pub fn is_whole(&self) -> bool {
+        self.from.is_none() && self.to.is_none()
+    }
+
+    /// The first row and the one after the last of a split of so many rows.
+    pub(super) fn range(&self, rows: u64) -> (u64, u64) {
+        let bound = |at: Option<i64>, default: u64| {
+            let Some(at) = at else { return default };
+            let size = match self.percent {
+                true => percent_of(at.unsigned_abs() as u32, rows),
+                false => at.unsigned_abs(),
+            };
+            if at < 0 { rows.saturating_sub(size) } else { size.min(rows) }
+        };
+        let (from, to) = (bound(self.from, 0), bound(self.to, rows));
+        (from, to.max(from))
+    }
+}
+
+/// `int(round(percent * rows / 100.0))` of Python's `datasets`, halves to the even number.
+pub(super) fn percent_of(percent: u32, rows: u64) -> u64 {
+    ((u128::from(percent) * u128::from(rows)) as f64 / 100.0).round_ties_even() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `int(round(p * n / 100.0))` in Python.
+    #[test]
+    fn percentages_round_as_in_datasets() {
+        for (percent, rows, expected) in
+            [(5, 10, 0), (5, 30, 2), (5, 50, 2), (5, 70, 4), (1, 150, 2), (1, 250, 2), (33, 100, 33), (99, 1, 1)]
+        {
+            assert_eq!(percent_of(percent, rows), expected, "{percent} % of {rows}");
+        }
+    }
+
+    /// `_rel_to_abs_instr` of Python.
+    #[test]
+    fn slices_are_those_of_datasets() {
+        for (text, rows, expected) in [
+            ("train", 7, (0, 7)),
+            ("train[:]", 7, (0, 7)),
+            ("train[:5%]", 50, (0, 2)),
+            ("train[5%:]", 50, (2, 50)),
+            ("train[-3:]", 50, (47, 50)),
+            ("train[:-5%]", 50, (0, 48)),
+            ("train[10%:20%]", 41, (4, 8)),
+            ("train[1_0:2_00]", 41, (10, 41)),
+            ("train[-100:]", 41, (0, 41)),
+            ("train[30:20]", 41, (30, 30)),
+            ("train[:50%](closest)", 41, (0, 20)),
+        ] {
+            let slice = &Slice::parse(text).unwrap()[0];
+            assert_eq!((slice.split.as_str(), slice.range(rows)), ("train", expected), "{text}");
+        }
+        let joined = Slice::parse("train[:10] + validation").unwrap();
+        assert_eq!((joined.len(), joined[1].split.as_str(), joined[1].is_whole()), (2, "validation", true));
+        for bad in ["", "train[", "train[5]", "train[:101%]", "train[:50%](pct1_dropremainder)", "train[a:]", "train+"]
+        {
+            assert!(Slice::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The splits of a repository of files: configuration, patterns, and the format by the commonest suffix, as
+//! `HubDatasetModuleFactory` and `infer_module_for_data_files` of Python's `datasets`.
+
+use std::collections::HashMap;
+
+use regex::Regex;
+
+use super::card::{self, Config};
+use super::error::DatasetError;
+use super::patterns::{base_name, has_wildcards, matching};
+
+/// What is read of a repository to find its splits, in this order: README.md and what overrides it.
+pub const CARD_FILES: [&str; 2] = ["README.md", ".huggingface.yaml"];
+
+/// A repository of the Hub or a folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Repository<'a> {
+    /// For messages.
+    pub name: &'a str,
+    /// Paths of all files in it, with `/`.
+    pub files: &'a [String],
+    /// The text of README.md.
+    pub readme: Option<&'a str>,
+    /// The text of .huggingface.yaml.
+    pub standalone: Option<&'a str>,
+}
+
+/// The files of one split, in the order in which they are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitFiles {
+    /// Such as `train`.
+    pub name: String,
+    /// Paths as the repository has them.
+    pub files: Vec<String>,
+}
+
+/// What tells a split in the names of files and folders.
+const KEYWORDS: [(&str, &[&str]); 3] = [
+    ("train", &["train", "training"]),
+    ("validation", &["validation", "valid", "dev", "val"]),
+    ("test", &["test", "testing", "eval", "evaluation"]),
+];
+const SHARDED: &str = "-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]*.*";
+
+/// Suffixes and what reads them; where two are as common, the first wins.
+const KINDS: [(&str, &str); 10] = [
+    ("parquet", "parquet"),
+    ("arrow", "arrow"),
+    ("jsonl", "json"),
+    ("json", "json"),
+    ("csv", "csv"),
+    ("txt", "text"),
+    ("tsv", "tsv"),
+    ("ndjson", "json"),
+    ("geoparquet", "parquet"),
+    ("gpq", "parquet"),
+];
+/// Suffixes that `datasets` reads and that hold no text.
+const OTHERS: &[&str] = &[
+    "conll", "conllu", "tar", "xml", "hdf5", "h5", "eval", "lance", "tsfile", "jpg", "jpeg", "png", "gif", "bmp",
+    "tif", "tiff", "webp", "wav", "mp3", "flac", "ogg", "opus", "m4a", "mp4", "mkv", "avi", "mov", "webm", "pdf",
+    "nii",
+];
+/// Archives count for what they hold, which their reader finds out.
+const ARCHIVE: &str = "zip";
+
+/// The splits of a configuration; the default one if none is named.
+///
+/// # Errors
+/// If there is no such configuration, or no file that can be read.
+pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Vec<SplitFiles>, DatasetError> {
+    let configs = card::configs(repository)?;
+    let all = Config { name: "default".into(), data_files: None, data_dir: None, default: true };
+    let config = choose(repository, if configs.is_empty() { std::slice::from_ref(&all) } else { &configs }, config)?;
+
+    // Patterns begin at the configuration's folder.
+    let folder = config.data_dir.as_deref().unwrap_or_default().trim_matches('/').trim_start_matches("./");
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let below: Vec<&str> = repository.files.iter().filter_map(|file| file.strip_prefix(&prefix)).collect();
+    let patterns = match &config.data_files {
+        Some(patterns) => patterns.clone(),
+        None => inferred(repository.name, &below)?,
+    };
+    let mut found = Vec::new();
+    for (split, patterns) in patterns {
+        let mut files = Vec::new();
+        for pattern in &patterns {
+            let mut matches = matching(repository.name, pattern, &below)?;
+            matches.retain(|file| suffixes(file).any(is_known));
+            if matches.is_empty() && !has_wildcards(pattern) {
+                return Err(DatasetError::NoFile { name: repository.name.into(), pattern: pattern.clone() });
+            }
+            files.extend(matches.into_iter().map(|file| format!("{prefix}{file}")));
+        }
+        found.push(SplitFiles { name: split, files });
+    }
+    of_one_kind(repository.name, found)
+}
+
+/// `NAME.py`, the script that older versions of `datasets` ran, if the repository has it.
+pub fn script<'a>(name: &str, files: &'a [String]) -> Option<&'a str> {
+    let script = format!("{}.py", base_name(name));
+    files.iter().find(|file| **file == script).map(String::as_str)
+}
+
+/// The one named, else the only one, the one called `default`, or the one marked so.
+fn choose<'a>(
+    repository: &Repository<'_>,
+    configs: &'a [Config],
+    wanted: Option<&str>,
+) -> Result<&'a Config, DatasetError> {
+    let name = || repository.name.to_string();
+    let known = || configs.iter().map(|config| config.name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some(wanted) = wanted {
+        let missing = || DatasetError::Configuration { name: name(), config: wanted.into(), known: known() };
+        return configs.iter().find(|config| config.name == wanted).ok_or_else(missing);
+    }
+    let mut defaults = configs.iter().filter(|config| configs.len() == 1 || config.name == "default" || config.default);
+    match (defaults.next(), defaults.next()) {
+        (Some(config), None) => Ok(config),
+        _ => Err(DatasetError::WhichConfiguration { name: name(), known: known() }),
+    }
+}
+
+/// The patterns of the first group that finds a file: shards, names of folders, names of files, everything.
+fn inferred(name: &str, files: &[&str]) -> Result<Vec<(String, Vec<String>)>, DatasetError> {
+    let shards = matching(name, &format!("data/*{SHARDED}"), files)?;
+    if !shards.is_empty() {
+        return Ok(sharded(&shards));
+    }
+    let sep = "[-._ 0-9]";
+    let folders = |k: &str| {
+        [format!("**/{k}/**"), format!("**/{k}{sep}*/**"), format!("**/*{sep}{k}/**"), format!("**/*{sep}{k}{sep}*/**")]
+            .to_vec()
+    };
+    let names = |k: &str| [format!("**/{k}{sep}*"), format!("**/*{sep}{k}{sep}*")].to_vec();
+    let groups: [&dyn Fn(&str) -> Vec<String>; 2] = [&folders, &names];
+    for group in groups {
+        let mut splits = Vec::new();
+        for (split, keywords) in KEYWORDS {
+            let patterns: Vec<String> = keywords.iter().flat_map(|keyword| group(keyword)).collect();
+            let mut any = false;
+            for pattern in &patterns {
+                any = any || !matching(name, pattern, files)?.is_empty();
+            }
+            if any {
+                splits.push((split.to_string(), patterns));
+            }
+        }
+        if !splits.is_empty() {
+            return Ok(splits);
+        }
+    }
+    Ok(vec![("train".into(), vec!["**".into()])])
+}
+
+/// `data/SPLIT-00000-of-00001.parquet`: any name can be a split's; the known ones come first.
+fn sharded(shards: &[&str]) -> Vec<(String, Vec<String>)> {
+    let mut names: Vec<&str> = shards.iter().filter_map(|shard| shard_split(base_name(shard))).collect();
+    let rank = |name: &str| KEYWORDS.iter().position(|(split, _)| *split == name).unwrap_or(KEYWORDS.len());
+    names.sort_by_key(|name| (rank(name), name.to_string()));
+    names.dedup();
+    names.into_iter().map(|name| (name.to_string(), vec![format!("data/{name}{SHARDED}")])).collect()
+}
+
+/// What stands before the last `-NNNNN-of-NNNNN`.
+fn shard_split(file: &str) -> Option<&str> {
+    let shard = Regex::new(r"^(.+)-[0-9]{5}-of-[0-9]{5}[^/]*\.").ok()?;
+    Some(shard.captures(file)?.get(1)?.as_str())
+}
+
+/// Drops what is not in the commonest format, which must be that of all splits.
+fn of_one_kind(name: &str, mut splits: Vec<SplitFiles>) -> Result<Vec<SplitFiles>, DatasetError> {
+    let mut kinds = Vec::new();
+    for split in &splits {
+        kinds.push(kind(name, &split.files)?);
+    }
+    let Some(first) = kinds.first().copied().flatten() else { return Err(DatasetError::NoData { name: name.into() }) };
+    if kinds.iter().any(|kind| *kind != Some(first)) {
+        let kinds =
+            splits.iter().zip(&kinds).map(|(split, kind)| format!("{}: {}", split.name, kind.unwrap_or("none")));
+        return Err(DatasetError::Kinds { name: name.into(), kinds: kinds.collect::<Vec<_>>().join(", ") });
+    }
+    for split in &mut splits {
+        split.files.retain(|file| suffixes(file).any(|suffix| suffix == ARCHIVE || kind_of(suffix) == Some(first)));
+    }
+    Ok(splits)
+}
+
+/// The format of the commonest suffix; None without files.
+fn kind(name: &str, files: &[String]) -> Result<Option<&'static str>, DatasetError> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for suffix in files.iter().flat_map(|file| suffixes(file)) {
+        *counts.entry(suffix.to_lowercase()).or_default() += 1;
+    }
+    let rank =
+        |suffix: &str| KINDS.iter().take(5).position(|(known, _)| *known == suffix).map_or(0, |at| KINDS.len() - at);
+    let known = counts.into_iter().filter(|(suffix, _)| is_known(suffix));
+    let Some((suffix, _)) = known.max_by(|(a, n), (b, m)| (n, rank(a), a).cmp(&(m, rank(b), b))) else {
+        return Ok(None);
+    };
+    if suffix == ARCHIVE {
+        return Ok(Some(ARCHIVE));
+    }
+    kind_of(&suffix).map(Some).ok_or(DatasetError::Kind { name: name.into(), suffix })
+}
+
+fn kind_of(suffix: &str) -> Option<&'static str> {
+    KINDS.iter().find(|(known, _)| *known == suffix).map(|(_, kind)| *kind)
+}
+
+fn is_known(suffix: &str) -> bool {
+    kind_of(suffix).is_some() || suffix == ARCHIVE || OTHERS.contains(&suffix)
+}
+
+/// All suffixes of a file's name: `jsonl` and `gz` of `x.jsonl.gz`.
+fn suffixes(file: &str) -> impl Iterator<Item = &str> {
+    base_name(file).split('.').skip(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(files: &[&str], readme: Option<&str>, config: Option<&str>) -> Result<Vec<(String, Vec<String>)>, String> {
+        let files: Vec<String> = files.iter().map(|file| file.to_string()).collect();
+        let repository = Repository { name: "d", files: &files, readme, standalone: None };
+        let splits = splits(&repository, config).map_err(|error| error.to_string())?;
+        Ok(splits.into_iter().map(|split| (split.name, split.files)).collect())
+    }
+
+    fn split(name: &str, files: &[&str]) -> (String, Vec<String>) {
+        (name.into(), files.iter().map(|file| file.to_string()).collect())
+    }
+
+    /// What `load_dataset` finds in repositories of these files.
+    #[test]
+    fn splits_are_those_of_datasets() {
+        let shard = |name: &str| format!("data/{name}-00000-of-00001.parquet");
+        let (a, b, c) = (shard("unsupervised"), shard("test"), shard("train"));
+        for (files, expected) in [
+            (
+                vec![a.as_str(), &b, &c, "train.txt"],
+                vec![split("train", &[&c]), split("test", &[&b]), split("unsupervised", &[&a])],
+            ),
+            (
+                vec!["train/a.csv", "test/a.csv", "validation.csv"],
+                vec![split("train", &["train/a.csv"]), split("test", &["test/a.csv"])],
+            ),
+            (vec!["x/my-train-1/a.csv"], vec![split("train", &["x/my-train-1/a.csv"])]),
+            (
+                vec!["train-2.txt", "train-1.txt", "dev-1.txt"],
+                vec![split("train", &["train-1.txt", "train-2.txt"]), split("validation", &["dev-1.txt"])],
+            ),
+            (
+                vec!["train.jsonl.gz", "eval.jsonl.gz"],
+                vec![split("train", &["train.jsonl.gz"]), split("test", &["eval.jsonl.gz"])],
+            ),
+            (vec!["wikitrain.txt", "notes.txt"], vec![split("train", &["notes.txt", "wikitrain.txt"])]),
+            (vec!["a.txt", "b.txt", "c.json", "README.md", "x.py"], vec![split("train", &["a.txt", "b.txt"])]),
+            (vec!["a.txt", "b.json"], vec![split("train", &["b.json"])]),
+            (vec!["train.txt", ".cache/train.txt", "__pycache__/train.txt"], vec![split("train", &["train.txt"])]),
+            (vec!["train.zip"], vec![split("train", &["train.zip"])]),
+        ] {
+            assert_eq!(found(&files, None, None).unwrap(), expected, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn configurations_choose_files() {
+        let files = ["en/train.txt", "en/dev.txt", "de.txt", "sub/x.csv"];
+        let card = "---\nconfigs:\n- config_name: en\n  data_dir: en\n- config_name: de\n  data_files: de.*\n- config_name: s\n  \
+                    data_dir: sub\n  data_files: x.csv\n- config_name: gone\n  data_files: gone.txt\n---\n";
+        let found = |config| found(&files, Some(card), config);
+        let en = vec![split("train", &["en/train.txt"]), split("validation", &["en/dev.txt"])];
+        assert_eq!(found(Some("en")).unwrap(), en);
+        assert_eq!(found(Some("de")).unwrap(), [split("train", &["de.txt"])]);
+        assert_eq!(found(Some("s")).unwrap(), [split("train", &["sub/x.csv"])]);
+        for (config, part) in [
+            (None, "no default: give --dataset_config_name, one of en, de, s, gone"),
+            (Some("fr"), "no configuration `fr`: give --dataset_config_name, one of en, de, s, gone"),
+            (Some("gone"), "gone.txt: the configuration names a file that is not there"),
+        ] {
+            let error = found(config).unwrap_err();
+            assert!(error.starts_with("d: ") && error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_holds_no_text_is_named() {
+        for (files, part) in [
+            (vec!["README.md", "d.py"], "no data files"),
+            (vec!["train/a.jpg", "train/b.jpg", "train/c.csv"], "are jpg files"),
+            (vec!["train.csv", "test.json"], "different formats (train: csv, test: json)"),
+        ] {
+            let error = found(&files, None, None).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(script("owner/d", &["d.py".to_string()]), Some("d.py"));
+    }
+}
