@@ -4,7 +4,6 @@ mod arguments;
 mod bad_input;
 mod common;
 mod datasets;
-
 mod devices;
 #[cfg(target_os = "linux")]
 mod disk;

@@ -5,7 +5,22 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::error::DatasetError;
-use super::splits::Repository;
+
+/// What is read of a repository to find its splits, in this order: README.md and what overrides it.
+pub const CARD_FILES: [&str; 2] = ["README.md", ".huggingface.yaml"];
+
+/// A repository of the Hub or a folder.
+#[derive(Clone, Copy, Debug)]
+pub struct Repository<'a> {
+    /// For messages.
+    pub name: &'a str,
+    /// Paths of all files in it, with `/`.
+    pub files: &'a [String],
+    /// The text of README.md.
+    pub readme: Option<&'a str>,
+    /// The text of .huggingface.yaml.
+    pub standalone: Option<&'a str>,
+}
 
 /// One configuration of the card.
 #[derive(Debug, PartialEq)]

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::card::{CARD_FILES, Repository};
 use super::error::DatasetError;
-use super::splits::{CARD_FILES, Repository, SplitFiles, splits};
+use super::splits::{SplitFiles, splits};
 
 /// The splits of a folder, with the paths of their files from where the program runs.
 ///

@@ -14,9 +14,10 @@ mod patterns;
 mod slice;
 mod splits;
 
+pub use card::{CARD_FILES, Repository};
 pub use corpus::Corpus;
 pub(crate) use corpus::SplitRows;
 pub use error::DatasetError;
 pub use folder::folder_splits;
 pub use slice::Slice;
-pub use splits::{CARD_FILES, Repository, SplitFiles, script, splits};
+pub use splits::{SplitFiles, script, splits};

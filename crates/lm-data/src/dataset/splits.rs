@@ -5,25 +5,9 @@ use std::collections::HashMap;
 
 use regex::Regex;
 
-use super::card::{self, Config};
+use super::card::{self, Config, Repository};
 use super::error::DatasetError;
 use super::patterns::{base_name, has_wildcards, matching};
-
-/// What is read of a repository to find its splits, in this order: README.md and what overrides it.
-pub const CARD_FILES: [&str; 2] = ["README.md", ".huggingface.yaml"];
-
-/// A repository of the Hub or a folder.
-#[derive(Clone, Copy, Debug)]
-pub struct Repository<'a> {
-    /// For messages.
-    pub name: &'a str,
-    /// Paths of all files in it, with `/`.
-    pub files: &'a [String],
-    /// The text of README.md.
-    pub readme: Option<&'a str>,
-    /// The text of .huggingface.yaml.
-    pub standalone: Option<&'a str>,
-}
 
 /// The files of one split, in the order in which they are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
