@@ -5,10 +5,12 @@
 //! CACHE/models--OWNER--NAME/refs/main                      the commit
 //!                          /snapshots/COMMIT/config.json   a link to
 //!                          /blobs/HASH                     the bytes
+//!                          /.listed/COMMIT.json            all files of the commit of a data set, and their sizes
 //!                          /.checked/HASH                  that they were checked: size, time of change, inode
 //!      /.locks/models--OWNER--NAME/HASH.lock               held while they are fetched
 //! ```
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,9 @@ pub(super) enum Kept {
     /// Something that is not the file, and why.
     Damaged(&'static str),
 }
+
+/// As many bytes as a list of files takes.
+const LONGEST_LIST: u64 = 16 << 20;
 
 /// The cache of one repository.
 pub(super) struct Cache {
@@ -57,6 +62,22 @@ impl Cache {
     /// The folder of a commit's files.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.repository.join("snapshots").join(commit)
+    }
+
+    /// The files of a commit with their sizes, if they were listed before.
+    pub(super) fn list(&self, commit: &str) -> Option<HashMap<String, u64>> {
+        let text = lm_files::read(&self.lists(commit), LONGEST_LIST).ok()?;
+        let list: HashMap<String, u64> = serde_json::from_slice(&text).ok()?;
+        list.keys().all(|path| is_file_path(path)).then_some(list)
+    }
+
+    /// Remembers the files of a commit.
+    pub(super) fn keep_list(&self, commit: &str, list: &[u8]) -> io::Result<()> {
+        write(&self.lists(commit), list)
+    }
+
+    fn lists(&self, commit: &str) -> PathBuf {
+        self.repository.join(".listed").join(format!("{commit}.json"))
     }
 
     /// What there is of a file of a commit.

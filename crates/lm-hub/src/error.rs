@@ -9,17 +9,19 @@ const MOST_WORDS: usize = 200;
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// Neither a folder nor possibly the name of a model.
-    #[error("{}: no such folder: check the path (it cannot be the name of a model on the Hub either)", without_credentials(.0))]
+    #[error("{}: no such folder: check the path (it cannot be a name on the Hub either)", without_credentials(.0))]
     NoSuchFolder(String),
     /// A file where a folder is needed.
     #[error("{0}: is {1}")]
     NotAFolder(String, &'static str),
     /// The Hub knows no such model, or does not show it to this user.
     #[error(
-        "{name}: no such folder, and no such model on {endpoint}: check the name; a private model needs a token (--token \
+        "{name}: no such folder, and no such {noun} on {endpoint}: check the name; a private {noun} needs a token (--token \
          or HF_TOKEN)"
     )]
     UnknownModel {
+        /// `model` or `dataset`.
+        noun: &'static str,
         /// The name asked for.
         name: String,
         /// The Hub asked.
@@ -27,14 +29,14 @@ pub enum HubError {
     },
     /// The model has conditions that this user has not accepted, or no token was given.
     #[error(
-        "{name}: access is restricted: accept its conditions at {endpoint}/{name}, then give a token of that account \
+        "{name}: access is restricted: accept its conditions at {page}, then give a token of that account \
          (--token or HF_TOKEN)"
     )]
     Gated {
         /// The name asked for.
         name: String,
-        /// The Hub asked.
-        endpoint: String,
+        /// Its page on the Hub asked.
+        page: String,
     },
     /// The Hub does not accept the token.
     #[error("{name}: {endpoint} refused the token ({detail}): check --token, HF_TOKEN or the token of `hf auth login`")]
@@ -56,8 +58,10 @@ pub enum HubError {
         name: String,
     },
     /// The model has no such branch, tag or commit.
-    #[error("{name}: has no revision {revision:?}: check --model_revision (a branch, a tag or a full commit hash)")]
+    #[error("{name}: has no revision {revision:?}: check --{noun}_revision (a branch, a tag or a full commit hash)")]
     UnknownRevision {
+        /// `model` or `dataset`.
+        noun: &'static str,
         /// The name asked for.
         name: String,
         /// The revision asked for.

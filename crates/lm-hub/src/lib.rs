@@ -7,6 +7,7 @@
 //! ```
 
 mod cache;
+mod dataset;
 mod download;
 mod error;
 mod hash;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::RepoTypeAny;
 
+pub use dataset::DataSet;
 pub use error::HubError;
 pub use model::Files;
 use repo::Repo;

@@ -52,6 +52,11 @@ impl Repo {
         url
     }
 
+    /// Its page, for people.
+    pub fn page(&self, endpoint: &str) -> String {
+        format!("{endpoint}/{}{}", self.kind.url_prefix(), self.name)
+    }
+
     /// Where a file of a commit lies.
     pub fn file(&self, endpoint: &Url, commit: &str, path: &str) -> Url {
         let url = below(endpoint, &[], &[self.kind.url_prefix(), &self.name]);

@@ -23,7 +23,11 @@ impl<'a> Revision<'a> {
         let revision = &settings.revision;
         // It becomes the name of a file in the cache.
         if !revision.split('/').all(is_file_name) {
-            return Err(HubError::UnknownRevision { name: repo.to_string(), revision: revision.clone() });
+            return Err(HubError::UnknownRevision {
+                noun: repo.noun(),
+                name: repo.to_string(),
+                revision: revision.clone(),
+            });
         }
         Ok(Self { repo, settings, cache: Cache::new(&settings.cache, &repo.cache_folder()) })
     }
@@ -56,7 +60,7 @@ impl<'a> Revision<'a> {
     /// What an error of the Hub means for the user, by its `X-Error-Code` and status
     /// (`hf_raise_for_status` in huggingface_hub).
     pub fn explain(&self, failure: Failure) -> HubError {
-        let (name, endpoint) = (self.repo.to_string(), self.shown_endpoint());
+        let (noun, name, endpoint) = (self.repo.noun(), self.repo.to_string(), self.shown_endpoint());
         let cache = self.settings.cache.clone();
         let no_network = |detail| HubError::NoNetwork {
             name: name.clone(),
@@ -80,13 +84,15 @@ impl<'a> Revision<'a> {
             Failure::Cache(source) => return HubError::Cache { cache, source },
         };
         match (code.as_str(), status.as_u16()) {
-            ("GatedRepo", _) => HubError::Gated { name, endpoint },
-            ("RevisionNotFound", _) => HubError::UnknownRevision { name, revision: self.settings.revision.clone() },
-            ("RepoNotFound", _) => HubError::UnknownModel { name, endpoint },
+            ("GatedRepo", _) => HubError::Gated { page: self.repo.page(&endpoint), name },
+            ("RevisionNotFound", _) => {
+                HubError::UnknownRevision { noun, name, revision: self.settings.revision.clone() }
+            }
+            ("RepoNotFound", _) => HubError::UnknownModel { noun, name, endpoint },
             // The Hub hides whether a model exists from those who may not see it.
-            (_, 401) if !message.contains("Invalid credentials") => HubError::UnknownModel { name, endpoint },
+            (_, 401) if !message.contains("Invalid credentials") => HubError::UnknownModel { noun, name, endpoint },
             (_, 401 | 403) => HubError::TokenRefused { name, endpoint, detail: format!("{status} {message}") },
-            (_, 404) => HubError::UnknownModel { name, endpoint },
+            (_, 404) => HubError::UnknownModel { noun, name, endpoint },
             (_, 408 | 429 | 500 | 502 | 503 | 504) => no_network(format!("{status} {message}").trim().to_string()),
             _ => HubError::Other { name, endpoint, detail: format!("{status} {message}").trim().to_string() },
         }

@@ -55,7 +55,7 @@ fn expand(user: &Path, path: PathBuf) -> PathBuf {
 }
 
 /// Arguments and environment, put together.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
     pub endpoint: String,
     pub revision: String,

@@ -22,6 +22,8 @@ pub(crate) struct Snapshot<'a> {
     pub commit: String,
     /// The files with their sizes in bytes, by their paths in the repository.
     pub sizes: HashMap<String, u64>,
+    /// What the Hub calls the repository now, if it was asked.
+    pub name: Option<String>,
 }
 
 impl<'a> Snapshot<'a> {
@@ -32,18 +34,26 @@ impl<'a> Snapshot<'a> {
     pub fn open(revision: &'a Revision<'a>, attempts: usize) -> Result<Self, HubError> {
         let explain = |failure| revision.explain(failure);
         let (repo, settings) = (revision.repo, revision.settings);
-        let endpoint = endpoint(revision)?;
-        let authorization = settings.token.as_ref().map(|token| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
-                .map_err(|_| HubError::BadToken { name: repo.to_string() })?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
-        let hub = Hub::new(&endpoint, authorization.transpose()?, attempts, settings.retry_delay).map_err(explain)?;
+        let hub = connect(revision, attempts)?;
+        let endpoint = hub.endpoint();
         tracing::info!("asking {} for {repo}", revision.shown_endpoint());
-        let commit = find_commit(&hub, repo.api(&endpoint, "revision", &settings.revision)).map_err(explain)?;
-        let sizes = list(&hub, repo.api(&endpoint, "tree", &commit)).map_err(explain)?;
-        Ok(Self { revision, hub, attempts, commit, sizes })
+        let Info { sha: commit, id: name } =
+            find_commit(&hub, repo.api(endpoint, "revision", &settings.revision)).map_err(explain)?;
+        let sizes = list(&hub, repo.api(endpoint, "tree", &commit)).map_err(explain)?;
+        Ok(Self { revision, hub, attempts, commit, sizes, name })
+    }
+
+    /// A commit whose list of files was asked for before.
+    ///
+    /// # Errors
+    /// If the Hub cannot be asked at all.
+    pub fn known(
+        revision: &'a Revision<'a>,
+        attempts: usize,
+        commit: String,
+        sizes: HashMap<String, u64>,
+    ) -> Result<Self, HubError> {
+        Ok(Self { revision, hub: connect(revision, attempts)?, attempts, commit, sizes, name: None })
     }
 
     /// Where the files are in the cache.
@@ -57,6 +67,19 @@ impl<'a> Snapshot<'a> {
     }
 }
 
+fn connect(revision: &Revision<'_>, attempts: usize) -> Result<Hub, HubError> {
+    let (repo, settings) = (revision.repo, revision.settings);
+    let endpoint = endpoint(revision)?;
+    let authorization = settings.token.as_ref().map(|token| {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|_| HubError::BadToken { name: repo.to_string() })?;
+        value.set_sensitive(true);
+        Ok(value)
+    });
+    Hub::new(&endpoint, authorization.transpose()?, attempts, settings.retry_delay)
+        .map_err(|failure| revision.explain(failure))
+}
+
 /// `HF_ENDPOINT`, if it can be one.
 fn endpoint(revision: &Revision<'_>) -> Result<Url, HubError> {
     let refused = |detail: String| HubError::Endpoint { endpoint: revision.shown_endpoint(), detail };
@@ -67,14 +90,17 @@ fn endpoint(revision: &Revision<'_>) -> Result<Url, HubError> {
     }
 }
 
-fn find_commit(hub: &Hub, url: Url) -> Result<String, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Info {
-        sha: String,
-    }
+#[derive(serde::Deserialize)]
+struct Info {
+    sha: String,
+    #[serde(default)]
+    id: Option<String>,
+}
+
+fn find_commit(hub: &Hub, url: Url) -> Result<Info, Failure> {
     let info: Info = hub.document(url)?;
     match is_commit(&info.sha) {
-        true => Ok(info.sha),
+        true => Ok(info),
         false => Err(Failure::Nonsense(format!("a commit that is none: {}", plain(&info.sha)))),
     }
 }

@@ -3,6 +3,7 @@
 mod arguments;
 mod bad_input;
 mod common;
+mod dataset_hub;
 mod datasets;
 mod devices;
 #[cfg(target_os = "linux")]

@@ -20,4 +20,4 @@ pub(crate) use corpus::SplitRows;
 pub use error::DatasetError;
 pub use folder::folder_splits;
 pub use slice::Slice;
-pub use splits::{SplitFiles, script, splits};
+pub use splits::{SplitFiles, converted_splits, script, splits};

@@ -53,10 +53,34 @@ const ARCHIVE: &str = "zip";
 /// # Errors
 /// If there is no such configuration, or no file that can be read.
 pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Vec<SplitFiles>, DatasetError> {
-    let configs = card::configs(repository)?;
-    let all = Config { name: "default".into(), data_files: None, data_dir: None, default: true };
-    let config = choose(repository, if configs.is_empty() { std::slice::from_ref(&all) } else { &configs }, config)?;
+    let mut configs = card::configs(repository)?;
+    if configs.is_empty() {
+        configs.push(Config { name: "default".into(), data_files: None, data_dir: None, default: true });
+    }
+    of_config(repository, choose(repository, &configs, config)?)
+}
 
+/// The splits of what the Hub converted to Parquet, in which each configuration is a folder.
+///
+/// # Errors
+/// As [`splits`].
+pub fn converted_splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Vec<SplitFiles>, DatasetError> {
+    let mut folders: Vec<&str> = repository
+        .files
+        .iter()
+        .filter_map(|file| Some(file.split_once('/')?.0))
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    folders.sort_unstable();
+    folders.dedup();
+    let configs: Vec<Config> = folders
+        .into_iter()
+        .map(|name| Config { name: name.into(), data_files: None, data_dir: Some(name.into()), default: false })
+        .collect();
+    of_config(repository, choose(repository, &configs, config)?)
+}
+
+fn of_config(repository: &Repository<'_>, config: &Config) -> Result<Vec<SplitFiles>, DatasetError> {
     // Patterns begin at the configuration's folder.
     let folder = config.data_dir.as_deref().unwrap_or_default().trim_matches('/').trim_start_matches("./");
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
@@ -280,6 +304,15 @@ mod tests {
             let error = found(&files, None, None).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+        let files = ["a/train/0000.parquet", "a/test/0000.parquet", "b/partial-train/0000.parquet", ".gitattributes"];
+        let files = files.map(String::from);
+        let repository = Repository { name: "d", files: &files, readme: None, standalone: None };
+        let expected = [("train", "a/train/0000.parquet"), ("test", "a/test/0000.parquet")]
+            .map(|(name, file)| SplitFiles { name: name.into(), files: vec![file.into()] });
+        assert_eq!(converted_splits(&repository, Some("a")).unwrap(), expected);
+        assert_eq!(converted_splits(&repository, Some("b")).unwrap()[0].files, ["b/partial-train/0000.parquet"]);
+        let error = converted_splits(&repository, None).unwrap_err().to_string();
+        assert!(error.contains("one of a, b"), "{error}");
         assert_eq!(script("owner/d", &["d.py".to_string()]), Some("d.py"));
     }
 }

@@ -142,6 +142,57 @@ fn a_folder_is_itself() {
     }
 }
 
+/// A data set under its old name: what is wanted of it comes, later without the Hub, under either name.
+#[test]
+fn a_data_set_is_found_listed_and_downloaded_in_part() {
+    let files =
+        contents(&[("README.md", "---\n---\n"), ("data/train.csv", "text\na\n"), ("data/test.csv", "text\nb\n")]);
+    let hub = TestHub::new(Script { files, ..Script::default() });
+    let find = |name: &str, settings: Settings| DataSet::open(Repo::new(RepoTypeAny::Dataset, name).unwrap(), settings);
+    let train = ["data/train.csv".to_string()];
+    let set = find("model", hub.settings()).unwrap();
+    assert_eq!(set.name(), "owner/model");
+    assert_eq!(set.files(), ["README.md", "data/test.csv", "data/train.csv"]);
+    assert_eq!(set.text("README.md").unwrap().as_deref(), Some("---\n---\n"));
+    assert_eq!(set.text(".huggingface.yaml").unwrap(), None);
+    let folder = set.download(&train).unwrap();
+    assert_eq!(folder, hub.cache.path().join("datasets--owner--model/snapshots").join(COMMIT));
+    assert!(folder.join("data/train.csv").exists() && !folder.join("data/test.csv").exists());
+
+    let requests = hub.log.lock().unwrap().len();
+    for name in ["owner/model", "model"] {
+        let offline = find(name, Settings { offline: true, ..hub.settings() }).unwrap();
+        assert_eq!(offline.files().len(), 3, "the list is kept");
+        assert_eq!(offline.download(&train).unwrap(), folder);
+        let error = offline.download(&["data/test.csv".to_string()]).unwrap_err();
+        assert!(matches!(&error, HubError::NotCached { missing, .. } if missing == "data/test.csv"), "{error}");
+    }
+    assert_eq!(hub.log.lock().unwrap().len(), requests, "nobody was asked");
+
+    let nobody = Settings { endpoint: "http://127.0.0.1:1".into(), ..hub.settings() };
+    let unreachable = find("owner/model", nobody.clone()).unwrap();
+    assert_eq!(unreachable.download(&train).unwrap(), folder);
+    let error = unreachable.download(&["data/test.csv".to_string()]).unwrap_err();
+    assert!(matches!(&error, HubError::NoNetwork { missing, .. } if missing == "data/test.csv"), "{error}");
+    let error = find("owner/other", nobody).err().unwrap().to_string();
+    assert!(error.contains("owner/other") && error.contains("cannot be reached"), "{error}");
+}
+
+#[test]
+fn a_data_set_that_is_refused_is_called_one() {
+    let refusal = |status, code| {
+        let hub = TestHub::new(Script { error: Some((status, code)), ..Script::default() });
+        let repo = Repo::new(RepoTypeAny::Dataset, "owner/model").unwrap();
+        DataSet::open(repo, hub.settings()).err().unwrap().to_string()
+    };
+    let unknown = refusal("401 Unauthorized", "RepoNotFound");
+    assert!(unknown.contains("no such dataset on") && unknown.contains("a private dataset needs a token"), "{unknown}");
+    let gated = refusal("403 Forbidden", "GatedRepo");
+    assert!(gated.contains("/datasets/owner/model, then give a token"), "{gated}");
+    let revision = refusal("404 Not Found", "RevisionNotFound");
+    assert!(revision.contains("check --dataset_revision"), "{revision}");
+}
+
 #[test]
 fn files_of_a_data_set_lie_in_its_folders() {
     let files =

@@ -183,6 +183,11 @@ fn answer(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<String>>, base
         let body = format!(r#"{{"accessToken": "x", "exp": 4000000000, "casUrl": "{base}"}}"#);
         return reply("200 OK", "", body.as_bytes(), body.len());
     }
+    // A repository that has an owner now.
+    if let Some(rest) = path.strip_prefix("/api/models/model/") {
+        let place = format!("Location: /api/datasets/owner/model/{rest}\r\n");
+        return reply("307 Temporary Redirect", &place, b"", 0);
+    }
     if path == "/api/models/owner/model/revision/main" {
         let commit = if let Lie::Commit(commit) = script.lie { commit } else { COMMIT };
         let body = format!(r#"{{"id": "owner/model", "sha": "{commit}"}}"#);

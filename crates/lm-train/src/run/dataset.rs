@@ -3,10 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use lm_data::dataset::{DatasetError, Slice, SplitFiles, folder_splits};
+use lm_data::dataset::{
+    CARD_FILES, DatasetError, Repository, Slice, SplitFiles, converted_splits, folder_splits, script, splits,
+};
+use lm_hub::{DataSet, HubError, HubOptions};
 
 use crate::args::{Arguments, DatasetFiles};
 use crate::run::resolve;
+
+/// Where the Hub keeps what it converted to Parquet.
+const CONVERTED: &str = "refs/convert/parquet";
 
 /// The arguments with the files that `--dataset_name` stands for.
 ///
@@ -22,10 +28,47 @@ pub fn found(args: &Arguments) -> Result<Arguments> {
 
 fn find(args: &Arguments, name: &str) -> Result<DatasetFiles> {
     let (folder, config) = (Path::new(name), args.data.dataset_config_name.as_deref());
-    if !folder.is_dir() {
-        bail!("{name}: no such folder; download the data set and give its folder");
+    if folder.is_dir() {
+        return Ok(choose(args, name, &folder_splits(folder, config)?)?);
     }
-    Ok(choose(args, name, &folder_splits(folder, config)?)?)
+    let (set, converted) = on_the_hub(args, name)?;
+    let [mut readme, mut standalone] = [None, None];
+    if !converted {
+        [readme, standalone] = [set.text(CARD_FILES[0])?, set.text(CARD_FILES[1])?];
+    }
+    let listed = set.files();
+    let repository =
+        Repository { name: set.name(), files: &listed, readme: readme.as_deref(), standalone: standalone.as_deref() };
+    let found = if converted { converted_splits(&repository, config)? } else { splits(&repository, config)? };
+    let mut files = choose(args, set.name(), &found)?;
+    let folder = set.download(&[&files.train[..], &files.validation].concat())?;
+    for file in files.train.iter_mut().chain(&mut files.validation) {
+        *file = folder.join(&*file).display().to_string();
+    }
+    Ok(files)
+}
+
+/// The data set, and whether it is what the Hub converted to Parquet: what is only a script has nothing else.
+fn on_the_hub(args: &Arguments, name: &str) -> Result<(DataSet, bool)> {
+    let options = |revision: Option<&str>| HubOptions {
+        revision: revision.map(String::from),
+        token: args.model.token.clone(),
+        cache_dir: args.model.cache_dir.clone(),
+    };
+    let revision = args.beyond.dataset_revision.as_deref();
+    let set = DataSet::find(name, &options(revision))?;
+    let listed = set.files();
+    let Some(script) = script(set.name(), &listed) else { return Ok((set, revision == Some(CONVERTED))) };
+    match DataSet::find(set.name(), &options(Some(CONVERTED))) {
+        Ok(converted) => {
+            tracing::warn!("{name}: is made by {script}, which is not run: reading its revision {CONVERTED} instead");
+            Ok((converted, true))
+        }
+        Err(HubError::UnknownRevision { .. }) => bail!(
+            "{name}: is made by {script}, and scripts are not run (nor are they by Python's datasets 4); the Hub has no {CONVERTED} of it either: download its files and give them with --train_file"
+        ),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a run needs of the splits: `train`, and where something is evaluated `validation`, unless others are named. Without
