@@ -2,6 +2,7 @@
 //! is limited here, since it sets no limits.
 
 use std::future::{Future, poll_fn};
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use hf_hub::repository::download::HFByteStream;
-use hf_hub::{HFClientBuilder, HFError, HFRepository, RepoTypeAny};
+use hf_hub::{HFClientBuilder, HFError, HFRepository, RepoType, RepoTypeAny, RepoTypeDataset, RepoTypeModel};
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, RANGE};
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
@@ -31,7 +32,7 @@ const PIECES: usize = 256;
 pub(super) struct Transfer {
     /// None only while it is dropped.
     runtime: Option<Runtime>,
-    repository: HFRepository<RepoTypeAny>,
+    repository: Repository,
     client: Client,
     token: Option<String>,
     /// Whether hf-hub began to speak the Xet protocol.
@@ -92,7 +93,10 @@ impl Transfer {
             .build()
             .map_err(|error| unusable(&error))?;
         let (owner, name) = hf_hub::split_id(&repo.name);
-        let repository = hub.repository(repo.kind, owner, name);
+        let repository = match repo.kind {
+            RepoTypeAny::Dataset => Repository::Dataset(hub.repository(RepoTypeDataset, owner, name)),
+            _ => Repository::Model(hub.repository(RepoTypeModel, owner, name)),
+        };
         Ok(Self { runtime: Some(runtime), repository, client, token: settings.token.clone(), xet })
     }
 
@@ -109,8 +113,11 @@ impl Transfer {
         let runtime = self.runtime.as_ref().ok_or_else(|| Failure::Unreachable("it was ended".to_string()))?;
         self.xet.store(false, Ordering::Relaxed);
         let range = (from > 0).then_some(from..size);
-        let stream = self.repository.download_file_stream().filename(file).revision(commit).maybe_range(range);
-        let (length, stream) = match runtime.block_on(limited(stream.send(), &self.xet))? {
+        let answer = match &self.repository {
+            Repository::Model(model) => runtime.block_on(limited(stream(model, file, commit, range), &self.xet)),
+            Repository::Dataset(set) => runtime.block_on(limited(stream(set, file, commit, range), &self.xet)),
+        };
+        let (length, stream) = match answer? {
             Some(answer) => answer.map_err(failure)?,
             None => runtime.block_on(self.open_plainly(url, from))?,
         };
@@ -136,6 +143,21 @@ impl Transfer {
         }
         Ok((response.content_length(), Box::new(response.bytes_stream().map_err(HFError::from))))
     }
+}
+
+/// A repository by a type of its own: by [`RepoTypeAny`], hf-hub asks for a model where it asks what a file is.
+enum Repository {
+    Model(HFRepository<RepoTypeModel>),
+    Dataset(HFRepository<RepoTypeDataset>),
+}
+
+async fn stream<T: RepoType>(
+    repository: &HFRepository<T>,
+    file: &str,
+    commit: &str,
+    range: Option<Range<u64>>,
+) -> Result<(Option<u64>, HFByteStream), HFError> {
+    repository.download_file_stream().filename(file).revision(commit).maybe_range(range).send().await
 }
 
 /// Equal to every host.

@@ -22,6 +22,9 @@ const TRAIN: (&str, usize, &str) = (
 const VALIDATION: (&str, usize, &str) =
     ("{\"text\":\"a winter of glass\"}\n", 8, "e5a3105177a78880309d8e6435560cbc9d085484899608a8f75f42164dea7d8a");
 
+const TEST: (&str, usize, &str) =
+    ("{\"text\":\"small machine\"}\n", 9, "bfbf42e37e00ad01e46089bd16e5bb87b9c3fa097b8531458c820bfb5470d7c9");
+
 /// The files of each repository; `wikitext` has an owner now, `owner/gated` wants a token, `owner/scripted` is a script that
 /// the Hub converted.
 fn files(repository: &str) -> Vec<(&'static str, String, &'static str)> {
@@ -31,7 +34,7 @@ fn files(repository: &str) -> Vec<(&'static str, String, &'static str)> {
             ("README.md", README.to_string(), README_HASH),
             rows("wikitext-2-raw-v1/train-00000-of-00001.jsonl", TRAIN),
             rows("wikitext-2-raw-v1/validation-00000-of-00001.jsonl", VALIDATION),
-            rows("wikitext-2-raw-v1/test-00000-of-00001.jsonl", VALIDATION),
+            rows("wikitext-2-raw-v1/test-00000-of-00001.jsonl", TEST),
         ],
         "owner/scripted@main" | "owner/alone@main" => {
             vec![(if repository.contains("alone") { "alone.py" } else { "scripted.py" }, String::new(), README_HASH)]
@@ -119,7 +122,7 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
         false => (files(&repository), COMMIT.to_string()),
     };
     if found.is_empty() {
-        let code = if scripted_name(&repository) { "RevisionNotFound" } else { "RepoNotFound" };
+        let code = if repository == "owner/alone" { "RevisionNotFound" } else { "RepoNotFound" };
         return reply("404 Not Found", &format!("X-Error-Code: {code}\r\n"), "");
     }
     match what {
@@ -138,10 +141,6 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
             None => reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", ""),
         },
     }
-}
-
-fn scripted_name(repository: &str) -> bool {
-    repository == "owner/alone"
 }
 
 #[test]
@@ -189,7 +188,7 @@ fn data_sets_that_are_not_there() {
     run(&format!("{config} wikitext-2-raw-v1 --train_split dev"))
         .fails(1, &["no split `dev`", "test, train, validation"]);
     run("--dataset_name owner/alone").fails(1, &["made by alone.py", "refs/convert/parquet", "--train_file"]);
-    let scripted = run("--dataset_name owner/scripted").done();
+    let scripted = run("--dataset_name owner/scripted --overwrite_output_dir").done();
     assert!(scripted.stderr.contains("made by scripted.py, which is not run"), "{}", scripted.stderr);
     scratch
         .run("--dataset_name owner/unseen --model_name_or_path bert --do_train --output_dir out")
