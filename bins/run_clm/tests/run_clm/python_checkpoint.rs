@@ -124,3 +124,40 @@ fn what_does_not_fit_is_one_line() {
     let rates = logged(&scratch, "learning_rate");
     assert_close(&rates, &[0.0, 0.01, 0.02, 0.015, 0.01, 0.005], 1e-12, "rates");
 }
+
+/// What is written is in Python's form: without run_state.json, which Python does not read either, it goes on the same.
+#[test]
+fn what_is_written_goes_on_by_pythons_files_alone() {
+    let root = trainer_checkpoint();
+    for (optim, flags) in [
+        ("adamw_torch", ""),
+        ("adafactor", ""),
+        ("rmsprop", ""),
+        ("adagrad", ""),
+        ("sgd", ""),
+        (
+            "adamw_torch",
+            "--lr_scheduler_type reduce_lr_on_plateau --warmup_steps 0 --eval_strategy steps --eval_steps 1",
+        ),
+    ] {
+        let scratch = Scratch::new();
+        let common = format!(
+            "{flags} --do_train --optim {optim} --per_device_train_batch_size 5 --block_size 16 --logging_steps 1 \
+             --max_grad_norm 0 --keep_linebreaks false --data_cache_dir cache --model_name_or_path {} --train_file {} \
+             --validation_file {} --max_steps 6 --save_steps 3 --learning_rate 0.02 --weight_decay 0.01",
+            root.join("start").display(),
+            root.join("train.txt").display(),
+            root.join("train.txt").display()
+        );
+        scratch.run(&format!("{common} --output_dir unbroken")).done();
+        for name in scratch.list("unbroken/checkpoint-3") {
+            if name != "run_state.json" && name != "training_args.json" {
+                let bytes = fs::read(scratch.path(&format!("unbroken/checkpoint-3/{name}"))).expect("a file");
+                scratch.write(&format!("checkpoint-3/{name}"), bytes);
+            }
+        }
+        scratch.run(&format!("{common} --output_dir out --resume_from_checkpoint checkpoint-3")).done();
+        let weights = |folder: &str| fs::read(scratch.path(&format!("{folder}/model.safetensors"))).expect("a file");
+        assert!(weights("unbroken") == weights("out"), "{optim} {flags}");
+    }
+}

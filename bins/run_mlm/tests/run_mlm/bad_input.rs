@@ -677,7 +677,7 @@ fn files_that_are_read_are_not_written_over() {
         ("bert/vocab.txt", "bert/vocab.txt"),
         ("arguments.json", "arguments.json"),
         ("settings.json", "--lr_scheduler_kwargs"),
-        ("trained/checkpoint-1/optimizer.safetensors", "--output_dir"),
+        ("trained/checkpoint-1/optimizer.pt", "--output_dir"),
         (&examples, "--data_cache_dir"),
         ("folder", "is a folder"),
     ];

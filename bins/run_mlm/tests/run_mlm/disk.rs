@@ -183,14 +183,14 @@ fn a_save_that_the_system_refuses() {
             .len()
     };
     // The weights fit, the moments, twice as large, do not.
-    let kibibytes = (size("model.safetensors") + size("optimizer.safetensors")) / 2 / 1024;
+    let kibibytes = (size("model.safetensors") + size("optimizer.pt")) / 2 / 1024;
     let program = scratch.command("out", "--max_steps 6");
     let mut command = Command::new("bash");
     command.args(["-c", &format!("ulimit -f {kibibytes}; exec \"$0\" \"$@\"")]);
     command.arg(program.get_program()).args(program.get_args()).current_dir(scratch.path(""));
     let run: Run = command.output().expect("started").into();
     let message = run.fails(1);
-    assert!(message.contains("optimizer.safetensors") && message.contains("File too large"), "{message}");
+    assert!(message.contains("optimizer.pt") && message.contains("File too large"), "{message}");
     assert_eq!(scratch.checkpoints("out"), [3]);
     assert!(!scratch.names("out").iter().any(|name| name.starts_with("tmp-")));
     // The run went on to its end, and its model, smaller than a checkpoint's moments, is there.

@@ -239,7 +239,7 @@ fn only_the_model() {
     scratch.run("out", "--max_steps 2 --save_only_model").ok();
     let names = scratch.names("out/checkpoint-2");
     assert!(names.contains(&"model.safetensors".into()) && names.contains(&"trainer_state.json".into()), "{names:?}");
-    assert!(!names.contains(&"optimizer.safetensors".into()) && !names.contains(&"run_state.json".into()), "{names:?}");
+    assert!(!names.contains(&"optimizer.pt".into()) && !names.contains(&"run_state.json".into()), "{names:?}");
     let again = scratch.run("out", "--max_steps 4");
     let message = again.fails(1);
     assert!(message.contains("--save_only_model") && message.contains("--overwrite_output_dir"), "{message}");
@@ -328,7 +328,7 @@ fn a_damaged_checkpoint_is_reported_and_the_one_before_taken() {
         }
     }
     for step in [3, 4] {
-        fs::remove_file(scratch.path(&format!("whole/checkpoint-{step}/optimizer.safetensors"))).expect("removed");
+        fs::remove_file(scratch.path(&format!("whole/checkpoint-{step}/optimizer.pt"))).expect("removed");
     }
     let run = scratch.run("whole", flags);
     let message = run.fails(1);

@@ -172,7 +172,7 @@ pub fn resumes_exactly_with(flags: &str, other_flags: &str, steps: &[u64]) {
         );
         scratch.assert_same("unbroken", &resumed, &format!("{flags} {other_flags}, resumed at step {step}"));
         let last = *scratch.checkpoints("unbroken").last().expect("a checkpoint");
-        let optimizer = |folder: &str| scratch.bytes(&format!("{folder}/checkpoint-{last}/optimizer.safetensors"));
+        let optimizer = |folder: &str| scratch.bytes(&format!("{folder}/checkpoint-{last}/optimizer.pt"));
         assert!(optimizer("unbroken") == optimizer(&resumed), "moments of {flags}");
         let run_state = |folder: &str| {
             let mut state = scratch.json(&format!("{folder}/checkpoint-{last}/run_state.json"));

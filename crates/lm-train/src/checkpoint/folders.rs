@@ -32,7 +32,9 @@ const FILES: &[&str] = &[
     "training_args.json",
     "trainer_state.json",
     "run_state.json",
-    "optimizer.safetensors",
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
 ];
 
 /// Whether a checkpoint of this program may hold a file of this name.

@@ -10,10 +10,12 @@
 //! should be removed but has something foreign in it stays.
 
 mod folders;
+mod for_python;
 mod python;
 mod saved;
 mod size;
 mod state;
+mod torch_save;
 mod write;
 
 use std::io;
@@ -22,11 +24,15 @@ use std::path::{Path, PathBuf};
 pub use folders::{folder_of, is_ours, keep_only, list, recover, set_aside_after};
 pub use saved::{Saved, load_model, newest};
 pub use size::{CheckpointSize, available_space, checkpoints_added};
-pub use state::{FileCheck, Fingerprint, RUN_STATE_VERSION, RunState, SinceLog};
+pub use state::{FileCheck, Fingerprint, RUN_STATE_VERSION, Resumable, RunState, SinceLog};
 pub use write::{ModelFiles, Pending, Writer};
 
 /// Tensors of the optimizer.
-pub const OPTIMIZER_NAME: &str = "optimizer.safetensors";
+pub const OPTIMIZER_NAME: &str = "optimizer.pt";
+/// The learning-rate schedule, for Python.
+const SCHEDULER_NAME: &str = "scheduler.pt";
+/// The loss scale, for Python.
+const SCALER_NAME: &str = "scaler.pt";
 /// What else a run needs to go on.
 pub const RUN_STATE_NAME: &str = "run_state.json";
 /// The arguments of the run.

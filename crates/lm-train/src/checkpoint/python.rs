@@ -9,20 +9,16 @@ use lm_models::optimizer_order;
 use lm_models::parameters::ParameterInfo;
 use lm_models::weights::{PickleValue, TorchFile};
 
-use super::{CheckpointError, RUN_STATE_VERSION, RunState, SinceLog};
+use super::{CheckpointError, OPTIMIZER_NAME, RUN_STATE_VERSION, RunState, SCALER_NAME, SCHEDULER_NAME, SinceLog};
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
 use crate::optim::{GradScaler, Optimizer};
 use crate::schedule::{PlateauState, ScheduleState};
-
-const OPTIMIZER: &str = "optimizer.pt";
-const SCHEDULER: &str = "scheduler.pt";
-const SCALER: &str = "scaler.pt";
 
 type Dict = HashMap<String, PickleValue>;
 
 /// Whether there is all that Python's own resume asks for.
 pub(super) fn is_whole(folder: &Path) -> bool {
-    [OPTIMIZER, SCHEDULER, TRAINER_STATE_NAME].iter().all(|name| folder.join(name).is_file())
+    [OPTIMIZER_NAME, SCHEDULER_NAME, TRAINER_STATE_NAME].iter().all(|name| folder.join(name).is_file())
 }
 
 /// What is known of a run from its trainer_state.json alone.
@@ -57,21 +53,21 @@ fn total_loss(state: &TrainerState) -> f64 {
 
 /// Everything but the model.
 pub(super) fn read(folder: &Path, state: &TrainerState) -> Result<(RunState, Moments), CheckpointError> {
-    let path = folder.join(OPTIMIZER);
+    let path = folder.join(OPTIMIZER_NAME);
     let file = open(&path)?;
     let groups = groups(dict(file.values())).map_err(|reason| CheckpointError::damaged(&path, reason))?;
     let name = optimizer_name(&groups).map_err(|reason| CheckpointError::damaged(&path, reason))?;
-    let path = folder.join(SCHEDULER);
+    let path = folder.join(SCHEDULER_NAME);
     let schedule = schedule(dict(open(&path)?.values()), groups[0], state.global_step);
     let schedule = schedule.map_err(|reason| CheckpointError::damaged(&path, reason))?;
-    let path = folder.join(SCALER);
+    let path = folder.join(SCALER_NAME);
     let grad_scaler = match path.is_file() {
         true => Some(scaler(dict(open(&path)?.values())).map_err(|reason| CheckpointError::damaged(&path, reason))?),
         false => None,
     };
     let run_state =
         RunState { schedule: Some(schedule), optimizer: Some(name.to_owned()), grad_scaler, ..run_state(state) };
-    Ok((run_state, Moments { file, global_step: state.global_step }))
+    Ok((run_state, Moments { file, steps: Steps::OfRun(state.global_step) }))
 }
 
 fn open(path: &Path) -> Result<TorchFile, CheckpointError> {
@@ -161,11 +157,23 @@ fn scaler(scaler: &Dict) -> Result<GradScaler, String> {
 /// An open optimizer.pt.
 pub(super) struct Moments {
     file: TorchFile,
-    /// Steps of the run, which are the parameter's too where the optimizer does not count.
-    global_step: u64,
+    steps: Steps,
+}
+
+/// The steps that each parameter took.
+enum Steps {
+    /// In the file too; those of the run where the optimizer does not count.
+    OfRun(u64),
+    /// Of run_state.json, in visiting order.
+    Known(Vec<u64>),
 }
 
 impl Moments {
+    /// Those of a checkpoint of this program.
+    pub(super) fn open(folder: &Path, steps: &[u64]) -> Result<Self, CheckpointError> {
+        Ok(Self { file: open(&folder.join(OPTIMIZER_NAME))?, steps: Steps::Known(steps.to_vec()) })
+    }
+
     /// Gives the optimizer its state.
     pub(super) fn load(
         &self,
@@ -179,7 +187,7 @@ impl Moments {
         let found = groups(values).map_err(anyhow::Error::msg)?.map(|group| list(group, "params").len());
         anyhow::ensure!(
             found == [decaying, parameters.len() - decaying],
-            "{OPTIMIZER} is of {} parameters with and {} without weight decay, the model has {decaying} and {}: it is of another model, or some were frozen",
+            "{OPTIMIZER_NAME} is of {} parameters with and {} without weight decay, the model has {decaying} and {}: it is of another model, or some were frozen",
             found[0],
             found[1],
             parameters.len() - decaying
@@ -189,32 +197,38 @@ impl Moments {
             positions[index] = position;
         }
         let states = values.get("state").map(dict);
-        let steps: Result<Vec<u64>, _> = positions.iter().map(|&position| self.steps(states, position)).collect();
+        let steps = match &self.steps {
+            Steps::Known(steps) => steps.clone(),
+            Steps::OfRun(step) => {
+                let found = positions.iter().map(|&position| self.steps_in_file(states, position, *step));
+                found.collect::<anyhow::Result<_>>()?
+            }
+        };
         let slot = |index: usize, slot: &str| {
             let (name, info) = (format!("state.{}.{slot}", positions[index]), &parameters[index]);
             let values = self.file.read_f32(&name).map_err(|error| error.to_string())?;
             match self.file.shape(&name) {
                 Some(shape) if values.len() == info.len() && shape != info.shape => {
-                    Err(format!("has shape {shape:?} in {OPTIMIZER}, the parameter {:?}", info.shape))
+                    Err(format!("has shape {shape:?} in {OPTIMIZER_NAME}, the parameter {:?}", info.shape))
                 }
                 _ => Ok(values),
             }
         };
-        Ok(optimizer.load(parameters, &steps?, slot, device)?)
+        Ok(optimizer.load(parameters, &steps, slot, device)?)
     }
 
     /// The steps that a parameter took: none if it has no state.
-    fn steps(&self, states: Option<&Dict>, position: usize) -> anyhow::Result<u64> {
+    fn steps_in_file(&self, states: Option<&Dict>, position: usize, of_run: u64) -> anyhow::Result<u64> {
         let Some(state) = states.and_then(|states| states.get(&position.to_string())).map(dict) else {
             // Stochastic gradient descent keeps nothing.
             return Ok(0);
         };
         Ok(match state.get("step") {
-            None => self.global_step,
+            None => of_run,
             Some(PickleValue::Unsupported(_)) => {
                 self.file.read_f32(&format!("state.{position}.step"))?.first().map_or(0, |&step| step as u64)
             }
-            step => number(step).map_or(self.global_step, |step| step as u64),
+            step => number(step).map_or(of_run, |step| step as u64),
         })
     }
 }

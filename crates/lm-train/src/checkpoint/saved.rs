@@ -7,9 +7,8 @@ use burn::tensor::Device;
 use lm_models::parameters::ParameterInfo;
 use lm_models::pretrained::{self, Loaded};
 use lm_models::{AutoModel, ModelConfig, weights};
-use safetensors::{Dtype, SafeTensors};
 
-use super::{CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, list, python};
+use super::{ARGUMENTS_NAME, CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, list, python};
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
 use crate::optim::Optimizer;
 
@@ -26,9 +25,9 @@ pub struct Saved {
 
 /// Where the optimizer's state is.
 enum Moments {
-    /// In [`OPTIMIZER_NAME`].
+    /// In optimizer.pt, each parameter's steps in run_state.json.
     Ours,
-    /// In optimizer.pt.
+    /// In optimizer.pt alone.
     Python(python::Moments),
     /// Nowhere: weights alone.
     None,
@@ -77,12 +76,13 @@ impl Saved {
     /// A checkpoint that tells no more than Python's Trainer does.
     fn read_without_run_state(folder: &Path, weights_alone: bool) -> Result<Self, CheckpointError> {
         let (state_path, folder_owned) = (folder.join(TRAINER_STATE_NAME), folder.to_owned());
-        if python::is_whole(folder) {
+        // Beside our own arguments run_state.json is not absent but lost.
+        if python::is_whole(folder) && !folder.join(ARGUMENTS_NAME).exists() {
             let state = model_and_state(folder)?;
             let (run_state, moments) = python::read(folder, &state)?;
             return Ok(Self { folder: folder_owned, state, run_state, moments: Moments::Python(moments) });
         }
-        if weights_alone && state_path.is_file() {
+        if weights_alone && state_path.is_file() && !folder.join(OPTIMIZER_NAME).exists() {
             let state = model_and_state(folder)?;
             let run_state = python::run_state(&state);
             return Ok(Self { folder: folder_owned, state, run_state, moments: Moments::None });
@@ -108,19 +108,8 @@ impl Saved {
             Moments::None => Ok(()),
             Moments::Python(moments) => moments.load(optimizer, parameters, device),
             Moments::Ours => {
-                let path = self.folder.join(OPTIMIZER_NAME);
-                let bytes = lm_files::read(&path, u64::MAX).map_err(|error| CheckpointError::damaged(&path, error))?;
-                let tensors = SafeTensors::deserialize(&bytes);
-                let tensors = tensors.map_err(|error| CheckpointError::damaged(&path, error))?;
-                let slot = |index: usize, slot: &str| {
-                    let view = tensors.tensor(&format!("{slot}.{}", parameters[index].name));
-                    let view = view.map_err(|error| error.to_string())?;
-                    if view.dtype() != Dtype::F32 {
-                        return Err(format!("is {:?}, expected F32", view.dtype()));
-                    }
-                    Ok(view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
-                };
-                Ok(optimizer.load(parameters, &self.run_state.optimizer_steps, slot, device)?)
+                let moments = python::Moments::open(&self.folder, &self.run_state.optimizer_steps)?;
+                moments.load(optimizer, parameters, device)
             }
         }
     }

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use lm_data::StreamPosition;
 use serde::{Deserialize, Serialize};
 
-use crate::optim::GradScaler;
+use crate::optim::{GradScaler, Hyperparameters, StateTensor};
 use crate::schedule::ScheduleState;
 
 /// What must be the same for a resumed run to be the unbroken one.
@@ -100,6 +100,16 @@ pub struct RunState {
     pub evaluation_due: bool,
     /// The other files of the checkpoint.
     pub files: BTreeMap<String, FileCheck>,
+}
+
+/// What a run goes on from besides the model.
+pub struct Resumable {
+    /// run_state.json
+    pub run_state: RunState,
+    /// The optimizer's tensors.
+    pub optimizer: Vec<StateTensor>,
+    /// The optimizer's numbers, which Python keeps beside them.
+    pub hyper: Hyperparameters,
 }
 
 /// The last field of the file: CRC-32 (IEEE) of the file with zeros in place of these eight hexadecimal digits.
@@ -197,7 +207,7 @@ impl FileCheck {
 }
 
 /// The version of `run_state.json` that this program writes.
-pub const RUN_STATE_VERSION: u32 = 2;
+pub const RUN_STATE_VERSION: u32 = 3;
 
 #[cfg(test)]
 mod tests {
@@ -270,7 +280,7 @@ mod tests {
         for end in 0..text.len() - 1 {
             assert!(RunState::from_text(&text[..end]).is_err(), "cut at {end}");
         }
-        let old = String::from_utf8(text).expect("text").replace("\"seal\"", "\"other\"").replace("n\": 2", "n\": 1");
-        assert_eq!(RunState::from_text(old.as_bytes()).expect_err("old"), "version 1, this program reads 2");
+        let old = String::from_utf8(text).expect("text").replace("\"seal\"", "\"other\"").replace("n\": 3", "n\": 1");
+        assert_eq!(RunState::from_text(old.as_bytes()).expect_err("old"), "version 1, this program reads 3");
     }
 }

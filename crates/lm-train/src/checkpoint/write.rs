@@ -10,13 +10,12 @@ use lm_data::tokenizer::LmTokenizer;
 use lm_models::ModelConfig;
 use lm_models::parameters::Snapshot;
 use lm_models::pretrained::save_pretrained;
-use lm_models::weights::{self, FloatDtype, NamedTensor};
+use lm_models::weights::FloatDtype;
 use tempfile::{Builder, TempDir};
 
 use super::folders::{FINISHED_MODEL, MANIFEST, UNFINISHED, UNFINISHED_MODEL, move_in, rename, rotate, take_name};
-use super::{ARGUMENTS_NAME, CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, folder_of};
+use super::{ARGUMENTS_NAME, CheckpointError, FileCheck, RUN_STATE_NAME, Resumable, RunState, folder_of, for_python};
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
-use crate::optim::StateTensor;
 use crate::sys::panics;
 
 /// Everything that is the same in every checkpoint of a run, and in the output folder.
@@ -70,12 +69,10 @@ pub struct Pending {
     pub step: u64,
     /// The parameters.
     pub parameters: Vec<Snapshot>,
-    /// The optimizer's tensors; none with `--save_only_model`.
-    pub optimizer: Option<Vec<StateTensor>>,
     /// trainer_state.json
     pub state: TrainerState,
-    /// run_state.json; none with `--save_only_model`.
-    pub run_state: Option<RunState>,
+    /// What only resuming needs; none with `--save_only_model`.
+    pub resumable: Option<Resumable>,
 }
 
 /// A checkpoint that is there, and what earlier ones stay beyond the limit, each with its reason.
@@ -175,19 +172,13 @@ fn write(output_dir: &Path, files: &ModelFiles, pending: &Pending) -> Result<Pat
 
 fn write_into(folder: &Path, files: &ModelFiles, pending: &Pending) -> Result<(), CheckpointError> {
     // What training goes on from must not be rounded.
-    let dtype = if pending.run_state.is_some() { FloatDtype::F32 } else { files.dtype };
+    let dtype = if pending.resumable.is_some() { FloatDtype::F32 } else { files.dtype };
     files.write(dtype, folder, &pending.parameters)?;
-    if let Some(tensors) = &pending.optimizer {
-        let tensors = tensors.iter().map(|StateTensor { name, tensor }| NamedTensor {
-            name: name.clone(),
-            shape: tensor.dims().to_vec(),
-            values: Box::new(move || Ok(tensor.clone().try_into_data()?.try_into_vec_as::<f32>()?)),
-        });
-        weights::save_file(&folder.join(OPTIMIZER_NAME), tensors.collect(), FloatDtype::F32)
-            .map_err(|e| CheckpointError::Write(e.to_string()))?;
+    if let Some(state) = &pending.resumable {
+        for_python::save(folder, &pending.parameters, state)?;
     }
     write_state(folder, &pending.state)?;
-    if let Some(run_state) = &pending.run_state {
+    if let Some(Resumable { run_state, .. }) = &pending.resumable {
         let path = folder.join(RUN_STATE_NAME);
         let run_state = RunState { files: checks(folder)?, ..run_state.clone() };
         let text = run_state.to_text().map_err(|e| CheckpointError::damaged(&path, e))?;

@@ -90,6 +90,11 @@ impl Optimizer {
         tensors.collect()
     }
 
+    /// The numbers it computes with.
+    pub fn hyper(&self) -> Hyperparameters {
+        self.hyper
+    }
+
     /// Steps taken by each parameter, in visiting order.
     pub fn steps(&self) -> Vec<u64> {
         self.states.iter().map(|state| state.step).collect()

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{Diverged, Trainer};
-use crate::checkpoint::{self, Pending, RUN_STATE_VERSION, RunState, Saved};
+use crate::checkpoint::{self, Pending, RUN_STATE_VERSION, Resumable, RunState, Saved};
 use crate::observe::TrainerState;
 use crate::sys::noted::Noted;
 use crate::train::cadence::due;
@@ -136,9 +136,12 @@ impl Trainer<'_> {
         Pending {
             step,
             parameters: self.model().snapshot(),
-            optimizer: resumable.then(|| self.optimizer.state(&self.parameters)),
             state: self.state.clone(),
-            run_state: resumable.then_some(run_state),
+            resumable: resumable.then(|| Resumable {
+                run_state,
+                optimizer: self.optimizer.state(&self.parameters),
+                hyper: self.optimizer.hyper(),
+            }),
         }
     }
 

@@ -1,0 +1,168 @@
+//! optimizer.pt, scheduler.pt and scaler.pt as Python's Trainer writes them, and goes on from. This program reads the first of
+//! them too; the others are in run_state.json.
+
+use std::io;
+use std::path::Path;
+
+use lm_models::optimizer_order;
+use lm_models::parameters::{ParameterInfo, Snapshot};
+
+use super::torch_save::{self, Value};
+use super::{CheckpointError, OPTIMIZER_NAME, Resumable, RunState, SCALER_NAME, SCHEDULER_NAME};
+use crate::optim::{GradScaler, Hyperparameters, StateTensor};
+use crate::schedule::ScheduleState;
+
+/// Writes the files.
+///
+/// # Errors
+/// If one cannot be written.
+pub(super) fn save(
+    folder: &Path,
+    parameters: &[Snapshot],
+    Resumable { run_state: run, optimizer: tensors, hyper }: &Resumable,
+) -> Result<(), CheckpointError> {
+    let write = |file: &str, value: &Value| {
+        let path = folder.join(file);
+        let name = file.split('.').next().unwrap_or(file);
+        torch_save::save(&path, name, value).map_err(CheckpointError::io("write", &path))
+    };
+    let Some(schedule) = &run.schedule else { return Ok(()) };
+    let infos: Vec<ParameterInfo> = parameters.iter().map(|parameter| parameter.info.clone()).collect();
+    write(OPTIMIZER_NAME, &optimizer(&infos, tensors, run, schedule, hyper))?;
+    write(SCHEDULER_NAME, &scheduler(schedule))?;
+    if let Some(grad_scaler) = &run.grad_scaler {
+        write(SCALER_NAME, &scaler(grad_scaler))?;
+    }
+    Ok(())
+}
+
+fn dict<'a, const N: usize>(entries: [(&str, Value<'a>); N]) -> Value<'a> {
+    Value::Dict(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn optimizer<'a>(
+    infos: &[ParameterInfo],
+    tensors: &'a [StateTensor],
+    run: &RunState,
+    schedule: &ScheduleState,
+    hyper: &Hyperparameters,
+) -> Value<'a> {
+    let name = run.optimizer.as_deref().unwrap_or_default();
+    let mut states = Vec::new();
+    for (position, index) in optimizer_order(infos).into_iter().enumerate() {
+        let info = &infos[index];
+        let Some(&step) = run.optimizer_steps.get(index).filter(|&&step| step > 0) else { continue };
+        let slots = tensors.iter().filter_map(|state| {
+            let slot = state.name.strip_suffix(&info.name)?.strip_suffix('.')?;
+            let values = move || {
+                let data = state.tensor.clone().try_into_data().map_err(io::Error::other)?;
+                data.try_into_vec_as::<f32>().map_err(|error| io::Error::other(format!("{error:?}")))
+            };
+            Some((slot.to_owned(), Value::Tensor(slot_shape(slot, &info.shape), Box::new(values))))
+        });
+        let mut state: Vec<(String, Value<'a>)> = slots.collect();
+        match name {
+            "sgd" => {}
+            "adafactor" => state.push(("step".to_owned(), Value::Int(step as i64))),
+            _ => state.push(("step".to_owned(), Value::Tensor(Vec::new(), Box::new(move || Ok(vec![step as f32]))))),
+        }
+        states.push((position, Value::Dict(state)));
+    }
+    let decaying = infos.iter().filter(|info| info.decays).count();
+    let group = |weight_decay: f64, positions: std::ops::Range<usize>| {
+        let mut entries = hyperparameters(name, hyper);
+        let rates = [("weight_decay", weight_decay), ("lr", schedule.next_rate), ("initial_lr", schedule.base_lr)];
+        entries.extend(rates.map(|(name, value)| (name, Value::Float(value))));
+        entries.push(("params", Value::List(positions.map(|position| Value::Int(position as i64)).collect())));
+        Value::Dict(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    };
+    let groups = vec![group(hyper.weight_decay, 0..decaying), group(0.0, decaying..infos.len())];
+    dict([("state", Value::Numbered(states)), ("param_groups", Value::List(groups))])
+}
+
+/// As torch shapes it: Adafactor's means of rows and columns lack the other dimension.
+fn slot_shape(slot: &str, shape: &[usize]) -> Vec<usize> {
+    let mut shape = shape.to_vec();
+    match slot {
+        "exp_avg_sq_row" => drop(shape.pop()),
+        "exp_avg_sq_col" => drop(shape.remove(shape.len() - 2)),
+        _ => {}
+    }
+    shape
+}
+
+/// What a parameter group holds besides: everything, since Python takes the groups as they are saved.
+fn hyperparameters(optimizer: &str, hyper: &Hyperparameters) -> Vec<(&'static str, Value<'static>)> {
+    let (no, none) = (|| Value::Bool(false), || Value::None);
+    let mut entries = match optimizer {
+        "sgd" => vec![
+            ("momentum", Value::Float(0.0)),
+            ("dampening", Value::Float(0.0)),
+            ("nesterov", no()),
+            ("fused", none()),
+        ],
+        "adagrad" => vec![
+            ("lr_decay", Value::Float(0.0)),
+            ("eps", Value::Float(1e-10)),
+            ("initial_accumulator_value", Value::Float(0.0)),
+            ("fused", none()),
+        ],
+        "rmsprop" => vec![
+            ("momentum", Value::Float(0.0)),
+            ("alpha", Value::Float(0.99)),
+            ("eps", Value::Float(1e-8)),
+            ("centered", no()),
+            ("capturable", no()),
+        ],
+        "adafactor" => {
+            return vec![
+                ("eps", Value::Pair(1e-30, 1e-3)),
+                ("clip_threshold", Value::Float(1.0)),
+                ("decay_rate", Value::Float(-0.8)),
+                ("beta1", none()),
+                ("scale_parameter", no()),
+                ("relative_step", no()),
+                ("warmup_init", no()),
+            ];
+        }
+        _ => vec![
+            ("betas", Value::Pair(hyper.adam_beta1, hyper.adam_beta2)),
+            ("eps", Value::Float(hyper.adam_epsilon)),
+            ("amsgrad", no()),
+            ("capturable", no()),
+            ("fused", none()),
+            ("decoupled_weight_decay", Value::Bool(true)),
+        ],
+    };
+    entries.extend([("maximize", no()), ("foreach", none()), ("differentiable", no())]);
+    entries
+}
+
+fn scheduler(schedule: &ScheduleState) -> Value<'static> {
+    let twice = |value: f64| Value::List(vec![Value::Float(value), Value::Float(value)]);
+    if let Some(plateau) = &schedule.plateau {
+        return dict([
+            ("best", plateau.best.map_or(Value::Float(f64::INFINITY), Value::Float)),
+            ("num_bad_epochs", Value::Int(plateau.num_bad_epochs as i64)),
+            ("cooldown_counter", Value::Int(plateau.cooldown_counter as i64)),
+            ("_last_lr", twice(plateau.learning_rate)),
+        ]);
+    }
+    dict([
+        ("base_lrs", twice(schedule.base_lr)),
+        ("last_epoch", Value::Int(schedule.next_step as i64)),
+        ("_step_count", Value::Int(schedule.next_step as i64 + 1)),
+        ("_last_lr", twice(schedule.next_rate)),
+        ("lr_lambdas", Value::List(vec![dict([]), dict([])])),
+    ])
+}
+
+fn scaler(scaler: &GradScaler) -> Value<'static> {
+    dict([
+        ("scale", Value::Float(f64::from(scaler.scale))),
+        ("growth_factor", Value::Float(2.0)),
+        ("backoff_factor", Value::Float(0.5)),
+        ("growth_interval", Value::Int(2000)),
+        ("_growth_tracker", Value::Int(i64::from(scaler.growth_tracker))),
+    ])
+}
