@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 pub use checkpoint::Checkpoint;
 pub use names::LoadReport;
 pub(crate) use names::{ModelNames, match_names};
-pub use save::{FloatDtype, NamedTensor, save_file};
-pub(crate) use save::{SaveOptions, save};
+pub use save::FloatDtype;
+pub(crate) use save::{NamedTensor, SaveOptions, save};
 pub use tensor::TensorInfo;
 pub use torch_file::{PickleValue, TorchFile};
 

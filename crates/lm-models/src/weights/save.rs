@@ -195,16 +195,6 @@ pub fn save(dir: &Path, tensors: Vec<NamedTensor<'_>>, options: &SaveOptions) ->
     lm_files::sync_folder(dir).map_err(|source| WeightsError::io(dir, "flush", source))
 }
 
-/// Writes `tensors` to the one file `path`, beside its name and flushed before it gets it; each tensor's values are in
-/// memory only while they are written.
-///
-/// # Errors
-///
-/// As `save`.
-pub fn save_file(path: &Path, tensors: Vec<NamedTensor<'_>>, dtype: FloatDtype) -> Result<(), WeightsError> {
-    publish(write_beside(path, |out, path| write_shard(out, path, tensors, dtype))?, path)
-}
-
 fn count(shape: &[usize]) -> u64 {
     shape.iter().map(|&size| size as u64).product()
 }

@@ -59,6 +59,9 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// A file of torch's can't be read.
+    #[error(transparent)]
+    Torch(#[from] lm_models::weights::WeightsError),
     /// The model or the tokenizer can't be written.
     #[error("{0}")]
     Write(String),

@@ -71,7 +71,7 @@ pub(super) fn read(folder: &Path, state: &TrainerState) -> Result<(RunState, Mom
 }
 
 fn open(path: &Path) -> Result<TorchFile, CheckpointError> {
-    TorchFile::open(path).map_err(|error| CheckpointError::Write(error.to_string()))
+    Ok(TorchFile::open(path)?)
 }
 
 /// The entries of a dictionary; none of anything else, which then lacks what is looked for.
