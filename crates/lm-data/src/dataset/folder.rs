@@ -53,3 +53,74 @@ fn list(root: &Path, below: &str, files: &mut Vec<String>) -> Result<(), Dataset
 fn fails(path: &Path, source: std::io::Error) -> DatasetError {
     DatasetError::Io { path: PathBuf::from(path), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::source::{SourceError, TextFiles};
+
+    /// Rows and the hash over them, each after its length; an error where the format is not read.
+    fn read(files: &[String]) -> Result<(u64, String), SourceError> {
+        let [files] = TextFiles::resolve([files], None, false)?;
+        let (mut rows, mut hash) = (0, Sha256::new());
+        for text in files.rows() {
+            let text = text?;
+            rows += 1;
+            hash.update((text.len() as i64).to_le_bytes());
+            hash.update(text);
+        }
+        Ok((rows, hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    }
+
+    /// A folder with configurations, and all repositories that Python's `load_dataset` was asked for, if they are there.
+    #[test]
+    fn folders_have_the_splits_of_datasets() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/.hidden")).unwrap();
+        for file in ["a/train.txt", "a/valid.txt", "a/.hidden/train.txt"] {
+            fs::write(folder.path().join(file), "one\ntwo\n").unwrap();
+        }
+        fs::write(folder.path().join("README.md"), "---\nconfigs:\n- config_name: x\n  data_dir: a\n---\n").unwrap();
+        let found = folder_splits(folder.path(), None).unwrap();
+        let names: Vec<_> = found.iter().map(|split| (split.name.as_str(), split.files.len())).collect();
+        assert_eq!(names, [("train", 1), ("validation", 1)]);
+        assert_eq!(read(&found[0].files).unwrap().0, 2);
+
+        let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference/datasets");
+        let Ok(text) = fs::read_to_string(reference.join("expected.json")) else { return };
+        let expected: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_str(&text).unwrap();
+        let mut unread = Vec::new();
+        for (name, configs) in expected {
+            for (config, facts) in configs.iter().filter(|(config, _)| *config != "slices") {
+                let found =
+                    folder_splits(&reference.join(&name), Some(config.as_str()).filter(|config| !config.is_empty()));
+                if facts.get("error").is_some() {
+                    assert!(found.is_err(), "{name} {config}");
+                    continue;
+                }
+                let found = found.unwrap_or_else(|error| panic!("{name} {config}: {error}"));
+                let names: Vec<_> = found.iter().map(|split| &split.name).collect();
+                let facts = facts.as_object().unwrap();
+                assert_eq!(names, facts.keys().collect::<Vec<_>>(), "{name} {config}");
+                for split in &found {
+                    let facts = &facts[&split.name];
+                    match read(&split.files) {
+                        Ok((rows, hash)) => {
+                            assert_eq!(rows, facts["rows"], "{name} {config} {}", split.name);
+                            // A text that is missing has a hash of its own in Python.
+                            assert!(facts["sha256"] == hash || name == "null-texts", "{name} {config} {}", split.name);
+                        }
+                        Err(SourceError::NotText { .. } | SourceError::Extension { .. }) => unread.push(name.clone()),
+                        Err(error) => panic!("{name} {config} {}: {error}", split.name),
+                    }
+                }
+            }
+        }
+        eprintln!("not read, for their formats: {unread:?}");
+    }
+}
