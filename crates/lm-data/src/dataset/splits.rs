@@ -142,8 +142,8 @@ fn inferred(name: &str, files: &[&str]) -> Result<Vec<(String, Vec<String>)>, Da
             .to_vec()
     };
     let names = |k: &str| [format!("**/{k}{sep}*"), format!("**/*{sep}{k}{sep}*")].to_vec();
-    let groups: [&dyn Fn(&str) -> Vec<String>; 2] = [&folders, &names];
-    for group in groups {
+    for by_folder in [true, false] {
+        let group = |k: &str| if by_folder { folders(k) } else { names(k) };
         let mut splits = Vec::new();
         for (split, keywords) in KEYWORDS {
             let patterns: Vec<String> = keywords.iter().flat_map(|keyword| group(keyword)).collect();
