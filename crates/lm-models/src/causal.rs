@@ -5,7 +5,7 @@ use std::rc::Rc;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Int, Tensor};
 
-use crate::blocks::{Angles, Embedding, LmHead, RmsNorm, Rotary};
+use crate::blocks::{Angles, Embedding, LmHead, Norm, Rotary};
 use crate::cache::{Cache, Causal, Context};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::Architecture;
@@ -111,18 +111,18 @@ pub(crate) trait RotaryLayer: Module + ModuleDisplay + Sync + 'static {
     fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2>;
 }
 
-/// What Llama and those built like it are but for their layers.
+/// What Llama and those built like it are but for their layers and their last normalisation.
 #[derive(Module, Debug)]
-pub(crate) struct RotaryModel<L: Module> {
+pub(crate) struct RotaryModel<L: Module, N: Module> {
     pub(crate) embed_tokens: Embedding,
     pub(crate) layers: Vec<L>,
-    pub(crate) norm: RmsNorm,
+    pub(crate) norm: N,
 }
 
 /// The same with the head.
 #[derive(Module, Debug)]
-pub(crate) struct RotaryForCausalLM<L: Module> {
-    pub(crate) model: RotaryModel<L>,
+pub(crate) struct RotaryForCausalLM<L: Module, N: Module> {
+    pub(crate) model: RotaryModel<L, N>,
     pub(crate) lm_head: LmHead,
     #[module(skip)]
     pub(crate) rotary: Rotary,
@@ -130,7 +130,7 @@ pub(crate) struct RotaryForCausalLM<L: Module> {
     pub(crate) max_positions: usize,
 }
 
-impl<L: RotaryLayer> CausalTransformer for RotaryForCausalLM<L> {
+impl<L: RotaryLayer, N: Norm> CausalTransformer for RotaryForCausalLM<L, N> {
     type Layer = L;
     type Places = Angles;
 
@@ -155,7 +155,7 @@ impl<L: RotaryLayer> CausalTransformer for RotaryForCausalLM<L> {
     }
 
     fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        self.model.norm.forward(x, mode)
+        self.model.norm.norm(x, mode)
     }
 
     fn decoder(&self) -> Decoder {

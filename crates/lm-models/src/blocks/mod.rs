@@ -22,7 +22,7 @@ pub use feed_forward::{GatedMlp, Mlp};
 pub use head::LmHead;
 pub use linear::{Linear, projections};
 pub use mlm_head::{BertHead, FlatHead, HeadTransform};
-pub use norm::{LayerNorm, RmsNorm};
+pub use norm::{LayerNorm, Norm, RmsNorm};
 pub use pre_norm::PreNormModel;
 pub use rotary::{Angles, Rotary};
 pub use text_embeddings::{POSITION_BUFFERS, TEXT_BUFFERS, TextEmbeddings};

@@ -1,11 +1,29 @@
 //! Normalisations.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleDisplay, Param};
 use burn::tensor::Tensor;
 
 use crate::inputs::Mode;
 use crate::ops;
 use crate::parameters::{Builder, Initial, Kind};
+
+/// Whichever normalisation a family ends with.
+pub trait Norm: Module + ModuleDisplay + Sync + 'static {
+    /// [rows, dim] → [rows, dim]
+    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2>;
+}
+
+impl Norm for LayerNorm {
+    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        self.forward(x, mode)
+    }
+}
+
+impl Norm for RmsNorm {
+    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
+        self.forward(x, mode)
+    }
+}
 
 /// Layer normalisation over the last dimension.
 #[derive(Module, Debug)]

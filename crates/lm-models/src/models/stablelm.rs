@@ -1,17 +1,17 @@
 //! StableLM (Bellagente et al., 2024): `StableLmForCausalLM`.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::blocks::{Angles, Embedding, GatedMlp, LayerNorm, Linear, LmHead, Rotary, projections};
 use crate::cache::Context;
-use crate::causal::CausalTransformer;
+use crate::causal::{RotaryForCausalLM, RotaryLayer, RotaryModel};
 use crate::config::{ConfigError, Count, Family, ModelConfig, Probability, Size};
 use crate::inputs::Mode;
 use crate::model::{AutoModel, Task};
-use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
+use crate::ops::{self, Activation, Attention, AttentionMask};
 use crate::parameters::{Builder, Initial, Kind};
 
 /// The fields of config.json that the computation depends on.
@@ -159,7 +159,9 @@ impl StableLmDecoderLayer {
             index,
         }
     }
+}
 
+impl RotaryLayer for StableLmDecoderLayer {
     fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let normed = self.input_layernorm.forward(x.clone(), mode);
         let StableLmAttention { q_proj, k_proj, v_proj, o_proj, q_layernorm, k_layernorm } = &self.self_attn;
@@ -183,32 +185,14 @@ impl StableLmDecoderLayer {
     }
 }
 
-#[derive(Module, Debug)]
-struct StableLmModel {
-    embed_tokens: Embedding,
-    layers: Vec<StableLmDecoderLayer>,
-    norm: LayerNorm,
-}
-
-/// `transformers.StableLmForCausalLM`
-#[derive(Module, Debug)]
-pub struct StableLmForCausalLM {
-    model: StableLmModel,
-    lm_head: LmHead,
-    #[module(skip)]
-    rotary: Rotary,
-    #[module(skip)]
-    max_positions: usize,
-}
-
 fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError> {
     let parsed = StableLmConfig::new(config)?;
     let (rotary, config) = (parsed.rotary(config)?, parsed);
     let builder = &Builder::new(device, config.initializer_range);
     let (vocab, size) = (config.vocab_size.get(), config.hidden_size.get());
     let layers = 0..config.num_hidden_layers.get();
-    let model = StableLmForCausalLM {
-        model: StableLmModel {
+    let model = RotaryForCausalLM {
+        model: RotaryModel {
             embed_tokens: Embedding::padded(vocab, size, config.pad_token_id, builder),
             layers: layers.map(|index| StableLmDecoderLayer::new(&config, index, builder)).collect(),
             norm: LayerNorm::new(size, config.layer_norm_eps, builder),
@@ -218,44 +202,4 @@ fn build(config: &ModelConfig, device: &Device) -> Result<AutoModel, ConfigError
         max_positions: config.max_position_embeddings.get(),
     };
     Ok(AutoModel::new(model, builder))
-}
-
-impl CausalTransformer for StableLmForCausalLM {
-    type Layer = StableLmDecoderLayer;
-    type Places = Angles;
-
-    fn max_positions(&self) -> usize {
-        self.max_positions
-    }
-
-    fn places(&self, positions: Tensor<1, Int>, longest: usize) -> Angles {
-        self.rotary.angles(positions, longest)
-    }
-
-    fn words(&self) -> &Embedding {
-        &self.model.embed_tokens
-    }
-
-    fn layers(&self) -> &[StableLmDecoderLayer] {
-        &self.model.layers
-    }
-
-    fn layer(
-        &self,
-        layer: &StableLmDecoderLayer,
-        x: Tensor<2>,
-        angles: &Angles,
-        context: &mut Context,
-        mode: &Mode,
-    ) -> Tensor<2> {
-        layer.forward(x, angles, context, mode)
-    }
-
-    fn norm(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        self.model.norm.forward(x, mode)
-    }
-
-    fn decoder(&self) -> Decoder {
-        self.lm_head.decoder(&self.model.embed_tokens)
-    }
 }
