@@ -9,7 +9,7 @@ use lm_models::parameters::{ParameterInfo, Snapshot};
 
 use super::torch_save::{self, Value};
 use super::{CheckpointError, OPTIMIZER_NAME, Resumable, RunState, SCALER_NAME, SCHEDULER_NAME};
-use crate::optim::{GradScaler, Hyperparameters, StateTensor};
+use crate::optim::{GradScaler, Hyperparameters, StateTensor, adafactor, adagrad, rmsprop};
 use crate::schedule::ScheduleState;
 
 /// Writes the files.
@@ -36,7 +36,7 @@ pub(super) fn save(
     Ok(())
 }
 
-fn dict<'a, const N: usize>(entries: [(&str, Value<'a>); N]) -> Value<'a> {
+fn dict<'a, 'n>(entries: impl IntoIterator<Item = (&'n str, Value<'a>)>) -> Value<'a> {
     Value::Dict(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
@@ -74,7 +74,7 @@ fn optimizer<'a>(
         let rates = [("weight_decay", weight_decay), ("lr", schedule.next_rate), ("initial_lr", schedule.base_lr)];
         entries.extend(rates.map(|(name, value)| (name, Value::Float(value))));
         entries.push(("params", Value::List(positions.map(|position| Value::Int(position as i64)).collect())));
-        Value::Dict(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        dict(entries)
     };
     let groups = vec![group(hyper.weight_decay, 0..decaying), group(0.0, decaying..infos.len())];
     dict([("state", Value::Numbered(states)), ("param_groups", Value::List(groups))])
@@ -103,22 +103,22 @@ fn hyperparameters(optimizer: &str, hyper: &Hyperparameters) -> Vec<(&'static st
         ],
         "adagrad" => vec![
             ("lr_decay", Value::Float(0.0)),
-            ("eps", Value::Float(1e-10)),
+            ("eps", Value::Float(adagrad::EPS)),
             ("initial_accumulator_value", Value::Float(0.0)),
             ("fused", none()),
         ],
         "rmsprop" => vec![
             ("momentum", Value::Float(0.0)),
-            ("alpha", Value::Float(0.99)),
-            ("eps", Value::Float(1e-8)),
+            ("alpha", Value::Float(rmsprop::ALPHA)),
+            ("eps", Value::Float(rmsprop::EPS)),
             ("centered", no()),
             ("capturable", no()),
         ],
         "adafactor" => {
             return vec![
-                ("eps", Value::Pair(1e-30, 1e-3)),
-                ("clip_threshold", Value::Float(1.0)),
-                ("decay_rate", Value::Float(-0.8)),
+                ("eps", Value::Pair(adafactor::EPS, 1e-3)),
+                ("clip_threshold", Value::Float(adafactor::CLIP_THRESHOLD)),
+                ("decay_rate", Value::Float(adafactor::DECAY_RATE)),
                 ("beta1", none()),
                 ("scale_parameter", no()),
                 ("relative_step", no()),

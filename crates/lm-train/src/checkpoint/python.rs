@@ -113,15 +113,17 @@ fn groups(optimizer: &Dict) -> Result<[&Dict; 2], String> {
 /// `--optim`, which the hyperparameters that each optimizer has tell.
 fn optimizer_name(groups: &[&Dict; 2]) -> Result<&'static str, String> {
     let has = |name: &str| groups[0].contains_key(name);
+    // What moves by a momentum, or about a mean, has states that are not read.
+    let plain = || number(groups[0].get("momentum")) == Some(0.0);
     if has("amsgrad") && groups[0].get("amsgrad") != Some(&PickleValue::Bool(true)) {
         Ok("adamw_torch")
     } else if has("relative_step") {
         Ok("adafactor")
     } else if has("lr_decay") {
         Ok("adagrad")
-    } else if has("alpha") && has("centered") {
+    } else if has("alpha") && groups[0].get("centered") == Some(&PickleValue::Bool(false)) && plain() {
         Ok("rmsprop")
-    } else if has("nesterov") && number(groups[0].get("momentum")) == Some(0.0) {
+    } else if has("nesterov") && plain() {
         Ok("sgd")
     } else {
         let mut names: Vec<&str> = groups[0].keys().map(String::as_str).collect();
@@ -230,5 +232,29 @@ impl Moments {
             }
             step => number(step).map_or(of_run, |step| step as u64),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// States of a momentum would be left out without a word.
+    #[test]
+    fn optimizers_with_states_that_are_not_read_are_refused() {
+        let name = |entries: &[(&str, PickleValue)]| {
+            let group: Dict = entries.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+            optimizer_name(&[&group, &group])
+        };
+        let (momentum, bool) = (|value| ("momentum", PickleValue::Float(value)), PickleValue::Bool);
+        for (centered, of, refused) in [(false, 0.0, false), (false, 0.9, true), (true, 0.0, true)] {
+            let found = name(&[("alpha", PickleValue::Float(0.99)), ("centered", bool(centered)), momentum(of)]);
+            assert_eq!(found.is_err(), refused, "rmsprop, centered {centered}, momentum {of}: {found:?}");
+        }
+        assert_eq!(name(&[("nesterov", bool(false)), momentum(0.0)]), Ok("sgd"));
+        for (known, value) in [("nesterov", 0.9), ("neither", 0.0)] {
+            let error = name(&[(known, bool(false)), momentum(value)]).unwrap_err();
+            assert!(error.contains("not supported") && error.contains(known), "{error}");
+        }
     }
 }

@@ -18,3 +18,4 @@ pub use optimizer::Optimizer;
 pub(crate) use optimizer::StateTensor;
 pub use rule::Hyperparameters;
 pub use rules::OptimizerNames;
+pub(crate) use rules::{adafactor, adagrad, rmsprop};

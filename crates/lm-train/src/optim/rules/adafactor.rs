@@ -5,8 +5,12 @@ use burn::tensor::Tensor;
 
 use crate::optim::rule::{Rule, Slots, Update};
 
-const EPS: f64 = 1e-30;
-const CLIP_THRESHOLD: f64 = 1.0;
+/// Added to the squares.
+pub(crate) const EPS: f64 = 1e-30;
+/// The largest root mean square of a change, in learning rates.
+pub(crate) const CLIP_THRESHOLD: f64 = 1.0;
+/// The power of the step by which the share of new squares falls.
+pub(crate) const DECAY_RATE: f64 = -0.8;
 
 pub(super) const RULE: Rule = Rule {
     slots: |shape| if shape.len() >= 2 { &["exp_avg_sq_row", "exp_avg_sq_col"] } else { &["exp_avg_sq"] },
@@ -22,7 +26,7 @@ pub(super) const RULE: Rule = Rule {
 
 /// The gradient over the root of its squares' running mean, of a matrix that of its rows times that of its columns.
 fn direction(g: Tensor<1>, slots: &mut Slots, update: &Update) -> Tensor<1> {
-    let beta2 = 1.0 - f64::from(update.step).powf(-0.8);
+    let beta2 = 1.0 - f64::from(update.step).powf(DECAY_RATE);
     let squares = g.clone() * g.clone() + EPS;
     let [.., rows, columns] = update.shape[..] else {
         let v = slots.take("exp_avg_sq", update, &g) * beta2 + squares * (1.0 - beta2);

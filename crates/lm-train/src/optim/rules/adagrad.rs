@@ -2,12 +2,15 @@
 
 use crate::optim::rule::Rule;
 
+/// Added to the root of the squares.
+pub(crate) const EPS: f64 = 1e-10;
+
 pub(super) const RULE: Rule = Rule {
     slots: |_| &["sum"],
     update: |p, g, slots, update| {
         let g = update.with_decay(g, &p);
         let sum = slots.take("sum", update, &g) + g.clone() * g.clone();
         slots.put("sum", sum.clone());
-        p - g / (sum.sqrt() + 1e-10) * update.learning_rate
+        p - g / (sum.sqrt() + EPS) * update.learning_rate
     },
 };

@@ -1,10 +1,10 @@
 //! The values of `--optim`: a file and a line each.
 
-mod adafactor;
-mod adagrad;
+pub(crate) mod adafactor;
+pub(crate) mod adagrad;
 mod adamw;
 mod lion;
-mod rmsprop;
+pub(crate) mod rmsprop;
 mod sgd;
 
 use std::fmt;

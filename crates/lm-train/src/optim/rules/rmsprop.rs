@@ -2,12 +2,17 @@
 
 use crate::optim::rule::Rule;
 
+/// What is kept of the squares so far.
+pub(crate) const ALPHA: f64 = 0.99;
+/// Added to their root.
+pub(crate) const EPS: f64 = 1e-8;
+
 pub(super) const RULE: Rule = Rule {
     slots: |_| &["square_avg"],
     update: |p, g, slots, update| {
         let g = update.with_decay(g, &p);
-        let square = slots.take("square_avg", update, &g) * 0.99 + g.clone() * g.clone() * 0.01;
+        let square = slots.take("square_avg", update, &g) * ALPHA + g.clone() * g.clone() * (1.0 - ALPHA);
         slots.put("square_avg", square.clone());
-        p - g / (square.sqrt() + 1e-8) * update.learning_rate
+        p - g / (square.sqrt() + EPS) * update.learning_rate
     },
 };
