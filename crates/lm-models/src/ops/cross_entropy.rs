@@ -79,17 +79,18 @@ fn plain(
         let range = start..(start + piece).min(count);
         let x = x.clone().slice([range.clone()]);
         let targets = targets.clone().slice([range]).unsqueeze_dim::<2>(1);
-        let (losses, log_sum, logits) = losses(&inner, x.clone(), targets.clone(), compute);
+        let (losses, [largest, total], logits) = losses(&inner, x.clone(), targets.clone(), compute);
         if label_smoothing > 0.0 {
             let mean = logits.clone().mean_dim(1);
-            let uniform = (log_sum.clone() - mean).sum();
+            let uniform = (total.clone().log() + largest.clone() - mean).sum();
             loss = loss + losses.sum() * (1.0 - label_smoothing) + uniform * label_smoothing;
         } else {
             loss = loss + losses.sum();
         }
-        // ∂logits = softmax(logits) - target distribution
+        // ∂logits = softmax(logits) - target distribution. By the sum itself: its logarithm beside large logits has lost bits
+        // that matter where a probability is almost one.
         let ones = Tensor::full(targets.dims(), label_smoothing - 1.0, &device);
-        let gradient = (logits.clone() - log_sum).exp();
+        let gradient = (logits.clone() - largest).exp() / total;
         let gradient = if smooth > 0.0 { gradient - smooth } else { gradient };
         // Scaled before it is narrowed: float16 has no room for the small ones otherwise.
         let gradient = gradient.scatter(1, targets, ones, IndexingUpdateOp::Add) * factor;
@@ -145,9 +146,9 @@ fn plain_predictions(
         let range = start..(start + piece).min(count);
         let x = rows.clone().slice([range.clone()]);
         let targets = targets.clone().slice([range]).unsqueeze_dim::<2>(1);
-        let (losses, log_sum, logits) = losses(decoder, x, targets.clone(), compute);
+        let (losses, [largest, sum], logits) = losses(decoder, x, targets.clone(), compute);
         let losses = if label_smoothing > 0.0 {
-            let uniform = log_sum - logits.clone().mean_dim(1);
+            let uniform = sum.log() + largest - logits.clone().mean_dim(1);
             losses * (1.0 - label_smoothing) + uniform * label_smoothing
         } else {
             losses
@@ -159,16 +160,16 @@ fn plain_predictions(
     total
 }
 
-/// Cross-entropy [rows, 1], log Σ exp [rows, 1] and logits [rows, vocab] of one piece.
+/// Cross-entropy [rows, 1], the largest logit and Σ exp(logit - largest) [rows, 1], and logits [rows, vocab] of one piece.
 fn losses(
     decoder: &Decoder,
     x: Tensor<2>,
     targets: Tensor<2, Int>,
     compute: Compute,
-) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+) -> (Tensor<2>, [Tensor<2>; 2], Tensor<2>) {
     let logits = decoder.logits(x, compute);
     let largest = logits.clone().max_dim(1);
-    let log_sum = (logits.clone() - largest.clone()).exp().sum_dim(1).log() + largest;
-    let losses = log_sum.clone() - logits.clone().gather(1, targets);
-    (losses, log_sum, logits)
+    let total = (logits.clone() - largest.clone()).exp().sum_dim(1);
+    let losses = total.clone().log() + largest.clone() - logits.clone().gather(1, targets);
+    (losses, [largest, total], logits)
 }

@@ -22,8 +22,8 @@ fn check_cross_entropy([rows, dim, vocab]: [usize; 3], size: f32, smoothing: f64
     let fast = judge(FAST);
     assert_eq!((fast.count, fast.correct), (judged.count, judged.correct));
     assert!((fast.loss_sum - judged.loss_sum).abs() <= 1e-5 * judged.loss_sum.abs().max(1.0));
-    // The plain one takes e to the power of logits less their logarithmic sum, whose last bit is worth 3e-5 where rows are
-    // large: so much of a probability, however small the gradients that it leaves.
+    // The last bit of a logit is worth 3e-5 where rows are large: so much of a probability, however small the gradients that
+    // it leaves.
     let large = size == 100.0;
     let smallest = |which| if large { 1.0 } else { usual(which) };
     assert_close(&on_any_threads(|| run(FAST)), &plain, if large { 1e-4 } else { 1e-5 }, smallest);
