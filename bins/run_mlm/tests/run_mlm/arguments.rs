@@ -80,11 +80,19 @@ fn run(folder: &Path, words: &[&str]) -> Output {
         ["--train_tokenizer", ..] => &scratch[2..],
         _ => trained,
     };
+    let text: &[&str] = match words {
+        ["--dataset_name", ..] => &[],
+        ["--dataset_config_name" | "--dataset_revision" | "--train_split" | "--validation_split", ..] => {
+            &["--dataset_name", "./absent"]
+        }
+        _ => &["--train_file", "absent.txt"],
+    };
     Command::new(env!("CARGO_BIN_EXE_run_mlm"))
         .current_dir(folder)
         .env("HF_HUB_OFFLINE", "1")
         .args(model)
-        .args(["--train_file", "absent.txt", "--do_train", "--output_dir", "out"])
+        .args(text)
+        .args(["--do_train", "--output_dir", "out"])
         .args(words)
         .output()
         .expect("the program starts")

@@ -6,6 +6,7 @@ use std::path::Path;
 use lm_data::source::extensions;
 
 use super::choice::{IntervalStrategy, SamplingStrategy, SaveStrategy};
+use super::error::rule;
 use super::given::Given;
 use super::value::{Files, Kwargs, Steps};
 use super::{ArgsError, Arguments, Task, dataset};
@@ -13,10 +14,6 @@ use crate::optim::OptimizerNames;
 use crate::schedule::{Schedule, SchedulerType};
 
 type Checked = Result<(), ArgsError>;
-
-fn rule(holds: bool, line: impl FnOnce() -> String) -> Checked {
-    if holds { Ok(()) } else { Err(ArgsError::Rule(line())) }
-}
 
 /// Completes `args` as Python does and checks them; what the user should know goes to `args.notes`.
 pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {

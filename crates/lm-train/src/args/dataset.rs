@@ -2,6 +2,7 @@
 
 use lm_data::dataset::Slice;
 
+use super::error::rule;
 use super::{ArgsError, Arguments};
 
 /// The files of a data set's splits that a run reads.
@@ -15,10 +16,6 @@ pub struct DatasetFiles {
     pub validation: Vec<String>,
     /// Only these rows of them.
     pub validation_slice: Option<Slice>,
-}
-
-fn rule(holds: bool, line: impl FnOnce() -> String) -> Result<(), ArgsError> {
-    if holds { Ok(()) } else { Err(ArgsError::Rule(line())) }
 }
 
 /// A data set or files, not both, and nothing about a data set that is not named.

@@ -145,3 +145,8 @@ impl ArgsError {
         }
     }
 }
+
+/// The error of a line, unless what it asks for holds.
+pub(super) fn rule(holds: bool, line: impl FnOnce() -> String) -> Result<(), ArgsError> {
+    if holds { Ok(()) } else { Err(ArgsError::Rule(line())) }
+}
