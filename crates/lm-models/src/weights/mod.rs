@@ -8,11 +8,12 @@
 //! Nothing here knows of tensors of a framework: values come and go as `Vec<f32>`, row-major.
 
 mod checkpoint;
+mod format;
 mod names;
-mod pytorch;
-mod safetensors_file;
 mod save;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod torch_file;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ pub use pytorch_reader::PickleValue;
 use pytorch_reader::{PytorchReader, Tensor};
 
 use super::WeightsError;
-use super::pytorch::{dtype, refuse_bomb};
+use super::format::{dtype, refuse_bomb};
 use super::tensor::decode_f32;
 
 /// An open file; the tensors' values stay in it until they are asked for.

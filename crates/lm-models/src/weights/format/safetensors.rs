@@ -8,8 +8,9 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::WeightsError;
-use super::tensor::{TensorInfo, decode_f32};
+use super::{Format, WeightFile};
+use crate::weights::WeightsError;
+use crate::weights::tensor::{TensorInfo, decode_f32};
 
 /// The length of the header stands in the first eight bytes, little-endian.
 const PREFIX: usize = 8;
@@ -97,8 +98,15 @@ struct Entry {
     end: usize,
 }
 
+/// `model.safetensors`, and its shards.
+pub(super) const FORMAT: Format = Format {
+    file: "model.safetensors",
+    index: "model.safetensors.index.json",
+    open: |path| Ok(Box::new(SafetensorsFile::open(path)?)),
+};
+
 /// An open file.
-pub(super) struct SafetensorsFile {
+struct SafetensorsFile {
     path: PathBuf,
     map: Mmap,
     /// In the order of the data.
@@ -106,7 +114,7 @@ pub(super) struct SafetensorsFile {
 }
 
 impl SafetensorsFile {
-    pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
+    fn open(path: &Path) -> Result<Self, WeightsError> {
         let file = lm_files::open_regular(path).map_err(|source| WeightsError::io(path, "open", source))?;
         // SAFETY: the map is only read, as plain bytes, for which every bit pattern is valid. Another process that
         // shortens the file meanwhile would end this one with SIGBUS; writers of weights, ours included, write beside
@@ -115,23 +123,23 @@ impl SafetensorsFile {
         let entries = read_header(path, &map)?;
         Ok(Self { path: path.to_path_buf(), map, entries })
     }
+}
 
-    pub(super) fn path(&self) -> &Path {
+impl WeightFile for SafetensorsFile {
+    fn path(&self) -> &Path {
         &self.path
     }
 
     /// In the order of the data.
-    pub(super) fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         self.entries.iter().map(|entry| entry.name.clone()).collect()
     }
 
-    /// The tensor at `index` of [`Self::names`].
-    pub(super) fn info(&self, index: usize) -> &TensorInfo {
+    fn info(&self, index: usize) -> &TensorInfo {
         &self.entries[index].info
     }
 
-    /// The values of the tensor at `index` of [`Self::names`].
-    pub(super) fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {
+    fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {
         let entry = &self.entries[index];
         decode_f32(entry.info.dtype, &self.map[entry.start..entry.end])
             .map_err(|reason| WeightsError::tensor(&self.path, &entry.name, reason))

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
 use safetensors::Dtype;
 
-use super::WeightsError;
-use super::tensor::{TensorInfo, decode_f32};
+use super::{Format, WeightFile};
+use crate::weights::WeightsError;
+use crate::weights::tensor::{TensorInfo, decode_f32};
 
 /// The name that [`PytorchReader`] gives to a tensor among the values of a pickle.
 const TENSOR: &str = "torch.Tensor";
@@ -19,15 +20,22 @@ const METADATA: &str = "_metadata";
 /// was made for it takes a hundred bytes of memory, and an archive of some kilobytes can hold gigabytes of them.
 const MAX_PICKLE: u64 = 8 << 20;
 
-/// An open file; the values stay in it until they are asked for.
-pub(super) struct PytorchFile {
+/// `pytorch_model.bin`, and its shards.
+pub(super) const FORMAT: Format = Format {
+    file: "pytorch_model.bin",
+    index: "pytorch_model.bin.index.json",
+    open: |path| Ok(Box::new(PytorchFile::open(path)?)),
+};
+
+/// An open file.
+struct PytorchFile {
     path: PathBuf,
     /// In alphabetical order: the reader does not keep the pickle's own.
     tensors: Vec<(Tensor, TensorInfo)>,
 }
 
 impl PytorchFile {
-    pub(super) fn open(path: &Path) -> Result<Self, WeightsError> {
+    fn open(path: &Path) -> Result<Self, WeightsError> {
         let invalid = |error: &dyn std::fmt::Display| {
             WeightsError::file(
                 path,
@@ -50,23 +58,24 @@ impl PytorchFile {
             .collect();
         Ok(Self { path: path.to_path_buf(), tensors })
     }
+}
 
-    pub(super) fn path(&self) -> &Path {
+impl WeightFile for PytorchFile {
+    fn path(&self) -> &Path {
         &self.path
     }
 
     /// In alphabetical order.
-    pub(super) fn names(&self) -> Vec<String> {
+    fn names(&self) -> Vec<String> {
         self.tensors.iter().map(|(tensor, _)| tensor.name.clone()).collect()
     }
 
-    /// The tensor at `index` of [`Self::names`].
-    pub(super) fn info(&self, index: usize) -> &TensorInfo {
+    fn info(&self, index: usize) -> &TensorInfo {
         &self.tensors[index].1
     }
 
-    /// The values of the tensor at `index` of [`Self::names`], contiguous whatever their strides in the file.
-    pub(super) fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {
+    /// Contiguous whatever the strides in the file.
+    fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {
         let (tensor, info) = &self.tensors[index];
         let bytes = tensor.read().map_err(|error| {
             WeightsError::tensor(&self.path, &tensor.name, format!("cannot be read: {error}: get the file again"))
@@ -77,7 +86,7 @@ impl PytorchFile {
 
 /// Fails if the file is an archive whose pickle is far longer than a list of tensors. What is no archive at all is for the
 /// reader to say.
-pub(super) fn refuse_bomb(path: &Path) -> Result<(), WeightsError> {
+pub(in crate::weights) fn refuse_bomb(path: &Path) -> Result<(), WeightsError> {
     let file = lm_files::open_regular(path).map_err(|source| WeightsError::io(path, "open", source))?;
     let Ok(mut archive) = zip::ZipArchive::new(BufReader::new(file)) else { return Ok(()) };
     for index in 0..archive.len() {
@@ -138,7 +147,7 @@ fn kind(value: &PickleValue) -> String {
     }
 }
 
-pub(super) fn dtype(dtype: DType) -> Dtype {
+pub(in crate::weights) fn dtype(dtype: DType) -> Dtype {
     match dtype {
         DType::F64 => Dtype::F64,
         DType::F32 => Dtype::F32,
