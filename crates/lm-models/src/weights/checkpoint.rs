@@ -26,8 +26,8 @@ struct Index {
 }
 
 impl Checkpoint {
-    /// Opens the weights of `folder`, in Python's order of preference: `model.safetensors`,
-    /// `model.safetensors.index.json`, `pytorch_model.bin`, `pytorch_model.bin.index.json`.
+    /// Opens the weights of `folder`: of the formats that it holds the first in Python's order, safetensors, PyTorch's,
+    /// TensorFlow's; in each one file rather than the index of several.
     ///
     /// # Errors
     ///
@@ -122,14 +122,16 @@ impl Checkpoint {
                 opened.insert(shard.to_string(), (files.len(), positions));
                 files.push(file);
             }
-            let place = opened.get(shard).and_then(|(file, positions)| Some((*file, *positions.get(&name)?)));
+            let in_torch = (format.indexed_name)(&name);
+            let place = opened.get(shard).and_then(|(file, positions)| Some((*file, *positions.get(&in_torch)?)));
             let Some(place) = place else {
                 let reason =
                     format!("is not in {shard}, where the index puts it: index and files do not belong together");
                 return Err(WeightsError::tensor(path, &name, reason));
             };
-            places.insert(name.clone(), place);
-            names.push(name);
+            if places.insert(in_torch.clone(), place).is_none() {
+                names.push(in_torch);
+            }
         }
         Ok(Self { folder: folder.to_path_buf(), files, names, places })
     }
@@ -180,17 +182,10 @@ fn hint(folder: &Path) -> String {
             return format!(" ({name} there is no regular file, or a link that leads nowhere)");
         }
     }
-    let names: Vec<String> = std::fs::read_dir(folder)
-        .map(|entries| entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
-        .unwrap_or_default();
-    let other = |what: &str| format!(" (there are {what} weights: convert them with Python's save_pretrained)");
-    if names.iter().any(|name| name == "tf_model.h5" || name.ends_with(".ckpt.index")) {
-        other("TensorFlow")
-    } else if names.iter().any(|name| name == "flax_model.msgpack") {
-        other("Flax")
-    } else if names.iter().any(|name| name.ends_with(".gguf")) {
-        other("GGUF")
-    } else {
-        String::new()
+    let is_gguf = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().ends_with(".gguf");
+    let mut entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    match entries.any(is_gguf) {
+        true => " (there are GGUF weights: convert them with Python's save_pretrained)".to_owned(),
+        false => String::new(),
     }
 }

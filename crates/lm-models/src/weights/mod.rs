@@ -41,8 +41,9 @@ pub enum WeightsError {
     },
     /// The folder holds none of the known weight files.
     #[error(
-        "{folder}: no weights found: expected model.safetensors, model.safetensors.index.json, pytorch_model.bin or \
-         pytorch_model.bin.index.json{hint}"
+        "{folder}: no weights found: expected {}, or an index of several, as {}{hint}",
+        format::FORMATS.map(|format| format.file).join(", "),
+        format::FORMATS[0].index
     )]
     NoWeights {
         /// The folder looked into.

@@ -10,6 +10,10 @@ use super::{Checkpoint, TensorInfo};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/weights");
 
+fn models() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models")
+}
+
 fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(FIXTURES).join(name)).unwrap()
 }
@@ -107,7 +111,7 @@ fn layouts_are_preferred_in_the_order_of_python() {
 
 #[test]
 fn files_that_are_no_weights_are_named_for_what_they_are() {
-    for name in ["model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"] {
+    for name in ["model.safetensors", "pytorch_model.bin", "tf_model.h5", "model.safetensors.index.json"] {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 440449768\n";
         assert!(error_of(name, pointer).contains("git lfs pull"));
         assert!(error_of(name, b"").contains("is empty"));
@@ -168,13 +172,29 @@ fn an_index_names_files_and_tensors_that_are_there() {
     assert!(error.contains("tensor a: is not in part.safetensors, where the index puts it"), "{error}");
 }
 
+/// Every tensor of the PyTorch folder is in the other, with the same shape and values, and nothing more.
+fn expect_equal(foreign: &Path, torch: &str) {
+    let (foreign, torch) = (Checkpoint::open(foreign).unwrap(), Checkpoint::open(&models().join(torch)).unwrap());
+    for name in torch.names() {
+        assert_eq!(foreign.info(name).map(|info| &info.shape), torch.info(name).map(|info| &info.shape), "{name}");
+        assert_eq!(foreign.read_f32(name).unwrap(), torch.read_f32(name).unwrap(), "{name}");
+    }
+    assert_eq!(foreign.names().len(), torch.names().len());
+}
+
+#[test]
+fn a_file_of_keras_and_its_shards_hold_the_tensors_of_pytorch() {
+    expect_equal(&Path::new(FIXTURES).join("foreign/tensorflow"), "gpt2");
+    expect_equal(&Path::new(FIXTURES).join("foreign/tensorflow.sharded"), "bert");
+}
+
 #[test]
 fn a_folder_without_weights_says_what_is_there_instead() {
     let error = |dir: &Path| Checkpoint::open(dir).unwrap_err().to_string();
-    let dir = folder("tf_model.h5", b"x");
+    let dir = folder("model.gguf", b"x");
     assert!(error(dir.path()).contains("no weights found: expected model.safetensors"));
-    assert!(error(dir.path()).contains("there are TensorFlow weights"));
-    assert!(error(&dir.path().join("tf_model.h5")).contains("is not a folder"));
+    assert!(error(dir.path()).contains("there are GGUF weights"));
+    assert!(error(&dir.path().join("model.gguf")).contains("is not a folder"));
     assert!(error(&dir.path().join("absent")).contains("does not exist"));
     std::fs::create_dir(dir.path().join("model.safetensors")).unwrap();
     assert!(error(dir.path()).contains("model.safetensors is a folder there"));

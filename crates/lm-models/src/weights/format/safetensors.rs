@@ -100,8 +100,10 @@ struct Entry {
 
 /// `model.safetensors`, and its shards.
 pub(super) const FORMAT: Format = Format {
+    framework: "safetensors",
     file: "model.safetensors",
     index: "model.safetensors.index.json",
+    indexed_name: str::to_owned,
     open: |path| Ok(Box::new(SafetensorsFile::open(path)?)),
 };
 

@@ -22,8 +22,10 @@ const MAX_PICKLE: u64 = 8 << 20;
 
 /// `pytorch_model.bin`, and its shards.
 pub(super) const FORMAT: Format = Format {
+    framework: "PyTorch",
     file: "pytorch_model.bin",
     index: "pytorch_model.bin.index.json",
+    indexed_name: str::to_owned,
     open: |path| Ok(Box::new(PytorchFile::open(path)?)),
 };
 
