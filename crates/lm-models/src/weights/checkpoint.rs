@@ -27,7 +27,7 @@ struct Index {
 
 impl Checkpoint {
     /// Opens the weights of `folder`: of the formats that it holds the first in Python's order, safetensors, PyTorch's,
-    /// TensorFlow's; in each one file rather than the index of several.
+    /// TensorFlow's, Flax's; in each one file rather than the index of several.
     ///
     /// # Errors
     ///

@@ -1,5 +1,7 @@
 //! The formats of weights, one file each, in the order in which they are looked for.
 
+mod flax;
+mod pieces;
 mod safetensors;
 mod tensorflow;
 mod torch;
@@ -9,6 +11,8 @@ use std::path::Path;
 use super::WeightsError;
 use super::tensor::TensorInfo;
 
+#[cfg(test)]
+pub(super) use flax::tests::small_file as small_flax_file;
 pub(super) use torch::{dtype, refuse_bomb};
 
 /// A format: what its files are called, and how one is opened.
@@ -27,7 +31,7 @@ pub(super) struct Format {
 
 /// All formats, in the order in which `from_pretrained` looks for them (`_get_resolved_checkpoint_files` in
 /// modeling_utils.py of transformers 4.57).
-pub(super) const FORMATS: [Format; 3] = [safetensors::FORMAT, torch::FORMAT, tensorflow::FORMAT];
+pub(super) const FORMATS: [Format; 4] = [safetensors::FORMAT, torch::FORMAT, tensorflow::FORMAT, flax::FORMAT];
 
 /// One open file; its values stay in it until they are asked for.
 pub(super) trait WeightFile: Send + Sync {
