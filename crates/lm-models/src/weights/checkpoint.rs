@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::WeightsError;
-use super::format::{FORMATS, Format, WeightFile};
+use super::file::{Format, WeightFile};
+use super::format::FORMATS;
 use super::tensor::TensorInfo;
 
 /// The weight files of one folder, open. Values are read when they are asked for.
@@ -51,7 +52,8 @@ impl Checkpoint {
                 return Self::from_index(folder, format, &index);
             }
         }
-        Err(WeightsError::NoWeights { folder: folder.to_path_buf(), hint: hint(folder) })
+        let known = FORMATS.map(|format| format.file).join(", ");
+        Err(WeightsError::NoWeights { folder: folder.to_path_buf(), known, hint: hint(folder) })
     }
 
     /// The folder it was opened from.

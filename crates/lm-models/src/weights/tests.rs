@@ -197,7 +197,7 @@ fn a_file_of_keras_and_its_shards_hold_the_tensors_of_pytorch() {
 fn a_folder_without_weights_says_what_is_there_instead() {
     let error = |dir: &Path| Checkpoint::open(dir).unwrap_err().to_string();
     let dir = folder("model.gguf", b"x");
-    assert!(error(dir.path()).contains("no weights found: expected model.safetensors"));
+    assert!(error(dir.path()).contains("no weights found: expected one of model.safetensors"));
     assert!(error(dir.path()).contains("there are GGUF weights"));
     assert!(error(&dir.path().join("model.gguf")).contains("is not a folder"));
     assert!(error(&dir.path().join("absent")).contains("does not exist"));

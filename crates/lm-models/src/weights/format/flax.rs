@@ -12,8 +12,8 @@ use rmp::decode::{read_array_len, read_bin_len, read_bool, read_ext_meta, read_i
 use safetensors::Dtype;
 
 use super::pieces::Pieces;
-use super::{Format, WeightFile};
 use crate::weights::WeightsError;
+use crate::weights::file::{Format, WeightFile};
 use crate::weights::tensor::{Stored, TensorInfo, decode_f32};
 
 /// `flax_model.msgpack`, and its shards.

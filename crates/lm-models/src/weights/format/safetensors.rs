@@ -8,8 +8,8 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::{Format, WeightFile};
 use crate::weights::WeightsError;
+use crate::weights::file::{Format, WeightFile};
 use crate::weights::tensor::{TensorInfo, decode_f32};
 
 /// The length of the header stands in the first eight bytes, little-endian.

@@ -10,8 +10,8 @@ use hdf5_reader::group::Group;
 use hdf5_reader::{Dataset, Datatype, FileStorage, Hdf5File, OpenOptions};
 use safetensors::Dtype;
 
-use super::{Format, WeightFile};
 use crate::weights::WeightsError;
+use crate::weights::file::{Format, WeightFile};
 use crate::weights::tensor::{Stored, TensorInfo, decode_f32};
 
 /// `tf_model.h5`, and its shards.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use pytorch_reader::{DType, PickleValue, PytorchReader, Tensor};
 use safetensors::Dtype;
 
-use super::{Format, WeightFile};
 use crate::weights::WeightsError;
+use crate::weights::file::{Format, WeightFile};
 use crate::weights::tensor::{TensorInfo, decode_f32};
 
 /// The name that [`PytorchReader`] gives to a tensor among the values of a pickle.

@@ -1,0 +1,35 @@
+//! What a format of weights is: the names of its files, and what can be read of one.
+
+use std::path::Path;
+
+use super::error::WeightsError;
+use super::tensor::TensorInfo;
+
+/// A format: what its files are called, and how one is opened.
+pub(super) struct Format {
+    /// Whose it is, for messages.
+    pub framework: &'static str,
+    /// Name of the file that holds all tensors.
+    pub file: &'static str,
+    /// Name of the file that says which of several files holds which tensor.
+    pub index: &'static str,
+    /// A tensor's name in PyTorch, of its name in the index.
+    pub indexed_name: fn(&str) -> String,
+    /// Opens one file.
+    pub open: fn(&Path) -> Result<Box<dyn WeightFile>, WeightsError>,
+}
+
+/// One open file; its values stay in it until they are asked for.
+pub(super) trait WeightFile: Send + Sync {
+    /// Where it is.
+    fn path(&self) -> &Path;
+
+    /// The names of its tensors, as PyTorch has them.
+    fn names(&self) -> Vec<String>;
+
+    /// The tensor at `index` of [`Self::names`], in the shape that PyTorch has it.
+    fn info(&self, index: usize) -> &TensorInfo;
+
+    /// The values of the tensor at `index` of [`Self::names`], row-major.
+    fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError>;
+}
