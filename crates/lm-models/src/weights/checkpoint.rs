@@ -14,6 +14,8 @@ use super::tensor::TensorInfo;
 /// The weight files of one folder, open. Values are read when they are asked for.
 pub struct Checkpoint {
     folder: PathBuf,
+    /// Whose format it is.
+    framework: &'static str,
     files: Vec<Box<dyn WeightFile>>,
     /// In the order of the file, or of the index; places are (file, tensor within it).
     names: Vec<String>,
@@ -56,6 +58,24 @@ impl Checkpoint {
         Err(WeightsError::NoWeights { folder: folder.to_path_buf(), known, hint: hint(folder) })
     }
 
+    /// Its files with whose they are, for messages.
+    pub(super) fn files_in_words(&self) -> String {
+        let name = |file: &dyn WeightFile| file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let framework = self.framework;
+        match self.files.as_slice() {
+            [] => format!("no files, {framework}"),
+            [file] => format!("{}, {framework}", name(file.as_ref())),
+            [first, .., last] => {
+                format!(
+                    "{} files from {} to {}, {framework}",
+                    self.files.len(),
+                    name(first.as_ref()),
+                    name(last.as_ref())
+                )
+            }
+        }
+    }
+
     /// The folder it was opened from.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -93,7 +113,7 @@ impl Checkpoint {
         let file = open_file(format, path)?;
         let names: Vec<String> = file.names();
         let places = names.iter().cloned().enumerate().map(|(index, name)| (name, (0, index))).collect();
-        Ok(Self { folder: folder.to_path_buf(), files: vec![file], names, places })
+        Ok(Self { folder: folder.to_path_buf(), framework: format.framework, files: vec![file], names, places })
     }
 
     fn from_index(folder: &Path, format: &Format, path: &Path) -> Result<Self, WeightsError> {
@@ -135,7 +155,7 @@ impl Checkpoint {
                 names.push(in_torch);
             }
         }
-        Ok(Self { folder: folder.to_path_buf(), files, names, places })
+        Ok(Self { folder: folder.to_path_buf(), framework: format.framework, files, names, places })
     }
 }
 

@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod format;
 mod names;
+mod report;
 mod save;
 mod tensor;
 #[cfg(test)]
@@ -20,8 +21,8 @@ mod torch_file;
 
 pub use checkpoint::Checkpoint;
 pub use error::WeightsError;
-pub use names::LoadReport;
 pub(crate) use names::{ModelNames, match_names};
+pub use report::LoadReport;
 pub use save::FloatDtype;
 pub(crate) use save::{NamedTensor, SaveOptions, save};
 pub use tensor::TensorInfo;

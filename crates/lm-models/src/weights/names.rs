@@ -1,9 +1,10 @@
 //! Which tensor of a checkpoint belongs to which parameter: the rules of `from_pretrained`
 //! (`_load_pretrained_model` and what it calls in modeling_utils.py of transformers 4.57).
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
+use super::report::{LoadReport, Mismatch};
 use super::{Checkpoint, WeightsError};
 
 /// What a model says about the names of its parameters.
@@ -31,81 +32,6 @@ pub struct ModelNames<'a> {
     pub vocab_resize: Option<(usize, usize)>,
 }
 
-/// A tensor whose shape in the checkpoint is not the model's.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mismatch {
-    /// The parameter.
-    pub name: String,
-    /// Shape in the checkpoint.
-    pub found: Vec<usize>,
-    /// Shape in the model.
-    pub expected: Vec<usize>,
-}
-
-/// What is loaded from where, and what is not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoadReport {
-    class_name: String,
-    sources: HashMap<String, String>,
-    renamed: Vec<(String, String)>,
-    /// Names the model has and the checkpoint lacks, aliases of tied parameters included as Python lists them, sorted.
-    pub missing: Vec<String>,
-    /// Names the checkpoint has and the model lacks, by today's names but without an added prefix, sorted.
-    pub unexpected: Vec<String>,
-    /// Parameters of which one dimension is the vocabulary's, and which the model has more or fewer of, sorted.
-    pub resized: Vec<Mismatch>,
-}
-
-impl LoadReport {
-    /// The tensor of the checkpoint that a parameter is read from; `None` when it is newly initialised.
-    pub fn source(&self, parameter: &str) -> Option<&str> {
-        self.sources.get(parameter).map(String::as_str)
-    }
-
-    /// Python's word on unused tensors of `checkpoint`, the folder or name that the user gave. It is a warning when
-    /// `architectures` in config.json names the class, else information.
-    pub fn unexpected_message(&self, checkpoint: &str) -> Option<String> {
-        let class = &self.class_name;
-        (!self.unexpected.is_empty()).then(|| {
-            format!(
-                "Some weights of the model checkpoint at {checkpoint} were not used when initializing {class}: {}\n- This IS \
-                 expected if you are initializing {class} from the checkpoint of a model trained on another task or with \
-                 another architecture (e.g. initializing a BertForSequenceClassification model from a BertForPreTraining \
-                 model).\n- This IS NOT expected if you are initializing {class} from the checkpoint of a model that you \
-                 expect to be exactly identical (initializing a BertForSequenceClassification model from a \
-                 BertForSequenceClassification model).",
-                python_list(&self.unexpected)
-            )
-        })
-    }
-
-    /// Python's warning about parameters that `checkpoint`, the folder or name that the user gave, lacks.
-    pub fn missing_message(&self, checkpoint: &str) -> Option<String> {
-        let class = &self.class_name;
-        (!self.missing.is_empty()).then(|| {
-            format!(
-                "Some weights of {class} were not initialized from the model checkpoint at {checkpoint} and are newly \
-                 initialized: {}\nYou should probably TRAIN this model on a down-stream task to be able to use it for \
-                 predictions and inference.",
-                python_list(&self.missing)
-            )
-        })
-    }
-
-    /// Python's note on names of early checkpoints, `LayerNorm.gamma` and `LayerNorm.beta`.
-    pub fn renamed_message(&self) -> Option<String> {
-        (!self.renamed.is_empty()).then(|| {
-            let list: String = self.renamed.iter().map(|(old, new)| format!("* `{old}` -> `{new}`\n")).collect();
-            format!(
-                "A pretrained model of type `{}` contains parameters that have been renamed internally (a few are listed \
-                 below but more are present in the model):\n{list}If you are using a model from the Hub, consider \
-                 submitting a PR to adjust these weights and help future users.",
-                self.class_name
-            )
-        })
-    }
-}
-
 /// Matches the names and shapes of a checkpoint to a model's.
 ///
 /// Early names are understood (`LayerNorm.gamma`, `LayerNorm.beta`, `weight_g`, `weight_v`); the checkpoint may be the
@@ -116,9 +42,10 @@ impl LoadReport {
 /// When a tensor's shape is not the parameter's (other than by [`ModelNames::vocab_resize`]), or when a checkpoint of
 /// the base model holds a tensor of the head.
 pub fn match_names(model: &ModelNames<'_>, checkpoint: &Checkpoint) -> Result<LoadReport, WeightsError> {
-    match_entries(model, checkpoint.folder(), checkpoint.names(), |name| {
+    let report = match_entries(model, checkpoint.folder(), checkpoint.names(), |name| {
         checkpoint.info(name).map(|info| info.shape.clone()).unwrap_or_default()
-    })
+    })?;
+    Ok(LoadReport { files: checkpoint.files_in_words(), ..report })
 }
 
 fn match_entries(
@@ -185,7 +112,7 @@ fn match_entries(
         .map(|(name, _)| if of_base_model { name.strip_prefix(&prefix).unwrap_or(name) } else { name })
         .collect();
 
-    let mut sources = HashMap::new();
+    let mut sources = BTreeMap::new();
     let mut resized = Vec::new();
     let mut mismatched = Vec::new();
     let mut with_source = HashSet::new();
@@ -229,6 +156,7 @@ fn match_entries(
     let missing = expected.iter().filter(|name| !has_source(name)).map(|name| name.to_string()).collect();
     Ok(LoadReport {
         class_name: model.class_name.to_string(),
+        files: String::new(),
         sources,
         renamed,
         missing,
@@ -267,16 +195,6 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
             _ => return false,
         }
     }
-}
-
-/// `['a', 'b']`, as Python prints a list of names.
-fn python_list(names: &[String]) -> String {
-    // Python tells all of them; no model of the three scripts has so many that are known to it.
-    const MOST: usize = 1000;
-    let quoted: Vec<String> = names.iter().take(MOST).map(|name| format!("'{name}'")).collect();
-    let more = names.len().saturating_sub(MOST);
-    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-    format!("[{}{more}]", quoted.join(", "))
 }
 
 #[cfg(test)]

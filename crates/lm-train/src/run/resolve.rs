@@ -311,6 +311,8 @@ pub fn model(args: &Arguments, source: &ModelSource, dtype: FloatDtype, device: 
         Some(folder) => {
             let loaded = pretrained::load(folder, &source.config, source.vocab_in_checkpoint, seed, device)?;
             let name = args.model.model_name_or_path.as_deref().unwrap_or_default();
+            tracing::info!("{}", loaded.report.read_message(name));
+            loaded.report.listing().for_each(|line| tracing::debug!("{line}"));
             let messages = [
                 loaded.report.renamed_message(),
                 loaded.report.unexpected_message(name),
