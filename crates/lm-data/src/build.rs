@@ -138,9 +138,9 @@ fn write(
 
 /// Drawn on a terminal only.
 fn progress_bar(job: &Build) -> ProgressBar {
-    let template = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+    let template = "{prefix} {percent:>3}% {wide_bar} {total_bytes} {bytes_per_sec} {eta}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(job.files.bytes())
-        .with_style(style.progress_chars("=> "))
+        .with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
         .with_prefix(format!("Tokenizing {}", job.split))
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use indicatif::HumanCount;
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::build::{Build, build};
 use crate::config::DataConfig;
 use crate::dataset::{Corpus, SplitRows};
-use crate::example::{Check, Cut, ExampleStore, Statistics, StoreError};
+use crate::example::{Check, Cut, ExampleStore, StoreError};
 use crate::memo::remembered;
 use crate::stream::{ExampleStream, StreamPosition};
 use crate::tokenizer::LmTokenizer;
@@ -99,7 +100,8 @@ fn tokenized(
     if !config.overwrite_cache && path.exists() {
         match ExampleStore::open(&path, &key, Check::Once) {
             Ok(store) => {
-                tracing::info!("{}: {} examples from {}", split.name, store.len(), path.display());
+                tracing::info!("{}: {} (cached)", split.name, sizes(&store));
+                tracing::debug!("{}: examples from {}", split.name, path.display());
                 return checked(store, split, &cut);
             }
             Err(damage @ StoreError::Damaged { .. }) => tracing::warn!("{damage}; it is built again"),
@@ -111,10 +113,15 @@ fn tokenized(
     let SplitRows { name: split_name, files, start, most, .. } = *split;
     build(&Build { files, start, most, cut, tokenizer, pool: &pool, split: split_name }, &path, key)?;
     let store = ExampleStore::open(&path, &key, Check::Header)?;
-    let Statistics { rows, tokens, .. } = *store.statistics();
-    let (examples, seconds) = (store.len(), started.elapsed().as_secs_f64());
-    tracing::info!("{}: {rows} rows, {tokens} tokens, {examples} examples in {seconds:.1} s", split.name);
+    let rows = HumanCount(store.statistics().rows);
+    tracing::info!("{}: {} of {rows} rows, in {:.1} s", split.name, sizes(&store), started.elapsed().as_secs_f64());
     checked(store, split, &cut)
+}
+
+/// `1,732 examples, 109,491 tokens`
+fn sizes(store: &ExampleStore) -> String {
+    let (examples, tokens) = (HumanCount(store.len() as u64), HumanCount(store.statistics().tokens));
+    format!("{examples} examples, {tokens} tokens")
 }
 
 fn checked(store: ExampleStore, split: &SplitRows, cut: &Cut) -> Result<ExampleStore, DataError> {

@@ -1,6 +1,6 @@
 //! How far a download is.
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 
 use super::repo::Repo;
 
@@ -9,8 +9,8 @@ pub(super) struct Progress(ProgressBar);
 
 impl Progress {
     pub(super) fn new(repo: &Repo, files: usize, bytes: u64) -> Self {
-        tracing::info!("downloading {files} files of {repo}, {bytes} bytes");
-        let style = ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+        tracing::info!("downloading {files} files of {repo}, {}", BinaryBytes(bytes));
+        let style = ProgressStyle::with_template("{msg} {percent:>3}% {wide_bar} {total_bytes} {bytes_per_sec} {eta}")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         Self(ProgressBar::new(bytes).with_style(style).with_message(format!("Downloading {repo}")))
     }

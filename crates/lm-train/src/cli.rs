@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::args::{self, ArgsError, Arguments, LogLevel, Parsed};
 use crate::device;
-use crate::observe::console::MessageWriter;
+use crate::observe::console::{Lines, Messages};
 use crate::run::{run, what_is_kept};
 use crate::sys::allocator;
 use crate::sys::signals::{Ended, StopSignal};
@@ -32,13 +32,13 @@ pub fn main(task: Task) -> ExitCode {
         Ok(Parsed::Usage(text)) => {
             // There is nowhere left to report a failure of this.
             let _ = io::stderr().write_all(text.as_bytes());
-            return ExitCode::from(2);
+            return ExitCode::from(BAD_ARGUMENTS);
         }
         Ok(Parsed::DeviceList) => {
             return panics::caught(device::list)
                 .map_or_else(|panic| panicked(task, &panic.to_string()), |text| print(&text));
         }
-        Err(error) => return fail(task, &error.to_string(), 2),
+        Err(error) => return fail(task, &error.to_string(), BAD_ARGUMENTS),
     };
     args::secrets::learn_arguments(&args);
     listen(&args);
@@ -50,13 +50,16 @@ pub fn main(task: Task) -> ExitCode {
     match panics::caught(|| run(&args, &stop)) {
         Ok(Ok(Ended::Done)) => ExitCode::SUCCESS,
         Ok(Ok(Ended::Signal(signal))) => ExitCode::from(128 + signal as u8),
-        Ok(Err(error)) => fail(task, &one_line(&error), if error.is::<ArgsError>() { 2 } else { 1 }),
+        Ok(Err(error)) => fail(task, &one_line(&error), if error.is::<ArgsError>() { BAD_ARGUMENTS } else { 1 }),
         Err(panic) if args.training.do_train && !args.beyond.plan => {
             panicked(task, &format!("{panic}{}", what_is_kept(&args)))
         }
         Err(panic) => panicked(task, &panic.to_string()),
     }
 }
+
+/// The exit code of a command line that cannot be followed, as Python's argparse has it.
+const BAD_ARGUMENTS: u8 = 2;
 
 /// The lines of a help that no terminal shows.
 const PIPED_WIDTH: usize = 80;
@@ -80,8 +83,10 @@ fn one_line(error: &anyhow::Error) -> String {
 }
 
 fn fail(task: Task, message: &str, code: u8) -> ExitCode {
-    // There is nowhere left to report a failure of this.
-    let _ = writeln!(MessageWriter::new(), "{}: error: {}", task.binary(), escape::line(message));
+    if code != BAD_ARGUMENTS {
+        Messages::release();
+    }
+    Messages::fail(task.binary(), &escape::line(message));
     ExitCode::from(code)
 }
 
@@ -118,12 +123,8 @@ fn listen(args: &Arguments) {
         name if name.starts_with("log.") => Ok(()),
         name => write!(writer, "{name}={}", escape::message(&format!("{value:?}"))),
     });
-    let format = tracing_subscriber::fmt::layer()
-        .fmt_fields(fields.delimited(" "))
-        .with_writer(MessageWriter::new)
-        .with_target(level == Level::TRACE)
-        .with_ansi(io::stderr().is_terminal())
-        .without_time();
+    let format =
+        tracing_subscriber::fmt::layer().fmt_fields(fields.delimited(" ")).event_format(Lines).with_writer(Messages);
     // A second call, in a test that calls this in its own process, keeps the first listener.
     let _ = tracing_subscriber::registry().with(filter).with(format).try_init();
 }

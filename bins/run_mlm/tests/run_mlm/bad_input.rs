@@ -147,7 +147,7 @@ fn columns_that_hold_no_text_or_differ() {
         "--train_file reviews.csv --validation_file labels.csv --do_eval --mlm_probability 1 --preview 9",
     )
     .done();
-    assert!(run.stderr.contains("INFO reviews.csv: the text is column `review`, the first one; the others are: label (--text_column names another)"), "{}", run.stderr);
+    assert!(run.stderr.contains("reviews.csv: the text is column `review`, the first one; the others are: label (--text_column names another)"), "{}", run.stderr);
     assert_eq!(run.stderr.matches("the text is column").count(), 1, "{}", run.stderr);
     evaluate(&scratch, "labels.jsonl", "--text_column review --mlm_probability 1 --output_dir named").done();
 }
@@ -935,7 +935,7 @@ fn a_hub_that_cannot_be_reached() {
         Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     };
     let asked = run(&format!("http://me:passw0rd@{address}"));
-    assert!(asked.stderr.contains(&format!("INFO asking http://…@{address} for owner/model")), "{}", asked.stderr);
+    assert!(asked.stderr.contains(&format!("asking http://…@{address} for owner/model")), "{}", asked.stderr);
     assert!(!asked.stderr.contains("passw0rd") && !asked.stderr.contains("ERROR"), "{}", asked.stderr);
     asked.fails(1, &["owner/model", "cannot be reached", "not in the cache", "check the network, or give a folder"]);
     run("nowhere").fails(1, &["HF_ENDPOINT \"nowhere\" is no URL"]);

@@ -179,11 +179,13 @@ impl Run {
         let said = format!("exit code {:?}\n{}{}", self.code, self.stdout, self.stderr);
         assert_eq!(self.code, Some(code), "{said}");
         assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{said}");
-        let told = |line: &&str| !["INFO", "WARN"].iter().any(|level| line.trim_start().starts_with(level));
-        let lines: Vec<&str> = self.stderr.lines().filter(told).collect();
-        let [line] = lines[..] else { panic!("not one line but {}:\n{said}", lines.len()) };
         let name = Path::new(PROGRAM).file_stem().and_then(|name| name.to_str()).expect("a name");
+        let lines: Vec<&str> = self.stderr.lines().filter(|line| !line.starts_with("warning: ")).collect();
+        let Some((line, before)) = lines.split_last() else { panic!("no line:\n{said}") };
         assert!(line.starts_with(&format!("{name}: error: ")), "{said}");
+        assert!(!before.iter().any(|line| line.contains("error: ")), "more than one error:\n{said}");
+        // Of arguments that cannot be followed nothing else is said.
+        assert!(code != 2 || before.is_empty(), "{said}");
         for part in parts {
             assert!(line.contains(part), "`{part}` is missing in: {line}");
         }

@@ -75,7 +75,7 @@ fn too_little_before_training_names_both_numbers_and_the_flags() {
     }
     child.kill().expect("killed");
     let run: Run = child.wait_with_output().expect("an end").into();
-    assert!(run.stderr.contains("WARN") && run.stderr.contains("are free"), "{}", run.stderr);
+    assert!(run.stderr.contains("warning: ") && run.stderr.contains("are free"), "{}", run.stderr);
 
     // With the limit the same run needs little.
     let mut child = scratch.start("limited", &format!("{flags} --save_total_limit 2"));

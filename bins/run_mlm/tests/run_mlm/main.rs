@@ -17,6 +17,7 @@ mod resume;
 mod run;
 #[cfg(unix)]
 mod signals;
+mod terminal;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 

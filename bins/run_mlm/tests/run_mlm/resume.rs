@@ -253,7 +253,7 @@ fn which_checkpoint_is_taken() {
     let resumed = |folder: &str, flags: &str| {
         let run = scratch.run(folder, flags).ok();
         let line = run.stderr.lines().find(|line| line.contains("resuming from ")).map(str::to_owned);
-        line.unwrap_or_default().replace("INFO resuming from ", "").trim().to_owned()
+        line.unwrap_or_default().replace("resuming from ", "").trim().to_owned()
     };
     assert_eq!(resumed("out", "--max_steps 6"), "out/checkpoint-5 (step 5)");
     assert_eq!(resumed("out", "--max_steps 7 --resume_from_checkpoint"), "out/checkpoint-6 (step 6)");
@@ -313,7 +313,7 @@ fn a_damaged_checkpoint_is_reported_and_the_one_before_taken() {
                 }
             }
             let run = scratch.run(&folder, flags).ok();
-            let report = run.stderr.lines().find(|line| line.contains("WARN")).unwrap_or_default();
+            let report = run.stderr.lines().find(|line| line.starts_with("warning:")).unwrap_or_default();
             assert!(
                 report.contains(&format!("{folder}/checkpoint-4/{name}"))
                     && report.contains("the checkpoint before it"),

@@ -42,7 +42,7 @@ fn the_step_is_finished_and_saved_and_the_same_command_goes_on() {
         assert_eq!(
             run.fails(code).trim(),
             format!(
-                "WARN {name} received: stopped after step {step} and saved {signal}/checkpoint-{step}; the same command goes on from there"
+                "warning: {name} received: stopped after step {step} and saved {signal}/checkpoint-{step}; the same command goes on from there"
             )
         );
         assert!(!scratch.path(signal).join("model.safetensors").exists(), "not finished");

@@ -48,6 +48,14 @@ arguments! {
 }
 
 impl DataTrainingArguments {
+    /// The flag that says how many tokens an example has at most.
+    pub fn length_flag(task: super::Task) -> &'static str {
+        match task {
+            Mlm | Plm => "--max_seq_length",
+            Clm => "--block_size",
+        }
+    }
+
     /// The length of an example that the command line asks for, whichever name `task` has for it.
     pub fn sequence_length(&self, task: Task) -> Option<usize> {
         match task {

@@ -113,13 +113,23 @@ fn means(asked: &str, name: &str) -> bool {
 
 /// The device of this name, outside autodiff; `auto` takes the fastest kind there is.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
-    let backends = backends();
-    let chosen = if name == "auto" { fastest(&backends) } else { lookup(name, &backends) };
-    let chosen = chosen.map_err(|reason| DeviceError { name: name.to_owned(), reason })?;
+    let chosen = find(name)?;
     if chosen.name != name {
         tracing::info!("--device {name} is {}: {}", chosen.name, chosen.what);
     }
     Ok(chosen.device)
+}
+
+fn find(name: &str) -> Result<Usable, DeviceError> {
+    let backends = backends();
+    let chosen = if name == "auto" { fastest(&backends) } else { lookup(name, &backends) };
+    chosen.map_err(|reason| DeviceError { name: name.to_owned(), reason })
+}
+
+/// The full names of the devices of these names, separated by commas: `cpu` for `auto` where there is no other.
+pub(crate) fn full_names(names: &str) -> String {
+    let full = |name: &str| find(name).map_or_else(|_| name.to_owned(), |usable| usable.name);
+    names.split(',').map(|name| full(name.trim())).collect::<Vec<_>>().join(",")
 }
 
 /// The devices of these names, separated by commas.

@@ -33,15 +33,24 @@ pub(crate) fn duration(seconds: f64) -> String {
 
 /// `1,234,567`.
 pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
+    indicatif::HumanCount(number).to_string()
+}
+
+/// Three digits: `950`, `12.8k`, `1.23M`.
+pub(crate) fn compact(number: f64) -> String {
+    let number = number.max(0.0);
+    // 999.5 would be shown as 1000.
+    let (scaled, unit) = [(1e9, "G"), (1e6, "M"), (1e3, "k")]
+        .into_iter()
+        .find(|(unit, _)| number >= unit * 0.9995)
+        .map_or((number, ""), |(unit, name)| (number / unit, name));
+    let digits = match scaled {
+        _ if unit.is_empty() => 0,
+        99.95.. => 0,
+        9.995.. => 1,
+        _ => 2,
+    };
+    format!("{scaled:.digits$}{unit}")
 }
 
 /// `1.5 GiB`: three significant digits at most, in binary units.
@@ -107,6 +116,8 @@ mod tests {
             ["0:00:00", "0:01:00", "1:02:03", "2d 2:00:00", "0:00:00"]
         );
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        let speeds = [0.4, 949.7, 999.6, 12_845.6, 99_960.0, 123_456.0, 1_234_567.0, 2e9];
+        assert_eq!(speeds.map(compact), ["0", "950", "1.00k", "12.8k", "100k", "123k", "1.23M", "2.00G"]);
     }
 
     #[test]

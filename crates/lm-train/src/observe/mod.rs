@@ -15,6 +15,7 @@ pub mod json;
 mod log_file;
 pub mod memory;
 pub mod model_card;
+pub(crate) mod notes;
 mod record;
 pub mod report;
 mod state;

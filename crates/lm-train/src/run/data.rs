@@ -1,5 +1,6 @@
 //! Text, tokenizer and examples of a run, and the ways through them.
 
+use std::cell::OnceCell;
 use std::io;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub struct Data<'a> {
     train: Train,
     /// None where nothing is evaluated and no file is given for it.
     validation: Option<ExampleStore>,
+    facts: OnceCell<Vec<SplitFacts>>,
 }
 
 /// The training examples, as far as they are there before training.
@@ -84,7 +86,7 @@ impl<'a> Data<'a> {
                 config.validation_split_percentage
             );
         }
-        Ok(Self { args, corpus, tokenizer, config, padding, train, validation })
+        Ok(Self { args, corpus, tokenizer, config, padding, train, validation, facts: OnceCell::new() })
     }
 
     /// `--dump_examples` and `--preview`.
@@ -188,11 +190,21 @@ impl<'a> Data<'a> {
         })
     }
 
-    /// What the report says of the splits.
+    /// What the report says of the splits; looked at once.
     ///
     /// # Errors
     /// If the examples cannot be read.
-    pub fn facts(&self) -> Result<Vec<SplitFacts>> {
+    pub fn facts(&self) -> Result<&[SplitFacts]> {
+        match self.facts.get() {
+            Some(facts) => Ok(facts),
+            None => {
+                let facts = self.find_facts()?;
+                Ok(self.facts.get_or_init(|| facts))
+            }
+        }
+    }
+
+    fn find_facts(&self) -> Result<Vec<SplitFacts>> {
         let mut splits = Vec::new();
         if let Some(loader) = self.train_loader()? {
             splits.push(self.split_facts("train", &loader)?);

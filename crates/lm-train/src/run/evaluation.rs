@@ -8,6 +8,7 @@ use lm_models::AutoModel;
 use lm_models::ops::Compute;
 
 use crate::device::precision;
+use crate::observe::format::count;
 use crate::observe::memory::Stage;
 use crate::observe::{Callbacks, Console, TRAINER_STATE_NAME, TrainerState, console, round};
 use crate::run::Run;
@@ -32,7 +33,7 @@ impl Run<'_> {
     ) -> Result<Ended> {
         let evaluation = self.data.evaluation(&self.devices[0], self.compute_of_evaluation())?;
         let examples = evaluation.loader.store().len() as u64;
-        tracing::info!("evaluating on {examples} examples");
+        tracing::info!("evaluating on {} examples", count(examples));
         let alone = !self.args.training.do_train;
         if alone {
             evaluation.warn_if_nothing_is_predicted()?;
@@ -78,9 +79,7 @@ impl Run<'_> {
         let (collator, no_examples) = (self.data.collator(Split::Eval)?, || Ok(Vec::new()));
         let samples = Samples::new(self.args, &self.data.tokenizer, &*collator, no_examples)?;
         let texts = samples.texts(model, &self.devices[0], self.compute_of_evaluation(), 0)?;
-        for (index, text) in texts.iter().enumerate() {
-            console::say(&format!("sample_{} {text}", index + 1));
-        }
+        console::say(&console::samples(texts.iter().map(String::as_str), None));
         Ok(())
     }
 }

@@ -26,12 +26,12 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use lm_models::AutoModel;
 
-use crate::args::{ArgsError, Arguments, TokenCount};
+use crate::args::{ArgsError, Arguments, DataTrainingArguments, TokenCount};
 use crate::checkpoint::{self, ModelFiles, Saved};
 use crate::device::{self, precision};
 use crate::observe::memory::Stage;
 use crate::observe::model_card::ModelCard;
-use crate::observe::{Callbacks, Outcome, TrainerState, console};
+use crate::observe::{Callbacks, Outcome, TrainerState, console, notes::notes};
 use crate::sys::panics;
 use crate::sys::signals::{Ended, StopSignal};
 use data::Data;
@@ -96,6 +96,8 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
         drop(output);
         return attempt(&with_batch_size(args, size), devices, stop);
     }
+    // Nothing is wrong with the arguments themselves.
+    console::Messages::release();
 
     let data = Data::prepare(args, source.as_mut(), &devices[0])?;
     data.show()?;
@@ -156,7 +158,7 @@ impl Run<'_> {
         let ended = ended.and_then(|ended| self.describe(&state, ended));
         callbacks.on_train_end(&state, &Outcome::of(&ended));
         if matches!(ended, Ok(Ended::Done)) && training.do_train {
-            self.say_what_next();
+            self.say_what_next(&state)?;
         }
         ended
     }
@@ -182,8 +184,11 @@ impl Run<'_> {
         Ok(ended)
     }
 
-    /// Where the results are, and what can be done with them.
-    fn say_what_next(&self) {
+    /// What to notice, where the results are, and what can be done with them.
+    fn say_what_next(&self, state: &TrainerState) -> Result<()> {
+        for note in notes(&state.log_history, self.data.facts()?, DataTrainingArguments::length_flag(self.args.task)) {
+            console::say(&format!("note: {note}"));
+        }
         let folder = self.output.path();
         let class = self.files.config.family().class;
         console::say(&format!(
@@ -191,5 +196,6 @@ impl Run<'_> {
             self.args.task.binary(),
             folder = folder.display()
         ));
+        Ok(())
     }
 }

@@ -4,6 +4,8 @@ use anyhow::Result;
 use serde_json::Value;
 
 use crate::args::{self, Arguments};
+use crate::device;
+use crate::observe::format::count;
 use crate::observe::report::{Argument, RunFacts};
 use crate::run::Run;
 use crate::train::plan::Plan;
@@ -19,14 +21,14 @@ impl Run<'_> {
             command: args::secrets::command(std::env::args_os()),
             model: vec![
                 ("architecture".into(), family.class.into()),
-                ("parameters".into(), parameters.to_string()),
+                ("parameters".into(), count(parameters)),
                 ("started from".into(), self.args.model.model_name_or_path.clone().unwrap_or_else(|| "scratch".into())),
-                ("device".into(), self.args.beyond.device_list().into()),
+                ("device".into(), device::full_names(self.args.beyond.device_list())),
                 ("dtype".into(), self.files.dtype.name().into()),
-                ("steps".into(), plan.max_steps.to_string()),
+                ("steps".into(), count(plan.max_steps)),
             ],
             arguments: arguments(self.args),
-            data: self.data.facts()?,
+            data: self.data.facts()?.to_vec(),
             mask_token: special.mask.and_then(|id| self.data.tokenizer.token(id)),
         })
     }

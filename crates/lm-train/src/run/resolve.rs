@@ -15,7 +15,9 @@ use lm_models::config::GenerationConfig;
 use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, pretrained};
 
-use crate::args::{ArgsError, Arguments, DatasetFiles, Dtype, SamplingStrategy};
+use crate::args::{ArgsError, Arguments, DataTrainingArguments, DatasetFiles, Dtype, SamplingStrategy};
+use crate::observe::console;
+use crate::observe::format::count;
 use crate::sys::cache_dir;
 
 /// Python's cap on a length that nobody asked for.
@@ -88,7 +90,8 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
         })?;
         let files = args.data.train_file.as_ref().map(|files| files.0.join(", "));
         let files = files.or_else(|| args.data.dataset_name.clone()).unwrap_or_default();
-        tracing::info!("training a tokenizer with {size} entries on {files}");
+        tracing::info!("training a tokenizer with {} entries on {files}", count(size as u64));
+        let _busy = console::busy("training a tokenizer");
         let limit = source.and_then(|source| source.config.max_positions()).or(Some(TOKENIZER_LENGTH));
         let lines = corpus.train_rows()?;
         return LmTokenizer::train::<anyhow::Error>(kind, size, limit, lines.map(|line| Ok(line?)))
@@ -125,7 +128,11 @@ pub fn fit_vocabulary(source: &mut ModelSource, tokenizer: &LmTokenizer, args: &
         return Ok(());
     }
     if tokenizer.len() > rows {
-        tracing::info!("the tokenizer has {} entries, the model {rows}: the embeddings are enlarged", tokenizer.len());
+        tracing::info!(
+            "the tokenizer has {} entries, the model {}: the embeddings are enlarged",
+            count(tokenizer.len() as u64),
+            count(rows as u64)
+        );
         config.set("vocab_size", tokenizer.len());
     }
     ensure!(
@@ -141,7 +148,7 @@ pub fn fit_vocabulary(source: &mut ModelSource, tokenizer: &LmTokenizer, args: &
 /// The length of an example: what the command line asks for, within what tokenizer and model can do (the rules of the
 /// scripts for `--max_seq_length` and `--block_size`).
 pub fn sequence_length(args: &Arguments, tokenizer: &LmTokenizer, config: Option<&ModelConfig>) -> Result<usize> {
-    let flag = if args.task == Task::Clm { "--block_size" } else { "--max_seq_length" };
+    let flag = DataTrainingArguments::length_flag(args.task);
     let positions = config.and_then(ModelConfig::max_positions);
     let limit = tokenizer.model_max_length();
     let length = match args.data.sequence_length(args.task) {
@@ -309,6 +316,7 @@ pub fn model(args: &Arguments, source: &ModelSource, dtype: FloatDtype, device: 
     let model = match &source.weights {
         None => AutoModel::from_config(&source.config, seed, device)?,
         Some(folder) => {
+            let _busy = console::busy("loading weights");
             let loaded = pretrained::load(folder, &source.config, source.vocab_in_checkpoint, seed, device)?;
             let name = args.model.model_name_or_path.as_deref().unwrap_or_default();
             tracing::info!("{}", loaded.report.read_message(name));

@@ -7,6 +7,8 @@ use lm_data::collate::Split;
 use lm_models::AutoModel;
 
 use crate::checkpoint::{self, CheckpointSize, Saved, checkpoints_added};
+use crate::device;
+use crate::observe::format::count;
 use crate::observe::memory::Stage;
 use crate::observe::report::Report;
 use crate::observe::{Callbacks, Console, LogFile, Sample, TensorBoard, TrainerState, default_logging_dir};
@@ -166,16 +168,20 @@ impl Run<'_> {
 
     /// What Python prints when training starts.
     fn announce(&self, plan: &Plan, parameters: u64, state: &TrainerState) {
-        let examples =
-            self.data.train_examples().map_or_else(|| "streamed".to_owned(), |examples| examples.to_string());
+        let examples = self.data.train_examples().map_or_else(|| "streamed".to_owned(), count);
+        let per_step = match plan.lengths.batches_per_step {
+            1 => String::new(),
+            batches => format!(" × {batches} batches per step"),
+        };
         tracing::info!(
-            "training {} ({parameters} parameters) on {}: {examples} examples, {} per batch, {} batches per step, {} steps, {} epochs",
+            "training {}, {} parameters, on {}: {examples} examples, {} per batch{per_step}, {} steps, {} epoch{}",
             self.files.config.family().class,
-            self.args.beyond.device_list(),
+            count(parameters),
+            device::full_names(self.args.beyond.device_list()),
             self.args.training.per_device_train_batch_size,
-            plan.lengths.batches_per_step,
-            plan.max_steps,
-            state.num_train_epochs
+            count(plan.max_steps),
+            state.num_train_epochs,
+            if state.num_train_epochs == 1 { "" } else { "s" }
         );
     }
 

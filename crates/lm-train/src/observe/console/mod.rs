@@ -1,7 +1,11 @@
-//! What a person sees: a progress bar on a terminal, and one line per log record anywhere.
+//! What a person sees: a progress bar on a terminal, and one short line per log record anywhere; log.jsonl has the rest.
 //!
 //! The bar goes to standard error, the lines to standard output, as with Python's tqdm: `run_mlm … > log.txt` keeps the
 //! lines and shows the bar.
+
+mod bar;
+mod lines;
+mod messages;
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
@@ -9,48 +13,28 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::format::{count, duration, human_size, short_number};
+pub use lines::samples;
+pub use messages::{Lines, Messages};
+
+use super::format::{duration, human_size};
 use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, StepInfo, TrainerState};
 use crate::sys::escape;
+use bar::Bar;
 
-/// The bars of this process; whoever writes to the terminal meanwhile has to move them out of the way.
+/// The bars of this process; whoever writes to the terminal meanwhile moves them out of the way.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Standard error for messages while a progress bar may be shown:
-/// `tracing_subscriber::fmt().with_writer(console::MessageWriter::new)`.
-#[derive(Debug)]
-pub struct MessageWriter;
-
-impl MessageWriter {
-    /// The writer.
-    pub fn new() -> Self {
-        Self
-    }
-}
-
-impl Default for MessageWriter {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Write for MessageWriter {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write(text))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
+/// How wide the terminal is; none if the stream is none.
+fn width_of(stream: &console::Term) -> Option<usize> {
+    stream.size_checked().map(|(_, columns)| usize::from(columns))
 }
 
 /// The progress bar and the lines.
 #[derive(Debug)]
 pub struct Console {
     show_bars: bool,
-    training_bar: Option<ProgressBar>,
-    prediction_bar: Option<ProgressBar>,
-    loss: Option<f64>,
+    training_bar: Option<Bar>,
+    prediction_bar: Option<Bar>,
     speed: Speed,
     begin: Option<(Instant, u64)>,
 }
@@ -62,7 +46,6 @@ impl Console {
             show_bars: !disable_tqdm && io::stderr().is_terminal(),
             training_bar: None,
             prediction_bar: None,
-            loss: None,
             speed: Speed::default(),
             begin: None,
         }
@@ -81,63 +64,42 @@ impl Callback for Console {
     fn on_train_begin(&mut self, state: &TrainerState) -> CallbackResult {
         self.begin = Some((Instant::now(), state.global_step));
         self.speed.pause();
-        if self.show_bars {
-            let bar = BARS.add(ProgressBar::new(state.max_steps));
-            bar.set_style(style("{percent:>3}% {wide_bar} {pos}/{len} [{elapsed_precise}<{eta_precise}] {msg}"));
-            bar.set_position(state.global_step);
-            bar.reset_eta();
-            bar.enable_steady_tick(Duration::from_secs(1));
-            self.training_bar = Some(bar);
-        }
+        self.training_bar = self.show_bars.then(|| Bar::new("", state.global_step, state.max_steps));
         Ok(())
     }
 
     fn on_step_end(&mut self, state: &TrainerState, step: &StepInfo) -> CallbackResult {
         self.speed.add(step.real_tokens, Instant::now());
-        self.loss = Some(step.loss);
         if let Some(bar) = &self.training_bar {
-            let mut message = format!("lr {}", short_number(step.learning_rate));
-            if let Some(loss) = self.loss {
-                message = format!("loss {loss:.4} {message}");
-            }
-            if let Some(speed) = self.speed.tokens_per_second() {
-                message = format!("{message} {} tokens/s", count(speed.round() as u64));
-            }
-            bar.set_position(state.global_step);
-            bar.set_message(message);
+            let mut fields = vec![lines::loss("loss", step.loss), lines::rate(step.learning_rate)];
+            fields.extend(self.speed.tokens_per_second().map(lines::speed));
+            bar.show(state.global_step, fields);
         }
         Ok(())
     }
 
     fn on_log(&mut self, state: &TrainerState, record: &LogRecord) -> CallbackResult {
-        self.loss = record.get("loss").or(self.loss);
-        let line = line(record, state, self.seconds_left(state).filter(|_| record.get("loss").is_some()));
-        let printed = BARS.suspend(|| {
-            let mut stdout = io::stdout().lock();
-            writeln!(stdout, "{line}")?;
-            stdout.flush()
-        });
-        printed.map_err(|source| CallbackError { what: "standard output".to_owned(), source })
+        // The figures of the whole run come last, and stand in the table of metrics.
+        if record.get("train_runtime").is_some() {
+            self.training_bar = None;
+            return Ok(());
+        }
+        let left = self.seconds_left(state).filter(|_| record.get("loss").is_some());
+        let text = lines::of_record(record, state, left, width_of(&console::Term::stdout()));
+        print(&text).map_err(|source| CallbackError { what: "standard output".to_owned(), source })
     }
 
     fn on_prediction_step(&mut self, done: u64, total: u64) -> CallbackResult {
         if self.show_bars {
-            let bar = self.prediction_bar.get_or_insert_with(|| {
-                let bar = BARS.add(ProgressBar::new(total));
-                bar.set_style(style(
-                    "evaluating {percent:>3}% {wide_bar} {pos}/{len} [{elapsed_precise}<{eta_precise}]",
-                ));
-                bar
-            });
-            bar.set_position(done);
+            self.prediction_bar.get_or_insert_with(|| Bar::new("evaluating ", 0, total)).show(done, Vec::new());
+            if done == total {
+                self.prediction_bar = None;
+            }
         }
         Ok(())
     }
 
     fn on_evaluate(&mut self, _state: &TrainerState, _metrics: &LogRecord) -> CallbackResult {
-        if let Some(bar) = self.prediction_bar.take() {
-            bar.finish_and_clear();
-        }
         self.speed.pause();
         Ok(())
     }
@@ -147,25 +109,26 @@ impl Callback for Console {
         Ok(())
     }
 
-    fn on_train_end(&mut self, _state: &TrainerState, outcome: &Outcome) -> CallbackResult {
-        if let Some(bar) = self.prediction_bar.take() {
-            bar.finish_and_clear();
-        }
-        if let Some(bar) = self.training_bar.take() {
-            match outcome {
-                Outcome::Finished => bar.finish(),
-                Outcome::Stopped(_) | Outcome::Failed(_) => bar.abandon(),
-            }
-            // A finished bar leaves the cursor at its end; a terminal that is gone needs no new line.
-            let _ = writeln!(io::stderr());
-        }
+    fn on_train_end(&mut self, _state: &TrainerState, _outcome: &Outcome) -> CallbackResult {
+        (self.prediction_bar, self.training_bar) = (None, None);
         Ok(())
     }
 }
 
-fn style(template: &str) -> ProgressStyle {
-    // The templates are constants of this file; the default bar is no worse than no bar.
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("█▉▊▋▌▍▎▏ ")
+/// Shows on a terminal that the program is busy with something, until the value is dropped.
+pub fn busy(what: &str) -> impl Drop + use<> {
+    struct Spinner(ProgressBar);
+    impl Drop for Spinner {
+        fn drop(&mut self) {
+            self.0.finish_and_clear();
+        }
+    }
+    let bar = BARS.add(ProgressBar::new_spinner().with_message(escape::line(what)));
+    // The template is a constant; the default spinner is no worse than none.
+    let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    Spinner(bar)
 }
 
 /// Tokens per second over about the last ten seconds of training; pauses do not count.
@@ -198,38 +161,17 @@ impl Speed {
     }
 }
 
-/// A record as one line, with Python's names: `step 500/5000  epoch 0.5  loss 5.1002  …  left 0:12:03`.
-fn line(record: &LogRecord, state: &TrainerState, seconds_left: Option<f64>) -> String {
-    let mut parts = Vec::new();
-    if state.max_steps > 0 {
-        parts.push(format!("step {}/{}", state.global_step, state.max_steps));
-    }
-    if let Some(epoch) = record.get("epoch") {
-        parts.push(format!("epoch {epoch:.2}"));
-    }
-    for (name, value) in record.iter().filter(|(name, _)| !["step", "epoch", "total_flos"].contains(name)) {
-        parts.push(match value {
-            LogValue::Text(text) => format!("{name} {}", escape::visible(text)),
-            LogValue::Integer(bytes) if name == LogRecord::MEMORY => {
-                format!("memory {}", human_size(u64::try_from(*bytes).unwrap_or(0)))
-            }
-            LogValue::Integer(count) => format!("{name} {count}"),
-            LogValue::Number(number) if name == LogRecord::TOKENS_PER_SECOND => {
-                format!("tokens/s {}", count(number.max(0.0).round() as u64))
-            }
-            LogValue::Number(loss) if name.ends_with("loss") && loss.is_finite() => format!("{name} {loss:.4}"),
-            LogValue::Number(number) => format!("{name} {}", short_number(*number)),
-        });
-    }
-    if let Some(seconds) = seconds_left {
-        parts.push(format!("left {}", duration(seconds)));
-    }
-    parts.join("  ")
+fn print(text: &str) -> io::Result<()> {
+    BARS.suspend(|| {
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{text}")?;
+        stdout.flush()
+    })
 }
 
 /// Prints a text to standard output. That nobody reads it any more, or that its disk is full, costs no run its results.
 pub fn say(text: &str) {
-    if let Err(error) = writeln!(io::stdout(), "{}", escape::visible(text))
+    if let Err(error) = print(&escape::visible(text))
         && error.kind() != io::ErrorKind::BrokenPipe
     {
         tracing::warn!("standard output: {error}");
@@ -267,26 +209,6 @@ fn metric(name: &str, value: &LogValue) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_record_is_one_readable_line() {
-        let mut state = TrainerState { global_step: 500, max_steps: 5000, epoch: Some(0.5), ..TrainerState::default() };
-        let record = state.log(
-            LogRecord::new()
-                .with("loss", 5.1002)
-                .with("grad_norm", 1.234_56)
-                .with("learning_rate", 4.5e-5)
-                .with(LogRecord::TOKENS_PER_SECOND, 12_345.6)
-                .with(LogRecord::MEMORY, 3_u64 << 29)
-                .with("total_flos", 1e15),
-        );
-        assert_eq!(
-            line(&record, &state, Some(723.0)),
-            "step 500/5000  epoch 0.50  loss 5.1002  grad_norm 1.2346  learning_rate 4.5e-05  tokens/s 12,346  memory 1.5 GiB  left 0:12:03"
-        );
-        let alone = LogRecord::new().with("eval_loss", f64::NAN).with("note", 3_u64);
-        assert_eq!(line(&alone, &TrainerState::default(), None), "eval_loss nan  note 3");
-    }
 
     #[test]
     fn metrics_are_shown_as_python_shows_them() {

@@ -1,0 +1,129 @@
+//! What a person should notice in the figures of a run: said at its end and in the report.
+
+use std::sync::Arc;
+
+use super::LogRecord;
+use super::format::count;
+use super::report::SplitFacts;
+
+/// Notes on what was logged, and on the text that it was logged of; `length_flag` is what limits the tokens of an example.
+pub(crate) fn notes(history: &[Arc<LogRecord>], data: &[SplitFacts], length_flag: &str) -> Vec<String> {
+    let mut notes = Vec::new();
+    notes.extend(diverged(history).or_else(|| still_falling(history)));
+    notes.extend(risen(history));
+    notes.extend(data.iter().find_map(|split| truncated(split, length_flag)));
+    notes.extend(data.iter().find_map(padded));
+    notes
+}
+
+/// Step and value of all records that have a finite one of this name.
+fn values(history: &[Arc<LogRecord>], name: &str) -> Vec<(u64, f64)> {
+    let value = |record: &Arc<LogRecord>| Some((record.step()?, record.get(name).filter(|value| value.is_finite())?));
+    history.iter().filter_map(value).collect()
+}
+
+fn mean(values: &[(u64, f64)]) -> f64 {
+    values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64
+}
+
+/// The loss ended above where it began.
+fn diverged(history: &[Arc<LogRecord>]) -> Option<String> {
+    let losses = values(history, "loss");
+    let quarter = losses.len() / 4;
+    let (first, last) = (losses.first()?.1, mean(losses.get(losses.len() - quarter.max(1)..)?));
+    (quarter > 0 && last > first * 1.05).then(|| {
+        format!(
+            "the training loss rose from {first:.3} to {last:.3}: the run diverged; a lower --learning_rate helps, or more --warmup_steps"
+        )
+    })
+}
+
+/// The loss of the last quarter is lower than that of the quarter before by more than a fiftieth.
+fn still_falling(history: &[Arc<LogRecord>]) -> Option<String> {
+    let losses = values(history, "loss");
+    let quarter = losses.len() / 4;
+    let (before, last) = losses.split_at_checked(losses.len() - quarter)?;
+    let before = before.get(before.len().saturating_sub(quarter)..).filter(|_| quarter > 0)?;
+    let (before, last) = (mean(before), mean(last));
+    (last < before * 0.98).then(|| {
+        format!(
+            "the training loss was still falling, from {before:.3} to {last:.3} in the last quarter: more --num_train_epochs or --max_steps would help"
+        )
+    })
+}
+
+/// The evaluation loss has a minimum before its end.
+fn risen(history: &[Arc<LogRecord>]) -> Option<String> {
+    let losses = values(history, "eval_loss");
+    let (step, best) = losses.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let last = losses.last()?.1;
+    (last > best * 1.002).then(|| {
+        format!(
+            "the evaluation loss has risen since step {}, from {best:.3} to {last:.3}: the model overfits; --load_best_model_at_end keeps the best",
+            count(step)
+        )
+    })
+}
+
+fn truncated(split: &SplitFacts, length_flag: &str) -> Option<String> {
+    let share = split.truncated_share.filter(|share| *share >= 0.01)?;
+    Some(format!(
+        "{:.0} % of the {} rows were cut: a larger {length_flag} keeps more of them",
+        100.0 * share,
+        split.split
+    ))
+}
+
+fn padded(split: &SplitFacts) -> Option<String> {
+    let share = split.padding_share.filter(|share| *share >= 0.4)?;
+    Some(format!(
+        "{:.0} % of the {} batches is padding: --group_by_length puts examples of like length together",
+        100.0 * share,
+        split.split
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(name: &str, losses: &[f64]) -> Vec<Arc<LogRecord>> {
+        let record = |(i, &loss): (usize, &f64)| LogRecord::new().with(name, loss).with("step", 10 * (i as u64 + 1));
+        losses.iter().enumerate().map(record).map(Arc::new).collect()
+    }
+
+    fn said(history: &[Arc<LogRecord>]) -> String {
+        notes(history, &[], "--block_size").join("\n")
+    }
+
+    #[test]
+    fn a_loss_that_falls_rises_or_rests() {
+        assert!(said(&history("loss", &[8.0, 7.0, 6.0, 5.0, 4.9, 4.8, 4.6, 4.5])).contains("from 4.850 to 4.550"));
+        assert!(said(&history("loss", &[3.0, 2.0, 2.0, 4.0])).contains("diverged"));
+        assert_eq!(said(&history("loss", &[8.0, 5.0, 5.0, 4.99])), "");
+        for short in [&[][..], &[5.0], &[5.0, 1.0, 0.5]] {
+            assert_eq!(said(&history("loss", short)), "", "too few records to tell");
+        }
+        assert_eq!(said(&history("loss", &[f64::NAN; 8])), "");
+    }
+
+    #[test]
+    fn an_evaluation_that_rises() {
+        assert!(said(&history("eval_loss", &[5.0, 4.0, 4.5])).contains("since step 20, from 4.000 to 4.500"));
+        assert_eq!(said(&history("eval_loss", &[5.0, 4.0, 4.001])), "");
+    }
+
+    #[test]
+    fn text_that_is_cut_or_padded() {
+        let split = |truncated: f64, padding: f64| SplitFacts {
+            split: "train".into(),
+            truncated_share: Some(truncated),
+            padding_share: Some(padding),
+            ..SplitFacts::default()
+        };
+        let of = |split| notes(&[], &[split], "--max_seq_length").join("\n");
+        assert!(of(split(0.36, 0.1)).starts_with("36 % of the train rows were cut: a larger --max_seq_length"));
+        assert!(of(split(0.0, 0.62)).starts_with("62 % of the train batches is padding"));
+        assert_eq!(of(split(0.004, 0.3)), "");
+    }
+}
