@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-use super::{BARS, width_of};
+use super::terminal::{BARS, width_of};
 use crate::observe::format::duration;
 
 /// A bar over steps, with a few words behind it.

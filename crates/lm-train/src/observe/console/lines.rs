@@ -1,8 +1,7 @@
 //! Log records as short lines.
 
-use super::LogRecord;
 use crate::observe::format::{compact, duration, short_number};
-use crate::observe::{LogValue, TrainerState};
+use crate::observe::{LogRecord, LogValue, TrainerState};
 use crate::sys::escape;
 
 /// A record as people read it: `step 50/800  loss 6.436  lr 1.8e-3  12.8k tok/s`, or a block of samples. What does not fit

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use super::BARS;
+use super::terminal::BARS;
 
 /// Standard error, while a progress bar may be shown there.
 #[derive(Debug)]

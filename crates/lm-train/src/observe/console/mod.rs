@@ -6,12 +6,12 @@
 mod bar;
 mod lines;
 mod messages;
+mod terminal;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 pub use lines::samples;
 pub use messages::{Lines, Messages};
@@ -20,14 +20,7 @@ use super::format::{duration, human_size};
 use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, StepInfo, TrainerState};
 use crate::sys::escape;
 use bar::Bar;
-
-/// The bars of this process; whoever writes to the terminal meanwhile moves them out of the way.
-static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
-
-/// How wide the terminal is; none if the stream is none.
-fn width_of(stream: &console::Term) -> Option<usize> {
-    stream.size_checked().map(|(_, columns)| usize::from(columns))
-}
+use terminal::{BARS, width_of};
 
 /// The progress bar and the lines.
 #[derive(Debug)]
