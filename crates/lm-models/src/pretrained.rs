@@ -38,7 +38,7 @@ pub struct Loaded {
     pub report: LoadReport,
 }
 
-/// Loads the weights of `folder` into the architecture of `config`, as Python's `from_pretrained`; parameters that the
+/// Loads the weights of `folder` (or of a TensorFlow 1 checkpoint by the beginning of its files' names) into the architecture of `config`, as Python's `from_pretrained`; parameters that the
 /// checkpoint lacks get initial values by `seed`. Where `config` has a larger vocabulary than the checkpoint
 /// (`vocab_in_checkpoint` rows), the new rows are the mean of the old ones (`resize_token_embeddings` with
 /// `mean_resizing`), and so are the new biases of a head of its own; those of a tied one are zero.
@@ -49,8 +49,8 @@ pub fn load(
     seed: u64,
     device: &Device,
 ) -> Result<Loaded, LoadError> {
-    let checkpoint = Checkpoint::open(folder)?;
     let family = config.family();
+    let checkpoint = Checkpoint::open_for(folder, family.tensorflow1)?;
     let model = (family.build)(config, device)?;
     let parameters: Vec<_> = model.parameters().into_iter().map(|info| (info.name, info.shape)).collect();
     let own = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);

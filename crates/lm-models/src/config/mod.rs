@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::model::{AutoModel, Task};
+use crate::weights::Variables;
 
 pub use error::ConfigError;
 pub(crate) use error::nearest;
@@ -41,6 +42,9 @@ pub struct Family {
     pub saved_buffers: fn(&ModelConfig) -> Vec<Buffer>,
     /// How names begin in checkpoints of other programs, `(old, new)`, where the new name is not there as well.
     pub old_names: &'static [(&'static str, &'static str)],
+    /// What variables of its TensorFlow 1 program are called here, if such checkpoints are read
+    /// (`load_tf_weights_in_...`).
+    pub tensorflow1: Option<Variables>,
     /// Parts of names that a checkpoint may have beyond the model's without a word
     /// (`_keys_to_ignore_on_load_unexpected`).
     pub ignore_unexpected: &'static [&'static str],
@@ -82,6 +86,7 @@ impl Family {
             buffers: &[],
             saved_buffers: |_| Vec::new(),
             old_names: &[],
+            tensorflow1: None,
             ignore_unexpected: &[],
             defaults,
             derived: |_| Vec::new(),

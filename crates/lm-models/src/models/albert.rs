@@ -12,6 +12,7 @@ use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
 use crate::stages::Stages;
+use crate::weights::{Variable, by_scopes};
 
 /// What config.json has besides BERT's fields.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +34,32 @@ fn defaults() -> Value {
     })
 }
 
+/// A variable of ALBERT's program (`load_tf_weights_in_albert`).
+fn variable(name: &str) -> Variable {
+    const RENAMES: [(&str, &str); 19] = [
+        ("module/", ""),
+        ("ffn_1", "ffn"),
+        ("bert/", "albert/"),
+        ("attention_1", "attention"),
+        ("transform/", ""),
+        ("LayerNorm_1", "full_layer_layer_norm"),
+        ("LayerNorm", "attention/LayerNorm"),
+        ("transformer/", ""),
+        ("intermediate/dense/", ""),
+        ("ffn/intermediate/output/dense/", "ffn_output/"),
+        ("/output/", "/"),
+        ("/self/", "/"),
+        ("pooler/dense", "pooler"),
+        ("cls/predictions", "predictions"),
+        ("predictions/attention", "predictions"),
+        ("embeddings/attention", "embeddings"),
+        ("inner_group_", "albert_layers/"),
+        ("group_", "albert_layer_groups/"),
+        ("seq_relationship/output_", "sop_classifier/classifier/"),
+    ];
+    by_scopes(&RENAMES.iter().fold(name.to_owned(), |name, (old, new)| name.replace(old, new)))
+}
+
 /// The entry of the list.
 pub static ALBERT: Family = Family {
     model_type: "albert",
@@ -43,6 +70,7 @@ pub static ALBERT: Family = Family {
         ("predictions.decoder.bias", "predictions.bias"),
     ],
     buffers: TEXT_BUFFERS,
+    tensorflow1: Some(variable),
     ..Family::new(Task::Mlm, defaults, build)
 };
 

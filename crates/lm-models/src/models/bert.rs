@@ -11,6 +11,7 @@ use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::Decoder;
 use crate::parameters::Builder;
 use crate::stages::Stages;
+use crate::weights::by_scopes;
 
 /// `transformers.BertConfig()`
 fn defaults() -> Value {
@@ -33,6 +34,7 @@ pub static BERT: Family = Family {
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
     buffers: TEXT_BUFFERS,
+    tensorflow1: Some(by_scopes),
     ..Family::new(Task::Mlm, defaults, build)
 };
 

@@ -14,6 +14,7 @@ use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{Activation, Decoder};
 use crate::parameters::Builder;
 use crate::stages::Stages;
+use crate::weights::{Variable, by_scopes};
 
 /// What config.json has besides BERT's fields.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +34,19 @@ fn defaults() -> Value {
     })
 }
 
+/// A variable of ELECTRA's program, which trains a generator beside the model that it is named after and shares the
+/// embeddings (`load_tf_weights_in_electra`, for the generator).
+fn variable(name: &str) -> Variable {
+    const RENAMES: [(&str, &str); 5] = [
+        ("electra/embeddings/", "generator/embeddings/"),
+        ("electra/", "discriminator/"),
+        ("generator/", "electra/"),
+        ("dense_1", "dense_prediction"),
+        ("generator_predictions/output_bias", "generator_lm_head/bias"),
+    ];
+    by_scopes(&RENAMES.iter().fold(name.to_owned(), |name, (old, new)| name.replace(old, new)))
+}
+
 /// The entry of the list.
 pub static ELECTRA: Family = Family {
     model_type: "electra",
@@ -40,6 +54,7 @@ pub static ELECTRA: Family = Family {
     base_model_prefix: "electra",
     ties: &[("generator_lm_head.weight", "electra.embeddings.word_embeddings.weight")],
     buffers: TEXT_BUFFERS,
+    tensorflow1: Some(variable),
     ..Family::new(Task::Mlm, defaults, build)
 };
 

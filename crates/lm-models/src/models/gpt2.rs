@@ -15,6 +15,7 @@ use crate::inputs::Mode;
 use crate::model::{AutoModel, Task};
 use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::Builder;
+use crate::weights::{Form, Variable, is_number, is_word};
 
 /// The fields of config.json that the computation depends on.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +49,22 @@ fn defaults() -> Value {
     })
 }
 
+/// A variable of GPT-2's program, whose products are convolutions of width 1 (`load_tf_weights_in_gpt2`).
+fn variable(name: &str) -> Variable {
+    let mut parts = Vec::new();
+    for scope in name.strip_prefix("model/").unwrap_or(name).split('/') {
+        let (list, number) = scope.split_at(scope.find(|c: char| c.is_ascii_digit()).unwrap_or(scope.len()));
+        match scope {
+            "w" | "g" => parts.push("weight"),
+            "b" => parts.push("bias"),
+            "wpe" | "wte" => parts.extend([scope, "weight"]),
+            _ if is_word(list) && is_number(number) => parts.extend([list, number]),
+            _ => parts.push(scope),
+        }
+    }
+    Variable { name: parts.join("."), form: Form::Squeezed }
+}
+
 /// The entry of the list.
 pub static GPT2: Family = Family {
     model_type: "gpt2",
@@ -56,6 +73,7 @@ pub static GPT2: Family = Family {
     ties: &[("lm_head.weight", "transformer.wte.weight")],
     buffers: BUFFERS,
     aliases: ALIASES,
+    tensorflow1: Some(variable),
     ..Family::new(Task::Clm, defaults, build)
 };
 

@@ -12,6 +12,7 @@ use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Attention, AttentionMask, Decoder};
 use crate::parameters::{Builder, Initial, Kind};
 use crate::stages::Stages;
+use crate::weights::{Variable, by_scopes};
 
 /// torch's default, which Python leaves to some norms.
 const LAYER_NORM_EPS: f64 = 1e-5;
@@ -56,6 +57,17 @@ fn true_hidden_size(config: &ModelConfig) -> Vec<(&'static str, Value)> {
     config.get(field).map(|size| ("true_hidden_size", size.clone())).into_iter().collect()
 }
 
+/// A variable of MobileBERT's program (`load_tf_weights_in_mobilebert`).
+fn variable(name: &str) -> Variable {
+    const RENAMES: [(&str, &str); 4] = [
+        ("ffn_layer", "ffn"),
+        ("FakeLayerNorm", "LayerNorm"),
+        ("extra_output_weights", "dense/kernel"),
+        ("bert", "mobilebert"),
+    ];
+    by_scopes(&RENAMES.iter().fold(name.to_owned(), |name, (old, new)| name.replace(old, new)))
+}
+
 /// The entry of the list.
 pub static MOBILEBERT: Family = Family {
     model_type: "mobilebert",
@@ -67,6 +79,7 @@ pub static MOBILEBERT: Family = Family {
     ],
     buffers: POSITION_BUFFERS,
     derived: true_hidden_size,
+    tensorflow1: Some(variable),
     ..Family::new(Task::Mlm, defaults, build)
 };
 

@@ -12,6 +12,7 @@ use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::Decoder;
 use crate::parameters::Builder;
 use crate::stages::Stages;
+use crate::weights::by_scopes;
 
 /// What config.json has besides BERT's fields.
 #[derive(Clone, Debug, Deserialize)]
@@ -39,6 +40,7 @@ pub static REMBERT: Family = Family {
     buffers: POSITION_BUFFERS,
     // Whatever is given.
     derived: |_| vec![("tie_word_embeddings", false.into())],
+    tensorflow1: Some(|name| by_scopes(&name.replace("bert/", "rembert/"))),
     ..Family::new(Task::Mlm, defaults, build)
 };
 

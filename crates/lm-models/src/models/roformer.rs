@@ -12,6 +12,7 @@ use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Attention, Decoder, Pairs};
 use crate::parameters::{Builder, Initial};
 use crate::stages::Stages;
+use crate::weights::by_scopes;
 
 /// What config.json has besides BERT's fields.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +49,7 @@ pub static ROFORMER: Family = Family {
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
     derived: embedding_size,
+    tensorflow1: Some(|name| by_scopes(&name.replace("bert", "roformer"))),
     ..Family::new(Task::Mlm, defaults, build)
 };
 

@@ -1,6 +1,8 @@
 //! New models of every family against Python's: fields by default, names, shapes, what decays, how values start.
 //! `tests/fixtures/initial/make.py` wrote what is expected.
 
+mod tensorflow1;
+
 use std::collections::{BTreeMap, HashMap};
 
 use burn::tensor::Device;

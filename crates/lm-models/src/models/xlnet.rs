@@ -22,6 +22,7 @@ use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::{self, Activation, Decoder, RelativeKeys, RelativeQueries};
 use crate::parameters::{Builder, Kind};
 use crate::stages::Stages;
+use crate::weights::{Form, Variable};
 
 /// Which tokens one sees apart from `perm_mask`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -65,6 +66,32 @@ fn defaults() -> Value {
     })
 }
 
+/// A variable of XLNet's program (`build_tf_xlnet_to_pytorch_map`): what is learned of relative positions and segments has
+/// an axis of layers, products of the attention lie as they do here, the others the other way round.
+fn variable(name: &str) -> Variable {
+    let name = name.strip_prefix("model/").unwrap_or(name);
+    let layer = name.strip_prefix("transformer/layer_").and_then(|rest| rest.split_once('/'));
+    let Some((module, last)) = layer.and_then(|(_, rest)| rest.rsplit_once('/')) else {
+        return match name {
+            "transformer/word_embedding/lookup_table" => Variable::same("transformer.word_embedding.weight"),
+            "transformer/mask_emb/mask_emb" => Variable::same("transformer.mask_emb"),
+            "transformer/r_r_bias" | "transformer/r_w_bias" | "transformer/r_s_bias" | "transformer/seg_embed" => {
+                Variable { name: name.replace("former/", "former.layer.*.rel_attn."), form: Form::PerLayer }
+            }
+            _ => Variable::same(&name.replace('/', ".")),
+        };
+    };
+    let layer = layer.map_or("", |(number, _)| number);
+    let module = module.replace("LayerNorm", "layer_norm").replace('/', ".");
+    let (last, form) = match last {
+        "kernel" if module.starts_with("rel_attn") => ("", Form::Same),
+        "kernel" => (".weight", Form::Transposed),
+        "gamma" => (".weight", Form::Same),
+        _ => (".bias", Form::Same),
+    };
+    Variable { name: format!("transformer.layer.{layer}.{module}{last}"), form }
+}
+
 /// The entry of the list.
 pub static XLNET: Family = Family {
     model_type: "xlnet",
@@ -79,6 +106,7 @@ pub static XLNET: Family = Family {
         ("num_hidden_layers", "n_layer"),
     ],
     max_positions: |_| None,
+    tensorflow1: Some(variable),
     ..Family::new(Task::Plm, defaults, build)
 };
 

@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use super::WeightsError;
 use super::file::{Format, WeightFile};
-use super::format::FORMATS;
+use super::format::{FORMATS, TENSORFLOW1, find_tensorflow1};
 use super::tensor::TensorInfo;
+use super::variable::{Variable, Variables};
 
 /// The weight files of one folder, open. Values are read when they are asked for.
 pub struct Checkpoint {
@@ -29,33 +30,55 @@ struct Index {
 }
 
 impl Checkpoint {
-    /// Opens the weights of `folder`: of the formats that it holds the first in Python's order, safetensors, PyTorch's,
-    /// TensorFlow's, Flax's; in each one file rather than the index of several.
+    /// Opens the weights of a folder: of the formats that it holds the first in Python's order, safetensors, PyTorch's,
+    /// TensorFlow's of version 1 and 2, Flax's; in each one file rather than the index of several. What is no folder may be
+    /// the common beginning of a TensorFlow 1 checkpoint's files, as `bert_model.ckpt`.
     ///
     /// # Errors
     ///
     /// When there are none, when a file is not what it claims to be (truncated, a wrong header, a Git LFS pointer, a
     /// pickle of more than tensors), or when an index names a file or a tensor that is not there.
-    pub fn open(folder: &Path) -> Result<Self, WeightsError> {
-        if !folder.is_dir() {
-            let reason = if folder.exists() {
-                "is not a folder: name the folder that holds config.json and the weights"
-            } else {
-                "does not exist: name the folder that holds config.json and the weights"
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        Self::open_for(path, Some(Variable::same))
+    }
+
+    /// The same, with the rule that the architecture has for the names of TensorFlow 1.
+    pub(crate) fn open_for(path: &Path, variables: Option<Variables>) -> Result<Self, WeightsError> {
+        if !path.is_dir() {
+            return match index_of(path) {
+                Some(index) => Self::from_file(&TENSORFLOW1, &index, variables),
+                None if path.to_string_lossy().contains(".ckpt") => {
+                    let reason = "is no checkpoint of TensorFlow 1, which is NAME.index beside NAME.data-00000-of-00001 and \
+                                  so on: give their path up to NAME";
+                    Err(WeightsError::file(path, reason))
+                }
+                None => {
+                    let what = if path.exists() { "is not a folder" } else { "does not exist" };
+                    let reason = format!("{what}: name the folder that holds config.json and the weights");
+                    Err(WeightsError::file(path, reason))
+                }
             };
-            return Err(WeightsError::file(folder, reason));
+        }
+        // As the scripts do: `from_tf=bool(".ckpt" in model_name_or_path)`.
+        if path.to_string_lossy().contains(".ckpt")
+            && let Some(index) = find_tensorflow1(path)?
+        {
+            return Self::from_file(&TENSORFLOW1, &index, variables);
         }
         for format in &FORMATS {
-            let (file, index) = (folder.join(format.file), folder.join(format.index));
+            let file = path.join(format.file);
             if file.is_file() {
-                return Self::from_file(folder, format, &file);
+                return Self::from_file(format, &file, variables);
             }
-            if index.is_file() {
-                return Self::from_index(folder, format, &index);
+            if let Some(index) = format.index.map(|index| path.join(index)).filter(|index| index.is_file()) {
+                return Self::from_index(format, &index, variables);
             }
         }
+        if let Some(index) = find_tensorflow1(path)? {
+            return Self::from_file(&TENSORFLOW1, &index, variables);
+        }
         let known = FORMATS.map(|format| format.file).join(", ");
-        Err(WeightsError::NoWeights { folder: folder.to_path_buf(), known, hint: hint(folder) })
+        Err(WeightsError::NoWeights { folder: path.to_path_buf(), known, hint: hint(path) })
     }
 
     /// Its files with whose they are, for messages.
@@ -109,14 +132,15 @@ impl Checkpoint {
         self.places.get(name).map_or(&self.folder, |(file, _)| self.files[*file].path())
     }
 
-    fn from_file(folder: &Path, format: &Format, path: &Path) -> Result<Self, WeightsError> {
-        let file = open_file(format, path)?;
+    fn from_file(format: &Format, path: &Path, variables: Option<Variables>) -> Result<Self, WeightsError> {
+        let file = open_file(format, path, variables)?;
         let names: Vec<String> = file.names();
         let places = names.iter().cloned().enumerate().map(|(index, name)| (name, (0, index))).collect();
-        Ok(Self { folder: folder.to_path_buf(), framework: format.framework, files: vec![file], names, places })
+        Ok(Self { folder: folder_of(path), framework: format.framework, files: vec![file], names, places })
     }
 
-    fn from_index(folder: &Path, format: &Format, path: &Path) -> Result<Self, WeightsError> {
+    fn from_index(format: &Format, path: &Path, variables: Option<Variables>) -> Result<Self, WeightsError> {
+        let folder = folder_of(path);
         refuse_impostors(path)?;
         let text =
             lm_files::read_to_string(path, lm_files::SMALL).map_err(|source| WeightsError::io(path, "read", source))?;
@@ -139,7 +163,7 @@ impl Checkpoint {
                     let reason = format!("its file {shard} is missing: get all files that the index names");
                     return Err(WeightsError::tensor(path, &name, reason));
                 }
-                let file = open_file(format, &shard_path)?;
+                let file = open_file(format, &shard_path, variables)?;
                 let positions = file.names().into_iter().enumerate().map(|(at, name)| (name, at)).collect();
                 opened.insert(shard.to_string(), (files.len(), positions));
                 files.push(file);
@@ -155,7 +179,7 @@ impl Checkpoint {
                 names.push(in_torch);
             }
         }
-        Ok(Self { folder: folder.to_path_buf(), framework: format.framework, files, names, places })
+        Ok(Self { folder, framework: format.framework, files, names, places })
     }
 }
 
@@ -166,9 +190,23 @@ impl std::fmt::Debug for Checkpoint {
 }
 
 /// Opens one file, unless it is obvious what else it is.
-fn open_file(format: &Format, path: &Path) -> Result<Box<dyn WeightFile>, WeightsError> {
+fn open_file(format: &Format, path: &Path, variables: Option<Variables>) -> Result<Box<dyn WeightFile>, WeightsError> {
     refuse_impostors(path)?;
-    (format.open)(path)
+    (format.open)(path, variables)
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    path.parent().unwrap_or(path).to_path_buf()
+}
+
+/// The `.index` file of a TensorFlow 1 checkpoint, which its path names with that ending or without.
+fn index_of(path: &Path) -> Option<PathBuf> {
+    if path.is_file() {
+        return path.extension().is_some_and(|ending| ending == "index").then(|| path.to_path_buf());
+    }
+    let mut index = path.as_os_str().to_owned();
+    index.push(".index");
+    Some(PathBuf::from(index)).filter(|index| index.is_file())
 }
 
 /// Names the common reasons why a file is not weights at all, before a parser describes them in its own words.
@@ -196,7 +234,7 @@ fn is_plain_file_name(name: &str) -> bool {
 
 /// What a folder without known weights holds instead.
 fn hint(folder: &Path) -> String {
-    for name in FORMATS.iter().flat_map(|format| [format.file, format.index]) {
+    for name in FORMATS.iter().flat_map(|format| [Some(format.file), format.index]).flatten() {
         if folder.join(name).is_dir() {
             return format!(" ({name} is a folder there)");
         }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::error::WeightsError;
 use super::tensor::TensorInfo;
+use super::variable::Variables;
 
 /// A format: what its files are called, and how one is opened.
 pub(super) struct Format {
@@ -11,12 +12,12 @@ pub(super) struct Format {
     pub framework: &'static str,
     /// Name of the file that holds all tensors.
     pub file: &'static str,
-    /// Name of the file that says which of several files holds which tensor.
-    pub index: &'static str,
+    /// Name of the file that says which of several files holds which tensor, if there can be several.
+    pub index: Option<&'static str>,
     /// A tensor's name in PyTorch, of its name in the index.
     pub indexed_name: fn(&str) -> String,
-    /// Opens one file.
-    pub open: fn(&Path) -> Result<Box<dyn WeightFile>, WeightsError>,
+    /// Opens one file. Where names are those of a program and not of a library, the architecture's rule leads to PyTorch's.
+    pub open: fn(&Path, Option<Variables>) -> Result<Box<dyn WeightFile>, WeightsError>,
 }
 
 /// One open file; its values stay in it until they are asked for.

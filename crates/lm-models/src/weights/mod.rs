@@ -18,12 +18,16 @@ mod tensor;
 #[cfg(test)]
 mod tests;
 mod torch_file;
+mod variable;
 
 pub use checkpoint::Checkpoint;
 pub use error::WeightsError;
+#[cfg(test)]
+pub(crate) use format::{Given, write_checkpoint};
 pub(crate) use names::{ModelNames, match_names};
 pub use report::LoadReport;
 pub use save::FloatDtype;
 pub(crate) use save::{NamedTensor, SaveOptions, save};
 pub use tensor::TensorInfo;
 pub use torch_file::{PickleValue, TorchFile};
+pub(crate) use variable::{Form, Variable, Variables, by_scopes, is_number, is_word};

@@ -7,10 +7,14 @@ use half::bf16;
 use proptest::prelude::*;
 use safetensors::Dtype;
 
-use super::format::{FORMATS, small_flax_file};
+use super::format::{FORMATS, small_checkpoint, small_flax_file};
 use super::{Checkpoint, TensorInfo};
 
 const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/weights");
+
+pub(super) fn fixtures() -> std::path::PathBuf {
+    FIXTURES.into()
+}
 
 pub(super) fn models() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models")
@@ -113,7 +117,7 @@ fn layouts_are_preferred_in_the_order_of_python() {
 
 #[test]
 fn files_that_are_no_weights_are_named_for_what_they_are() {
-    let names = FORMATS.iter().flat_map(|format| [format.file, format.index]);
+    let names = FORMATS.iter().flat_map(|format| [Some(format.file), format.index]).flatten();
     for name in names {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 440449768\n";
         assert!(error_of(name, pointer).contains("git lfs pull"));
@@ -163,7 +167,7 @@ fn an_index_names_files_and_tensors_that_are_there() {
     let name = "model.safetensors.index.json";
     let missing = error_of(name, br#"{"weight_map": {"a": "model-00001-of-00002.safetensors"}}"#);
     assert!(missing.contains("tensor a: its file model-00001-of-00002.safetensors is missing"), "{missing}");
-    for index in FORMATS.map(|format| format.index) {
+    for index in FORMATS.iter().filter_map(|format| format.index) {
         for outside in ["../secret.safetensors", "/etc/passwd", "a/b", "", ".."] {
             let error = error_of(index, format!(r#"{{"weight_map": {{"a": "{outside}"}}}}"#).as_bytes());
             assert!(error.contains("is not the name of a file in the folder"), "{error}");
@@ -178,8 +182,8 @@ fn an_index_names_files_and_tensors_that_are_there() {
 }
 
 /// Every tensor of the PyTorch folder is in the other, with the same shape and values, and nothing more.
-pub(super) fn expect_equal(foreign: &Path, torch: &str) {
-    let (foreign, torch) = (Checkpoint::open(foreign).unwrap(), Checkpoint::open(&models().join(torch)).unwrap());
+pub(super) fn expect_equal(foreign: Checkpoint, torch: &str) {
+    let torch = Checkpoint::open(&models().join(torch)).unwrap();
     for name in torch.names() {
         assert_eq!(foreign.info(name).map(|info| &info.shape), torch.info(name).map(|info| &info.shape), "{name}");
         assert_eq!(foreign.read_f32(name).unwrap(), torch.read_f32(name).unwrap(), "{name}");
@@ -189,8 +193,9 @@ pub(super) fn expect_equal(foreign: &Path, torch: &str) {
 
 #[test]
 fn a_file_of_keras_and_its_shards_hold_the_tensors_of_pytorch() {
-    expect_equal(&Path::new(FIXTURES).join("foreign/tensorflow"), "gpt2");
-    expect_equal(&Path::new(FIXTURES).join("foreign/tensorflow.sharded"), "bert");
+    let open = |folder: &str| Checkpoint::open(&fixtures().join("foreign").join(folder)).unwrap();
+    expect_equal(open("tensorflow"), "gpt2");
+    expect_equal(open("tensorflow.sharded"), "bert");
 }
 
 #[test]
@@ -206,14 +211,15 @@ fn a_folder_without_weights_says_what_is_there_instead() {
 }
 
 /// One small file of each format, with its name.
-fn small_files() -> &'static [(&'static str, Vec<u8>); 5] {
-    static FILES: LazyLock<[(&str, Vec<u8>); 5]> = LazyLock::new(|| {
+fn small_files() -> &'static [(&'static str, Vec<u8>); 6] {
+    static FILES: LazyLock<[(&str, Vec<u8>); 6]> = LazyLock::new(|| {
         [
             ("model.safetensors", fixture("single/model.safetensors")),
             ("pytorch_model.bin", fixture("zip.bin")),
             ("pytorch_model.bin", fixture("legacy.bin")),
             ("tf_model.h5", fixture("foreign/tensorflow/tf_model.h5")),
             ("flax_model.msgpack", small_flax_file()),
+            ("model.ckpt.index", small_checkpoint().0),
         ]
     });
     &FILES
@@ -223,7 +229,7 @@ proptest! {
     /// Whatever a file holds, opening and reading it ends in values or in an error.
     #[test]
     fn a_damaged_file_never_panics(
-        which in 0usize..5,
+        which in 0usize..6,
         cut in prop::option::weighted(0.2, any::<prop::sample::Index>()),
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
     ) {
@@ -236,6 +242,9 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         let dir = folder(name, &bytes);
+        for (at, data) in small_checkpoint().1.iter().enumerate().filter(|_| name.starts_with("model.ckpt")) {
+            std::fs::write(dir.path().join(format!("model.ckpt.data-0000{at}-of-00002")), data).unwrap();
+        }
         match Checkpoint::open(dir.path()) {
             Ok(checkpoint) => checkpoint.names().iter().for_each(|name| drop(checkpoint.read_f32(name))),
             Err(error) => prop_assert!(!error.to_string().contains('\n')),

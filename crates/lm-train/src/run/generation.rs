@@ -9,7 +9,7 @@ use crate::run::resolve::ModelSource;
 
 /// How this model generates; none for models that do not.
 pub fn generation_config(source: &ModelSource) -> Result<Option<GenerationConfig>> {
-    let path = source.weights.as_ref().map(|folder| folder.join("generation_config.json"));
+    let path = source.folder().map(|folder| folder.join("generation_config.json"));
     let path = path.filter(|path| path.symlink_metadata().is_ok());
     let read = |path: std::path::PathBuf| {
         lm_files::read_to_string(&path, lm_files::SMALL).with_context(|| path.display().to_string())

@@ -38,7 +38,7 @@ fn hub_options(args: &Arguments) -> HubOptions {
 pub struct ModelSource {
     /// config.json, or an architecture's defaults with the overrides.
     pub config: ModelConfig,
-    /// The checkpoint; none for a new model.
+    /// The folder of the checkpoint, or the beginning of the names of a TensorFlow 1 checkpoint's files; none for a new model.
     pub weights: Option<PathBuf>,
     /// Rows of the checkpoint's embeddings, once the configuration fits the tokenizer.
     pub vocab_in_checkpoint: usize,
@@ -46,11 +46,49 @@ pub struct ModelSource {
     pub generation: Option<GenerationConfig>,
 }
 
+impl ModelSource {
+    /// The folder that the weights lie in.
+    pub fn folder(&self) -> Option<&Path> {
+        self.weights.as_deref().map(folder_of)
+    }
+}
+
+/// The folder that weights lie in.
+fn folder_of(weights: &Path) -> &Path {
+    match weights.parent() {
+        Some(parent) if !weights.is_dir() && parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) if !weights.is_dir() => parent,
+        _ => weights,
+    }
+}
+
+/// Whether a name is not a folder's but the beginning of the names of a TensorFlow 1 checkpoint's files, as the scripts see
+/// it (`from_tf=bool(".ckpt" in model_name_or_path)`).
+fn is_tensorflow1(name: &str) -> bool {
+    let path = Path::new(name);
+    name.contains(".ckpt") && !path.is_dir() && folder_of(path).is_dir()
+}
+
+/// The configuration beside weights: config.json, or the only one that is called after a model, as bert_config.json in the
+/// first releases of BERT, ALBERT and XLNet.
+fn config_beside(weights: &Path) -> PathBuf {
+    let folder = folder_of(weights);
+    let named = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with("_config.json") && !["generation_config.json", "tokenizer_config.json"].contains(&name.as_ref())
+    });
+    match named.collect::<Vec<_>>().as_slice() {
+        [only] if !folder.join("config.json").exists() => only.clone(),
+        _ => folder.to_path_buf(),
+    }
+}
+
 /// Finds the configuration that the arguments name (`--config_name`, `--model_name_or_path` or `--model_type`).
 pub fn model_source(args: &Arguments) -> Result<ModelSource> {
     let model = &args.model;
     let resolve = |name: &str, files| lm_hub::resolve(name, files, &hub_options(args));
     let weights = match &model.model_name_or_path {
+        Some(name) if is_tensorflow1(name) => Some(PathBuf::from(name)),
         Some(name) => {
             let files = if args.shows_only() { Files::Config } else { Files::Model };
             Some(resolve(name, files).context("--model_name_or_path")?)
@@ -65,9 +103,9 @@ pub fn model_source(args: &Arguments) -> Result<ModelSource> {
             let path = if is_folder { resolve(name, Files::Config).context("--config_name")? } else { path.to_owned() };
             ModelConfig::from_named_path(&path, name, model.model_type.as_deref())?
         }
-        (None, Some(folder), model_type) => {
+        (None, Some(weights), model_type) => {
             let name = model.model_name_or_path.as_deref().unwrap_or_default();
-            ModelConfig::from_named_path(folder, name, model_type.as_deref())?
+            ModelConfig::from_named_path(&config_beside(weights), name, model_type.as_deref())?
         }
         (None, None, Some(model_type)) => ModelConfig::from_model_type(model_type)
             .map_err(|error| ArgsError::Rule(format!("--model_type: {error}")))?,
@@ -103,7 +141,10 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
         (None, None) => bail!("no tokenizer: give --tokenizer_name or --train_tokenizer"),
     };
     let files = Files::Tokenizer { vocabularies: VOCABULARY_FILES, others: OTHER_FILES };
-    let folder = lm_hub::resolve(name, files, &hub_options(args)).context(flag)?;
+    let folder = match is_tensorflow1(name) {
+        true => folder_of(Path::new(name)).to_path_buf(),
+        false => lm_hub::resolve(name, files, &hub_options(args)).context(flag)?,
+    };
     let of_model = source.map(|source| source.config.model_type());
     let named = if args.model.tokenizer_name.is_some() { lm_models::models::model_type_in(name) } else { None };
     LmTokenizer::from_folder_of(&folder, named.or(of_model)).context(flag)

@@ -20,9 +20,9 @@ use crate::weights::tensor::{Stored, TensorInfo, decode_f32};
 pub(super) const FORMAT: Format = Format {
     framework: "Flax",
     file: "flax_model.msgpack",
-    index: "flax_model.msgpack.index.json",
+    index: Some("flax_model.msgpack.index.json"),
     indexed_name: |name| torch_name(name.split('/')),
-    open: |path| Ok(Box::new(FlaxFile::open(path)?)),
+    open: |path, _| Ok(Box::new(FlaxFile::open(path)?)),
 };
 
 /// Extension types of arrays and of single values, which are written alike.

@@ -102,9 +102,9 @@ struct Entry {
 pub(super) const FORMAT: Format = Format {
     framework: "safetensors",
     file: "model.safetensors",
-    index: "model.safetensors.index.json",
+    index: Some("model.safetensors.index.json"),
     indexed_name: str::to_owned,
-    open: |path| Ok(Box::new(SafetensorsFile::open(path)?)),
+    open: |path, _| Ok(Box::new(SafetensorsFile::open(path)?)),
 };
 
 /// An open file.

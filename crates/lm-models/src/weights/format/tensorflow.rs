@@ -18,9 +18,9 @@ use crate::weights::tensor::{Stored, TensorInfo, decode_f32};
 pub(super) const FORMAT: Format = Format {
     framework: "TensorFlow",
     file: "tf_model.h5",
-    index: "tf_model.h5.index.json",
+    index: Some("tf_model.h5.index.json"),
     indexed_name: torch_name,
-    open: |path| Ok(Box::new(KerasFile::open(path)?)),
+    open: |path, _| Ok(Box::new(KerasFile::open(path)?)),
 };
 
 /// What deflate gains at most: no tensor has more bytes than this for one of the file.

@@ -24,9 +24,9 @@ const MAX_PICKLE: u64 = 8 << 20;
 pub(super) const FORMAT: Format = Format {
     framework: "PyTorch",
     file: "pytorch_model.bin",
-    index: "pytorch_model.bin.index.json",
+    index: Some("pytorch_model.bin.index.json"),
     indexed_name: str::to_owned,
-    open: |path| Ok(Box::new(PytorchFile::open(path)?)),
+    open: |path, _| Ok(Box::new(PytorchFile::open(path)?)),
 };
 
 /// An open file.
