@@ -22,6 +22,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod weights;
 
 use std::path::{Path, PathBuf};
 

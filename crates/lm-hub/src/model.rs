@@ -1,19 +1,13 @@
 //! What a model consists of: which of a repository's files are wanted, and whether they are all there.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::HubError;
-use crate::cache::is_file_name;
-use crate::error::plain;
 use crate::http::Failure;
 use crate::lookup;
 use crate::revision::Revision;
 use crate::snapshot::Snapshot;
-
-/// Weights, in Python's order of preference; of these, only the first that exists is downloaded.
-const WEIGHTS: [&str; 4] =
-    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+use crate::weights;
 
 /// Which files are wanted of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +59,14 @@ impl Files {
         }
         let folder = revision.cache.snapshot(&commit);
         if self == Self::Model {
-            let weights = WEIGHTS.into_iter().find_map(|name| has(name).map(|has| has.then_some(name)).transpose());
-            for shard in shards(&folder, weights.ok_or("the weights")??)? {
-                if !has(&shard)? {
-                    return Err(shard);
+            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            let files: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+            let files = || files.iter().map(String::as_str);
+            let weights = weights::candidates(files()).into_iter();
+            let weights = weights.map(|name| Ok::<_, String>(has(&name)?.then_some(name))).find_map(Result::transpose);
+            for part in weights::parts(&folder, &weights.ok_or("the weights")??, files())? {
+                if !has(&part)? {
+                    return Err(part);
                 }
             }
         }
@@ -78,43 +76,43 @@ impl Files {
     /// Brings what is wanted into the cache.
     fn fetch(self, snapshot: &Snapshot<'_>) -> Result<(), HubError> {
         let (sizes, nonsense) = (&snapshot.sizes, |detail| snapshot.revision.explain(Failure::Nonsense(detail)));
-        let mut wanted = self.possible();
-        if let Some(name) = wanted.iter().find(|name| sizes.get(**name).is_some_and(|size| *size > lm_files::SMALL)) {
-            return Err(nonsense(format!("a {name} of {} bytes", sizes[*name])));
+        let mut wanted: Vec<String> = self.possible().into_iter().map(str::to_owned).collect();
+        if let Some(name) = wanted.iter().find(|name| sizes.get(*name).is_some_and(|size| *size > lm_files::SMALL)) {
+            return Err(nonsense(format!("a {name} of {} bytes", sizes[name])));
         }
-        let weights = WEIGHTS.into_iter().find(|name| sizes.contains_key(*name)).filter(|_| self == Self::Model);
-        wanted.extend(weights);
-        wanted.retain(|name| sizes.contains_key(*name));
+        let files = || sizes.keys().map(String::as_str);
+        let weights = weights::candidates(files()).into_iter().next().filter(|_| self == Self::Model);
+        wanted.extend(weights.clone());
+        wanted.retain(|name| sizes.contains_key(name));
         self.refuse_incomplete(&wanted, snapshot)?;
 
         snapshot.download(&wanted)?;
-        let shards = weights.map_or(Ok(Vec::new()), |weights| shards(&snapshot.folder(), weights)).map_err(nonsense)?;
-        if let Some(shard) = shards.iter().find(|shard| !sizes.contains_key(*shard)) {
-            return Err(missing(snapshot, shard, ": its index names that file: report it to the model's owner"));
+        let parts = weights.map_or(Ok(Vec::new()), |weights| weights::parts(&snapshot.folder(), &weights, files()));
+        let parts = parts.map_err(nonsense)?;
+        if let Some(part) = parts.iter().find(|part| !sizes.contains_key(*part)) {
+            return Err(missing(snapshot, part, ": its index names that file: report it to the model's owner"));
         }
-        snapshot.download(&shards)
+        snapshot.download(&parts)
     }
 
     /// Refuses a model that lacks what was asked for, before anything is downloaded.
-    fn refuse_incomplete(self, wanted: &[&str], snapshot: &Snapshot<'_>) -> Result<(), HubError> {
+    fn refuse_incomplete(self, wanted: &[String], snapshot: &Snapshot<'_>) -> Result<(), HubError> {
+        let has = |name: &str| wanted.iter().any(|wanted| wanted == name);
         match self {
-            Self::Tokenizer { vocabularies, .. } if !vocabularies.iter().any(|name| wanted.contains(name)) => {
+            Self::Tokenizer { vocabularies, .. } if !vocabularies.iter().any(|name| has(name)) => {
                 Err(missing(snapshot, "tokenizer", ": name one with --tokenizer_name"))
             }
-            Self::Config | Self::Model if !wanted.contains(&"config.json") => {
+            Self::Config | Self::Model if !has("config.json") => {
                 Err(missing(snapshot, "config.json", ": it is no model of the transformers library"))
             }
-            Self::Model if !WEIGHTS.iter().any(|name| wanted.contains(name)) => {
-                let sizes = &snapshot.sizes;
-                let other = [("tf_model.h5", "TensorFlow"), ("flax_model.msgpack", "Flax")]
-                    .into_iter()
-                    .find(|(file, _)| sizes.contains_key(*file))
-                    .map(|(_, framework)| framework)
-                    .or(sizes.keys().any(|name| name.ends_with(".gguf")).then_some("GGUF"));
-                let instead = other.map_or(String::new(), |framework| {
-                    format!(", only {framework}'s: convert them with Python's save_pretrained, and give that folder")
-                });
-                Err(missing(snapshot, "weights (model.safetensors or pytorch_model.bin)", &instead))
+            Self::Model if weights::candidates(snapshot.sizes.keys().map(String::as_str)).is_empty() => {
+                let is_gguf = snapshot.sizes.keys().any(|name| name.ends_with(".gguf"));
+                let instead = if is_gguf {
+                    ", only GGUF's: convert them with Python's save_pretrained, and give that folder"
+                } else {
+                    ""
+                };
+                Err(missing(snapshot, "weights (as model.safetensors or pytorch_model.bin)", instead))
             }
             _ => Ok(()),
         }
@@ -124,25 +122,4 @@ impl Files {
 fn missing(snapshot: &Snapshot<'_>, wanted: &str, instead: &str) -> HubError {
     let name = snapshot.revision.repo.to_string();
     HubError::MissingFiles { name, wanted: wanted.to_string(), instead: instead.to_string() }
-}
-
-/// The files that an index of weights names; none when `weights` is no index.
-fn shards(folder: &Path, weights: &str) -> Result<Vec<String>, String> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
-    }
-    if !weights.ends_with(".index.json") {
-        return Ok(Vec::new());
-    }
-    let index: Index = lm_files::read_to_string(&folder.join(weights), lm_files::SMALL)
-        .map_err(|error| format!("{weights}: {error}"))
-        .and_then(|text| serde_json::from_str(&text).map_err(|error| format!("{weights} is no index: {error}")))?;
-    let mut files: Vec<String> = index.weight_map.into_values().collect();
-    files.sort();
-    files.dedup();
-    match files.iter().find(|name| !is_file_name(name)) {
-        Some(name) => Err(format!("{weights} names {}, which is no file beside it", plain(name))),
-        None => Ok(files),
-    }
 }

@@ -48,6 +48,39 @@ fn shards_and_redirected_files_are_fetched() {
 }
 
 #[test]
+fn weights_of_other_frameworks_are_fetched_where_there_are_no_others() {
+    let index = r#"{"weight_map": {"a": "tf_model-00001-of-00001.h5"}}"#;
+    let checkpoint = ["b.ckpt.index", "b.ckpt.data-00000-of-00002", "b.ckpt.data-00001-of-00002"];
+    for (files, expected) in [
+        (&["tf_model.h5", "flax_model.msgpack", "rust_model.ot"][..], &["tf_model.h5"][..]),
+        (&["flax_model.msgpack", "rust_model.ot"], &["flax_model.msgpack"]),
+        (
+            &["tf_model.h5.index.json", "tf_model-00001-of-00001.h5"],
+            &["tf_model-00001-of-00001.h5", "tf_model.h5.index.json"],
+        ),
+        (&["b.ckpt.meta", checkpoint[0], checkpoint[1], checkpoint[2]], &[checkpoint[1], checkpoint[2], checkpoint[0]]),
+        (&["tf_model.h5", "pytorch_model.bin", checkpoint[0], checkpoint[1]], &["pytorch_model.bin"]),
+    ] {
+        let content = |name: &'static str| (name, if name.ends_with(".json") { index } else { name });
+        let contents: Vec<_> =
+            [("config.json", "{}")].into_iter().chain(files.iter().map(|name| content(name))).collect();
+        let hub = TestHub::with_files(&contents);
+        let folder = hub.resolve(Files::Model).unwrap();
+        let mut found = hub.downloaded();
+        found.sort();
+        found.retain(|name| name != "config.json");
+        assert_eq!(found, expected);
+        let offline = Settings { offline: true, ..hub.settings() };
+        assert_eq!(hub.resolve_with(Files::Model, &offline).unwrap(), folder);
+        std::fs::remove_file(folder.join(expected[0])).unwrap();
+        assert!(hub.resolve_with(Files::Model, &offline).is_err(), "{}", expected[0]);
+    }
+    let hub = TestHub::with_files(&[("config.json", "{}"), ("b.ckpt.index", "x"), (checkpoint[1], "x")]);
+    let error = hub.resolve(Files::Model).unwrap_err().to_string();
+    assert!(error.contains("has no b.ckpt.data-00001-of-00002"), "{error}");
+}
+
+#[test]
 fn a_broken_download_is_taken_up_again_and_never_kept() {
     let breaks = Mutex::new(HashMap::from([("model.safetensors", 2)]));
     let hub = TestHub::new(Script { files: contents(&MODEL), breaks, ..Script::default() });

@@ -83,7 +83,7 @@ fn parts_by_the_xet_protocol_are_not_asked_for() {
 fn a_model_that_lacks_files_is_refused_before_anything_is_downloaded() {
     let cases: [(&[_], _, _); 4] = [
         (&[("README.md", "")], Files::Model, "has no config.json"),
-        (&[("config.json", "{}"), ("tf_model.h5", "x")], Files::Model, "only TensorFlow's"),
+        (&[("config.json", "{}"), ("rust_model.ot", "x")], Files::Model, "has no weights"),
         (&[("config.json", "{}"), ("a.gguf", "x")], Files::Model, "only GGUF's"),
         (&[("config.json", "{}"), ("model.safetensors", "x")], TOKENIZER, "has no tokenizer"),
     ];
