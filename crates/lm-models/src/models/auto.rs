@@ -38,6 +38,26 @@ pub fn model_type_in(name: &str) -> Option<&'static str> {
     longest(last).or_else(|| longest(name))
 }
 
+/// The architecture of a Python class, such as `BertForMaskedLM` or, since heads differ by task alone, `TFBertModel`.
+fn model_type_of_class(class: &str) -> Option<&'static str> {
+    let exact = FAMILIES.iter().find(|family| family.class == class);
+    let stem = class_stem(class);
+    exact.or_else(|| FAMILIES.iter().find(|family| class_stem(family.class) == stem)).map(|family| family.model_type)
+}
+
+/// The architecture that the `architectures` of a config.json name.
+fn named_by_class(fields: &Map<String, Value>) -> Option<&'static str> {
+    let classes = fields.get("architectures")?.as_array()?;
+    classes.iter().filter_map(Value::as_str).find_map(model_type_of_class)
+}
+
+/// A class's name without its framework and what its head is for.
+fn class_stem(class: &str) -> &str {
+    let class = class.strip_prefix("TF").or_else(|| class.strip_prefix("Flax")).unwrap_or(class);
+    let end = ["For", "WithLMHead", "LMHead", "DoubleHeads", "Model"].iter().filter_map(|part| class.find(part)).min();
+    &class[..end.unwrap_or(class.len())]
+}
+
 /// The known types, of one task or all, as a list for messages.
 pub fn known_model_types(task: Option<Task>) -> String {
     let names = FAMILIES.iter().filter(|family| task.is_none_or(|task| family.task == task)).map(|f| f.model_type);
@@ -50,8 +70,8 @@ impl ModelConfig {
         Self::from_named_path(path, &path.display().to_string(), None)
     }
 
-    /// The same. For a config.json of before there was a `model_type` it is `model_type`, else the one that `name`, by which
-    /// the user calls the folder, speaks of.
+    /// The same. For a config.json of before there was a `model_type` it is `model_type`, else the one of its
+    /// `architectures`, else the one that `name`, by which the user calls the folder, speaks of.
     pub fn from_named_path(path: &Path, name: &str, model_type: Option<&str>) -> Result<Self, ConfigError> {
         let file = if path.is_dir() || !path.exists() { path.join("config.json") } else { path.to_owned() };
         let text = lm_files::read_to_string(&file, LONGEST)
@@ -64,9 +84,10 @@ impl ModelConfig {
         let (model_type, source) = match (fields.get("model_type"), model_type) {
             (Some(Value::String(model_type)), _) => (model_type.clone(), None),
             (_, Some(given)) => (given.to_owned(), Some("by --model_type")),
-            (_, None) => match model_type_in(name) {
-                Some(named) => (named.to_owned(), Some("by its name; --model_type can say another")),
-                None => return Err(ConfigError::NoModelType { path: file, known: known_model_types(None) }),
+            (_, None) => match (named_by_class(&fields), model_type_in(name)) {
+                (Some(named), _) => (named.to_owned(), Some("by its architectures; --model_type can say another")),
+                (None, Some(named)) => (named.to_owned(), Some("by its name; --model_type can say another")),
+                (None, None) => return Err(ConfigError::NoModelType { path: file, known: known_model_types(None) }),
             },
         };
         if let Some(source) = source {
@@ -103,6 +124,43 @@ impl AutoModel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn classes_speak_of_their_architecture() {
+        for family in FAMILIES {
+            assert_eq!(model_type_of_class(family.class), Some(family.model_type));
+        }
+        for (class, expected) in [
+            ("BertForPreTraining", Some("bert")),
+            ("TFBertModel", Some("bert")),
+            ("FlaxRobertaForSequenceClassification", Some("roberta")),
+            ("RobertaPreLayerNormModel", Some("roberta-prelayernorm")),
+            ("GPT2DoubleHeadsModel", Some("gpt2")),
+            ("OpenAIGPTModel", Some("openai-gpt")),
+            ("XLMModel", Some("xlm")),
+            ("XLNetForQuestionAnswering", Some("xlnet")),
+            ("T5ForConditionalGeneration", None),
+            ("", None),
+        ] {
+            assert_eq!(model_type_of_class(class), expected, "{class}");
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("config.json");
+        let read = |text: &str, name: &str, given: Option<&str>| {
+            std::fs::write(&file, text).expect("a file");
+            ModelConfig::from_named_path(folder.path(), name, given).map(|config| config.model_type().to_owned()).ok()
+        };
+        let named =
+            r#"{"architectures": ["ElectraForPreTraining"], "layer_norm_eps": 1e-12, "limit": [-Infinity, NaN]}"#;
+        assert_eq!(read(named, "my-bert", None).as_deref(), Some("electra"));
+        assert_eq!(read(named, "my-bert", Some("albert")).as_deref(), Some("albert"));
+        assert_eq!(read(r#"{"architectures": ["Other"]}"#, "my-bert", None).as_deref(), Some("bert"));
+        assert_eq!(read(r#"{"architectures": 3}"#, "out", None), None);
+        assert_eq!(
+            read(r#"{"architectures": ["BertModel"], "model_type": "gpt2"}"#, "out", None).as_deref(),
+            Some("gpt2")
+        );
+    }
 
     #[test]
     fn names_speak_of_their_architecture() {

@@ -61,18 +61,18 @@ fn match_entries(
         .chain(model.ties.iter().map(|(alias, _)| *alias))
         .collect();
     let prefix = format!("{}.", model.base_model_prefix);
+    let modern_names: Vec<String> = names.iter().map(|name| modern_name(name)).collect();
     // Python looks for the prefix without its dot; and its Gemma 3 has one that no part of the model is called by.
     let of_base_model = expected.iter().any(|name| name.starts_with(&prefix))
-        && !names.iter().any(|name| name.starts_with(model.base_model_prefix));
+        && !modern_names.iter().any(|name| name.starts_with(model.base_model_prefix));
 
     let mut found: HashMap<String, &str> = HashMap::new();
     let mut renamed: Vec<(String, String)> = Vec::new();
-    for name in names {
-        let mut modern = modern_name(name);
+    for (name, mut modern) in names.iter().zip(modern_names.iter().cloned()) {
         let renewed = model.old_names.iter().find_map(|(old, new)| Some(format!("{new}{}", modern.strip_prefix(old)?)));
         if let Some(renewed) = renewed {
             let fits = |(parameter, shape): &(String, Vec<usize>)| *parameter == renewed && *shape == shape_of(name);
-            if model.parameters.iter().any(fits) && !names.contains(&renewed) {
+            if model.parameters.iter().any(fits) && !modern_names.contains(&renewed) {
                 modern = renewed;
             }
         }
@@ -165,8 +165,12 @@ fn match_entries(
     })
 }
 
-/// Today's name of a tensor (`_fix_state_dict_key_on_load`).
+/// Today's name of a tensor (`_fix_state_dict_key_on_load`), without what torch puts around modules.
 fn modern_name(name: &str) -> String {
+    // Of DataParallel and its kin, of `torch.compile`, and of what shards or recomputes.
+    const WRAPPERS: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"];
+    let unwrapped: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    let name = unwrapped.join(".");
     const RENAMES: [(&str, &str); 4] = [
         ("LayerNorm.beta", "LayerNorm.bias"),
         ("LayerNorm.gamma", "LayerNorm.weight"),
@@ -178,7 +182,7 @@ fn modern_name(name: &str) -> String {
             return format!("{stem}{new}");
         }
     }
-    name.to_string()
+    name
 }
 
 fn is_vocab_resize(mismatch: &Mismatch, resize: Option<(usize, usize)>) -> bool {
@@ -309,6 +313,38 @@ mod tests {
         assert_eq!(report.source("model.embed.weight"), Some("lm_head.weight"));
         assert!(report.missing.is_empty());
         assert_eq!(report.unexpected, ["model.other.weight"]);
+    }
+
+    #[test]
+    fn what_torch_puts_around_modules_is_no_part_of_a_name() {
+        let parameters = [("bert.encoder.layer.0.weight".to_owned(), vec![2]), ("cls.bias".to_owned(), vec![3])];
+        let model = ModelNames {
+            class_name: "Model",
+            base_model_prefix: "bert",
+            parameters: &parameters,
+            ties: &[],
+            buffers: &[],
+            old_names: &[],
+            ignore_unexpected: &[],
+            vocab_resize: None,
+        };
+        let shape = |name: &str| if name.ends_with("bias") { vec![3] } else { vec![2] };
+        for names in [
+            ["module.bert.encoder.layer.0.weight", "module.cls.bias"],
+            ["_orig_mod.bert.encoder.layer.0.weight", "_orig_mod.cls.bias"],
+            ["module._orig_mod.bert.encoder.layer.0.weight", "_orig_mod.module.cls.bias"],
+            ["bert.encoder.layer.0._orig_mod.weight", "cls.bias"],
+            ["bert._fsdp_wrapped_module.encoder.layer.0._checkpoint_wrapped_module.weight", "cls.bias"],
+        ] {
+            let names = names.map(str::to_owned);
+            let report = match_entries(&model, Path::new("m"), &names, shape).unwrap();
+            assert_eq!((report.missing.len(), report.unexpected.len()), (0, 0), "{names:?}");
+            assert_eq!(report.source("bert.encoder.layer.0.weight"), Some(names[0].as_str()));
+        }
+        let base = ["module.encoder.layer.0.weight".to_owned()];
+        let report = match_entries(&model, Path::new("m"), &base, shape).unwrap();
+        assert_eq!(report.source("bert.encoder.layer.0.weight"), Some("module.encoder.layer.0.weight"));
+        assert_eq!(report.missing, ["cls.bias"]);
     }
 
     #[test]

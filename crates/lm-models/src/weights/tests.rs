@@ -91,13 +91,25 @@ fn a_pickled_state_dict_is_read_in_both_containers() {
 }
 
 #[test]
+fn a_state_dict_is_found_in_what_training_loops_keep_it_in() {
+    for (name, expected) in [("training.bin", vec!["f32"]), ("wrapped.bin", vec!["_orig_mod.a", "module.b"])] {
+        let dir = folder("pytorch_model.bin", &fixture(name));
+        let checkpoint = Checkpoint::open(dir.path()).unwrap();
+        assert_eq!(checkpoint.names(), expected, "{name}");
+        for name in &expected {
+            assert_eq!(checkpoint.read_f32(name).unwrap(), [0.0, 1.0]);
+        }
+    }
+}
+
+#[test]
 fn a_pickle_of_more_than_tensors_is_refused_and_never_executed() {
     let program = error_of("pytorch_model.bin", &fixture("program.bin"));
     assert!(program.contains("\"program\" is a Python object (posix.system)"), "{program}");
     let root = error_of("pytorch_model.bin", &fixture("program_at_root.bin"));
     assert!(root.contains("holds a Python object (posix.system) and no state dict"), "{root}");
-    let training = error_of("pytorch_model.bin", &fixture("training.bin"));
-    assert!(training.contains("\"epoch\" is an int"), "{training}");
+    let more = error_of("pytorch_model.bin", &fixture("more.bin"));
+    assert!(more.contains("\"epoch\" is an int"), "{more}");
     assert!(!Path::new("executed").exists());
 }
 

@@ -33,7 +33,14 @@ pub(super) const FORMAT: Format = Format {
 struct PytorchFile {
     path: PathBuf,
     /// In alphabetical order: the reader does not keep the pickle's own.
-    tensors: Vec<(Tensor, TensorInfo)>,
+    tensors: Vec<Entry>,
+}
+
+/// One tensor.
+struct Entry {
+    name: String,
+    tensor: Tensor,
+    info: TensorInfo,
 }
 
 impl PytorchFile {
@@ -48,14 +55,15 @@ impl PytorchFile {
         };
         refuse_bomb(path)?;
         let root = PytorchReader::read_pickle_data(path, None).map_err(|error| invalid(&error))?;
+        let (wrapper, root) = unwrapped(root);
         let names = tensor_names(path, root)?;
         let mut tensors = PytorchReader::new(path).map_err(|error| invalid(&error))?.into_tensors();
         let tensors = names
             .into_iter()
-            .filter_map(|name| tensors.remove(&name))
-            .map(|tensor| {
+            .filter_map(|name| Some((tensors.remove(&format!("{wrapper}{name}"))?, name)))
+            .map(|(tensor, name)| {
                 let info = TensorInfo { dtype: dtype(tensor.dtype()), shape: tensor.shape().to_vec() };
-                (tensor, info)
+                Entry { name, tensor, info }
             })
             .collect();
         Ok(Self { path: path.to_path_buf(), tensors })
@@ -69,20 +77,19 @@ impl WeightFile for PytorchFile {
 
     /// In alphabetical order.
     fn names(&self) -> Vec<String> {
-        self.tensors.iter().map(|(tensor, _)| tensor.name.clone()).collect()
+        self.tensors.iter().map(|entry| entry.name.clone()).collect()
     }
 
     fn info(&self, index: usize) -> &TensorInfo {
-        &self.tensors[index].1
+        &self.tensors[index].info
     }
 
     /// Contiguous whatever the strides in the file.
     fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {
-        let (tensor, info) = &self.tensors[index];
-        let bytes = tensor.read().map_err(|error| {
-            WeightsError::tensor(&self.path, &tensor.name, format!("cannot be read: {error}: get the file again"))
-        })?;
-        decode_f32(info.dtype, &bytes).map_err(|reason| WeightsError::tensor(&self.path, &tensor.name, reason))
+        let Entry { name, tensor, info } = &self.tensors[index];
+        let error = |reason: String| WeightsError::tensor(&self.path, name, reason);
+        let bytes = tensor.read().map_err(|e| error(format!("cannot be read: {e}: get the file again")))?;
+        decode_f32(info.dtype, &bytes).map_err(error)
     }
 }
 
@@ -102,6 +109,23 @@ pub(in crate::weights) fn refuse_bomb(path: &Path) -> Result<(), WeightsError> {
         }
     }
     Ok(())
+}
+
+/// Under which of these a training loop keeps the state dict beside other things, which are passed over.
+const WRAPPERS: [&str; 4] = ["state_dict", "model_state_dict", "model", "module"];
+
+/// The state dict, taken out of what training loops keep it in, and the prefix that the reader gives to its names.
+fn unwrapped(mut root: PickleValue) -> (String, PickleValue) {
+    let mut prefix = String::new();
+    loop {
+        let PickleValue::Dict(entries) = &mut root else { return (prefix, root) };
+        let is_dict = |key: &&str| matches!(entries.get(*key), Some(PickleValue::Dict(_)));
+        let Some(key) = WRAPPERS.into_iter().find(is_dict) else { return (prefix, root) };
+        let Some(inner) = entries.remove(key) else { return (prefix, root) };
+        prefix.push_str(key);
+        prefix.push('.');
+        root = inner;
+    }
 }
 
 /// The names of a state dict, in alphabetical order. A dict that maps to anything but tensors is either a training
