@@ -8,7 +8,7 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::DataError;
-use crate::example::{Cut, Cutter, EncodedRow, StoreWriter, encode_rows};
+use crate::example::{Codes, Cut, Cutter, EncodedRow, StoreError, StoreWriter, encode_rows};
 use crate::source::{RowPosition, Rows, SourceError, TextFiles};
 use crate::tokenizer::LmTokenizer;
 
@@ -39,7 +39,7 @@ struct Chunk<T> {
 /// Builds the store at `path`.
 pub(crate) fn build(job: &Build, path: &Path, key: [u8; 32]) -> Result<(), DataError> {
     let bar = progress_bar(job);
-    let mut writer = StoreWriter::create(path)?;
+    let mut writer = StoreWriter::create(path, Codes::of(job.tokenizer))?;
     thread::scope(|scope| {
         let (to_encode, raw) = sync_channel::<Chunk<String>>(1);
         let (to_write, encoded) = sync_channel::<Chunk<Option<EncodedRow>>>(1);

@@ -40,6 +40,8 @@ pub struct DataConfig {
     pub cache_dir: PathBuf,
     /// `--overwrite_cache`: build again even if a store is there.
     pub overwrite_cache: bool,
+    /// `--ignore_disk_check`: tokenize even if the store seems to have no room on its disk.
+    pub ignore_disk_check: bool,
 }
 
 impl Default for DataConfig {
@@ -60,6 +62,7 @@ impl Default for DataConfig {
             workers: None,
             cache_dir: PathBuf::from(".cache"),
             overwrite_cache: false,
+            ignore_disk_check: false,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong between a file of text and a batch.
 
+use std::path::PathBuf;
+
 use crate::collate::CollateError;
 use crate::example::{Cut, StoreError};
 use crate::source::{RowPosition, SourceError, TextFiles};
@@ -25,6 +27,21 @@ pub enum DataError {
     /// The cache of tokenized examples.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The disk of the cache is too small.
+    #[error(
+        "{folder}: the tokenized {split} split needs about {needed} MiB, and {free} MiB are free there: free some, name a \
+         folder on another disk with --data_cache_dir, or give --ignore_disk_check"
+    )]
+    Room {
+        /// The split.
+        split: &'static str,
+        /// The folder of the cache.
+        folder: PathBuf,
+        /// Mebibytes that the store will take, about.
+        needed: u64,
+        /// Mebibytes there are.
+        free: u64,
+    },
     /// Building a batch.
     #[error(transparent)]
     Collate(#[from] CollateError),

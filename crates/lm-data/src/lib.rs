@@ -19,6 +19,7 @@ mod memo;
 mod prefetch;
 mod prepare;
 mod preview;
+mod room;
 pub mod source;
 mod stream;
 #[cfg(test)]

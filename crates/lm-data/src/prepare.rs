@@ -11,6 +11,7 @@ use crate::config::DataConfig;
 use crate::dataset::{Corpus, SplitRows};
 use crate::example::{Check, Cut, ExampleStore, StoreError};
 use crate::memo::remembered;
+use crate::room;
 use crate::stream::{ExampleStream, StreamPosition};
 use crate::tokenizer::LmTokenizer;
 
@@ -111,7 +112,11 @@ fn tokenized(
     let started = std::time::Instant::now();
     let pool = config.pool()?;
     let SplitRows { name: split_name, files, start, most, .. } = *split;
-    build(&Build { files, start, most, cut, tokenizer, pool: &pool, split: split_name }, &path, key)?;
+    let job = Build { files, start, most, cut, tokenizer, pool: &pool, split: split_name };
+    // Where the disk cannot be asked, writing tells.
+    let free = lm_files::free_space(&config.cache_dir).ok().filter(|_| !config.ignore_disk_check);
+    free.map_or(Ok(()), |free| room::expect(&job, &path, free))?;
+    build(&job, &path, key)?;
     let store = ExampleStore::open(&path, &key, Check::Header)?;
     let rows = HumanCount(store.statistics().rows);
     tracing::info!("{}: {} of {rows} rows, in {:.1} s", split.name, sizes(&store), started.elapsed().as_secs_f64());

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::tokenizer::{LmTokenizer, TokenizerError};
 
-pub(crate) use store::{Check, StoreWriter};
+pub(crate) use store::{Check, Codes, StoreWriter};
 pub use store::{ExampleStore, Statistics, StoreError};
 
 /// Bit of a stored token that says: added by the tokenizer around the text ([CLS], [SEP], …), never to be masked.

@@ -310,6 +310,11 @@ impl LmTokenizer {
         self.word_starts.get(id as usize).copied().unwrap_or(true)
     }
 
+    /// Ids that [`encode_batch`](Self::encode_batch) may put around a text.
+    pub(crate) fn added_ids(&self) -> impl Iterator<Item = u32> {
+        self.prefix.iter().chain(&self.suffix).copied()
+    }
+
     /// Hash of everything that decides which ids a text gets, for keys of caches.
     pub fn fingerprint(&self) -> String {
         self.fingerprint.clone()

@@ -44,7 +44,7 @@ arguments! {
         autotune: Option<Autotune> = None, Supported;
         /// Compute with the plain form of every operation, without the fast ones: to compare, and to find faults.
         plain_ops: bool = false, Supported;
-        /// Start even if the disk cannot hold the checkpoints that the run will write.
+        /// Start even if the disk cannot hold the tokenized text or the checkpoints that the run will write.
         ignore_disk_check: bool = false, Supported;
         /// Resume even if the data or the batch size differ from those of the checkpoint, or it holds weights alone.
         allow_changes_on_resume: bool = false, Supported;

@@ -60,8 +60,9 @@ pub fn print(args: &Arguments, source: &ModelSource, data: &Data, devices: &[Dev
 fn print_length(out: &mut impl Write, plan: &Plan, loader: &Loader) -> Result<()> {
     let batch_size = plan.fingerprint.per_device_train_batch_size as u64;
     let per_step = batch_size.saturating_mul(plan.lengths.batches_per_step);
-    let tokens = loader.store().total_tokens()?;
-    writeln!(out, "data         {} examples, {} tokens", count(loader.store().len() as u64), count(tokens))?;
+    let (store, tokens) = (loader.store(), loader.store().total_tokens()?);
+    let (examples, size) = (count(store.len() as u64), human_size(store.bytes()));
+    writeln!(out, "data         {examples} examples, {} tokens, {size} in the cache", count(tokens))?;
     let epochs = plan.lengths.epoch(plan.max_steps, plan.max_steps);
     let seen = count((tokens as f64 * epochs) as u64);
     let steps = count(plan.max_steps);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! header  magic, version, key of what it was built from, counts, SHA-256 of everything else
-//! tokens  u32 each; bit 31 marks special tokens; padded to a multiple of 8 bytes
+//! tokens  of 16 bits where the vocabulary allows, else of 32, those marked that the tokenizer adds; padded to 8 bytes
 //! ends    u64 each: example i is tokens[ends[i-1]..ends[i]]
 //! ```
 //! A store is written under a temporary name, flushed and renamed. The whole of it is checked when it is opened the first
@@ -10,6 +10,7 @@
 //! memory, a file that somebody truncates would end the process. Numbers are in the byte order of the machine: a file from
 //! a machine of the other order does not match and is built again.
 
+mod codes;
 mod read;
 mod write;
 
@@ -20,12 +21,13 @@ use bytemuck::{Pod, Zeroable};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+pub(crate) use codes::Codes;
 pub(crate) use read::Check;
 pub use read::ExampleStore;
 pub(crate) use write::StoreWriter;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"LMTOKENS");
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 /// What is known of the examples of a store.
 #[repr(C)]
@@ -67,6 +69,7 @@ struct Header {
     version: u64,
     key: [u8; 32],
     checksum: [u8; 32],
+    codes: Codes,
     statistics: Statistics,
 }
 
@@ -103,14 +106,13 @@ pub enum StoreError {
     },
 }
 
-/// Bytes that so many tokens take.
-fn padded(tokens: u64) -> u64 {
-    (4 * tokens).next_multiple_of(8)
+/// Bytes that the tokens take in the file.
+fn token_bytes(codes: Codes, statistics: &Statistics) -> Option<u64> {
+    codes.bytes(statistics.tokens)?.checked_next_multiple_of(8)
 }
 
-fn body_length(statistics: &Statistics) -> Option<u64> {
-    let tokens = statistics.tokens.checked_mul(4)?.checked_next_multiple_of(8)?;
-    tokens.checked_add(statistics.examples.checked_mul(8)?)
+fn body_length(codes: Codes, statistics: &Statistics) -> Option<u64> {
+    token_bytes(codes, statistics)?.checked_add(statistics.examples.checked_mul(8)?)
 }
 
 fn checksum(header: &Header, body: [u8; 32]) -> [u8; 32] {
@@ -131,7 +133,7 @@ mod tests {
     const KEY: [u8; 32] = [7; 32];
 
     fn written(path: &Path, examples: &[Vec<u32>]) {
-        let mut writer = StoreWriter::create(path).unwrap();
+        let mut writer = StoreWriter::create(path, Codes::WIDE).unwrap();
         examples.chunks(3).for_each(|examples| writer.write(examples).unwrap());
         assert!(!path.exists(), "nothing has the name before the end");
         writer.finish(KEY).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::super::Example;
-use super::{HEADER, Header, MAGIC, Statistics, StoreError, VERSION, body_length, checksum, padded};
+use super::{Codes, HEADER, Header, MAGIC, Statistics, StoreError, VERSION, body_length, checksum, token_bytes};
 use crate::digest;
 use crate::memo::{Identity, remembered};
 
@@ -19,6 +19,9 @@ pub struct ExampleStore {
     /// When it was written.
     modified: SystemTime,
     key: [u8; 32],
+    codes: Codes,
+    /// Where the ends of the examples lie in the file.
+    ends: u64,
     statistics: Statistics,
     length: usize,
 }
@@ -51,10 +54,11 @@ impl ExampleStore {
         if header.key != *key {
             return Err(damaged("built from other data or options"));
         }
-        let statistics = header.statistics;
-        if body_length(&statistics).and_then(|body| body.checked_add(HEADER as u64)) != Some(length) {
-            return Err(damaged("its length does not match its header"));
-        }
+        let (codes, statistics) = (header.codes, header.statistics);
+        let body = body_length(codes, &statistics).filter(|_| codes.is_known());
+        let ends = token_bytes(codes, &statistics)
+            .filter(|_| body.and_then(|body| body.checked_add(HEADER as u64)) == Some(length));
+        let Some(ends) = ends else { return Err(damaged("its length does not match its header")) };
         if check == Check::Once {
             let mut identity = Identity::new("a store that is whole");
             identity.add(path).map_err(failed)?;
@@ -73,6 +77,8 @@ impl ExampleStore {
             path: path.into(),
             modified: metadata.modified().map_err(failed)?,
             key: header.key,
+            codes,
+            ends: HEADER as u64 + ends,
             length: statistics.examples as usize,
             statistics,
         })
@@ -109,14 +115,14 @@ impl ExampleStore {
             return Ok(None);
         }
         let (start, end) = self.bounds(index)?;
-        let mut packed = vec![0u32; (end - start) as usize];
-        self.read(HEADER as u64 + 4 * start, bytemuck::cast_slice_mut(&mut packed))?;
+        let mut tokens = vec![0; self.codes.bytes(end - start).unwrap_or(0) as usize];
+        self.read(HEADER as u64 + self.codes.bytes(start).unwrap_or(0), &mut tokens)?;
         // Something else may have been written over it.
         let modified = self.file.metadata().and_then(|metadata| metadata.modified());
         if modified.is_ok_and(|modified| modified != self.modified) {
             return Err(StoreError::Changed { path: self.path.to_path_buf() });
         }
-        Ok(Some(Example::from_packed(&packed)))
+        Ok(Some(Example::from_packed(&self.codes.packed(&tokens))))
     }
 
     /// Number of tokens of example `index`; 0 past the end.
@@ -161,6 +167,11 @@ impl ExampleStore {
         Ok(longest)
     }
 
+    /// Size of the file of the whole store.
+    pub fn bytes(&self) -> u64 {
+        self.ends + 8 * self.statistics.examples
+    }
+
     /// What was counted while building; of the whole store, also when it is cut to fewer examples.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
@@ -168,11 +179,10 @@ impl ExampleStore {
 
     /// Where an example that there is begins and ends, in tokens.
     fn bounds(&self, index: usize) -> Result<(u64, u64), StoreError> {
-        let ends = HEADER as u64 + padded(self.statistics.tokens);
         let mut bounds = [0u64; 2];
         match index.checked_sub(1) {
-            None => self.read(ends, bytemuck::bytes_of_mut(&mut bounds[1]))?,
-            Some(before) => self.read(ends + 8 * before as u64, bytemuck::cast_slice_mut(&mut bounds))?,
+            None => self.read(self.ends, bytemuck::bytes_of_mut(&mut bounds[1]))?,
+            Some(before) => self.read(self.ends + 8 * before as u64, bytemuck::cast_slice_mut(&mut bounds))?,
         }
         let [start, end] = bounds;
         let lies_within = start <= end && end <= self.statistics.tokens && end - start <= self.statistics.longest;
@@ -213,7 +223,7 @@ impl ExampleStore {
     pub(crate) fn of(examples: &[Vec<u32>]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
-        let mut writer = super::StoreWriter::create(&path).unwrap();
+        let mut writer = super::StoreWriter::create(&path, Codes::WIDE).unwrap();
         writer.write(examples).unwrap();
         writer.finish([0; 32]).unwrap();
         Self::open(&path, &[0; 32], Check::Header).unwrap()

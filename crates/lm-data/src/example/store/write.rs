@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use lm_files::NewFile;
 use sha2::{Digest, Sha256};
 
-use super::{HEADER, Header, MAGIC, Statistics, StoreError, VERSION, checksum, padded};
+use super::{Codes, HEADER, Header, MAGIC, Statistics, StoreError, VERSION, checksum};
 use crate::digest;
 
 /// Removes what killed processes have left in the folder: unfinished stores that nobody has written to for a day.
@@ -30,13 +30,14 @@ pub(crate) struct StoreWriter {
     path: PathBuf,
     file: NewFile,
     ends: File,
+    codes: Codes,
     body: Vec<u8>,
     digest: Sha256,
     pub statistics: Statistics,
 }
 
 impl StoreWriter {
-    pub fn create(path: &Path) -> Result<Self, StoreError> {
+    pub fn create(path: &Path, codes: Codes) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Io { path: path.into(), action: "create", source };
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(failed)?;
@@ -48,6 +49,7 @@ impl StoreWriter {
             path: path.into(),
             file,
             ends,
+            codes,
             body: Vec::with_capacity(2 * digest::PIECE),
             digest: Sha256::new(),
             statistics: Statistics::default(),
@@ -65,7 +67,7 @@ impl StoreWriter {
             self.statistics.tokens += example.len() as u64;
             self.statistics.examples += 1;
             ends.extend_from_slice(&self.statistics.tokens.to_ne_bytes());
-            self.body.extend_from_slice(bytemuck::cast_slice(example));
+            self.codes.append(&mut self.body, example).map_err(|source| self.failed(source))?;
         }
         self.ends.write_all(&ends).and_then(|()| self.flush_pieces()).map_err(|source| self.failed(source))
     }
@@ -77,7 +79,8 @@ impl StoreWriter {
     }
 
     fn complete(&mut self, key: [u8; 32]) -> io::Result<()> {
-        self.body.resize(self.body.len() + (padded(self.statistics.tokens) - 4 * self.statistics.tokens) as usize, 0);
+        // All pieces written so far are whole, so that the body is as aligned as the file.
+        self.body.resize(self.body.len().next_multiple_of(8), 0);
         self.ends.seek(SeekFrom::Start(0))?;
         while (&self.ends).take(digest::PIECE as u64).read_to_end(&mut self.body)? > 0 {
             self.flush_pieces()?;
@@ -86,7 +89,14 @@ impl StoreWriter {
             self.digest.update(Sha256::digest(&self.body));
             self.file.file().write_all(&self.body)?;
         }
-        let mut header = Header { magic: MAGIC, version: VERSION, key, checksum: [0; 32], statistics: self.statistics };
+        let mut header = Header {
+            magic: MAGIC,
+            version: VERSION,
+            key,
+            checksum: [0; 32],
+            codes: self.codes,
+            statistics: self.statistics,
+        };
         header.checksum = checksum(&header, self.digest.clone().finalize().into());
         self.file.file().seek(SeekFrom::Start(0))?;
         self.file.file().write_all(bytemuck::bytes_of(&header))
