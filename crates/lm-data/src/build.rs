@@ -38,7 +38,7 @@ struct Chunk<T> {
 
 /// Builds the store at `path`.
 pub(crate) fn build(job: &Build, path: &Path, key: [u8; 32]) -> Result<(), DataError> {
-    let bar = progress_bar(job);
+    let bar = progress_bar(format!("Tokenizing {}", job.split), job.files.bytes());
     let mut writer = StoreWriter::create(path, Codes::of(job.tokenizer))?;
     thread::scope(|scope| {
         let (to_encode, raw) = sync_channel::<Chunk<String>>(1);
@@ -136,11 +136,9 @@ fn write(
     Ok(())
 }
 
-/// Drawn on a terminal only.
-fn progress_bar(job: &Build) -> ProgressBar {
+/// A bar over bytes; drawn on a terminal only.
+pub(crate) fn progress_bar(what: impl Into<String>, bytes: u64) -> ProgressBar {
     let template = "{prefix} {percent:>3}% {wide_bar} {total_bytes} {bytes_per_sec} {eta}";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(job.files.bytes())
-        .with_style(style.progress_chars("█▉▊▋▌▍▎▏ "))
-        .with_prefix(format!("Tokenizing {}", job.split))
+    ProgressBar::new(bytes).with_style(style.progress_chars("█▉▊▋▌▍▎▏ ")).with_prefix(what.into())
 }

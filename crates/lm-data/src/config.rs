@@ -40,6 +40,8 @@ pub struct DataConfig {
     pub cache_dir: PathBuf,
     /// `--overwrite_cache`: build again even if a store is there.
     pub overwrite_cache: bool,
+    /// `--verify_data`: read all files again, and check stores as a whole.
+    pub verify_data: bool,
     /// `--ignore_disk_check`: tokenize even if the store seems to have no room on its disk.
     pub ignore_disk_check: bool,
 }
@@ -62,6 +64,7 @@ impl Default for DataConfig {
             workers: None,
             cache_dir: PathBuf::from(".cache"),
             overwrite_cache: false,
+            verify_data: false,
             ignore_disk_check: false,
         }
     }

@@ -22,6 +22,7 @@ mod preview;
 mod room;
 pub mod source;
 mod stream;
+mod survey;
 #[cfg(test)]
 mod testing;
 pub mod tokenizer;

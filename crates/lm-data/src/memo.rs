@@ -5,20 +5,57 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// What tells files from any others without reading them: names, sizes, times of change, numbers on the disk.
-#[derive(Clone)]
-pub(crate) struct Identity {
-    digest: Sha256,
-    /// Whether every file is old enough for a change to show in its time.
-    settled: bool,
+/// What tells a file from any other, and from itself before a change, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    size: u64,
+    /// Nanoseconds since 1970 at the last change of the content.
+    modified: i128,
+    /// The same of content, name or rights; 0 where the system does not tell, as the two below.
+    changed: i128,
+    device: u64,
+    inode: u64,
 }
 
 /// Clocks of file systems may tick as slowly as this.
 const TICK: Duration = Duration::from_secs(2);
+
+impl Stamp {
+    /// Of the file as it is now.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let metadata = path.metadata()?;
+        let modified = match metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => after.as_nanos() as i128,
+            Err(before) => -(before.duration().as_nanos() as i128),
+        };
+        let stamp = Self { size: metadata.len(), modified, changed: 0, device: 0, inode: 0 };
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let changed = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+            return Ok(Self { changed, device: metadata.dev(), inode: metadata.ino(), ..stamp });
+        }
+        #[cfg(not(unix))]
+        Ok(stamp)
+    }
+
+    /// Whether the file is old enough for a change to show in its time.
+    pub fn is_settled(&self) -> bool {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
+        now - self.modified > TICK.as_nanos() as i128
+    }
+}
+
+/// Files by their names and stamps.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    digest: Sha256,
+    settled: bool,
+}
 
 impl Identity {
     /// Of no file, for a purpose that differs from others'.
@@ -29,21 +66,9 @@ impl Identity {
     /// Adds a file.
     pub fn add(&mut self, path: &Path) -> io::Result<()> {
         let path = path.canonicalize()?;
-        let metadata = path.metadata()?;
-        let modified = metadata.modified()?;
-        self.digest.update(format!(
-            "{}\0{} {:?}",
-            path.display(),
-            metadata.len(),
-            modified.duration_since(SystemTime::UNIX_EPOCH)
-        ));
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            let (changed, part) = (metadata.ctime(), metadata.ctime_nsec());
-            self.digest.update(format!(" {} {} {changed} {part}\0", metadata.dev(), metadata.ino()));
-        }
-        self.settled &= modified.elapsed().is_ok_and(|age| age > TICK);
+        let stamp = Stamp::of(&path)?;
+        self.digest.update(format!("{}\0{stamp:?}\0", path.display()));
+        self.settled &= stamp.is_settled();
         Ok(())
     }
 

@@ -10,15 +10,15 @@ use crate::build::{Build, build};
 use crate::config::DataConfig;
 use crate::dataset::{Corpus, SplitRows};
 use crate::example::{Check, Cut, ExampleStore, StoreError};
-use crate::memo::remembered;
 use crate::room;
 use crate::stream::{ExampleStream, StreamPosition};
+use crate::survey::Survey;
 use crate::tokenizer::LmTokenizer;
 
 /// What is read of the training files to tell whether the rows held out of them were tokenized before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// All of it, once until it changes.
+    /// Each file once until it changes.
     Whole,
     /// Nothing: names, sizes and times tell.
     Nothing,
@@ -84,10 +84,9 @@ fn tokenized(
     reading: Reading,
 ) -> Result<ExampleStore, DataError> {
     let cut = config.cut();
-    let identity = split.files.identity("content")?;
-    let content: [u8; 32] = match reading {
-        Reading::Whole => remembered(&config.cache_dir, &identity, config.overwrite_cache, || split.files.digest())?,
-        Reading::Nothing => identity.key(),
+    let content = match reading {
+        Reading::Whole => Survey::of(split.files, config)?.digest(split.files),
+        Reading::Nothing => split.files.identity("content")?.key(),
     };
     let key: [u8; 32] = {
         let mut key = Sha256::new();
@@ -99,7 +98,7 @@ fn tokenized(
     let name: String = key.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     let path = config.cache_dir.join(format!("tokens-{name}.bin"));
     if !config.overwrite_cache && path.exists() {
-        match ExampleStore::open(&path, &key, Check::Once) {
+        match ExampleStore::open(&path, &key, if config.verify_data { Check::Whole } else { Check::Once }) {
             Ok(store) => {
                 tracing::info!("{}: {} (cached)", split.name, sizes(&store));
                 tracing::debug!("{}: examples from {}", split.name, path.display());

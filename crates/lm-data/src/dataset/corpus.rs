@@ -7,6 +7,7 @@ use crate::config::DataConfig;
 use crate::dataset::slice::{Slice, percent_of};
 use crate::memo::remembered;
 use crate::source::{RowPosition, TextFiles};
+use crate::survey::Survey;
 
 /// The files of a run, looked at once: of what kind they are, which column is the text, which rows are held out.
 pub struct Corpus {
@@ -113,8 +114,7 @@ fn sliced(files: &TextFiles, slice: Option<&Slice>, config: &DataConfig) -> Resu
     }
 }
 
-/// Divides the rows of a slice in two, the first of as many rows as `first` finds by their number. Reads the files to count
-/// their rows, which is remembered until one of them changes.
+/// Divides the rows of a slice in two, the first of as many rows as `first` finds by their number.
 fn divided(
     files: &TextFiles,
     slice: Option<&Slice>,
@@ -124,22 +124,12 @@ fn divided(
 ) -> Result<(Span, Span), DataError> {
     let purpose = slice.map_or_else(|| purpose.to_string(), |slice| format!("{purpose} {slice:?}"));
     let identity = files.identity(&purpose)?;
-    remembered(&config.cache_dir, &identity, config.overwrite_cache, || {
-        let range = |rows| slice.map_or((0, rows), |slice| slice.range(rows));
-        let border = |rows| {
-            let (from, to) = range(rows);
-            from + first(to - from)
-        };
-        let (count, after) = files.count_rows(border)?;
-        let (from, to) = range(count);
-        let start = if from == 0 {
-            RowPosition::default()
-        } else if border(count) == from {
-            after
-        } else {
-            files.count_rows(|_| from)?.1
-        };
-        let rest = if to == count { u64::MAX } else { to - border(count) };
-        Ok((Span { start, rows: border(count) - from }, Span { start: after, rows: rest }))
+    remembered(&config.cache_dir, &identity, config.overwrite_cache || config.verify_data, || {
+        let survey = Survey::of(files, config)?;
+        let (from, to) = slice.map_or((0, survey.rows()), |slice| slice.range(survey.rows()));
+        let border = from + first(to - from);
+        let rest = if to == survey.rows() { u64::MAX } else { to - border };
+        let (start, middle) = (survey.position(files, from)?, survey.position(files, border)?);
+        Ok((Span { start, rows: border - from }, Span { start: middle, rows: rest }))
     })
 }

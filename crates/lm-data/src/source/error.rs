@@ -56,6 +56,9 @@ pub enum SourceError {
         /// The reason.
         source: io::Error,
     },
+    /// Somebody writes to it meanwhile.
+    #[error("{0}: was changed while it was read; start again when it stays as it is")]
+    Changed(PathBuf),
     /// Bytes that are no text.
     #[error("{path}:{line}: not valid UTF-8 (byte {column} of the line); convert the file to UTF-8")]
     Utf8 {

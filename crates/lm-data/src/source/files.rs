@@ -1,6 +1,7 @@
 //! The files of a split: their rows one after another, and what tells them from others.
 
 use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,8 +12,7 @@ use super::column::{Column, listed};
 use super::error::{SourceError, failed};
 use super::find::{SourceFile, find};
 use super::format::{RowReader, Start, open};
-use crate::digest;
-use crate::memo::Identity;
+use crate::memo::{Identity, Stamp};
 
 /// The place of a row: the next one to read starts here. Line counts from 1 and serves messages only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,23 @@ impl TextFiles {
         self.files.is_empty()
     }
 
+    /// How many files there are.
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// One of the files by itself.
+    pub(crate) fn single(&self, file: usize) -> Self {
+        Self { files: self.files[file..].iter().take(1).cloned().collect(), ..self.clone() }
+    }
+
+    /// A file's full name, and what tells whether it has changed.
+    pub(crate) fn stamp(&self, file: usize) -> Result<(PathBuf, Stamp), SourceError> {
+        let path = &self.files[file].path;
+        let stamp = || Ok((path.canonicalize()?, Stamp::of(path)?));
+        stamp().map_err(|source| failed(path, source))
+    }
+
     /// The files' names, for messages.
     pub fn names(&self) -> String {
         let names: Vec<String> = self.files.iter().map(|file| file.path.display().to_string()).collect();
@@ -82,35 +99,6 @@ impl TextFiles {
         self.files.iter().take(position.file).map(|file| file.bytes).sum::<u64>() + position.byte
     }
 
-    /// Number of rows of all files, and where the one of them starts that `choose` finds by that number (the end, if there
-    /// are not so many). Reads all files once.
-    pub fn count_rows(&self, choose: impl Fn(u64) -> u64) -> Result<(u64, RowPosition), SourceError> {
-        // Every so many rows a place is kept, and when these are many every second one is forgotten.
-        const PLACES: usize = 1 << 12;
-        let (mut rows, mut text, mut count, mut every) = (self.rows(), String::new(), 0, 1);
-        let mut places = Vec::new();
-        loop {
-            if count % every == 0 {
-                places.push(rows.next_position());
-            }
-            if places.len() == PLACES {
-                places = places.into_iter().step_by(2).collect();
-                every *= 2;
-            }
-            if !rows.read(&mut text)? {
-                break;
-            }
-            count += 1;
-        }
-        let wanted = choose(count).min(count);
-        let before = ((wanted / every) as usize).min(places.len().saturating_sub(1));
-        let mut rows = self.rows_from(places.get(before).copied().unwrap_or_default());
-        for _ in before as u64 * every..wanted {
-            rows.read(&mut text)?;
-        }
-        Ok((count, rows.next_position()))
-    }
-
     /// All rows, from the first.
     pub fn rows(&self) -> Rows {
         self.rows_from(RowPosition::default())
@@ -121,18 +109,8 @@ impl TextFiles {
         Rows { files: self.clone(), reader: None, position }
     }
 
-    /// SHA-256 over the contents of all files, their kinds and how rows are read from them.
-    pub fn digest(&self) -> Result<[u8; 32], SourceError> {
-        let mut digest = Sha256::new();
-        digest.update(self.reading());
-        for file in self.files.iter() {
-            digest.update(format!("{:?} {}", file.format, file.bytes));
-            digest.update(digest::of_reader(open(&file.path)?).map_err(|source| failed(&file.path, source))?);
-        }
-        Ok(digest.finalize().into())
-    }
-
-    /// As [`Self::digest`], at a cost that does not grow with the files: of each its size and how it begins and ends.
+    /// What tells these files from others at a cost that does not grow with them: SHA-256 over how rows are read, and of each
+    /// file its size and how it begins and ends.
     pub fn quick_digest(&self) -> Result<[u8; 32], SourceError> {
         const PART: u64 = 1 << 16;
         let mut digest = Sha256::new();
@@ -170,7 +148,7 @@ impl TextFiles {
     }
 
     /// What decides which rows these files have, besides their bytes.
-    fn reading(&self) -> String {
+    pub(crate) fn reading(&self) -> String {
         format!("{} {}", self.column.name, self.keep_linebreaks)
     }
 }

@@ -188,11 +188,6 @@ fn resumes_anywhere(files: &TextFiles) {
         assert_eq!(rest, all[read..], "after {read} rows");
         rows.next();
     }
-    for wanted in 0..=all.len() + 1 {
-        let (count, place) = files.count_rows(|_| wanted as u64).unwrap();
-        let rest: Vec<String> = files.rows_from(place).collect::<Result<_, _>>().unwrap();
-        assert_eq!((count, &rest[..]), (all.len() as u64, &all[wanted.min(all.len())..]));
-    }
 }
 
 #[test]
@@ -212,38 +207,6 @@ fn reading_goes_on_from_any_position() {
     });
     resumes_anywhere(&objects);
     resumes_anywhere(&strings);
-}
-
-/// More rows than places are kept, and more than a buffer of the readers holds.
-#[test]
-fn rows_of_many_buffers_are_counted_and_found() {
-    let folder = Folder::new();
-    let text: String = (0..40_000).map(|i| format!("line {i} of forty thousand\n")).collect();
-    let csv: String = (0..40_000).map(|i| format!("\"row {i}\",{i}\n")).collect();
-    let json: String = (0..40_000).map(|i| format!("{{\"text\": \"object {i}\"}} ")).collect();
-    let files = [
-        folder.write("a.txt", &text),
-        folder.write("b.csv", format!("text,n\n{csv}")),
-        folder.write("c.json", &json),
-        folder.write("d.json", format!("[{}]", json.trim_end().replace("} ", "}, "))),
-    ];
-    let [files] = TextFiles::resolve([&files], None, false).unwrap();
-    for (wanted, row) in [
-        (0, "line 0 of forty thousand"),
-        (39_999, "line 39999 of forty thousand"),
-        (40_000, "row 0"),
-        (71_234, "row 31234"),
-        (119_999, "object 39999"),
-        (120_000, "object 0"),
-        (159_999, "object 39999"),
-    ] {
-        let (count, place) = files.count_rows(|_| wanted).unwrap();
-        assert_eq!((count, files.rows_from(place).next().unwrap().unwrap().as_str()), (160_000, row));
-    }
-    let many: Vec<String> = (0..600).map(|i| folder.write(&format!("many{i:03}.txt"), format!("a{i}\nb{i}"))).collect();
-    let [files] = TextFiles::resolve([&many], None, false).unwrap();
-    let (count, place) = files.count_rows(|rows| rows / 2 + 1).unwrap();
-    assert_eq!((count, files.rows_from(place).next().unwrap().unwrap().as_str()), (1200, "b300"));
 }
 
 /// Chosen by the first file, for all files of both splits.

@@ -26,6 +26,8 @@ arguments! {
         train_tokenizer: Option<usize> = None, Supported;
         /// Folder for tokenized text, which later runs reuse.
         data_cache_dir: Option<PathBuf> = None, Supported;
+        /// Read all text and all tokenized text again to check it, not only what is new or changed.
+        verify_data: bool = false, Supported;
         /// Write what the model will see to this file, one JSON object per example. Then the run goes on only if --do_train or
         /// --do_eval is given.
         dump_examples: Option<PathBuf> = None, Supported;

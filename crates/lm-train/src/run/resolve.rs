@@ -271,6 +271,7 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
             cache_dir().map_or_else(|| args.training.output_dir.join("cache"), |base| base.join("examples"))
         }),
         overwrite_cache: data.overwrite_cache,
+        verify_data: args.beyond.verify_data,
         ignore_disk_check: args.beyond.ignore_disk_check,
     }
 }

@@ -33,6 +33,8 @@ pub(crate) enum Check {
     Header,
     /// All of it, unless that was done since it last changed.
     Once,
+    /// All of it.
+    Whole,
 }
 
 impl ExampleStore {
@@ -59,12 +61,12 @@ impl ExampleStore {
         let ends = token_bytes(codes, &statistics)
             .filter(|_| body.and_then(|body| body.checked_add(HEADER as u64)) == Some(length));
         let Some(ends) = ends else { return Err(damaged("its length does not match its header")) };
-        if check == Check::Once {
+        if check != Check::Header {
             let mut identity = Identity::new("a store that is whole");
             identity.add(path).map_err(failed)?;
             let folder = path.parent().unwrap_or(Path::new("."));
             // Only what is whole is remembered.
-            remembered(folder, &identity, false, || {
+            remembered(folder, &identity, check == Check::Whole, || {
                 let mut body = &file;
                 body.seek(SeekFrom::Start(HEADER as u64)).map_err(failed)?;
                 let body = digest::of_reader(body).map_err(failed)?;
