@@ -1,20 +1,27 @@
 //! Building a store: one thread reads rows, a pool of workers tokenizes them, one thread cuts and writes, in order.
-//! The result does not depend on the number of workers.
+//! The result does not depend on the number of workers, nor on how often building was ended and went on.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
 
 use crate::DataError;
-use crate::example::{Codes, Cut, Cutter, EncodedRow, StoreError, StoreWriter, encode_rows};
+use crate::example::{Check, Codes, Cut, Cutter, EncodedRow, Part, PartWriter, StoreError, encode_rows};
+use crate::memo::Stamp;
 use crate::source::{RowPosition, Rows, SourceError, TextFiles};
 use crate::tokenizer::LmTokenizer;
 
 /// Rows travel in chunks of at most so many bytes of text and so many rows, so memory is bounded.
 const CHUNK_BYTES: usize = 4 << 20;
-const CHUNK_ROWS: usize = 1 << 14;
+const CHUNK_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 14 };
+
+/// A part has at least so many bytes, and a sixteenth of what is before it: that is what a killed run does again, and the
+/// number of parts grows with the logarithm of the corpus. Whoever changes these or the chunks makes a new version of stores.
+const SMALLEST_PART: u64 = if cfg!(test) { 1 << 12 } else { 64 << 20 };
+const SHARE_OF_A_PART: u64 = 16;
 
 /// What a store is built from.
 pub(crate) struct Build<'a> {
@@ -26,26 +33,98 @@ pub(crate) struct Build<'a> {
     pub tokenizer: &'a LmTokenizer,
     pub pool: &'a rayon::ThreadPool,
     pub split: &'static str,
+    /// The files as they were when the key of the store was found.
+    pub stamps: &'a [(PathBuf, Stamp)],
+}
+
+/// Where the parts of a store lie, and what they are built from.
+pub(crate) struct Target<'a> {
+    pub folder: &'a Path,
+    pub key: [u8; 32],
+}
+
+impl Target<'_> {
+    fn path(&self, number: usize) -> PathBuf {
+        let name: String = self.key.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        self.folder.join(format!("tokens-{name}-{number:03}.bin"))
+    }
+}
+
+/// Where the text goes on after a part.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Next {
+    row: RowPosition,
+    rows_in_group: usize,
+    /// Tokens that are in no example yet.
+    carry: Vec<u32>,
+}
+
+impl Next {
+    /// Before the first part.
+    pub fn start(row: RowPosition) -> Self {
+        Self { row, rows_in_group: 0, carry: Vec::new() }
+    }
+}
+
+/// The parts that are there, up to the first that is not or is damaged, and where the text goes on; nowhere, if the store is
+/// whole.
+pub(crate) fn existing(
+    target: &Target,
+    start: RowPosition,
+    check: Check,
+) -> Result<(Vec<Part>, Option<Next>), StoreError> {
+    let (mut parts, mut next) = (Vec::new(), Next::start(start));
+    loop {
+        let path = target.path(parts.len());
+        if !path.exists() {
+            return Ok((parts, Some(next)));
+        }
+        let opened = Part::open(&path, &target.key, parts.len(), check).and_then(|(part, after)| {
+            let known = (!after.is_empty()).then(|| serde_json::from_slice(&after)).transpose();
+            let reason = "does not say how the text goes on";
+            known.map(|after| (part, after)).map_err(|_| StoreError::Damaged { path: path.clone(), reason })
+        });
+        match opened {
+            Ok((part, after)) => {
+                parts.push(part);
+                let Some(after) = after else { return Ok((parts, None)) };
+                next = after;
+            }
+            Err(damage @ StoreError::Damaged { .. }) => {
+                tracing::warn!("{damage}; it is built again");
+                return Ok((parts, Some(next)));
+            }
+            Err(other) => return Err(other),
+        }
+    }
 }
 
 struct Chunk<T> {
     rows: Vec<T>,
-    /// Where each row begins.
+    /// Where each row begins, and the one after them.
     places: Vec<RowPosition>,
-    /// Bytes of the files read so far.
-    bytes: u64,
 }
 
-/// Builds the store at `path`.
-pub(crate) fn build(job: &Build, path: &Path, key: [u8; 32]) -> Result<(), DataError> {
+impl<T> Chunk<T> {
+    fn end(&self) -> RowPosition {
+        self.places.last().copied().unwrap_or_default()
+    }
+}
+
+/// Builds the parts of a store that are missing, from `next` on.
+pub(crate) fn build(job: &Build, target: &Target, parts: &mut Vec<Part>, next: Next) -> Result<(), DataError> {
     let bar = progress_bar(format!("Tokenizing {}", job.split), job.files.bytes());
-    let mut writer = StoreWriter::create(path, Codes::of(job.tokenizer))?;
+    let (row, left) = (next.row, job.most - parts.iter().map(|part| part.statistics.rows).sum::<u64>());
+    let codes = Codes::of(job.tokenizer);
+    let writer = PartWriter::create(&target.path(parts.len()), codes)?;
+    let mut building = Parts { target, codes, parts, writer };
+    let mut cutter = Cutter::new(job.cut, next.carry, next.rows_in_group);
     thread::scope(|scope| {
         let (to_encode, raw) = sync_channel::<Chunk<String>>(1);
         let (to_write, encoded) = sync_channel::<Chunk<Option<EncodedRow>>>(1);
-        let reading = scope.spawn(move || read(job, &to_encode));
-        let (writer, bar) = (&mut writer, &bar);
-        let writing = scope.spawn(move || write(job, &encoded, writer, bar));
+        let reading = scope.spawn(move || read(job, row, left, &to_encode));
+        let (building, cutter, bar) = (&mut building, &mut cutter, &bar);
+        let writing = scope.spawn(move || write(job, &encoded, building, cutter, bar));
         let tokenized = tokenize(job, raw, to_write);
         // Join the stages in the order of the data: the first error is the cause of the others.
         join(reading)?;
@@ -53,7 +132,42 @@ pub(crate) fn build(job: &Build, path: &Path, key: [u8; 32]) -> Result<(), DataE
         join(writing)
     })?;
     bar.finish_and_clear();
-    writer.finish(key)?;
+    let Parts { target, parts, mut writer, .. } = building;
+    writer.statistics.dropped = cutter.left_over();
+    add(job, target, parts, writer, &[])
+}
+
+/// The parts so far, and the one that is written.
+struct Parts<'a> {
+    target: &'a Target<'a>,
+    codes: Codes,
+    parts: &'a mut Vec<Part>,
+    writer: PartWriter,
+}
+
+impl Parts<'_> {
+    /// Whether the part that is written has all that it is to have.
+    fn is_full(&self) -> bool {
+        let before: u64 = self.parts.iter().map(Part::bytes).sum();
+        self.writer.bytes() >= (before / SHARE_OF_A_PART).max(SMALLEST_PART)
+    }
+
+    /// Ends the part that is written and begins the next.
+    fn begin_next(&mut self, job: &Build, next: &Next) -> Result<(), DataError> {
+        let path = self.target.path(self.parts.len() + 1);
+        let writer = std::mem::replace(&mut self.writer, PartWriter::create(&path, self.codes)?);
+        let next = serde_json::to_vec(next);
+        let next = next.map_err(|error| StoreError::Io { path, action: "write", source: error.into() })?;
+        add(job, self.target, self.parts, writer, &next)
+    }
+}
+
+/// Gives a part its name, unless its text has changed meanwhile.
+fn add(job: &Build, target: &Target, parts: &mut Vec<Part>, writer: PartWriter, next: &[u8]) -> Result<(), DataError> {
+    job.files.check_unchanged(job.stamps)?;
+    let number = parts.len();
+    writer.finish(target.key, number, next)?;
+    parts.push(Part::open(&target.path(number), &target.key, number, Check::Header)?.0);
     Ok(())
 }
 
@@ -61,14 +175,12 @@ fn join<T>(stage: thread::ScopedJoinHandle<'_, Result<T, DataError>>) -> Result<
     stage.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn read(job: &Build, output: &SyncSender<Chunk<String>>) -> Result<(), DataError> {
-    let mut rows = job.files.rows_from(job.start);
-    let mut left = job.most;
+fn read(job: &Build, from: RowPosition, mut left: u64, output: &SyncSender<Chunk<String>>) -> Result<(), DataError> {
+    let mut rows = job.files.rows_from(from);
     loop {
-        let mut chunk = Chunk { rows: Vec::new(), places: vec![rows.next_position()], bytes: 0 };
+        let mut chunk = Chunk { rows: Vec::new(), places: vec![rows.next_position()] };
         let more = read_chunk(&mut rows, &mut chunk.rows, left, |position| chunk.places.push(position))?;
         left -= chunk.rows.len() as u64;
-        chunk.bytes = job.files.offset(rows.next_position());
         // A send fails when a later stage has stopped; its own error says why.
         if output.send(chunk).is_err() || !more {
             return Ok(());
@@ -104,7 +216,7 @@ fn tokenize(
     for chunk in input {
         let rows = job.pool.install(|| encode_rows(&chunk.rows, &job.cut, job.tokenizer));
         let rows = rows.map_err(|fault| DataError::row(job.files, chunk.places[fault.row], fault.error))?;
-        if output.send(Chunk { rows, places: Vec::new(), bytes: chunk.bytes }).is_err() {
+        if output.send(Chunk { rows, places: chunk.places }).is_err() {
             break;
         }
     }
@@ -114,12 +226,14 @@ fn tokenize(
 fn write(
     job: &Build,
     input: &Receiver<Chunk<Option<EncodedRow>>>,
-    writer: &mut StoreWriter,
+    building: &mut Parts,
+    cutter: &mut Cutter,
     bar: &ProgressBar,
 ) -> Result<(), DataError> {
-    let mut cutter = Cutter::new(job.cut, Vec::new(), 0);
     let mut examples = Vec::new();
     for chunk in input {
+        let row = chunk.end();
+        let writer = &mut building.writer;
         writer.statistics.rows += chunk.rows.len() as u64;
         for row in chunk.rows.into_iter().flatten() {
             writer.statistics.truncated += u64::from(row.truncated);
@@ -130,9 +244,13 @@ fn write(
         }
         writer.write(&examples)?;
         examples.clear();
-        bar.set_position(chunk.bytes);
+        bar.set_position(job.files.offset(row));
+        if building.is_full() {
+            building.writer.statistics.dropped = cutter.take_dropped();
+            let (carry, rows_in_group) = cutter.state();
+            building.begin_next(job, &Next { row, rows_in_group, carry })?;
+        }
     }
-    writer.statistics.dropped = cutter.left_over();
     Ok(())
 }
 

@@ -6,10 +6,10 @@ use indicatif::HumanCount;
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
-use crate::build::{Build, build};
+use crate::build::{Build, Next, Target, build, existing};
 use crate::config::DataConfig;
 use crate::dataset::{Corpus, SplitRows};
-use crate::example::{Check, Cut, ExampleStore, StoreError};
+use crate::example::{Check, Cut, ExampleStore};
 use crate::room;
 use crate::stream::{ExampleStream, StreamPosition};
 use crate::survey::Survey;
@@ -76,7 +76,7 @@ fn limited(store: ExampleStore, most: Option<usize>) -> ExampleStore {
     most.map_or(store.clone(), |most| store.take(most))
 }
 
-/// Opens the store of a split, building it first if it is not there or not whole.
+/// Opens the store of a split; what is missing of it is built first.
 fn tokenized(
     config: &DataConfig,
     tokenizer: &LmTokenizer,
@@ -84,6 +84,7 @@ fn tokenized(
     reading: Reading,
 ) -> Result<ExampleStore, DataError> {
     let cut = config.cut();
+    let stamps = split.files.stamps()?;
     let content = match reading {
         Reading::Whole => Survey::of(split.files, config)?.digest(split.files),
         Reading::Nothing => split.files.identity("content")?.key(),
@@ -95,30 +96,32 @@ fn tokenized(
         key.update(format!("{:?} {} {cut:?}", split.start, split.most));
         key.finalize().into()
     };
-    let name: String = key.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let path = config.cache_dir.join(format!("tokens-{name}.bin"));
-    if !config.overwrite_cache && path.exists() {
-        match ExampleStore::open(&path, &key, if config.verify_data { Check::Whole } else { Check::Once }) {
-            Ok(store) => {
-                tracing::info!("{}: {} (cached)", split.name, sizes(&store));
-                tracing::debug!("{}: examples from {}", split.name, path.display());
-                return checked(store, split, &cut);
-            }
-            Err(damage @ StoreError::Damaged { .. }) => tracing::warn!("{damage}; it is built again"),
-            Err(other) => return Err(other.into()),
-        }
-    }
+    let target = Target { folder: &config.cache_dir, key };
+    let check = if config.verify_data { Check::Whole } else { Check::Once };
+    let (mut parts, next) = match config.overwrite_cache {
+        true => (Vec::new(), Some(Next::start(split.start))),
+        false => existing(&target, split.start, check)?,
+    };
+    let Some(next) = next else {
+        let store = ExampleStore::new(key, parts);
+        tracing::info!("{}: {} (cached)", split.name, sizes(&store));
+        return checked(store, split, &cut);
+    };
     let started = std::time::Instant::now();
     let pool = config.pool()?;
-    let SplitRows { name: split_name, files, start, most, .. } = *split;
-    let job = Build { files, start, most, cut, tokenizer, pool: &pool, split: split_name };
-    // Where the disk cannot be asked, writing tells.
-    let free = lm_files::free_space(&config.cache_dir).ok().filter(|_| !config.ignore_disk_check);
-    free.map_or(Ok(()), |free| room::expect(&job, &path, free))?;
-    build(&job, &path, key)?;
-    let store = ExampleStore::open(&path, &key, Check::Header)?;
+    let SplitRows { name, files, start, most, .. } = *split;
+    let job = Build { files, start, most, cut, tokenizer, pool: &pool, split: name, stamps: &stamps };
+    if parts.is_empty() {
+        // Where the disk cannot be asked, writing tells.
+        let free = lm_files::free_space(&config.cache_dir).ok().filter(|_| !config.ignore_disk_check);
+        free.map_or(Ok(()), |free| room::expect(&job, &config.cache_dir, free))?;
+    } else {
+        tracing::info!("{name}: tokenizing goes on after {} parts that are there", parts.len());
+    }
+    build(&job, &target, &mut parts, next)?;
+    let store = ExampleStore::new(key, parts);
     let rows = HumanCount(store.statistics().rows);
-    tracing::info!("{}: {} of {rows} rows, in {:.1} s", split.name, sizes(&store), started.elapsed().as_secs_f64());
+    tracing::info!("{name}: {} of {rows} rows, in {:.1} s", sizes(&store), started.elapsed().as_secs_f64());
     checked(store, split, &cut)
 }
 
@@ -189,9 +192,13 @@ mod tests {
             files.sort();
             files
         };
+        let names = |files: &[(PathBuf, SystemTime)]| -> std::collections::BTreeSet<String> {
+            files.iter().map(|(path, _)| path.display().to_string().rsplit_once('-').unwrap().0.to_owned()).collect()
+        };
         let first = all(&prepare(&config, &roberta).unwrap().train.unwrap());
         let built = stores();
-        assert_eq!(built.len(), 2);
+        let each = built.len();
+        assert!(names(&built).len() == 2 && each > 2, "two stores of several parts: {each}");
         prepare(&config, &roberta).unwrap();
         let fewer = DataConfig { max_train_samples: Some(3), max_eval_samples: Some(2), ..config.clone() };
         let fewer = prepare(&fewer, &roberta).unwrap();
@@ -202,16 +209,27 @@ mod tests {
         prepare(&DataConfig { length: 33, ..config.clone() }, &roberta).unwrap();
         prepare(&DataConfig { group_batch_size: 0, ..config.clone() }, &roberta).unwrap();
         prepare(&config, &tokenizer("bert-cased-small")).unwrap();
-        assert_eq!(stores().len(), 8);
+        assert_eq!(names(&stores()).len(), 8);
+        let every = stores().len();
 
-        // A half-written store and a damaged one are built again.
-        for (path, _) in &built {
-            let content = std::fs::read(path).unwrap();
-            std::fs::write(path, &content[..content.len() / 2]).unwrap();
+        // From a part that is not there, or damaged, building goes on; what is before it stays as it is.
+        for at in 0..each {
+            for damage in [false, true] {
+                for (path, _) in &built[at..] {
+                    let content = std::fs::read(path).unwrap();
+                    std::fs::remove_file(path).unwrap();
+                    if damage {
+                        std::fs::write(path, &content[..content.len() / 2]).unwrap();
+                    }
+                }
+                assert_eq!(all(&prepare(&config, &roberta).unwrap().train.unwrap()), first, "from part {at} on");
+                let now: Vec<_> =
+                    stores().into_iter().filter(|(path, _)| built.iter().any(|(old, _)| old == path)).collect();
+                assert!(now.len() == each && now[..at] == built[..at]);
+            }
         }
-        assert_eq!(all(&prepare(&config, &roberta).unwrap().train.unwrap()), first);
         prepare(&DataConfig { overwrite_cache: true, ..config.clone() }, &roberta).unwrap();
-        assert_eq!(stores().len(), 8, "nothing is left behind");
+        assert_eq!(stores().len(), every, "nothing is left behind");
     }
 
     #[test]

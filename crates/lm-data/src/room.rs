@@ -12,8 +12,8 @@ const MOST: u64 = 16;
 /// Rows by which the size of a store is judged.
 const SAMPLE: u64 = 2000;
 
-/// Fails if a store at `path` has no room in the `free` bytes of its disk. Only if these are few is any text read.
-pub(crate) fn expect(job: &Build, path: &Path, free: u64) -> Result<(), DataError> {
+/// Fails if a store in `folder` has no room in the `free` bytes of its disk. Only if these are few is any text read.
+pub(crate) fn expect(job: &Build, folder: &Path, free: u64) -> Result<(), DataError> {
     if job.files.bytes().saturating_mul(MOST) <= free {
         return Ok(());
     }
@@ -21,8 +21,7 @@ pub(crate) fn expect(job: &Build, path: &Path, free: u64) -> Result<(), DataErro
     if needed <= free {
         return Ok(());
     }
-    let folder = path.parent().unwrap_or(Path::new(".")).into();
-    Err(DataError::Room { split: job.split, folder, needed: needed.div_ceil(1 << 20), free: free >> 20 })
+    Err(DataError::Room { split: job.split, folder: folder.into(), needed: needed.div_ceil(1 << 20), free: free >> 20 })
 }
 
 /// About how many bytes the store will have, judged by the first rows.
@@ -64,17 +63,17 @@ mod tests {
             tokenizer: &tokenizer,
             pool: &pool,
             split: "train",
+            stamps: &[],
         };
         let row = tokenizer.encode_batch(&["one two three four"], None).unwrap().remove(0).ids.len() as u64;
         let size = 50_000 * (2 * row + 8);
         let near = |bytes: u64| bytes.abs_diff(size) * 100 < size;
         assert!(near(expected_bytes(&job(u64::MAX)).unwrap()), "of the whole");
         assert!(near(expected_bytes(&job(1000)).unwrap() * 50), "of the first thousand rows");
-        let path = folder.path().join("cache/store");
+        let path = folder.path().join("cache");
         expect(&job(u64::MAX), &path, size * 2).unwrap();
         let message = expect(&job(u64::MAX), &path, size / 2).unwrap_err().to_string();
-        let cache = folder.path().join("cache").display().to_string();
-        for part in [cache.as_str(), "train", "--data_cache_dir", "--ignore_disk_check", "MiB"] {
+        for part in [path.to_str().unwrap(), "train", "--data_cache_dir", "--ignore_disk_check", "MiB"] {
             assert!(message.contains(part), "{message}");
         }
     }

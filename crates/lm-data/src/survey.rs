@@ -49,7 +49,7 @@ impl Survey {
         let purpose: [u8; 32] = Sha256::digest(files.reading()).into();
         let memo = config.cache_dir.join(format!("known-files-{}.json", hex(&purpose[..8])));
         let known = read(&memo);
-        let stamps: Vec<(PathBuf, Stamp)> = (0..files.len()).map(|file| files.stamp(file)).collect::<Result<_, _>>()?;
+        let stamps = files.stamps()?;
         let anew = config.overwrite_cache || config.verify_data;
         let found = |(path, stamp): &(PathBuf, Stamp)| {
             known.get(path).filter(|known| known.stamp == *stamp && !anew).map(|known| known.rows.clone())
@@ -63,10 +63,9 @@ impl Survey {
         let pool = config.pool()?;
         let looked: Vec<Rows> = pool.install(|| {
             let look = |&file: &usize| {
-                let rows = Rows::of(&files.single(file), &bar)?;
-                if files.stamp(file)?.1 != stamps[file].1 {
-                    return Err(SourceError::Changed(stamps[file].0.clone()));
-                }
+                let single = files.single(file);
+                let rows = Rows::of(&single, &bar)?;
+                single.check_unchanged(&stamps[file..=file])?;
                 Ok(rows)
             };
             missing.par_iter().map(look).collect::<Result<_, SourceError>>()

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::tokenizer::{LmTokenizer, TokenizerError};
 
-pub(crate) use store::{Check, Codes, StoreWriter};
+pub(crate) use store::{Check, Codes, Part, PartWriter};
 pub use store::{ExampleStore, Statistics, StoreError};
 
 /// Bit of a stored token that says: added by the tokenizer around the text ([CLS], [SEP], …), never to be masked.
@@ -145,6 +145,11 @@ impl Cutter {
         self.dropped += self.carry.len() as u64;
         self.carry.clear();
         self.rows = 0;
+    }
+
+    /// Tokens dropped since this was last asked.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Tokens of all rows so far that are in no example.

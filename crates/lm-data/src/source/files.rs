@@ -1,7 +1,7 @@
 //! The files of a split: their rows one after another, and what tells them from others.
 
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -70,11 +70,19 @@ impl TextFiles {
         Self { files: self.files[file..].iter().take(1).cloned().collect(), ..self.clone() }
     }
 
-    /// A file's full name, and what tells whether it has changed.
-    pub(crate) fn stamp(&self, file: usize) -> Result<(PathBuf, Stamp), SourceError> {
-        let path = &self.files[file].path;
-        let stamp = || Ok((path.canonicalize()?, Stamp::of(path)?));
-        stamp().map_err(|source| failed(path, source))
+    /// The files' full names, and what tells whether they have changed.
+    pub(crate) fn stamps(&self) -> Result<Vec<(PathBuf, Stamp)>, SourceError> {
+        let stamp = |path: &Path| Ok((path.canonicalize()?, Stamp::of(path)?));
+        self.files.iter().map(|file| stamp(&file.path).map_err(|source| failed(&file.path, source))).collect()
+    }
+
+    /// Fails if a file is not what it was.
+    pub(crate) fn check_unchanged(&self, stamps: &[(PathBuf, Stamp)]) -> Result<(), SourceError> {
+        let now = self.stamps()?;
+        match now.iter().zip(stamps).find(|(now, then)| now != then) {
+            Some(((path, _), _)) => Err(SourceError::Changed(path.clone())),
+            None => Ok(()),
+        }
     }
 
     /// The files' names, for messages.

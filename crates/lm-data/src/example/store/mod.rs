@@ -1,14 +1,15 @@
-//! The store of examples on disk: a header, the tokens of all examples one after another, and where each ends.
+//! The store of examples on disk: parts, each a header, the tokens of its examples one after another, and where each ends.
 //!
 //! ```text
-//! header  magic, version, key of what it was built from, counts, SHA-256 of everything else
+//! header  magic, version, key of what it was built from, number of the part, counts, SHA-256 of everything else
 //! tokens  of 16 bits where the vocabulary allows, else of 32, those marked that the tokenizer adds; padded to 8 bytes
-//! ends    u64 each: example i is tokens[ends[i-1]..ends[i]]
+//! ends    u64 each: example i of the part is tokens[ends[i-1]..ends[i]]
+//! next    how the text goes on after the part (JSON); nothing after the last
 //! ```
-//! A store is written under a temporary name, flushed and renamed. The whole of it is checked when it is opened the first
-//! time after that, which is remembered until the file changes. Examples are read one by one where they lie: mapped into
-//! memory, a file that somebody truncates would end the process. Numbers are in the byte order of the machine: a file from
-//! a machine of the other order does not match and is built again.
+//! A part is written under a temporary name, flushed and renamed: it is whole or absent, and building goes on after the last
+//! that is there. The whole of it is checked when it is opened the first time, which is remembered until the file changes.
+//! Examples are read one by one where they lie: mapped into memory, a file that somebody truncates would end the process.
+//! Numbers are in the byte order of the machine: a file from a machine of the other order does not match and is built again.
 
 mod codes;
 mod read;
@@ -22,9 +23,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 pub(crate) use codes::Codes;
-pub(crate) use read::Check;
 pub use read::ExampleStore;
-pub(crate) use write::StoreWriter;
+pub(crate) use read::{Check, Part};
+pub(crate) use write::PartWriter;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"LMTOKENS");
 const VERSION: u64 = 3;
@@ -50,6 +51,18 @@ pub struct Statistics {
 }
 
 impl Statistics {
+    /// Adds those of the part that follows.
+    fn add(&mut self, part: &Self) {
+        if part.longest > self.longest {
+            (self.longest, self.longest_at) = (part.longest, self.examples + part.longest_at);
+        }
+        self.rows += part.rows;
+        self.examples += part.examples;
+        self.tokens += part.tokens;
+        self.truncated += part.truncated;
+        self.dropped += part.dropped;
+    }
+
     /// Share of padding if every example is padded to `length`.
     pub fn padding_share(&self, length: usize) -> f64 {
         let cells = self.examples as f64 * length as f64;
@@ -69,6 +82,10 @@ struct Header {
     version: u64,
     key: [u8; 32],
     checksum: [u8; 32],
+    /// Of the part, from 0.
+    number: u64,
+    /// Bytes that say how the text goes on; 0 after the last part.
+    next: u64,
     codes: Codes,
     statistics: Statistics,
 }
@@ -111,8 +128,11 @@ fn token_bytes(codes: Codes, statistics: &Statistics) -> Option<u64> {
     codes.bytes(statistics.tokens)?.checked_next_multiple_of(8)
 }
 
-fn body_length(codes: Codes, statistics: &Statistics) -> Option<u64> {
-    token_bytes(codes, statistics)?.checked_add(statistics.examples.checked_mul(8)?)
+/// Length of the file.
+fn length(header: &Header) -> Option<u64> {
+    let tokens = token_bytes(header.codes, &header.statistics)?;
+    let body = tokens.checked_add(header.statistics.examples.checked_mul(8)?)?.checked_add(header.next)?;
+    body.checked_add(HEADER as u64)
 }
 
 fn checksum(header: &Header, body: [u8; 32]) -> [u8; 32] {
@@ -132,11 +152,20 @@ mod tests {
 
     const KEY: [u8; 32] = [7; 32];
 
-    fn written(path: &Path, examples: &[Vec<u32>]) {
-        let mut writer = StoreWriter::create(path, Codes::WIDE).unwrap();
+    fn part(path: &Path, number: usize, examples: &[Vec<u32>], next: &[u8]) {
+        let codes = if examples.iter().flatten().all(|id| *id < 1000) { Codes::NARROW } else { Codes::WIDE };
+        let mut writer = PartWriter::create(path, codes).unwrap();
         examples.chunks(3).for_each(|examples| writer.write(examples).unwrap());
         assert!(!path.exists(), "nothing has the name before the end");
-        writer.finish(KEY).unwrap();
+        writer.finish(KEY, number, next).unwrap();
+    }
+
+    fn written(path: &Path, examples: &[Vec<u32>]) {
+        part(path, 0, examples, &[]);
+    }
+
+    fn open(path: &Path, key: &[u8; 32]) -> Result<ExampleStore, StoreError> {
+        Ok(ExampleStore::new(*key, vec![Part::open(path, key, 0, Check::Once)?.0]))
     }
 
     fn read(store: &ExampleStore) -> Vec<Example> {
@@ -146,11 +175,17 @@ mod tests {
     proptest! {
         #[test]
         fn gives_back_what_was_written(examples in proptest::collection::vec(
-            proptest::collection::vec(any::<u32>(), 0..9), 0..20)) {
+            proptest::collection::vec(any::<u32>(), 0..9), 0..20), part_size in 1usize..21) {
             let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("new/store");
-            written(&path, &examples);
-            let store = ExampleStore::open(&path, &KEY, Check::Once).unwrap();
+            let parts: Vec<Part> = examples.chunks(part_size).enumerate().map(|(number, examples)| {
+                let path = folder.path().join(format!("new/{number}"));
+                part(&path, number, examples, &vec![7; number]);
+                assert!(Part::open(&path, &KEY, number + 1, Check::Once).is_err(), "another part");
+                let (part, next) = Part::open(&path, &KEY, number, Check::Once).unwrap();
+                assert_eq!(next, vec![7; number]);
+                part
+            }).collect();
+            let store = ExampleStore::new(KEY, parts);
             let expected: Vec<Example> = examples.iter().map(|packed| Example::from_packed(packed)).collect();
             prop_assert_eq!(read(&store), expected);
             let total: usize = examples.iter().map(Vec::len).sum();
@@ -177,7 +212,7 @@ mod tests {
         let path = folder.path().join("store");
         let examples: Vec<Vec<u32>> = (0..3000u32).map(|i| (i..i + 300).collect()).collect();
         written(&path, &examples);
-        let store = ExampleStore::open(&path, &KEY, Check::Once).unwrap();
+        let store = open(&path, &KEY).unwrap();
         assert_eq!(store.get(2999).unwrap().unwrap().ids, examples[2999]);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
@@ -202,7 +237,7 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         let damaged = |content: &[u8]| {
             std::fs::write(&path, content).unwrap();
-            matches!(ExampleStore::open(&path, &KEY, Check::Once), Err(StoreError::Damaged { .. }))
+            matches!(open(&path, &KEY), Err(StoreError::Damaged { .. }))
         };
         for byte in 0..whole.len() {
             let mut flipped = whole.clone();
@@ -212,7 +247,7 @@ mod tests {
         }
         assert!(damaged(&[&whole[..], &[0]].concat()), "a byte too many");
         assert!(!damaged(&whole));
-        assert!(ExampleStore::open(&path, &[8; 32], Check::Once).is_err(), "another key");
+        assert!(open(&path, &[8; 32]).is_err(), "another key");
     }
 
     /// Whatever happens to the file while it is open, reading gives an error or an example, and the process lives.
@@ -221,7 +256,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("store");
         written(&path, &[vec![1, 2, 3], vec![4, 5]]);
-        let store = ExampleStore::open(&path, &KEY, Check::Once).unwrap();
+        let store = open(&path, &KEY).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         let whole = file.metadata().unwrap().len();
         for length in (0..whole).rev() {
@@ -242,7 +277,7 @@ mod tests {
             File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
         };
         let memos = || std::fs::read_dir(folder.path()).unwrap().count() - 1;
-        let open = || ExampleStore::open(&path, &KEY, Check::Once);
+        let open = || open(&path, &KEY);
         open().unwrap();
         assert_eq!(memos(), 0, "too young to be sure of");
         age(60);

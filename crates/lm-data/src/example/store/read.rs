@@ -2,31 +2,39 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::super::Example;
-use super::{Codes, HEADER, Header, MAGIC, Statistics, StoreError, VERSION, body_length, checksum, token_bytes};
+use super::{Codes, HEADER, Header, MAGIC, Statistics, StoreError, VERSION, checksum, length, token_bytes};
 use crate::digest;
 use crate::memo::{Identity, remembered};
 
-/// Tokenized examples on disk; clones share the open file.
+/// Tokenized examples on disk; clones share the open files.
 #[derive(Clone)]
 pub struct ExampleStore {
-    file: Arc<File>,
-    path: Arc<Path>,
-    /// When it was written.
-    modified: SystemTime,
+    parts: Arc<[Part]>,
     key: [u8; 32],
-    codes: Codes,
-    /// Where the ends of the examples lie in the file.
-    ends: u64,
     statistics: Statistics,
     length: usize,
 }
 
-/// How much of a store is looked at before it is used.
+/// An open part of a store.
+pub(crate) struct Part {
+    file: File,
+    path: PathBuf,
+    /// When it was written.
+    modified: SystemTime,
+    codes: Codes,
+    /// Where the ends of the examples lie in the file.
+    ends: u64,
+    pub statistics: Statistics,
+    /// Examples of the parts before it.
+    before: u64,
+}
+
+/// How much of a part is looked at before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
     /// Its header and size: this process has just written it.
@@ -37,30 +45,30 @@ pub(crate) enum Check {
     Whole,
 }
 
-impl ExampleStore {
-    /// Opens a store and checks that it is whole and was built from what `key` stands for.
-    pub(crate) fn open(path: &Path, key: &[u8; 32], check: Check) -> Result<Self, StoreError> {
+impl Part {
+    /// Opens a part, and checks that it is whole and was built from what `key` stands for; with what says how the text goes on
+    /// after it, which is empty after the last.
+    pub fn open(path: &Path, key: &[u8; 32], number: usize, check: Check) -> Result<(Self, Vec<u8>), StoreError> {
         let damaged = |reason| StoreError::Damaged { path: path.into(), reason };
         let failed = |source| StoreError::Io { path: path.into(), action: "read", source };
         let file = lm_files::open_regular(path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
-        let length = metadata.len();
         let mut header = Header::default();
-        if length < HEADER as u64 {
+        if metadata.len() < HEADER as u64 {
             return Err(damaged("shorter than its header"));
         }
         read_at(&file, 0, bytemuck::bytes_of_mut(&mut header)).map_err(failed)?;
         if header.magic != MAGIC || header.version != VERSION {
             return Err(damaged("not a store of this version"));
         }
-        if header.key != *key {
+        if header.key != *key || header.number != number as u64 {
             return Err(damaged("built from other data or options"));
         }
         let (codes, statistics) = (header.codes, header.statistics);
-        let body = body_length(codes, &statistics).filter(|_| codes.is_known());
-        let ends = token_bytes(codes, &statistics)
-            .filter(|_| body.and_then(|body| body.checked_add(HEADER as u64)) == Some(length));
-        let Some(ends) = ends else { return Err(damaged("its length does not match its header")) };
+        let tokens = token_bytes(codes, &statistics).filter(|_| codes.is_known());
+        let Some(tokens) = tokens.filter(|_| length(&header) == Some(metadata.len())) else {
+            return Err(damaged("its length does not match its header"));
+        };
         if check != Check::Header {
             let mut identity = Identity::new("a store that is whole");
             identity.add(path).map_err(failed)?;
@@ -74,16 +82,59 @@ impl ExampleStore {
                 if whole { Ok(true) } else { Err(damaged("its checksum does not match its content")) }
             })?;
         }
-        Ok(Self {
-            file: Arc::new(file),
-            path: path.into(),
-            modified: metadata.modified().map_err(failed)?,
-            key: header.key,
-            codes,
-            ends: HEADER as u64 + ends,
-            length: statistics.examples as usize,
-            statistics,
+        let mut next = vec![0; header.next as usize];
+        read_at(&file, metadata.len() - header.next, &mut next).map_err(failed)?;
+        let modified = metadata.modified().map_err(failed)?;
+        let ends = HEADER as u64 + tokens;
+        Ok((Self { file, path: path.into(), modified, codes, ends, statistics, before: 0 }, next))
+    }
+
+    /// Size of the file, but for what says how the text goes on.
+    pub fn bytes(&self) -> u64 {
+        self.ends + 8 * self.statistics.examples
+    }
+
+    fn get(&self, index: u64) -> Result<Example, StoreError> {
+        let (start, end) = self.bounds(index)?;
+        let mut tokens = vec![0; self.codes.bytes(end - start).unwrap_or(0) as usize];
+        self.read(HEADER as u64 + self.codes.bytes(start).unwrap_or(0), &mut tokens)?;
+        // Something else may have been written over it.
+        let modified = self.file.metadata().and_then(|metadata| metadata.modified());
+        if modified.is_ok_and(|modified| modified != self.modified) {
+            return Err(StoreError::Changed { path: self.path.clone() });
+        }
+        Ok(Example::from_packed(&self.codes.packed(&tokens)))
+    }
+
+    /// Where an example that there is begins and ends, in tokens.
+    fn bounds(&self, index: u64) -> Result<(u64, u64), StoreError> {
+        let mut bounds = [0u64; 2];
+        match index.checked_sub(1) {
+            None => self.read(self.ends, bytemuck::bytes_of_mut(&mut bounds[1]))?,
+            Some(before) => self.read(self.ends + 8 * before, bytemuck::cast_slice_mut(&mut bounds))?,
+        }
+        let [start, end] = bounds;
+        let lies_within = start <= end && end <= self.statistics.tokens && end - start <= self.statistics.longest;
+        if lies_within { Ok((start, end)) } else { Err(StoreError::Changed { path: self.path.clone() }) }
+    }
+
+    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
+        read_at(&self.file, at, bytes).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => StoreError::Changed { path: self.path.clone() },
+            _ => StoreError::Io { path: self.path.clone(), action: "read", source },
         })
+    }
+}
+
+impl ExampleStore {
+    /// Of all its parts, in order.
+    pub(crate) fn new(key: [u8; 32], mut parts: Vec<Part>) -> Self {
+        let mut statistics = Statistics::default();
+        for part in &mut parts {
+            part.before = statistics.examples;
+            statistics.add(&part.statistics);
+        }
+        Self { parts: parts.into(), key, statistics, length: statistics.examples as usize }
     }
 
     /// What the store was built from, in hexadecimal: a digest of the text, the tokenizer and the options.
@@ -116,15 +167,15 @@ impl ExampleStore {
         if index >= self.length {
             return Ok(None);
         }
-        let (start, end) = self.bounds(index)?;
-        let mut tokens = vec![0; self.codes.bytes(end - start).unwrap_or(0) as usize];
-        self.read(HEADER as u64 + self.codes.bytes(start).unwrap_or(0), &mut tokens)?;
-        // Something else may have been written over it.
-        let modified = self.file.metadata().and_then(|metadata| metadata.modified());
-        if modified.is_ok_and(|modified| modified != self.modified) {
-            return Err(StoreError::Changed { path: self.path.to_path_buf() });
-        }
-        Ok(Some(Example::from_packed(&self.codes.packed(&tokens))))
+        let (part, index) = self.part_of(index);
+        part.get(index).map(Some)
+    }
+
+    /// The part of an example that there is, and its index there.
+    fn part_of(&self, index: usize) -> (&Part, u64) {
+        let index = index as u64;
+        let part = &self.parts[self.parts.partition_point(|part| part.before <= index) - 1];
+        (part, index - part.before)
     }
 
     /// Number of tokens of example `index`; 0 past the end.
@@ -135,7 +186,8 @@ impl ExampleStore {
         if index >= self.length {
             return Ok(0);
         }
-        let (start, end) = self.bounds(index)?;
+        let (part, index) = self.part_of(index);
+        let (start, end) = part.bounds(index)?;
         Ok((end - start) as usize)
     }
 
@@ -147,7 +199,11 @@ impl ExampleStore {
         match self.length.checked_sub(1) {
             None => Ok(0),
             Some(_) if self.length as u64 == self.statistics.examples => Ok(self.statistics.tokens),
-            Some(last) => Ok(self.bounds(last)?.1),
+            Some(last) => {
+                let (part, index) = self.part_of(last);
+                let before = self.parts.iter().take_while(|other| other.before < part.before);
+                Ok(before.map(|part| part.statistics.tokens).sum::<u64>() + part.bounds(index)?.1)
+            }
         }
     }
 
@@ -169,33 +225,14 @@ impl ExampleStore {
         Ok(longest)
     }
 
-    /// Size of the file of the whole store.
+    /// Bytes of the whole store on the disk.
     pub fn bytes(&self) -> u64 {
-        self.ends + 8 * self.statistics.examples
+        self.parts.iter().map(Part::bytes).sum()
     }
 
     /// What was counted while building; of the whole store, also when it is cut to fewer examples.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
-    }
-
-    /// Where an example that there is begins and ends, in tokens.
-    fn bounds(&self, index: usize) -> Result<(u64, u64), StoreError> {
-        let mut bounds = [0u64; 2];
-        match index.checked_sub(1) {
-            None => self.read(self.ends, bytemuck::bytes_of_mut(&mut bounds[1]))?,
-            Some(before) => self.read(self.ends + 8 * before as u64, bytemuck::cast_slice_mut(&mut bounds))?,
-        }
-        let [start, end] = bounds;
-        let lies_within = start <= end && end <= self.statistics.tokens && end - start <= self.statistics.longest;
-        if lies_within { Ok((start, end)) } else { Err(StoreError::Changed { path: self.path.to_path_buf() }) }
-    }
-
-    fn read(&self, at: u64, bytes: &mut [u8]) -> Result<(), StoreError> {
-        read_at(&self.file, at, bytes).map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => StoreError::Changed { path: self.path.to_path_buf() },
-            _ => StoreError::Io { path: self.path.to_path_buf(), action: "read", source },
-        })
     }
 }
 
@@ -221,13 +258,16 @@ fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8]) -> io::Result<()> {
 
 #[cfg(test)]
 impl ExampleStore {
-    /// A store of these examples.
+    /// A store of these examples, three of them a part.
     pub(crate) fn of(examples: &[Vec<u32>]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("store");
-        let mut writer = super::StoreWriter::create(&path, Codes::WIDE).unwrap();
-        writer.write(examples).unwrap();
-        writer.finish([0; 32]).unwrap();
-        Self::open(&path, &[0; 32], Check::Header).unwrap()
+        let part = |(number, examples): (usize, &[Vec<u32>])| {
+            let path = folder.path().join(number.to_string());
+            let mut writer = super::PartWriter::create(&path, Codes::WIDE).unwrap();
+            writer.write(examples).unwrap();
+            writer.finish([0; 32], number, &[]).unwrap();
+            Part::open(&path, &[0; 32], number, Check::Header).unwrap().0
+        };
+        Self::new([0; 32], examples.chunks(3).enumerate().map(part).collect())
     }
 }

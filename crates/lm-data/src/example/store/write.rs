@@ -1,4 +1,4 @@
-//! Writing a store in constant memory.
+//! Writing the parts of a store in constant memory.
 
 use std::fs::{DirEntry, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Codes, HEADER, Header, MAGIC, Statistics, StoreError, VERSION, checksum};
 use crate::digest;
 
-/// Removes what killed processes have left in the folder: unfinished stores that nobody has written to for a day.
+/// Removes what killed processes have left in the folder: unfinished parts that nobody has written to for a day.
 fn remove_abandoned(folder: &Path) {
     let old = |file: &DirEntry| {
         let name = file.file_name();
@@ -25,8 +25,8 @@ fn remove_abandoned(folder: &Path) {
     }
 }
 
-/// Writes a store example by example in constant memory; nothing has the final name before [`StoreWriter::finish`].
-pub(crate) struct StoreWriter {
+/// Writes a part example by example in constant memory; nothing has the final name before [`PartWriter::finish`].
+pub(crate) struct PartWriter {
     path: PathBuf,
     file: NewFile,
     ends: File,
@@ -36,7 +36,7 @@ pub(crate) struct StoreWriter {
     pub statistics: Statistics,
 }
 
-impl StoreWriter {
+impl PartWriter {
     pub fn create(path: &Path, codes: Codes) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Io { path: path.into(), action: "create", source };
         let folder = path.parent().unwrap_or(Path::new("."));
@@ -72,19 +72,27 @@ impl StoreWriter {
         self.ends.write_all(&ends).and_then(|()| self.flush_pieces()).map_err(|source| self.failed(source))
     }
 
-    /// Writes the header, flushes to the disk and gives the store its name.
-    pub fn finish(mut self, key: [u8; 32]) -> Result<(), StoreError> {
-        self.complete(key).map_err(|source| self.failed(source))?;
+    /// Bytes of the part so far.
+    pub fn bytes(&self) -> u64 {
+        self.codes.bytes(self.statistics.tokens).unwrap_or(u64::MAX) + 8 * self.statistics.examples
+    }
+
+    /// Writes the header, flushes to the disk and gives the part its name. `next` says how the text goes on after it; it is
+    /// empty after the last part.
+    pub fn finish(mut self, key: [u8; 32], number: usize, next: &[u8]) -> Result<(), StoreError> {
+        self.complete(key, number, next).map_err(|source| self.failed(source))?;
         self.file.publish().map_err(|source| StoreError::Io { path: self.path, action: "write", source })
     }
 
-    fn complete(&mut self, key: [u8; 32]) -> io::Result<()> {
+    fn complete(&mut self, key: [u8; 32], number: usize, next: &[u8]) -> io::Result<()> {
         // All pieces written so far are whole, so that the body is as aligned as the file.
         self.body.resize(self.body.len().next_multiple_of(8), 0);
         self.ends.seek(SeekFrom::Start(0))?;
         while (&self.ends).take(digest::PIECE as u64).read_to_end(&mut self.body)? > 0 {
             self.flush_pieces()?;
         }
+        self.body.extend_from_slice(next);
+        self.flush_pieces()?;
         if !self.body.is_empty() {
             self.digest.update(Sha256::digest(&self.body));
             self.file.file().write_all(&self.body)?;
@@ -94,6 +102,8 @@ impl StoreWriter {
             version: VERSION,
             key,
             checksum: [0; 32],
+            number: number as u64,
+            next: next.len() as u64,
             codes: self.codes,
             statistics: self.statistics,
         };
