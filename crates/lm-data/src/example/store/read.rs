@@ -258,7 +258,7 @@ fn read_at(file: &File, mut at: u64, mut bytes: &mut [u8]) -> io::Result<()> {
 
 #[cfg(test)]
 impl ExampleStore {
-    /// A store of these examples, three of them a part.
+    /// A store of these examples, in up to five parts.
     pub(crate) fn of(examples: &[Vec<u32>]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let part = |(number, examples): (usize, &[Vec<u32>])| {
@@ -268,6 +268,6 @@ impl ExampleStore {
             writer.finish([0; 32], number, &[]).unwrap();
             Part::open(&path, &[0; 32], number, Check::Header).unwrap().0
         };
-        Self::new([0; 32], examples.chunks(3).enumerate().map(part).collect())
+        Self::new([0; 32], examples.chunks(examples.len() / 4 + 1).enumerate().map(part).collect())
     }
 }
