@@ -717,6 +717,50 @@ fn a_folder_from_before_model_type() {
     train("--model_name_or_path my-squeezebert").fails(1, &["my-squeezebert/config.json", "`squeezebert`"]);
 }
 
+/// The first release of BERT: vocab.txt, bert_config.json and a checkpoint of TensorFlow 1; by its name, as the scripts take
+/// it, and by its folder.
+#[test]
+fn a_checkpoint_of_tensorflow_1() {
+    let scratch = Scratch::prepared();
+    let mut config = scratch.json("bert/config.json");
+    let fields = config.as_object_mut().expect("an object");
+    fields.retain(|name, _| !["model_type", "architectures", "transformers_version"].contains(&name.as_str()));
+    for (folder, name) in [("first-bert", "bert_config.json"), ("other", "config.json")] {
+        scratch.write(&format!("{folder}/{name}"), config.to_string());
+        scratch.write(&format!("{folder}/vocab.txt"), scratch.read("bert/vocab.txt"));
+        for ending in ["index", "data-00000-of-00001"] {
+            let bytes = fs::read(fixture("weights/foreign/tensorflow1.bert").join(format!("bert_model.ckpt.{ending}")));
+            scratch.write(&format!("{folder}/bert_model.ckpt.{ending}"), bytes.expect("the fixture"));
+        }
+    }
+    let evaluate = |model: &str| {
+        let words = "--validation_file valid.txt --line_by_line --max_seq_length 32 --do_eval --output_dir out";
+        scratch.run(&format!("--model_name_or_path {model} {words} --overwrite_output_dir"))
+    };
+    let loss = || scratch.json("out/eval_results.json")["eval_loss"].clone();
+    evaluate("bert").done();
+    let expected = loss();
+    for model in [
+        "first-bert/bert_model.ckpt",
+        "first-bert/bert_model.ckpt.index",
+        "first-bert",
+        "other/bert_model.ckpt --model_type bert",
+        "other --config_name bert --tokenizer_name bert",
+    ] {
+        let ran = evaluate(&format!("{model} --log_level debug")).done();
+        assert_eq!(loss(), expected, "{model}");
+        let read = "parameters of BertForMaskedLM from";
+        assert!(
+            ran.stderr.contains(read) && ran.stderr.contains("bert_model.ckpt.index, TensorFlow 1"),
+            "{}",
+            ran.stderr
+        );
+        assert!(ran.stderr.contains("read bert.embeddings.LayerNorm.bias"), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("were not"), "{}", ran.stderr);
+    }
+    evaluate("first-bert/other.ckpt").fails(1, &["first-bert/other.ckpt", "NAME.data-00000-of-00001"]);
+}
+
 /// `total_flos` of a model with a head of its own counts the head, as Python's `num_parameters(exclude_embeddings=True)`.
 #[test]
 fn total_flos_count_a_head_of_its_own() {

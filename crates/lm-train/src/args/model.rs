@@ -9,7 +9,7 @@ use super::flag::arguments;
 arguments! {
     /// Which model and which tokenizer. Without `model_name_or_path` a new model is trained from scratch.
     pub struct ModelArguments, model, Model, |task| {
-        /// Folder or Hub name of the checkpoint to start from. Leave it out to train from scratch.
+        /// Folder or Hub name of the checkpoint to start from, or X.ckpt of TensorFlow 1. Leave it out to train from scratch.
         model_name_or_path: Option<String> = None, Supported;
         /// Architecture of a model trained from scratch.
         model_type: Option<String> = None, Supported;
