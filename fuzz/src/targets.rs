@@ -19,6 +19,9 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("safetensors", safetensors),
     ("pickle", pickle),
+    ("keras", keras),
+    ("flax", flax),
+    ("tensorflow1", tensorflow1),
     ("weights_index", weights_index),
     ("config", config),
     ("tokenizer", tokenizer),
@@ -42,6 +45,25 @@ pub fn safetensors(bytes: &[u8]) {
 /// pytorch_model.bin: a zip archive or the older layout, read and never executed.
 pub fn pickle(bytes: &[u8]) {
     with_file("pytorch_model.bin", bytes, read_weights);
+}
+
+/// tf_model.h5.
+pub fn keras(bytes: &[u8]) {
+    with_file("tf_model.h5", bytes, read_weights);
+}
+
+/// flax_model.msgpack.
+pub fn flax(bytes: &[u8]) {
+    with_file("flax_model.msgpack", bytes, read_weights);
+}
+
+/// model.ckpt.index; its data file lies beside it and holds zeros.
+pub fn tensorflow1(bytes: &[u8]) {
+    with_file("model.ckpt.index", bytes, |folder| {
+        if fs::write(folder.join("model.ckpt.data-00000-of-00001"), [0; 1 << 12]).is_ok() {
+            read_weights(folder);
+        }
+    });
 }
 
 /// model.safetensors.index.json.
