@@ -73,9 +73,10 @@ fn is_tensorflow1(name: &str) -> bool {
 /// first releases of BERT, ALBERT and XLNet.
 fn config_beside(weights: &Path) -> PathBuf {
     let folder = folder_of(weights);
-    let named = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| {
+    let paths = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = paths.filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with("_config.json") && !["generation_config.json", "tokenizer_config.json"].contains(&name.as_ref())
+        name.strip_suffix("_config.json").is_some_and(|of| lm_models::models::model_type_in(of).is_some())
     });
     match named.collect::<Vec<_>>().as_slice() {
         [only] if !folder.join("config.json").exists() => only.clone(),
