@@ -1,5 +1,6 @@
 //! A folder of weights, whichever format and layout they have.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -175,7 +176,9 @@ impl Checkpoint {
                     format!("is not in {shard}, where the index puts it: index and files do not belong together");
                 return Err(WeightsError::tensor(path, &name, reason));
             };
-            if places.insert(in_torch.clone(), place).is_none() {
+            // Tied weights stand twice in TensorFlow's.
+            if let Entry::Vacant(entry) = places.entry(in_torch.clone()) {
+                entry.insert(place);
                 names.push(in_torch);
             }
         }
