@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 
-use lm_data::source::TextFiles;
+use lm_data::source::{RowOptions, TextFiles};
 use lm_data::tokenizer::LmTokenizer;
 use lm_models::sizes::Sizes;
 use lm_models::weights::Checkpoint;
@@ -173,7 +173,7 @@ pub fn txt(bytes: &[u8]) {
 fn read_rows(path: &Path) {
     for column in [None, Some("text")] {
         let names = [path.display().to_string()];
-        let Ok([files]) = said(TextFiles::resolve([&names], column, false)) else { continue };
+        let Ok([files]) = said(TextFiles::resolve([&names], column, &RowOptions::default())) else { continue };
         let (mut rows, mut text) = (files.rows(), String::new());
         while let Ok(true) = said(rows.read(&mut text)) {}
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::DataError;
 use crate::dataset::Slice;
 use crate::example::Cut;
+use crate::source::RowOptions;
 
 /// Everything that decides which examples there are, and how they are made.
 #[derive(Clone, Debug)]
@@ -26,8 +27,8 @@ pub struct DataConfig {
     pub length: usize,
     /// `--line_by_line`: each row is an example.
     pub line_by_line: bool,
-    /// `--keep_linebreaks` of run_clm: lines of text files keep their `\n`. False for the other tasks.
-    pub keep_linebreaks: bool,
+    /// How rows are made of files.
+    pub rows: RowOptions,
     /// `--group_batch_size`: rows joined before cutting into blocks; Python's is 1,000. 0 joins all.
     pub group_batch_size: usize,
     /// `--max_train_samples`: only the first examples.
@@ -57,7 +58,7 @@ impl Default for DataConfig {
             validation_split_percentage: 5,
             length: 512,
             line_by_line: false,
-            keep_linebreaks: false,
+            rows: RowOptions::default(),
             group_batch_size: 1000,
             max_train_samples: None,
             max_eval_samples: None,

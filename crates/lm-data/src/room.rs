@@ -44,6 +44,7 @@ fn expected_bytes(job: &Build) -> Result<u64, DataError> {
 mod tests {
     use super::*;
     use crate::example::Cut;
+    use crate::source::RowOptions;
     use crate::source::{RowPosition, TextFiles};
     use crate::testing::tokenizer;
 
@@ -52,7 +53,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = folder.path().join("a.txt");
         std::fs::write(&text, "one two three four\n".repeat(50_000)).unwrap();
-        let [files] = TextFiles::resolve([&[text.display().to_string()][..]], None, false).unwrap();
+        let [files] = TextFiles::resolve([&[text.display().to_string()][..]], None, &RowOptions::default()).unwrap();
         let (tokenizer, pool) = (tokenizer("roberta-small"), rayon::ThreadPoolBuilder::new().build().unwrap());
         let cut = Cut { length: 32, line_by_line: false, group_batch_size: 0 };
         let job = |most| Build {

@@ -188,6 +188,7 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::source::RowOptions;
 
     struct Folder(tempfile::TempDir);
 
@@ -210,7 +211,7 @@ mod tests {
         }
 
         fn survey(&self, names: &[String]) -> (TextFiles, Survey) {
-            let [files] = TextFiles::resolve([names], None, false).unwrap();
+            let [files] = TextFiles::resolve([names], None, &RowOptions::default()).unwrap();
             let survey = Survey::of(&files, &self.config()).unwrap();
             (files, survey)
         }
@@ -275,7 +276,7 @@ mod tests {
         let text = fs::read_to_string(folder.memo()).unwrap();
         fs::write(folder.memo(), text.replace("\"count\":1", "\"count\":7")).unwrap();
         assert_eq!(folder.survey(&more[1..]).1.rows(), 14);
-        let [files] = TextFiles::resolve([&more[1..]], None, false).unwrap();
+        let [files] = TextFiles::resolve([&more[1..]], None, &RowOptions::default()).unwrap();
         let verified = DataConfig { verify_data: true, ..folder.config() };
         assert_eq!(Survey::of(&files, &verified).unwrap().rows(), 2);
         assert_eq!(folder.survey(&more[1..]).1.rows(), 2, "and that is kept");
@@ -297,7 +298,7 @@ mod tests {
     fn a_file_that_changes_while_it_is_read_is_named() {
         let folder = Folder::new();
         let names = [folder.write("a.txt", "one two three\n".repeat(100_000))];
-        let [files] = TextFiles::resolve([&names], None, false).unwrap();
+        let [files] = TextFiles::resolve([&names], None, &RowOptions::default()).unwrap();
         let (file, ended) = (File::options().write(true).open(&names[0]).unwrap(), AtomicBool::new(false));
         let error = std::thread::scope(|scope| {
             scope.spawn(|| {

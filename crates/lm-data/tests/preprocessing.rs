@@ -4,6 +4,7 @@ use std::path::Path;
 
 use lm_data::collate::{PadTo, Padding};
 use lm_data::example::ExampleStore;
+use lm_data::source::RowOptions;
 use lm_data::tokenizer::LmTokenizer;
 use lm_data::{Corpus, DataConfig, Reading, dump_examples};
 use serde::Deserialize;
@@ -81,7 +82,7 @@ fn run_cases(record: &Path, tokenizers: &Path, data: &Path) {
             validation_split_percentage: options.validation_split_percentage.unwrap_or(5),
             length: options.length,
             line_by_line: options.line_by_line,
-            keep_linebreaks: options.keep_linebreaks,
+            rows: RowOptions { keep_linebreaks: options.keep_linebreaks, ..RowOptions::default() },
             workers: Some(1 + number % 3),
             cache_dir: cache.path().into(),
             ..DataConfig::default()

@@ -63,8 +63,8 @@ fn files_that_are_none() {
     let scratch = Scratch::prepared();
     fs::create_dir(scratch.path("folder")).expect("a folder");
     fs::create_dir(scratch.path("folder.txt")).expect("a folder");
-    evaluate(&scratch, "folder", "").fails(2, &["--validation_file folder", "is a folder"]);
-    evaluate(&scratch, "folder.txt", "").fails(2, &["--validation_file folder.txt", "is a folder"]);
+    evaluate(&scratch, "folder", "").fails(1, &["folder: is a folder without a file of text"]);
+    evaluate(&scratch, "folder.txt", "").fails(1, &["folder.txt: is a folder without a file of text"]);
     evaluate(&scratch, "bert/vocab.doc", "").fails(2, &["bert/vocab.doc", "txt"]);
 }
 
@@ -152,14 +152,13 @@ fn columns_that_hold_no_text_or_differ() {
     evaluate(&scratch, "labels.jsonl", "--text_column review --mlm_probability 1 --output_dir named").done();
 }
 
-/// A gzip, a picture of a page, an archive: never trained on, whatever the name says.
+/// A damaged gzip, a picture of a page, an archive: never trained on, whatever the name says.
 #[test]
 fn files_that_are_no_text() {
     let scratch = Scratch::prepared();
     let wide: Vec<u8> = "Some text\n".repeat(9).encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (name, bytes, parts) in [
-        ("a.txt", &b"\x1f\x8b\x08\0\0\0\0\0"[..], ["gzip", "gzip -d"]),
-        ("b.csv", b"PK\x03\x04rest", ["zip", "unzip"]),
+        ("b.csv", &b"PK\x03\x04rest"[..], ["zip", "unzip"]),
         ("c.jsonl", b"PAR1rest", ["Parquet", ".jsonl"]),
         ("d.txt", &wide, ["UTF-16", "iconv"]),
         ("e.txt", b"%PDF-1.7\n", ["PDF", "pdftotext"]),
@@ -167,6 +166,8 @@ fn files_that_are_no_text() {
         scratch.write(name, bytes);
         evaluate(&scratch, name, "").fails(1, &[&[name, "not text in UTF-8"][..], &parts].concat());
     }
+    scratch.write("a.txt", b"\x1f\x8b\x08\0\0\0\0\0");
+    evaluate(&scratch, "a.txt", "").fails(1, &["a.txt", "gzip stream is damaged or cut off", "gzip -t"]);
     scratch.write("marked.txt", "\u{feff}a line\nanother\n");
     let run = evaluate(&scratch, "marked.txt", "--mlm_probability 1 --preview 1").done();
     assert!(run.stderr.contains("marked.txt: begins with a byte order mark, which is left out"), "{}", run.stderr);
@@ -177,15 +178,46 @@ fn files_that_are_no_text() {
 #[test]
 fn rows_without_end() {
     let scratch = Scratch::prepared();
-    let long = "a b c d ".repeat((65 << 20) / 8);
-    for (name, start, line) in [
-        ("long.txt", "fine\n", 2),
-        ("open.csv", "text\n\"", 2),
-        ("open.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"", 3),
+    scratch.write("long.txt", format!("fine\n{}", "a b c d ".repeat((257 << 20) / 8)));
+    evaluate(&scratch, "long.txt", "").fails(1, &["long.txt:2: the line that begins here is longer than 256 MiB"]);
+    scratch.write("open.csv", format!("text\n\"{}", "a b c d ".repeat(1 << 10)));
+    evaluate(&scratch, "open.csv", "").fails(1, &["open.csv:2: a quote is opened in this record and never closed"]);
+}
+
+/// Text in a compressed file, an archive or a folder, and rows that are paragraphs or lack a header.
+#[test]
+fn text_is_read_however_it_is_packed() {
+    let scratch = Scratch::prepared();
+    let packed = |name: &str| {
+        let folder =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crates/lm-data/tests/fixtures/compressed");
+        std::fs::read(folder.join(name)).expect("the fixture")
+    };
+    let rows = |name: &str, flags: &str| {
+        let words = format!("--mlm_probability 1 --log_level info --output_dir {name}.out {flags}");
+        let run = evaluate(&scratch, name, &words).done();
+        let line = run.stderr.lines().find(|line| line.starts_with("validation: ")).unwrap_or_default().to_owned();
+        line.split_once(" of ").and_then(|(_, rest)| Some(rest.split_once(" rows")?.0.to_owned())).unwrap_or(line)
+    };
+    for (name, count) in [
+        ("two.txt.gz", "200"),
+        ("two.txt.xz", "200"),
+        ("rows.csv.gz", "2"),
+        ("rows.jsonl.zst", "2"),
+        ("texts.zip", "24"),
     ] {
-        scratch.write(name, format!("{start}{long}"));
-        evaluate(&scratch, name, "").fails(1, &[&format!("{name}:{line}: "), "longer than 64 MiB"]);
+        scratch.write(name, packed(name));
+        assert_eq!(rows(name, ""), count, "{name}");
     }
+    scratch.write("some/a.txt", "one\n");
+    scratch.write("some/b/c.txt", "two\nthree\n");
+    assert_eq!(rows("some", ""), "3");
+    scratch.write("poem.txt", "a line\nanother\n\na stanza\n");
+    assert_eq!([rows("poem.txt", "--sample_by paragraph"), rows("poem.txt", "--sample_by document")], ["2", "1"]);
+    scratch.write("bare.csv", "1;first\n2;second, and more\n");
+    assert_eq!(rows("bare.csv", "--column_names id text"), "2");
+    let run = evaluate(&scratch, "bare.csv", "--column_names id text --mlm_probability 1 --output_dir said").done();
+    assert!(run.stderr.contains("bare.csv: its columns are separated by semicolons"), "{}", run.stderr);
 }
 
 /// As Python writes and reads it: NaN, Infinity, objects spread over lines or sharing one.

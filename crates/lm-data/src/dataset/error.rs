@@ -3,10 +3,15 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::source::SourceError;
+
 /// Why a data set's files cannot be told; every message names the data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
-    /// A folder that cannot be listed, or a card that cannot be read.
+    /// A folder that cannot be listed.
+    #[error(transparent)]
+    Folder(#[from] SourceError),
+    /// A card that cannot be read.
     #[error("{path}: cannot read: {source}")]
     Io {
         /// What was to be read.

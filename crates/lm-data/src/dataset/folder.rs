@@ -1,19 +1,18 @@
 //! A data set that is a folder of this machine.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::card::{CARD_FILES, Repository};
 use super::error::DatasetError;
 use super::splits::{SplitFiles, splits};
+use crate::source::files_below;
 
 /// The splits of a folder, with the paths of their files from where the program runs.
 ///
 /// # Errors
 /// As [`splits`], and if the folder cannot be read.
 pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Vec<SplitFiles>, DatasetError> {
-    let mut files = Vec::new();
-    list(folder, "", &mut files)?;
+    let files = files_below(folder)?;
     let mut cards = [None, None];
     for (card, file) in cards.iter_mut().zip(CARD_FILES) {
         if files.iter().any(|found| found == file) {
@@ -32,24 +31,6 @@ pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Vec<SplitFil
     Ok(splits)
 }
 
-/// All files below a folder, by their paths in it; links to folders are not followed, as in Python.
-fn list(root: &Path, below: &str, files: &mut Vec<String>) -> Result<(), DatasetError> {
-    let folder = root.join(below);
-    for entry in fs::read_dir(&folder).map_err(|source| fails(&folder, source))? {
-        let entry = entry.map_err(|source| fails(&folder, source))?;
-        // What is no UTF-8 has no pattern.
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        let kind = entry.file_type().map_err(|source| fails(&entry.path(), source))?;
-        if kind.is_dir() {
-            list(root, &path, files)?;
-        } else if entry.path().is_file() {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
 fn fails(path: &Path, source: std::io::Error) -> DatasetError {
     DatasetError::Io { path: PathBuf::from(path), source }
 }
@@ -61,12 +42,14 @@ mod tests {
     use serde_json::Value;
     use sha2::{Digest, Sha256};
 
+    use std::fs;
+
     use super::*;
-    use crate::source::{SourceError, TextFiles};
+    use crate::source::{RowOptions, SourceError, TextFiles};
 
     /// Rows and the hash over them, each after its length; an error where the format is not read.
     fn read(files: &[String]) -> Result<(u64, String), SourceError> {
-        let [files] = TextFiles::resolve([files], None, false)?;
+        let [files] = TextFiles::resolve([files], None, &RowOptions::default())?;
         let (mut rows, mut hash) = (0, Sha256::new());
         for text in files.rows() {
             let text = text?;

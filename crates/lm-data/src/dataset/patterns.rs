@@ -3,10 +3,7 @@
 use globset::GlobBuilder;
 
 use super::error::DatasetError;
-
-/// Files that describe a data set, unless a pattern names them.
-const DESCRIPTIONS: &[&str] =
-    &["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip", "dataset_dict.json"];
+use crate::source::DESCRIPTIONS;
 
 /// Whether a pattern is more than the name of a file.
 pub(super) fn has_wildcards(pattern: &str) -> bool {
@@ -26,6 +23,7 @@ pub(super) fn matching<'a>(name: &str, pattern: &str, files: &[&'a str]) -> Resu
     let glob = GlobBuilder::new(&escaped).literal_separator(true).backslash_escape(false).build();
     let matcher = glob.map_err(|error| fails(error.kind().to_string()))?.compile_matcher();
     let last = pattern.rsplit('/').next().unwrap_or_default();
+    // Unless the pattern names it.
     let described = |file: &str| {
         let base = base_name(file);
         DESCRIPTIONS.contains(&base) && base != last

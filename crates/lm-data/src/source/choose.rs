@@ -3,17 +3,22 @@
 use super::column::{ARRAY, Cell, Column, NULL, NUMBER, Sample, listed};
 use super::error::SourceError;
 use super::find::SourceFile;
+use super::format::RowOptions;
 
 /// The column for all these files: the named one, else `text`, else the first of the first file. All files must have it.
 pub(super) fn choose<'a>(
     files: impl Iterator<Item = &'a SourceFile>,
     named: Option<&str>,
+    options: &RowOptions,
 ) -> Result<Column, SourceError> {
     let mut chosen: Option<(Column, &SourceFile)> = None;
     for file in files {
-        let Some(sample) = sample(file)? else { continue };
+        let Some(sample) = sample(file, options)? else { continue };
         match &chosen {
             None => {
+                if let Some(delimiter) = sample.separated_by {
+                    tracing::info!("{}: its columns are separated by {delimiter}", file.place.path.display());
+                }
                 let column = first_choice(file, &sample, named)?;
                 if named.is_none() {
                     say(file, &sample, &column);
@@ -27,9 +32,9 @@ pub(super) fn choose<'a>(
 }
 
 /// None of files without columns, and of those without rows.
-fn sample(file: &SourceFile) -> Result<Option<Sample>, SourceError> {
+fn sample(file: &SourceFile, options: &RowOptions) -> Result<Option<Sample>, SourceError> {
     let Some(sample) = file.format.sample else { return Ok(None) };
-    let sample = sample(&file.path)?;
+    let sample = sample(&file.place, options)?;
     Ok((!sample.columns.is_empty()).then_some(sample))
 }
 
@@ -39,7 +44,7 @@ fn first_choice(file: &SourceFile, sample: &Sample, named: Option<&str>) -> Resu
             Ok(Column { name: name.into(), is_first: false })
         } else {
             Err(SourceError::Column {
-                path: file.path.clone(),
+                path: file.place.path.clone(),
                 line: sample.line,
                 column: name.into(),
                 columns: listed(&sample.columns),
@@ -53,7 +58,7 @@ fn first_choice(file: &SourceFile, sample: &Sample, named: Option<&str>) -> Resu
     match no_text(&sample.first) {
         None => Ok(Column { name, is_first: true }),
         Some(kind) => Err(SourceError::FirstColumn {
-            path: file.path.clone(),
+            path: file.place.path.clone(),
             advice: if kind == ARRAY && sample.columns.len() == 1 {
                 format!("if the rows lie in it, make them objects of their own, such as with jq -c '.{name}[]'")
             } else {
@@ -70,7 +75,7 @@ fn say(file: &SourceFile, sample: &Sample, column: &Column) {
     let others: Vec<String> = sample.columns.iter().filter(|name| **name != column.name).cloned().collect();
     if !others.is_empty() {
         let (path, name, why) =
-            (file.path.display(), &column.name, if column.is_first { ", the first one" } else { "" });
+            (file.place.path.display(), &column.name, if column.is_first { ", the first one" } else { "" });
         tracing::info!(
             "{path}: the text is column `{name}`{why}; the others are: {} (--text_column names another)",
             listed(&others)
@@ -87,10 +92,10 @@ fn agrees(file: &SourceFile, sample: &Sample, column: &Column, first: &SourceFil
         return Ok(());
     };
     Err(SourceError::Disagree {
-        path: file.path.clone(),
+        path: file.place.path.clone(),
         problem,
         columns: listed(&sample.columns),
-        first: first.path.clone(),
+        first: first.place.path.clone(),
         column: column.name.clone(),
     })
 }

@@ -87,6 +87,8 @@ pub(super) struct Sample {
     pub columns: Vec<String>,
     /// What stands in the first of them, as far as the rows have it.
     pub first: Vec<Cell>,
+    /// What separates them, if it was found out.
+    pub separated_by: Option<&'static str>,
 }
 
 impl Sample {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// The most bytes of a row. Python has no such limit, and takes ten times the memory; whatever is longer is no row but a
 /// file without line ends, or a quote that was never closed.
-pub(super) const LONGEST_ROW: usize = 64 << 20;
+pub(super) const LONGEST_ROW: usize = 256 << 20;
 
 /// What can be wrong with input files; every message names the file, and the line where there is one.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +24,8 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A folder, pipe or device where a file is expected.
-    #[error("{0}: not a regular file; name a file, or a pattern such as {0}/*.txt")]
+    /// A pipe or device where a file is expected.
+    #[error("{0}: not a regular file")]
     NotAFile(PathBuf),
     /// A file of no bytes.
     #[error("{0}: the file is empty")]
@@ -47,6 +47,14 @@ pub enum SourceError {
         what: &'static str,
         /// What makes text of it.
         remedy: &'static str,
+    },
+    /// An archive or folder that no text can be read from.
+    #[error("{path}: {reason}")]
+    Archive {
+        /// The archive or folder.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// The operating system refuses to read.
     #[error("{path}: cannot read: {source}")]

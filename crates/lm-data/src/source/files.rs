@@ -1,7 +1,7 @@
 //! The files of a split: their rows one after another, and what tells them from others.
 
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,8 @@ use super::choose::choose;
 use super::column::{Column, listed};
 use super::error::{SourceError, failed};
 use super::find::{SourceFile, find};
-use super::format::{RowReader, Start, open};
+use super::format::{RowOptions, RowReader, Start};
+use super::place::Place;
 use crate::memo::{Identity, Stamp};
 
 /// The place of a row: the next one to read starts here. Line counts from 1 and serves messages only.
@@ -19,7 +20,7 @@ use crate::memo::{Identity, Stamp};
 pub struct RowPosition {
     /// Index of the file in the list.
     pub file: usize,
-    /// Byte at which the row starts; 0 is the start of the file, header included.
+    /// Byte at which the row starts, of the decompressed text; 0 is the start of the file, header included.
     pub byte: u64,
     /// Line at which the row starts.
     pub line: u64,
@@ -30,28 +31,27 @@ pub struct RowPosition {
 pub struct TextFiles {
     files: Arc<[SourceFile]>,
     column: Arc<Column>,
-    keep_linebreaks: bool,
+    options: Arc<RowOptions>,
 }
 
 impl TextFiles {
     /// Resolves the names and patterns of the splits of a run to files, looks at each, and chooses the column that is
     /// read. A name that exists is that file, else `*`, `?` and `[…]` match in sorted order, and commas separate several.
-    /// `keep_linebreaks` keeps the `\n` of lines of text files.
     pub fn resolve<const SPLITS: usize>(
         splits: [&[String]; SPLITS],
         text_column: Option<&str>,
-        keep_linebreaks: bool,
+        options: &RowOptions,
     ) -> Result<[Self; SPLITS], SourceError> {
-        let mut resolved = Vec::new();
+        let (mut resolved, options) = (Vec::new(), Arc::new(options.clone()));
         for names in splits {
-            resolved.push(Self { files: find(names)?.into(), column: Arc::default(), keep_linebreaks });
+            resolved.push(Self { files: find(names)?.into(), column: Arc::default(), options: Arc::clone(&options) });
         }
         for file in resolved.iter().flat_map(|split| split.files.iter()) {
             if file.marked && file.format.sample.is_none() {
-                tracing::info!("{}: begins with a byte order mark, which is left out", file.path.display());
+                tracing::info!("{}: begins with a byte order mark, which is left out", file.place.path.display());
             }
         }
-        let column = Arc::new(choose(resolved.iter().flat_map(|split| split.files.iter()), text_column)?);
+        let column = Arc::new(choose(resolved.iter().flat_map(|split| split.files.iter()), text_column, &options)?);
         Ok(std::array::from_fn(|split| Self { column: Arc::clone(&column), ..resolved[split].clone() }))
     }
 
@@ -72,8 +72,9 @@ impl TextFiles {
 
     /// The files' full names, and what tells whether they have changed.
     pub(crate) fn stamps(&self) -> Result<Vec<(PathBuf, Stamp)>, SourceError> {
-        let stamp = |path: &Path| Ok((path.canonicalize()?, Stamp::of(path)?));
-        self.files.iter().map(|file| stamp(&file.path).map_err(|source| failed(&file.path, source))).collect()
+        let stamp = |place: &Place| Ok((place.full_path()?, Stamp::of(place.on_disk())?));
+        let stamp_of = |file: &SourceFile| stamp(&file.place).map_err(|source| failed(&file.place.path, source));
+        self.files.iter().map(stamp_of).collect()
     }
 
     /// Fails if a file is not what it was.
@@ -87,13 +88,13 @@ impl TextFiles {
 
     /// The files' names, for messages.
     pub fn names(&self) -> String {
-        let names: Vec<String> = self.files.iter().map(|file| file.path.display().to_string()).collect();
+        let names: Vec<String> = self.files.iter().map(|file| file.place.path.display().to_string()).collect();
         listed(&names)
     }
 
     /// The file and the line of a position, for messages.
     pub fn place(&self, position: RowPosition) -> String {
-        let file = self.files.get(position.file).map_or_else(String::new, |file| file.path.display().to_string());
+        let file = self.files.get(position.file).map_or_else(String::new, |file| file.place.path.display().to_string());
         format!("{file}:{}", position.line.max(1))
     }
 
@@ -102,9 +103,11 @@ impl TextFiles {
         self.files.iter().map(|file| file.bytes).sum()
     }
 
-    /// Bytes of all files before a position.
+    /// Bytes of all files before a position, for showing progress: of a compressed file, whose places are those of its
+    /// text, no more than its size.
     pub fn offset(&self, position: RowPosition) -> u64 {
-        self.files.iter().take(position.file).map(|file| file.bytes).sum::<u64>() + position.byte
+        self.files.iter().take(position.file).map(|file| file.bytes).sum::<u64>()
+            + self.files.get(position.file).map_or(0, |file| position.byte.min(file.bytes))
     }
 
     /// All rows, from the first.
@@ -125,17 +128,15 @@ impl TextFiles {
         digest.update(self.reading());
         for file in self.files.iter() {
             digest.update(format!("{:?} {}", file.format, file.bytes));
-            let mut reader = open(&file.path)?;
             let mut part = |start: u64| {
                 let mut bytes = Vec::new();
-                reader.seek(SeekFrom::Start(start))?;
-                reader.by_ref().take(PART).read_to_end(&mut bytes)?;
+                file.place.open(start)?.take(PART).read_to_end(&mut bytes)?;
                 digest.update(&bytes);
                 Ok(())
             };
             part(0)
                 .and_then(|()| part(file.bytes.saturating_sub(PART)))
-                .map_err(|source| failed(&file.path, source))?;
+                .map_err(|source| failed(&file.place.path, source))?;
         }
         Ok(digest.finalize().into())
     }
@@ -144,20 +145,20 @@ impl TextFiles {
     pub(crate) fn identity(&self, purpose: &str) -> Result<Identity, SourceError> {
         let mut identity = Identity::new(&format!("{purpose} {}", self.reading()));
         for file in self.files.iter() {
-            identity.add(&file.path).map_err(|source| failed(&file.path, source))?;
+            identity.add(file.place.on_disk()).map_err(|source| failed(&file.place.path, source))?;
         }
         Ok(identity)
     }
 
     fn open(&self, file: &SourceFile, at: RowPosition) -> Result<Box<dyn RowReader>, SourceError> {
         let RowPosition { byte, line, .. } = at;
-        let (column, keep_linebreaks) = (&*self.column, self.keep_linebreaks);
-        (file.format.open)(&Start { path: &file.path, column, keep_linebreaks, byte, line: line.max(1) })
+        let (column, options) = (&*self.column, &*self.options);
+        (file.format.open)(&Start { place: &file.place, column, options, byte, line: line.max(1) })
     }
 
     /// What decides which rows these files have, besides their bytes.
     pub(crate) fn reading(&self) -> String {
-        format!("{} {}", self.column.name, self.keep_linebreaks)
+        format!("{} {:?}", self.column.name, self.options)
     }
 }
 

@@ -1,28 +1,38 @@
-//! Names and patterns to files.
+//! Names, patterns, folders and archives to files.
 
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::compression::{self, data_extension};
 use super::error::{SourceError, failed};
-use super::format::{Format, open};
+use super::format::Format;
+use super::place::{Place, ZIP, is_hidden, walk_order};
 use super::{FORMATS, kind};
 
 /// A file that rows are read from.
 #[derive(Clone, Debug)]
 pub(super) struct SourceFile {
-    pub path: PathBuf,
+    pub place: Place,
     pub format: &'static Format,
+    /// Size of the file as it is, compressed or not.
     pub bytes: u64,
     /// Begins with a byte order mark.
     pub marked: bool,
 }
 
-/// The files that names and patterns stand for, each looked at.
+/// Files that describe a data set, and hold no text.
+pub(crate) const DESCRIPTIONS: &[&str] =
+    &["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip", "dataset_dict.json"];
+
+/// The files that names, patterns and folders stand for, each looked at.
 ///
 /// # Errors
 /// If there is none, or one that is no text.
 pub fn find_files(names: &[String]) -> Result<Vec<PathBuf>, SourceError> {
-    Ok(find(names)?.into_iter().map(|file| file.path).collect())
+    let mut paths: Vec<PathBuf> = find(names)?.into_iter().map(|file| file.place.on_disk().into()).collect();
+    paths.dedup();
+    Ok(paths)
 }
 
 /// Each looked at.
@@ -30,15 +40,15 @@ pub(super) fn find(names: &[String]) -> Result<Vec<SourceFile>, SourceError> {
     let mut files = Vec::new();
     for name in names {
         if Path::new(name).exists() {
-            files.push(inspect(PathBuf::from(name))?);
+            files.extend(look_at(Path::new(name))?);
             continue;
         }
         for part in name.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             if Path::new(part).exists() {
-                files.push(inspect(PathBuf::from(part))?);
+                files.extend(look_at(Path::new(part))?);
             } else if part.contains(['*', '?', '[']) {
                 for path in expand(part)? {
-                    files.push(inspect(path)?);
+                    files.extend(look_at(&path)?);
                 }
             } else {
                 return Err(SourceError::Missing(PathBuf::from(part)));
@@ -48,27 +58,115 @@ pub(super) fn find(names: &[String]) -> Result<Vec<SourceFile>, SourceError> {
     Ok(files)
 }
 
-/// Looks at a file's name, size and first bytes.
-fn inspect(path: PathBuf) -> Result<SourceFile, SourceError> {
-    let metadata = path.metadata().map_err(|source| failed(&path, source))?;
+/// A file, the text files of an archive, or those of a folder and the folders in it.
+fn look_at(path: &Path) -> Result<Vec<SourceFile>, SourceError> {
+    let metadata = path.metadata().map_err(|source| failed(path, source))?;
+    if metadata.is_dir() {
+        return folder(path);
+    }
     if !metadata.is_file() {
-        return Err(SourceError::NotAFile(path));
+        return Err(SourceError::NotAFile(path.into()));
     }
+    let place = Place::file(path.into());
     let mut start = Vec::new();
-    open(&path)?.take(kind::START).read_to_end(&mut start).map_err(|source| failed(&path, source))?;
-    if let Some(kind) = kind::of(&start) {
-        return Err(SourceError::NotText { path, what: kind.name, remedy: kind.remedy });
+    place
+        .open(0)
+        .and_then(|file| file.take(ZIP.len() as u64).read_to_end(&mut start))
+        .map_err(|source| failed(path, source))?;
+    if start != ZIP {
+        return Ok(vec![inspect(place)?]);
     }
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let Some(format) = FORMATS.iter().find(|format| format.extensions.contains(&extension.as_str())) else {
-        return Err(SourceError::Extension { path, known: listed_extensions() });
+    let members = Place::members(path, |name| format_of(name).is_some())?;
+    let members = members.into_iter().map(inspect).collect::<Result<Vec<_>, _>>()?;
+    of_one_format(path, members, "a zip archive (or an office document)")
+}
+
+/// The text files of a folder, those that are hidden or describe a data set left out.
+fn folder(path: &Path) -> Result<Vec<SourceFile>, SourceError> {
+    let described = |name: &str| DESCRIPTIONS.contains(&name.rsplit('/').next().unwrap_or_default());
+    let mut names = files_below(path)?;
+    names.retain(|name| !is_hidden(name) && !described(name));
+    names.sort_by(|a, b| walk_order(a, b));
+    let mut files = Vec::new();
+    for name in names {
+        if format_of(Path::new(&name)).is_some() || data_extension(Path::new(&name)) == "zip" {
+            files.extend(look_at(&path.join(&name))?);
+        }
+    }
+    of_one_format(path, files, "a folder")
+}
+
+/// All files below a folder, by their paths in it; links to folders are not followed, as in Python.
+///
+/// # Errors
+/// If a folder cannot be read.
+pub(crate) fn files_below(root: &Path) -> Result<Vec<String>, SourceError> {
+    let (mut files, mut folders) = (Vec::new(), vec![String::new()]);
+    while let Some(below) = folders.pop() {
+        let folder = root.join(&below);
+        for entry in fs::read_dir(&folder).map_err(|source| failed(&folder, source))? {
+            let entry = entry.map_err(|source| failed(&folder, source))?;
+            // What is no UTF-8 has no pattern, and no ending that would be known.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = if below.is_empty() { name } else { format!("{below}/{name}") };
+            if entry.file_type().map_err(|source| failed(&entry.path(), source))?.is_dir() {
+                folders.push(path);
+            } else if entry.path().is_file() {
+                files.push(path);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The files of the commonest format, of two that are as common the first of the list; the others are left out, which is
+/// said.
+fn of_one_format(path: &Path, files: Vec<SourceFile>, what: &str) -> Result<Vec<SourceFile>, SourceError> {
+    let count = |format: &Format| files.iter().filter(|file| file.format.name == format.name).count();
+    let Some(commonest) = FORMATS.iter().rev().max_by_key(|format| count(format)).filter(|format| count(format) > 0)
+    else {
+        let reason = format!("is {what} without a file of text in it; supported are {}", listed_extensions());
+        return Err(SourceError::Archive { path: path.into(), reason });
+    };
+    let (kept, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.format.name == commonest.name);
+    if let Some(first) = others.first() {
+        tracing::info!(
+            "{}: {} files are read as {}; {} of other kinds are left out, such as {}",
+            path.display(),
+            kept.len(),
+            commonest.name.to_ascii_lowercase(),
+            others.len(),
+            first.place.path.display()
+        );
+    }
+    Ok(kept)
+}
+
+/// By the name.
+fn format_of(path: &Path) -> Option<&'static Format> {
+    let extension = data_extension(path);
+    FORMATS.iter().find(|format| format.extensions.contains(&extension.as_str()))
+}
+
+/// Looks at a file's name, size and first bytes.
+fn inspect(place: Place) -> Result<SourceFile, SourceError> {
+    let bytes = place.bytes().map_err(|source| failed(&place.path, source))?;
+    let mut start = Vec::new();
+    let beginning = compression::open(&place, 0)?.take(kind::START).read_to_end(&mut start);
+    beginning.map_err(|source| failed(&place.path, source))?;
+    let path = || place.path.clone();
+    if let Some(kind) = kind::of(&start) {
+        return Err(SourceError::NotText { path: path(), what: kind.name, remedy: kind.remedy });
+    }
+    let Some(format) = format_of(&place.path) else {
+        return Err(SourceError::Extension { path: path(), known: listed_extensions() });
     };
     let bare = start.strip_prefix(kind::BYTE_ORDER_MARK);
     if bare.unwrap_or(&start).is_empty() {
-        return Err(SourceError::Empty(path));
+        return Err(SourceError::Empty(path()));
     }
     let marked = bare.is_some();
-    Ok(SourceFile { path, format, bytes: metadata.len(), marked })
+    Ok(SourceFile { place, format, bytes, marked })
 }
 
 fn expand(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {

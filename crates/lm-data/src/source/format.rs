@@ -1,14 +1,51 @@
 //! What a format of text consists of. Each is a file of this folder and a line of the list in mod.rs.
 
 use std::fmt;
-use std::fs::File;
 use std::path::Path;
 
 use super::column::{Column, Sample};
-use super::error::{SourceError, failed};
+use super::error::SourceError;
+use super::place::Place;
 
 /// Finds the columns of a file, as far as its beginning shows them.
-type ReadSample = fn(&Path) -> Result<Sample, SourceError>;
+type ReadSample = fn(&Place, &RowOptions) -> Result<Sample, SourceError>;
+
+/// How rows are made of files, as far as the files themselves leave it open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowOptions {
+    /// `--keep_linebreaks` of run_clm: lines of text files keep their `\n`. False for the other tasks.
+    pub keep_linebreaks: bool,
+    /// `--sample_by`: what of a text file is a row.
+    pub sample_by: SampleBy,
+    /// `--column_names`: the columns of csv files that have no header. Empty if they have one.
+    pub column_names: Vec<String>,
+}
+
+/// What of a text file is a row, as `sample_by` of the text files of `datasets`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SampleBy {
+    /// A line.
+    #[default]
+    Line,
+    /// What stands between empty lines.
+    Paragraph,
+    /// The whole file.
+    Document,
+}
+
+impl SampleBy {
+    /// Every value.
+    pub const ALL: &[Self] = &[Self::Line, Self::Paragraph, Self::Document];
+
+    /// Its name in `datasets`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Paragraph => "paragraph",
+            Self::Document => "document",
+        }
+    }
+}
 
 /// How rows are read from files of one kind.
 pub(super) struct Format {
@@ -30,11 +67,10 @@ impl fmt::Debug for Format {
 
 /// Where and how reading starts.
 pub(super) struct Start<'a> {
-    pub path: &'a Path,
+    pub place: &'a Place,
     /// The column that is the text.
     pub column: &'a Column,
-    /// Lines of text files keep their `\n`.
-    pub keep_linebreaks: bool,
+    pub options: &'a RowOptions,
     /// Byte of the first row to read; 0 is the start of the file, header included.
     pub byte: u64,
     /// Its line, from 1, for messages.
@@ -47,10 +83,6 @@ pub(super) trait RowReader: Send {
     fn read(&mut self, text: &mut String) -> Result<bool, SourceError>;
     /// Byte and line of the next row.
     fn position(&self) -> (u64, u64);
-}
-
-pub(super) fn open(path: &Path) -> Result<File, SourceError> {
-    File::open(path).map_err(|source| failed(path, source))
 }
 
 /// Appends bytes that must be UTF-8.

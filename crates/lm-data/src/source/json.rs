@@ -1,27 +1,28 @@
 //! Objects of a json file: one after another, on lines of their own or not, or in one array (which may hold strings
 //! instead), read one by one.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead};
+use std::path::PathBuf;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 use super::column::{Cell, Column, Sample, listed};
+use super::compression::{self, Input};
 use super::error::{LONGEST_ROW, SourceError, failed};
-use super::format::{Format, RowReader, Start, open, push_utf8};
+use super::format::{Format, RowOptions, RowReader, Start, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
+use super::place::Place;
 
 pub(super) const FORMAT: Format = Format {
     name: "Json",
-    extensions: &["json", "jsonl"],
+    extensions: &["json", "jsonl", "ndjson"],
     sample: Some(sample),
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };
 
 struct Reader {
     path: PathBuf,
-    input: BufReader<File>,
+    input: Input,
     byte: u64,
     line: u64,
     layout: Layout,
@@ -53,8 +54,8 @@ enum End {
 }
 
 impl Reader {
-    fn open(&Start { path, column, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
-        let input = BufReader::with_capacity(1 << 18, open(path)?);
+    fn open(&Start { place, column, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
+        let (input, path) = (compression::open(place, 0)?, &place.path);
         let mut reader = Self {
             path: path.into(),
             input,
@@ -66,11 +67,11 @@ impl Reader {
         };
         reader.start().map_err(|source| failed(path, source))?;
         if byte > 0 {
-            let end = reader.input.get_ref().metadata().map_err(|source| failed(path, source))?.len();
             (reader.byte, reader.line) = (byte, line);
-            reader.input.seek(SeekFrom::Start(byte)).map_err(|source| failed(path, source))?;
+            reader.input = compression::open(place, byte)?;
+            let at_end = reader.input.fill_buf().map_err(|source| failed(path, source))?.is_empty();
             reader.layout = match reader.layout {
-                Layout::Array { .. } if byte >= end => Layout::Finished,
+                Layout::Array { .. } if at_end => Layout::Finished,
                 Layout::Array { .. } => Layout::Array { first: false },
                 other => other,
             };
@@ -281,9 +282,8 @@ impl RowReader for Reader {
 }
 
 /// The columns of the first records, and what the first of them holds. Strings make one column, `text`, as in Python.
-fn sample(path: &Path) -> Result<Sample, SourceError> {
-    let mut reader =
-        Reader::open(&Start { path, column: &Column::default(), keep_linebreaks: false, byte: 0, line: 1 })?;
+fn sample(place: &Place, options: &RowOptions) -> Result<Sample, SourceError> {
+    let mut reader = Reader::open(&Start { place, column: &Column::default(), options, byte: 0, line: 1 })?;
     let mut sample = Sample { line: reader.line, ..Sample::default() };
     let mut rows = 0;
     while !Sample::is_full(rows, reader.byte as usize) {

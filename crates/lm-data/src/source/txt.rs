@@ -1,12 +1,13 @@
-//! Lines of a text file as Python's universal newlines see them: `\n`, `\r\n` and `\r` end a line, nothing else does.
+//! Lines, paragraphs or the whole of a text file. Lines are those of Python's universal newlines: `\n`, `\r\n` and `\r` end
+//! one, nothing else does.
 //! A byte order mark at the start is left out, which Python makes part of the first line.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::io::BufRead;
 use std::path::PathBuf;
 
+use super::compression::{self, Input};
 use super::error::{LONGEST_ROW, SourceError, failed};
-use super::format::{Format, RowReader, Start, open, push_utf8};
+use super::format::{Format, RowOptions, RowReader, SampleBy, Start, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
 
 pub(super) const FORMAT: Format =
@@ -14,33 +15,36 @@ pub(super) const FORMAT: Format =
 
 struct Reader {
     path: PathBuf,
-    input: BufReader<File>,
+    input: Input,
     bytes: Vec<u8>,
     keep_linebreaks: bool,
+    sample_by: SampleBy,
     byte: u64,
     line: u64,
 }
 
 impl Reader {
-    fn open(&Start { path, keep_linebreaks, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
-        let mut file = open(path)?;
-        file.seek(SeekFrom::Start(byte)).map_err(|source| failed(path, source))?;
-        let input = BufReader::with_capacity(1 << 18, file);
-        let mut reader = Self { path: path.into(), input, bytes: Vec::new(), keep_linebreaks, byte, line };
-        if byte == 0 && reader.input.fill_buf().map_err(|source| failed(path, source))?.starts_with(BYTE_ORDER_MARK) {
+    fn open(&Start { place, options, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
+        let input = compression::open(place, byte)?;
+        let &RowOptions { keep_linebreaks, sample_by, .. } = options;
+        let mut reader =
+            Self { path: place.path.clone(), input, bytes: Vec::new(), keep_linebreaks, sample_by, byte, line };
+        if byte == 0
+            && reader.input.fill_buf().map_err(|source| failed(&place.path, source))?.starts_with(BYTE_ORDER_MARK)
+        {
             reader.advance(BYTE_ORDER_MARK.len());
         }
         Ok(reader)
     }
 
-    /// Reads up to and including the end of the line, or more than a line may have; the ending itself is not kept. None
-    /// at the end of the file.
+    /// Adds the next line, without its ending, which it may lack at the end of the file: then false. None where there is
+    /// no more, or more than a row may have.
     fn read_line(&mut self) -> std::io::Result<Option<bool>> {
-        self.bytes.clear();
+        let before = self.bytes.len();
         loop {
             let buffer = self.input.fill_buf()?;
             if buffer.is_empty() || self.bytes.len() > LONGEST_ROW {
-                return Ok(if self.bytes.is_empty() { None } else { Some(false) });
+                return Ok(if self.bytes.len() == before { None } else { Some(false) });
             }
             let Some(end) = buffer.iter().position(|&byte| byte == b'\n' || byte == b'\r') else {
                 let length = buffer.len();
@@ -64,22 +68,60 @@ impl Reader {
     }
 }
 
+impl Reader {
+    /// One line; whether there was one.
+    fn read_one_line(&mut self) -> std::io::Result<bool> {
+        let Some(ended) = self.read_line()? else { return Ok(false) };
+        if ended && self.keep_linebreaks {
+            self.bytes.push(b'\n');
+        }
+        self.line += 1;
+        Ok(true)
+    }
+
+    /// Lines, joined by `\n`, up to the next two line ends in a row if `paragraph`, else to the end; none of nothing. As
+    /// the text files of `datasets`, a paragraph before a third line end begins with it, and the last one keeps its own.
+    fn read_lines(&mut self, paragraph: bool) -> std::io::Result<bool> {
+        while let Some(ended) = self.read_line()? {
+            if self.bytes.len() > LONGEST_ROW {
+                return Ok(true);
+            }
+            if ended {
+                self.bytes.push(b'\n');
+                self.line += 1;
+            }
+            if paragraph && self.bytes.ends_with(b"\n\n") {
+                self.bytes.truncate(self.bytes.len() - 2);
+                if !self.bytes.is_empty() {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(!self.bytes.is_empty())
+    }
+}
+
 impl RowReader for Reader {
     fn read(&mut self, text: &mut String) -> Result<bool, SourceError> {
-        let Some(ended) = self.read_line().map_err(|source| failed(&self.path, source))? else { return Ok(false) };
+        self.bytes.clear();
+        let line = self.line;
+        let (more, what) = match self.sample_by {
+            SampleBy::Line => (self.read_one_line(), "the line"),
+            SampleBy::Paragraph => (self.read_lines(true), "the paragraph"),
+            SampleBy::Document => (self.read_lines(false), "the document"),
+        };
+        if !more.map_err(|source| failed(&self.path, source))? {
+            return Ok(false);
+        }
         if self.bytes.len() > LONGEST_ROW {
             return Err(SourceError::TooLong {
                 path: self.path.clone(),
-                line: self.line,
-                what: "the line",
+                line,
+                what,
                 hint: "break it into lines, such as one per paragraph",
             });
         }
-        push_utf8(text, &self.bytes, &self.path, self.line)?;
-        if ended && self.keep_linebreaks {
-            text.push('\n');
-        }
-        self.line += 1;
+        push_utf8(text, &self.bytes, &self.path, line)?;
         Ok(true)
     }
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use super::Status::Supported;
 use super::Task::{Clm, Mlm};
+use lm_data::source::SampleBy;
+
 use super::choice::Autotune;
 use super::flag::arguments;
 
@@ -18,6 +20,11 @@ arguments! {
         validation_split: Option<String> = None, Supported;
         /// Column of a csv file, or key of a json file, that holds the text; without it 'text', else the first.
         text_column: Option<String> = None, Supported;
+        /// Names of the columns of csv files that have no header.
+        column_names: Option<Vec<String>> = None, Supported;
+        /// What of a text file is a row: a line, a paragraph (what stands between empty lines) or the whole document, as
+        /// datasets' sample_by.
+        sample_by: SampleBy = SampleBy::Line, Supported;
         /// Rows that are joined before they are cut into blocks; the rest of each group is dropped. 0 joins all rows.
         group_batch_size: usize = 1000, Supported;
         /// Mask whole words, not single word pieces.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use lm_data::source::extensions;
+use lm_data::source::{data_extension, extensions};
 
 use super::choice::{IntervalStrategy, SamplingStrategy, SaveStrategy};
 use super::error::rule;
@@ -131,21 +131,19 @@ fn model(args: &Arguments) -> Checked {
     })
 }
 
-/// Every file of a split has an extension that says how to read it, and all have the same.
+/// Every file of a split has an ending that says how to read it, and all have the same. What lies in folders and archives is
+/// looked at when they are read.
 fn files(flag: &str, files: Option<&Files>) -> Checked {
     let mut first: Option<String> = None;
     for file in files.into_iter().flat_map(|files| &files.0) {
         let path = Path::new(file);
-        rule(!path.is_dir(), || {
-            format!("--{flag} {file}: is a folder; name its files, such as '{}/*.txt'", file.trim_end_matches('/'))
-        })?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
-        if extension.is_none() && name.contains(['*', '?', '[']) {
+        let extension = data_extension(path);
+        let is_pattern = |text: &str| text.contains(['*', '?', '[']);
+        if path.is_dir() || extension == "zip" || (extension.is_empty() && is_pattern(&name)) {
             continue;
         }
-        let extension = extension.unwrap_or_default();
-        rule(extensions().any(|known| known == extension) || extension.contains(['*', '?', '[']), || {
+        rule(extensions().any(|known| known == extension) || is_pattern(&extension), || {
             let mut known: Vec<_> = extensions().map(|known| format!("a {known}")).collect();
             known.sort();
             let last = known.pop().unwrap_or_default();

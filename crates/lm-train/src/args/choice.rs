@@ -1,5 +1,6 @@
 //! The types whose values are names: Python's enums and `choices`.
 
+use lm_data::source::SampleBy;
 use serde_json::Value as Json;
 
 use super::value::{Value, not_a};
@@ -36,6 +37,7 @@ macro_rules! by_name {
     };
 }
 
+by_name!(SampleBy, SampleBy::ALL, SampleBy::as_str, [], "");
 by_name!(SchedulerType, SchedulerType::ALL, SchedulerType::name, ["greedy"], "");
 by_name!(
     OptimizerNames,

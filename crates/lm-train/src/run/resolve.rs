@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use lm_data::collate::{
     ClmCollator, Collator, MlmCollator, MlmOptions, PadTo, Padding, PlmCollator, PlmOptions, Split,
 };
+use lm_data::source::RowOptions;
 use lm_data::tokenizer::{LmTokenizer, OTHER_FILES, TrainKind, VOCABULARY_FILES};
 use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
 use lm_hub::{Files, HubOptions};
@@ -263,7 +264,11 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         },
         length,
         line_by_line: data.line_by_line,
-        keep_linebreaks: args.task == Task::Clm && data.keep_linebreaks,
+        rows: RowOptions {
+            keep_linebreaks: args.task == Task::Clm && data.keep_linebreaks,
+            sample_by: args.beyond.sample_by,
+            column_names: args.beyond.column_names.iter().flatten().cloned().collect(),
+        },
         group_batch_size: args.beyond.group_batch_size,
         max_train_samples: data.max_train_samples,
         max_eval_samples: data.max_eval_samples,
