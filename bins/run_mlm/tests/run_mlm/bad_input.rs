@@ -158,8 +158,7 @@ fn files_that_are_no_text() {
     let scratch = Scratch::prepared();
     let wide: Vec<u8> = "Some text\n".repeat(9).encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (name, bytes, parts) in [
-        ("b.csv", &b"PK\x03\x04rest"[..], ["zip", "unzip"]),
-        ("c.jsonl", b"PAR1rest", ["Parquet", ".jsonl"]),
+        ("c.jsonl", &b"PAR1rest"[..], ["Parquet", ".jsonl"]),
         ("d.txt", &wide, ["UTF-16", "iconv"]),
         ("e.txt", b"%PDF-1.7\n", ["PDF", "pdftotext"]),
     ] {
@@ -167,6 +166,8 @@ fn files_that_are_no_text() {
         evaluate(&scratch, name, "").fails(1, &[&[name, "not text in UTF-8"][..], &parts].concat());
     }
     scratch.write("a.txt", b"\x1f\x8b\x08\0\0\0\0\0");
+    scratch.write("b.csv", b"PK\x03\x04rest");
+    evaluate(&scratch, "b.csv", "").fails(1, &["b.csv", "zip archive is damaged or cut off", "unzip -t"]);
     evaluate(&scratch, "a.txt", "").fails(1, &["a.txt", "gzip stream is damaged or cut off", "gzip -t"]);
     scratch.write("marked.txt", "\u{feff}a line\nanother\n");
     let run = evaluate(&scratch, "marked.txt", "--mlm_probability 1 --preview 1").done();
