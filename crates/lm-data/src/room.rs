@@ -44,8 +44,7 @@ fn expected_bytes(job: &Build) -> Result<u64, DataError> {
 mod tests {
     use super::*;
     use crate::example::Cut;
-    use crate::source::RowOptions;
-    use crate::source::{RowPosition, TextFiles};
+    use crate::source::{RowOptions, RowPosition, TextFiles};
     use crate::testing::tokenizer;
 
     #[test]
