@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::WeightsError;
-use super::file::{Format, WeightFile};
+use super::file::{Format, Opened, WeightFile};
 use super::format::{FORMATS, TENSORFLOW1, find_tensorflow1};
 use super::tensor::TensorInfo;
 use super::variable::{Variable, Variables};
@@ -193,7 +193,7 @@ impl std::fmt::Debug for Checkpoint {
 }
 
 /// Opens one file, unless it is obvious what else it is.
-fn open_file(format: &Format, path: &Path, variables: Option<Variables>) -> Result<Box<dyn WeightFile>, WeightsError> {
+fn open_file(format: &Format, path: &Path, variables: Option<Variables>) -> Opened {
     refuse_impostors(path)?;
     (format.open)(path, variables)
 }

@@ -17,8 +17,11 @@ pub(super) struct Format {
     /// A tensor's name in PyTorch, of its name in the index.
     pub indexed_name: fn(&str) -> String,
     /// Opens one file. Where names are those of a program and not of a library, the architecture's rule leads to PyTorch's.
-    pub open: fn(&Path, Option<Variables>) -> Result<Box<dyn WeightFile>, WeightsError>,
+    pub open: fn(&Path, Option<Variables>) -> Opened,
 }
+
+/// An open file, or why it is none.
+pub(super) type Opened = Result<Box<dyn WeightFile>, WeightsError>;
 
 /// One open file; its values stay in it until they are asked for.
 pub(super) trait WeightFile: Send + Sync {

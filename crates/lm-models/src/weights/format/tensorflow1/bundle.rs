@@ -176,8 +176,11 @@ fn dtype(number: i32) -> Option<Dtype> {
     })
 }
 
+/// Slices with their entries on an axis.
+type Ranges<'a> = Vec<(&'a Slice, usize)>;
+
 /// The axis that is partitioned, and each slice with its entries there, in order.
-fn partition<'a>(slices: &'a [Slice], shape: &[usize]) -> Result<(usize, Vec<(&'a Slice, usize)>), String> {
+fn partition<'a>(slices: &'a [Slice], shape: &[usize]) -> Result<(usize, Ranges<'a>), String> {
     let wrong = || "its pieces do not make up its shape".to_owned();
     let whole = |extent: &Extent, size: usize| extent.start == 0 && extent.length.is_none_or(|l| l as usize == size);
     let mut axis = None;

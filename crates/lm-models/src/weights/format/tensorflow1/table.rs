@@ -9,8 +9,11 @@ const TRAILER: usize = 5;
 /// The most bytes of a block, and of all keys and values together; those of real checkpoints are some hundred thousand.
 const MOST: usize = 64 << 20;
 
+/// Keys with their values.
+type Entries = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Keys with values, in the order of the file, which is that of the keys.
-pub fn entries(table: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+pub fn entries(table: &[u8]) -> Result<Entries, String> {
     let Some(footer) = table.len().checked_sub(FOOTER).map(|start| &table[start..]) else {
         return Err("it is truncated".to_owned());
     };
@@ -19,7 +22,7 @@ pub fn entries(table: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
     }
     let mut handles = &footer[..FOOTER - 8];
     let (_properties, index) = (handle(&mut handles)?, handle(&mut handles)?);
-    let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut all = Entries::new();
     let mut bytes = 0;
     for (_, place) in block_entries(&block(table, index)?)? {
         for (key, value) in block_entries(&block(table, handle(&mut place.as_slice())?)?)? {
@@ -67,7 +70,7 @@ fn block(table: &[u8], (start, length): (u64, u64)) -> Result<Vec<u8>, String> {
 }
 
 /// The entries of a block: each key as what it shares with the one before and what follows.
-fn block_entries(block: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+fn block_entries(block: &[u8]) -> Result<Entries, String> {
     let damaged = || "a block is damaged".to_owned();
     let (rest, count) = block.split_last_chunk::<4>().ok_or_else(damaged)?;
     let restarts = (u32::from_le_bytes(*count) as usize).checked_mul(4).ok_or_else(damaged)?;
