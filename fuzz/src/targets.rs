@@ -32,6 +32,8 @@ pub const TARGETS: &[Target] = &[
     ("json", json),
     ("jsonl", jsonl),
     ("txt", txt),
+    ("parquet", parquet),
+    ("arrow", arrow),
     ("run_state", run_state),
     ("trainer_state", trainer_state),
     ("arguments", arguments),
@@ -168,6 +170,16 @@ pub fn jsonl(bytes: &[u8]) {
 /// Lines of a text file.
 pub fn txt(bytes: &[u8]) {
     with_file("rows.txt", bytes, |folder| read_rows(&folder.join("rows.txt")));
+}
+
+/// A column of a Parquet file.
+pub fn parquet(bytes: &[u8]) {
+    with_file("rows.parquet", bytes, |folder| read_rows(&folder.join("rows.parquet")));
+}
+
+/// A column of an Arrow file or stream.
+pub fn arrow(bytes: &[u8]) {
+    with_file("rows.arrow", bytes, |folder| read_rows(&folder.join("rows.arrow")));
 }
 
 fn read_rows(path: &Path) {

@@ -192,7 +192,14 @@ mod tests {
     fn config(cache: &std::path::Path, line_by_line: bool, group_batch_size: usize, held_out: bool) -> DataConfig {
         let file = |name: &str| fixture("preprocessing").join(name).display().to_string();
         DataConfig {
-            train_files: vec![file("unix.txt"), file("lines.jsonl"), file("rows.csv"), file("strings.json")],
+            train_files: vec![
+                file("unix.txt"),
+                file("lines.jsonl"),
+                file("../columns/many.parquet"),
+                file("rows.csv"),
+                file("../columns/stream.arrow"),
+                file("strings.json"),
+            ],
             validation_files: if held_out { vec![] } else { vec![file("strings.json")] },
             length: 48,
             line_by_line,

@@ -14,33 +14,36 @@ configs:\n\
 ---\n\
 # WikiText\n";
 const README_HASH: &str = "001842e4d8ba0c6de64b589cedce60ebbfd9ba751e4921762f513344a7ca704b";
-const TRAIN: (&str, usize, &str) = (
-    "{\"text\":\"a river runs by the stone\"}\n",
-    40,
-    "42ca8d48b94624233af34cc986ec714155b717c9d42f70f5fe0df2ca4381fd67",
+const TRAIN: (&[u8], &str) = (
+    include_bytes!("../fixtures/wikitext/train.parquet"),
+    "100e94afc5dc48068f2544c4dc45e08b7c7e0978ed0074b932b973070c8233d6",
 );
-const VALIDATION: (&str, usize, &str) =
-    ("{\"text\":\"a winter of glass\"}\n", 8, "e5a3105177a78880309d8e6435560cbc9d085484899608a8f75f42164dea7d8a");
-
-const TEST: (&str, usize, &str) =
-    ("{\"text\":\"small machine\"}\n", 9, "bfbf42e37e00ad01e46089bd16e5bb87b9c3fa097b8531458c820bfb5470d7c9");
-
+const VALIDATION: (&[u8], &str) = (
+    include_bytes!("../fixtures/wikitext/validation.parquet"),
+    "55a4b320bd6701c494ae401d67a7197716a077e814602e395b572eccf7268d58",
+);
+const TEST: (&[u8], &str) = (
+    include_bytes!("../fixtures/wikitext/test.parquet"),
+    "be94188588382913ecc939db7cfab6fb49c04317a19d4271205bf09e85c3869a",
+);
 /// The files of each repository; `wikitext` has an owner now, `owner/gated` wants a token, `owner/scripted` is a script that
 /// the Hub converted.
-fn files(repository: &str) -> Vec<(&'static str, String, &'static str)> {
-    let rows = |path: &'static str, (line, times, hash): (&str, usize, &'static str)| (path, line.repeat(times), hash);
+fn files(repository: &str) -> Vec<(&'static str, &'static [u8], &'static str)> {
+    let file = |path: &'static str, (bytes, hash): (&'static [u8], &'static str)| (path, bytes, hash);
     match repository {
         "Salesforce/wikitext" => vec![
-            ("README.md", README.to_string(), README_HASH),
-            rows("wikitext-2-raw-v1/train-00000-of-00001.jsonl", TRAIN),
-            rows("wikitext-2-raw-v1/validation-00000-of-00001.jsonl", VALIDATION),
-            rows("wikitext-2-raw-v1/test-00000-of-00001.jsonl", TEST),
+            ("README.md", README.as_bytes(), README_HASH),
+            file("wikitext-2-raw-v1/train-00000-of-00001.parquet", TRAIN),
+            file("wikitext-2-raw-v1/validation-00000-of-00001.parquet", VALIDATION),
+            file("wikitext-2-raw-v1/test-00000-of-00001.parquet", TEST),
         ],
         "owner/scripted@main" | "owner/alone@main" => {
-            vec![(if repository.contains("alone") { "alone.py" } else { "scripted.py" }, String::new(), README_HASH)]
+            vec![(if repository.contains("alone") { "alone.py" } else { "scripted.py" }, &b""[..], README_HASH)]
         }
-        "owner/scripted" => vec![rows("only/train/0000.jsonl", TRAIN), rows("only/validation/0000.jsonl", VALIDATION)],
-        "owner/gated" => vec![rows("train.jsonl", TRAIN)],
+        "owner/scripted" => {
+            vec![file("only/train/0000.parquet", TRAIN), file("only/validation/0000.parquet", VALIDATION)]
+        }
+        "owner/gated" => vec![file("train.parquet", TRAIN)],
         _ => Vec::new(),
     }
 }
@@ -99,20 +102,24 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let path = path.split('?').next().unwrap_or_default();
     log.lock().expect("no panic").push(format!("{method} {path}"));
-    let mut reply = |status: &str, headers: &str, body: &str| {
+    let mut reply = |status: &str, headers: &str, body: &[u8]| {
         let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
-        let body = if method == "HEAD" { "" } else { body };
-        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes()));
+        let body: &[u8] = if method == "HEAD" { b"" } else { body };
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
     };
     if let Some(rest) = path.strip_prefix("/api/datasets/wikitext/") {
-        return reply("307 Temporary Redirect", &format!("Location: /api/datasets/Salesforce/wikitext/{rest}\r\n"), "");
+        return reply(
+            "307 Temporary Redirect",
+            &format!("Location: /api/datasets/Salesforce/wikitext/{rest}\r\n"),
+            b"",
+        );
     }
     let rest = path.trim_start_matches("/api").trim_start_matches("/datasets/");
     let parts: Vec<&str> = rest.splitn(5, '/').collect();
-    let [owner, name, what, revision, ..] = parts[..] else { return reply("404 Not Found", "", "") };
+    let [owner, name, what, revision, ..] = parts[..] else { return reply("404 Not Found", "", b"") };
     let repository = format!("{owner}/{name}");
     if repository == "owner/gated" && !token {
-        return reply("403 Forbidden", "X-Error-Code: GatedRepo\r\n", "");
+        return reply("403 Forbidden", "X-Error-Code: GatedRepo\r\n", b"");
     }
     let scripted = files(&format!("{repository}@main"));
     let (found, commit) = match scripted.is_empty() {
@@ -123,22 +130,22 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
     };
     if found.is_empty() {
         let code = if repository == "owner/alone" { "RevisionNotFound" } else { "RepoNotFound" };
-        return reply("404 Not Found", &format!("X-Error-Code: {code}\r\n"), "");
+        return reply("404 Not Found", &format!("X-Error-Code: {code}\r\n"), b"");
     }
     match what {
-        "revision" => reply("200 OK", "", &format!(r#"{{"id": "{repository}", "sha": "{commit}"}}"#)),
+        "revision" => reply("200 OK", "", format!(r#"{{"id": "{repository}", "sha": "{commit}"}}"#).as_bytes()),
         "tree" => {
-            let entry = |(path, text, _): &(&str, String, &str)| {
-                format!(r#"{{"type":"file","oid":"x","size":{},"path":"{path}"}}"#, text.len())
+            let entry = |(path, bytes, _): &(&str, &[u8], &str)| {
+                format!(r#"{{"type":"file","oid":"x","size":{},"path":"{path}"}}"#, bytes.len())
             };
             let entries: Vec<String> = found.iter().map(entry).collect();
-            reply("200 OK", "", &format!("[{}]", entries.join(",")));
+            reply("200 OK", "", format!("[{}]", entries.join(",")).as_bytes());
         }
         _ => match found.iter().find(|(path, ..)| parts.get(4) == Some(path)) {
-            Some((_, text, hash)) => {
-                reply("200 OK", &format!("ETag: \"{hash}\"\r\nX-Repo-Commit: {commit}\r\n"), text);
+            Some((_, bytes, hash)) => {
+                reply("200 OK", &format!("ETag: \"{hash}\"\r\nX-Repo-Commit: {commit}\r\n"), bytes);
             }
-            None => reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", ""),
+            None => reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", b""),
         },
     }
 }
@@ -151,7 +158,7 @@ fn the_first_command_of_every_tutorial() {
                  --max_seq_length 16 --max_steps 2 --per_device_train_batch_size 8 --do_train";
     let run = hub.run(&scratch, &format!("{words} --do_eval --output_dir out")).done();
     assert!(run.stderr.contains("wikitext is Salesforce/wikitext on the Hub"), "{}", run.stderr);
-    let files = ["train", "validation"].map(|split| format!("wikitext-2-raw-v1/{split}-00000-of-00001.jsonl"));
+    let files = ["train", "validation"].map(|split| format!("wikitext-2-raw-v1/{split}-00000-of-00001.parquet"));
     assert_eq!(hub.sent(), [&["README.md".to_string()], &files[..]].concat(), "only what the run reads");
     assert_eq!(scratch.json("out/train_results.json")["train_samples"], 40);
     assert_eq!(scratch.json("out/eval_results.json")["eval_samples"], 8);
@@ -165,7 +172,7 @@ fn the_first_command_of_every_tutorial() {
     // Again, without the Hub.
     scratch.run(&format!("{words} --do_eval --output_dir offline")).done();
     hub.run(&scratch, &format!("{words} --output_dir again --train_split test[:5]")).done();
-    assert_eq!(hub.sent(), ["wikitext-2-raw-v1/test-00000-of-00001.jsonl"]);
+    assert_eq!(hub.sent(), ["wikitext-2-raw-v1/test-00000-of-00001.parquet"]);
     assert_eq!(scratch.json("again/train_results.json")["train_samples"], 5);
     hub.run(&scratch, &format!("{words} --output_dir streamed --streaming")).done();
 }

@@ -1,6 +1,6 @@
 //! `--dataset_name`: configurations, splits and slices, from a folder.
 
-use crate::common::Scratch;
+use crate::common::{Scratch, workspace};
 use crate::end_to_end::ids;
 
 /// A folder by the rules of `datasets`: configurations, splits, slices, what is held out, and what is not there.
@@ -43,4 +43,34 @@ fn a_data_set_that_is_a_folder() {
     run("--dataset_config_name tiny").fails(1, &["no configuration `tiny`", "one of small, large"]);
     run("--dataset_config_name small --train_split test").fails(1, &["no split `test`", "train, validation"]);
     run("--dataset_config_name small --train_split train[5]").fails(2, &["--train_split", "train[:10%]"]);
+}
+
+/// What `save_to_disk` leaves: all splits, or one of them alone; also as files, and as a stream that goes on where it was.
+#[test]
+fn what_datasets_saved_is_read() {
+    let scratch = Scratch::prepared();
+    let saved = workspace().join("bins/run_mlm/tests/fixtures/saved").display().to_string();
+    let run = |words: &str| {
+        scratch.run(&format!(
+            "--model_name_or_path bert --line_by_line --max_seq_length 16 --do_train --per_device_train_batch_size 8 {words}"
+        ))
+    };
+    let samples = |folder: &str| {
+        let results = scratch.json(&format!("{folder}/all_results.json"));
+        (results["train_samples"].clone(), results["eval_samples"].clone())
+    };
+    run(&format!("--dataset_name {saved} --do_eval --max_steps 2 --output_dir both")).done();
+    assert_eq!(samples("both"), (40.into(), 6.into()));
+    run(&format!("--dataset_name {saved}/train --do_eval --max_steps 2 --output_dir one")).done();
+    assert_eq!(samples("one"), (38.into(), 2.into()));
+    let files = format!("--train_file {saved}/train --validation_file {saved}/validation");
+    run(&format!("{files} --do_eval --max_steps 2 --output_dir files")).done();
+    assert_eq!(samples("files"), (40.into(), 6.into()));
+
+    let stream = format!("--dataset_name {saved} --streaming --lr_scheduler_type constant --save_steps 3");
+    run(&format!("{stream} --max_steps 9 --output_dir whole")).done();
+    run(&format!("{stream} --max_steps 3 --output_dir parts")).done();
+    run(&format!("{stream} --max_steps 9 --output_dir parts")).done();
+    let weights = |folder: &str| std::fs::read(scratch.path(&format!("{folder}/model.safetensors"))).expect("weights");
+    assert!(weights("whole") == weights("parts"), "the resumed run ends with other weights");
 }

@@ -1,6 +1,7 @@
 //! Compressed files, read as the text in them. The content tells, not the name; members that follow one another are one
 //! text. A place in such a file is a place in its text: going on there decompresses what comes before.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -81,6 +82,28 @@ pub fn data_extension(path: &Path) -> String {
     } else {
         last
     }
+}
+
+/// Opens a file in which places are sought. What is compressed, or a member of an archive, is unpacked first, into a file
+/// without a name that is gone when it is closed.
+///
+/// # Errors
+/// If it cannot be read, or there is no room in the folder for temporary files.
+pub(super) fn open_file(place: &Place) -> Result<File, SourceError> {
+    let opened = || {
+        if place.is_file() {
+            let mut file = File::open(&place.path)?;
+            let mut start = Vec::new();
+            file.by_ref().take(16).read_to_end(&mut start)?;
+            if !COMPRESSIONS.iter().any(|compression| (compression.begins)(&start)) {
+                return Ok(file);
+            }
+        }
+        let mut file = tempfile::tempfile()?;
+        io::copy(&mut begin(place, 0)?, &mut file)?;
+        Ok(file)
+    };
+    opened().map_err(|source| failed(&place.path, source))
 }
 
 /// Opens a text at one of its bytes.

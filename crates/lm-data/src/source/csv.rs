@@ -16,6 +16,7 @@ use super::place::Place;
 pub(super) const FORMAT: Format = Format {
     name: "Csv",
     extensions: &["csv", "tsv"],
+    begins: None,
     sample: Some(sample),
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };

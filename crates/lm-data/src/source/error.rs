@@ -48,10 +48,10 @@ pub enum SourceError {
         /// What makes text of it.
         remedy: &'static str,
     },
-    /// An archive or folder that no text can be read from.
+    /// A file, archive or folder that no text can be read from.
     #[error("{path}: {reason}")]
-    Archive {
-        /// The archive or folder.
+    Unreadable {
+        /// The file, archive or folder.
         path: PathBuf,
         /// What is wrong with it, and what to do.
         reason: String,

@@ -15,14 +15,15 @@ use super::format::{RowOptions, RowReader, Start};
 use super::place::Place;
 use crate::memo::{Identity, Stamp};
 
-/// The place of a row: the next one to read starts here. Line counts from 1 and serves messages only.
+/// The place of a row: the next one to read starts here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowPosition {
     /// Index of the file in the list.
     pub file: usize,
-    /// Byte at which the row starts, of the decompressed text; 0 is the start of the file, header included.
+    /// Byte at which the row starts, of the decompressed text; 0 is the start of the file, header included. Of formats that
+    /// store columns, how much of the file comes before, about.
     pub byte: u64,
-    /// Line at which the row starts.
+    /// Line at which the row starts. Of formats that store columns, the row's number, from 1, by which it is found.
     pub line: u64,
 }
 

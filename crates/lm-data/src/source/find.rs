@@ -126,7 +126,7 @@ fn of_one_format(path: &Path, files: Vec<SourceFile>, what: &str) -> Result<Vec<
     let Some(commonest) = FORMATS.iter().rev().max_by_key(|format| count(format)).filter(|format| count(format) > 0)
     else {
         let reason = format!("is {what} without a file of text in it; supported are {}", listed_extensions());
-        return Err(SourceError::Archive { path: path.into(), reason });
+        return Err(SourceError::Unreadable { path: path.into(), reason });
     };
     let (kept, others): (Vec<_>, Vec<_>) = files.into_iter().partition(|file| file.format.name == commonest.name);
     if let Some(first) = others.first() {
@@ -155,11 +155,20 @@ fn inspect(place: Place) -> Result<SourceFile, SourceError> {
     let beginning = compression::open(&place, 0)?.take(kind::START).read_to_end(&mut start);
     beginning.map_err(|source| failed(&place.path, source))?;
     let path = || place.path.clone();
-    if let Some(kind) = kind::of(&start) {
-        return Err(SourceError::NotText { path: path(), what: kind.name, remedy: kind.remedy });
-    }
-    let Some(format) = format_of(&place.path) else {
-        return Err(SourceError::Extension { path: path(), known: listed_extensions() });
+    let named = format_of(&place.path);
+    let format = match FORMATS.iter().find(|format| format.begins.is_some_and(|begins| begins(&start))) {
+        Some(format) => {
+            if named.is_none_or(|named| named.name != format.name) {
+                tracing::info!("{}: is read as a file of {}, by its content", place.path.display(), format.name);
+            }
+            format
+        }
+        None => {
+            if let Some(kind) = kind::of(&start) {
+                return Err(SourceError::NotText { path: path(), what: kind.name, remedy: kind.remedy });
+            }
+            named.ok_or_else(|| SourceError::Extension { path: path(), known: listed_extensions() })?
+        }
     };
     let bare = start.strip_prefix(kind::BYTE_ORDER_MARK);
     if bare.unwrap_or(&start).is_empty() {

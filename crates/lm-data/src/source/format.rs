@@ -53,6 +53,8 @@ pub(super) struct Format {
     pub name: &'static str,
     /// How the names of such files end, in small letters.
     pub extensions: &'static [&'static str],
+    /// Whether a file that begins so is one, whatever its name; None if only the name tells.
+    pub begins: Option<fn(&[u8]) -> bool>,
     /// None if rows are nothing but text.
     pub sample: Option<ReadSample>,
     /// Opens a file at a row.

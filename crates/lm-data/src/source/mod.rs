@@ -1,11 +1,13 @@
 //! Text files to rows, one format per module, read in constant memory from any position.
 //!
 //! Rows are what the Python scripts get from `datasets`: the lines of a text file, the records of a csv file, the
-//! objects of a json file, compressed or not. Column `text` is taken, else the first; `text_column` names another. It is chosen once, for
-//! all files of both splits.
+//! objects of a json file, the rows of a table in Parquet or Arrow, compressed or not. Column `text` is taken, else the
+//! first; `text_column` names another. It is chosen once, for all files of both splits.
 
+mod arrow;
 mod choose;
 mod column;
+mod columnar;
 mod compression;
 mod csv;
 mod error;
@@ -14,6 +16,7 @@ mod find;
 mod format;
 mod json;
 mod kind;
+mod parquet;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -27,5 +30,5 @@ pub use find::{extensions, find_files};
 use format::Format;
 pub use format::{RowOptions, SampleBy};
 
-/// Every format there is.
-static FORMATS: &[Format] = &[txt::FORMAT, csv::FORMAT, json::FORMAT];
+/// Every format there is. Of two that a folder has as many files of, the first is read, as in `datasets`.
+static FORMATS: &[Format] = &[parquet::FORMAT, arrow::FORMAT, json::FORMAT, csv::FORMAT, txt::FORMAT];

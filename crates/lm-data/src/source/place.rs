@@ -50,6 +50,11 @@ impl Place {
             .map_or(path.clone(), |member| PathBuf::from(format!("{}/{}", path.display(), member.name))))
     }
 
+    /// Whether it is all of a file on the disk.
+    pub fn is_file(&self) -> bool {
+        self.member.is_none()
+    }
+
     /// Bytes that are read for all of it.
     pub fn bytes(&self) -> io::Result<u64> {
         match &self.member {
@@ -76,7 +81,7 @@ impl Place {
     /// # Errors
     /// If the archive is damaged, or a member cannot be read: an encrypted one, or one packed by a method of its own.
     pub fn members(path: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Self>, SourceError> {
-        let broken = |reason: String| SourceError::Archive { path: path.into(), reason };
+        let broken = |reason: String| SourceError::Unreadable { path: path.into(), reason };
         let file = io::BufReader::new(File::open(path).map_err(|source| failed(path, source))?);
         let damaged = |error: zip::result::ZipError| {
             broken(format!("the zip archive is damaged or cut off ({error}); check it with unzip -t"))

@@ -10,8 +10,13 @@ use super::error::{LONGEST_ROW, SourceError, failed};
 use super::format::{Format, RowOptions, RowReader, SampleBy, Start, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
 
-pub(super) const FORMAT: Format =
-    Format { name: "Txt", extensions: &["txt"], sample: None, open: |start| Ok(Box::new(Reader::open(start)?)) };
+pub(super) const FORMAT: Format = Format {
+    name: "Txt",
+    extensions: &["txt"],
+    begins: None,
+    sample: None,
+    open: |start| Ok(Box::new(Reader::open(start)?)),
+};
 
 struct Reader {
     path: PathBuf,

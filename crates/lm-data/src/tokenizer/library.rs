@@ -1,7 +1,6 @@
 //! The `tokenizers` library where it can be given files of others: it panics at some of them, and a regular expression may
 //! try for ever.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 /// How often a regular expression may go back in one search, a few seconds of work. Expressions that Python's tokenizers
@@ -15,10 +14,5 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         // SAFETY: sets a number in a table of the library's, which every search reads; `Once` keeps others out.
         unsafe { onig_sys::onig_set_retry_limit_in_search(MOST_RETRIES) };
     });
-    // What the work may have left half-done is a tokenizer that is given up, or a text that is.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
-        text.replace('\n', " ")
-    })
+    crate::caught::caught(work)
 }

@@ -18,7 +18,7 @@ arguments! {
         train_split: Option<String> = None, Supported;
         /// Split of the data set to evaluate on, likewise. Without it, validation, else a share of the training text.
         validation_split: Option<String> = None, Supported;
-        /// Column of a csv file, or key of a json file, that holds the text; without it 'text', else the first.
+        /// Column of a csv, parquet or arrow file, or key of a json file, that holds the text; without it 'text', else the first.
         text_column: Option<String> = None, Supported;
         /// Names of the columns of csv files that have no header.
         column_names: Option<Vec<String>> = None, Supported;

@@ -144,8 +144,10 @@ fn files(flag: &str, files: Option<&Files>) -> Checked {
             continue;
         }
         rule(extensions().any(|known| known == extension) || is_pattern(&extension), || {
-            let mut known: Vec<_> = extensions().map(|known| format!("a {known}")).collect();
+            let mut known: Vec<&str> = extensions().collect();
             known.sort();
+            let article = |name: &str| if name.starts_with('a') { "an" } else { "a" };
+            let mut known: Vec<_> = known.iter().map(|name| format!("{} {name}", article(name))).collect();
             let last = known.pop().unwrap_or_default();
             format!("--{flag} {file}: should be {} or {last} file, by its extension", known.join(", "))
         })?;

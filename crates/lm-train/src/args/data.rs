@@ -12,7 +12,7 @@ arguments! {
         dataset_name: Option<String> = None, Supported;
         /// Configuration of the data set; without it, its default.
         dataset_config_name: Option<String> = None, Supported;
-        /// Text to train on: txt, csv, json or jsonl files, or a quoted pattern such as 'data/*.txt'.
+        /// Text to train on: txt, csv, json, parquet or arrow files, a quoted pattern such as 'data/*.txt', or a folder.
         train_file: Option<Files> = None, Supported;
         /// Text to evaluate on, in the same formats. Without it, a share of the training text.
         validation_file: Option<Files> = None, Supported;

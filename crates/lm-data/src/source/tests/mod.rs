@@ -109,8 +109,8 @@ fn errors_name_the_file_and_the_line() {
         "a.txt:2: not valid UTF-8 (byte 5 of the line); convert the file to UTF-8"
     );
     assert_eq!(
-        fails("a.parquet", b"x", None),
-        "a.parquet: unknown kind of file; supported are .txt, .csv, .tsv, .json, .jsonl and .ndjson"
+        fails("a.xml", b"x", None),
+        "a.xml: unknown kind of file; supported are .parquet, .arrow, .json, .jsonl, .ndjson, .csv, .tsv and .txt"
     );
     assert_eq!(fails("a.csv", b"id,n\n1,2\n", Some("text")), "a.csv:1: no column `text`; the columns are: id, n");
     assert_eq!(fails("a.csv", b"id,text\n1,a\n2,b,c\n", None), "a.csv:3: 3 fields, but the header names 2");
@@ -182,7 +182,7 @@ fn errors_name_the_file_and_the_line() {
     let directory = folder.path("dir.txt").display().to_string();
     assert_eq!(
         folder.rows(&[directory], None, false).unwrap_err(),
-        "dir.txt: is a folder without a file of text in it; supported are .txt, .csv, .tsv, .json, .jsonl and .ndjson"
+        "dir.txt: is a folder without a file of text in it; supported are .parquet, .arrow, .json, .jsonl, .ndjson, .csv, .tsv and .txt"
     );
 }
 

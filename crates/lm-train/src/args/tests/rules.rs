@@ -26,7 +26,10 @@ fn rules_of_the_scripts() {
     for (words, part) in [
         (vec!["--config_overrides", "hidden_size=4"], "--config_overrides can't be used in combination"),
         (vec!["--train_tokenizer", "100"], "--train_tokenizer can't be used in combination with --model_name_or_path"),
-        (vec!["--train_file", "a.xml"], "should be a csv, a json, a jsonl, a ndjson, a tsv or a txt file"),
+        (
+            vec!["--train_file", "a.xml"],
+            "should be an arrow, a csv, a json, a jsonl, a ndjson, a parquet, a tsv or a txt file",
+        ),
         (vec!["--train_file", "a.txt", "b.csv"], "mixes .txt and .csv files"),
         (vec!["--do_eval", "--validation_split_percentage", "0"], "leaves nothing to evaluate"),
         (vec!["--max_seq_length", "0"], "--max_seq_length 0"),
