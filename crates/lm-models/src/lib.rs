@@ -16,6 +16,7 @@ mod checkpointing;
 pub mod config;
 pub mod generate;
 pub mod inputs;
+mod low_rank;
 mod model;
 pub mod models;
 pub mod ops;

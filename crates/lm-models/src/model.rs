@@ -10,8 +10,9 @@ use burn::tensor::{Device, Gradients, Tensor, TensorData};
 
 use crate::cache::Causal;
 use crate::inputs::{Mode, ModelInputs};
+use crate::low_rank::{Attach, LowRank, Rank, name_in_pair};
 use crate::ops::Decoder;
-use crate::parameters::{Builder, Made, ParameterInfo, Snapshot};
+use crate::parameters::{Builder, Layer, Made, ParameterInfo, Snapshot};
 use crate::stages::Stages;
 
 /// What an architecture is trained for, one binary each.
@@ -86,6 +87,9 @@ type Update<'a> = &'a mut dyn FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>;
 /// Gives a parameter's new values whatever it holds; none leaves it as it is.
 type Fill<'a> = &'a mut dyn FnMut(&ParameterInfo) -> Option<Vec<f32>>;
 
+/// Gives the rank of the pair that a weight gets.
+type Choose<'a> = &'a mut dyn FnMut(&ParameterInfo) -> Option<Rank>;
+
 /// An `Architecture` with its type erased.
 pub trait Model: Debug + Send + Sync {
     /// See `Architecture::stages`.
@@ -105,6 +109,15 @@ pub trait Model: Debug + Send + Sync {
 
     /// The same, where the present values do not matter: those never needed are not made.
     fn fill(self: Box<Self>, fill: Fill) -> Box<dyn Model>;
+
+    /// Attaches low-rank pairs, without values yet, to the weights of these ranks.
+    fn attach(self: Box<Self>, choose: Choose) -> Box<dyn Model>;
+
+    /// Freezes all parameters but those that `trains` wants.
+    fn freeze(self: Box<Self>, trains: &mut dyn FnMut(&ParameterInfo) -> bool) -> Box<dyn Model>;
+
+    /// The model with its low-rank pairs added to their weights.
+    fn merge(self: Box<Self>) -> Box<dyn Model>;
 
     /// The model without autodiff, for evaluation.
     fn valid(&self) -> Box<dyn Model>;
@@ -176,6 +189,26 @@ impl AutoModel {
         failed.map_or(Ok(Self(filled)), Err)
     }
 
+    /// The same of only those parameters for which there is a value.
+    pub fn fill_some(self, mut values: impl FnMut(&ParameterInfo) -> Option<Vec<f32>>) -> Self {
+        Self(self.0.fill(&mut values))
+    }
+
+    /// Attaches low-rank pairs, which have to be filled, to the weights for which `choose` gives a rank.
+    pub(crate) fn attach(self, mut choose: impl FnMut(&ParameterInfo) -> Option<Rank>) -> Self {
+        Self(self.0.attach(&mut choose))
+    }
+
+    /// Freezes all parameters but those that `trains` wants: they take no gradient.
+    pub fn freeze(self, mut trains: impl FnMut(&ParameterInfo) -> bool) -> Self {
+        Self(self.0.freeze(&mut trains))
+    }
+
+    /// The model with its low-rank pairs added to the weights that they adapt.
+    pub fn merge(self) -> Self {
+        Self(self.0.merge())
+    }
+
     /// The model without autodiff, for evaluation.
     pub fn valid(&self) -> Self {
         Self(self.0.valid())
@@ -197,6 +230,10 @@ struct Erased<M> {
 impl<M: Architecture> Erased<M> {
     fn path(&self) -> Path {
         Path { parts: Vec::new(), renames: M::RENAMES, made: Arc::clone(&self.made) }
+    }
+
+    fn with_made(self, made: HashMap<ParamId, Made>, change: impl FnOnce(M) -> M) -> Box<dyn Model> {
+        Box::new(Self { module: change(self.module), made: Arc::new(made) })
     }
 
     fn with(self, change: impl FnOnce(M) -> M) -> Box<dyn Model> {
@@ -231,6 +268,26 @@ impl<M: Architecture> Model for Erased<M> {
         self.with(|module| module.map(&mut Filler { path, fill }))
     }
 
+    fn attach(self: Box<Self>, choose: Choose) -> Box<dyn Model> {
+        let mut made = HashMap::clone(&self.made);
+        let mut chooser = Chooser { path: self.path(), choose, made: &mut made, chosen: HashMap::new() };
+        self.module.visit(&mut chooser);
+        let pairs = Attach(chooser.chosen);
+        self.with_made(made, |module| module.apply_reparameterization(pairs))
+    }
+
+    fn freeze(self: Box<Self>, trains: &mut dyn FnMut(&ParameterInfo) -> bool) -> Box<dyn Model> {
+        let mut made = HashMap::clone(&self.made);
+        let path = self.path();
+        let mut freezer = Freezer { path, trains, made: &mut made };
+        let module = self.module.map(&mut freezer);
+        Box::new(Self { module, made: Arc::new(made) })
+    }
+
+    fn merge(self: Box<Self>) -> Box<dyn Model> {
+        self.with(Module::materialize)
+    }
+
     fn valid(&self) -> Box<dyn Model> {
         Box::new(Self { module: self.module.valid(), made: Arc::clone(&self.made) })
     }
@@ -246,15 +303,17 @@ impl<M: Architecture> Model for Erased<M> {
 
 /// Follows the module tree and spells names.
 struct Path {
-    parts: Vec<String>,
+    /// Names, each with the type of the module that has the field.
+    parts: Vec<(String, Option<Layer>)>,
     renames: &'static [(&'static str, &'static str)],
     made: Arc<HashMap<ParamId, Made>>,
 }
 
 impl Path {
-    fn enter(&mut self, name: &str) {
+    fn enter(&mut self, name: &str, container_type: &str) {
         let theirs = self.renames.iter().find(|(ours, _)| *ours == name).map_or(name, |(_, theirs)| *theirs);
-        self.parts.push(theirs.to_owned());
+        let layer = if name == "weight" { layer_of(container_type) } else { None };
+        self.parts.push((theirs.to_owned(), layer));
     }
 
     fn exit(&mut self) {
@@ -262,12 +321,26 @@ impl Path {
     }
 
     fn info<const D: usize>(&self, param: &Param<Tensor<D>>) -> ParameterInfo {
-        let Some(&Made { kind, decays, initial }) = self.made.get(&param.id) else {
-            unreachable!("every parameter is made by the model's builder: {}", self.parts.join("."))
+        let all: Vec<&str> = self.parts.iter().map(|(name, _)| name.as_str()).filter(|part| !part.is_empty()).collect();
+        let Some(&Made { kind, decays, initial, trainable }) = self.made.get(&param.id) else {
+            unreachable!("every parameter is made by the model's builder: {}", all.join("."))
         };
+        let of_weight = |from_end: usize| self.parts.iter().rev().nth(from_end).and_then(|(_, layer)| *layer);
+        let in_pair = name_in_pair(&all, of_weight(2));
+        let layer = of_weight(0).filter(|_| D == 2);
+        let name = in_pair.unwrap_or_else(|| all.join("."));
         // The shape alone: a value that was never needed is not made for this.
-        let parts: Vec<&str> = self.parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
-        ParameterInfo { name: parts.join("."), shape: param.lazy_shape().to_vec(), kind, decays, initial }
+        ParameterInfo { name, shape: param.lazy_shape().to_vec(), kind, decays, initial, layer, trainable }
+    }
+}
+
+/// The layer that a module of this type is to an adapter.
+fn layer_of(container_type: &str) -> Option<Layer> {
+    match container_type {
+        "Struct:Linear" | "Struct:LmHead" => Some(Layer::Linear),
+        "Struct:Conv1D" => Some(Layer::Conv1D),
+        "Struct:Embedding" => Some(Layer::Embedding),
+        _ => None,
     }
 }
 
@@ -298,8 +371,8 @@ struct Visitor<'a> {
 }
 
 impl ModuleVisitor for Visitor<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
@@ -311,14 +384,65 @@ impl ModuleVisitor for Visitor<'_> {
     }
 }
 
+/// Makes the pairs of the weights that are chosen.
+struct Chooser<'a> {
+    path: Path,
+    choose: Choose<'a>,
+    made: &'a mut HashMap<ParamId, Made>,
+    chosen: HashMap<ParamId, LowRank>,
+}
+
+impl ModuleVisitor for Chooser<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let info = self.path.info(param);
+        let Some(layer) = info.layer else { return };
+        let Some(rank) = (self.choose)(&info) else { return };
+        let (pair, made) = LowRank::new(&info, layer, rank, &param.lazy_device());
+        self.made.extend(made);
+        self.chosen.insert(param.id, pair);
+    }
+}
+
+struct Freezer<'a> {
+    path: Path,
+    trains: &'a mut dyn FnMut(&ParameterInfo) -> bool,
+    made: &'a mut HashMap<ParamId, Made>,
+}
+
+impl ModuleMapper for Freezer<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trainable = (self.trains)(&self.path.info(&param));
+        if let Some(made) = self.made.get_mut(&param.id) {
+            made.trainable = trainable;
+        }
+        param.set_require_grad(trainable)
+    }
+}
+
 struct Updater<'a> {
     path: Path,
     update: Update<'a>,
 }
 
 impl ModuleMapper for Updater<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
@@ -331,7 +455,8 @@ impl ModuleMapper for Updater<'_> {
         let (autodiff, shape) = (tensor.is_autodiff(), tensor.dims());
         let tensor = if autodiff { tensor.inner() } else { tensor };
         let updated = (self.update)(&info, tensor.flatten(0, D - 1)).reshape(shape);
-        let updated = if autodiff { Tensor::from_inner(updated).require_grad() } else { updated };
+        let updated =
+            if autodiff { Tensor::from_inner(updated).set_require_grad(info.trainable) } else { updated };
         Param::from_mapped_value(id, updated, mapper)
     }
 }
@@ -342,8 +467,8 @@ struct Filler<'a> {
 }
 
 impl ModuleMapper for Filler<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.path.enter(name, container_type);
     }
 
     fn exit_module(&mut self, _name: &str, _container_type: &str) {
@@ -353,8 +478,8 @@ impl ModuleMapper for Filler<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let info = self.path.info(&param);
         let Some(values) = (self.fill)(&info) else { return param };
-        let device = param.lazy_device();
+        let (device, trainable) = (param.lazy_device(), info.trainable);
         let tensor = Tensor::from_data(TensorData::new(values, info.shape), &device);
-        Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff()))
+        Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff() && trainable))
     }
 }

@@ -19,11 +19,12 @@ const DECLARED: &[(&str, &[&str])] = &[
     ("roberta.encoder.layer.*", &["attention", "intermediate", "output", "LayerNorm"]),
 ];
 
-/// Indices of `parameters` in that order: those with weight decay, then the others, each as `named_parameters()` lists them:
+/// Indices of those `parameters` that are trained in that order: those with weight decay, then the others, each as `named_parameters()` lists them:
 /// of every module its own parameters, then its parts as they are declared.
 pub fn optimizer_order(parameters: &[ParameterInfo]) -> Vec<usize> {
     let mut order = Vec::with_capacity(parameters.len());
-    list("", parameters.iter().map(|info| info.name.as_str()).enumerate().collect(), &mut order);
+    let trained = parameters.iter().enumerate().filter(|(_, info)| info.trainable);
+    list("", trained.map(|(index, info)| (index, info.name.as_str())).collect(), &mut order);
     // Stable: the order within the two stays.
     order.sort_by_key(|&index| !parameters[index].decays);
     order

@@ -23,6 +23,19 @@ pub enum Kind {
     Embedding,
     /// The projection to the vocabulary, where it is not the word embeddings.
     Head,
+    /// One of the two that adapt a weight (LoRA).
+    LowRank,
+}
+
+/// Layers whose weight can be adapted, by how it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Layer {
+    /// [out, in], torch's `nn.Linear`.
+    Linear,
+    /// [in, out], GPT-2's `Conv1D`.
+    Conv1D,
+    /// [count, dim], torch's `nn.Embedding`.
+    Embedding,
 }
 
 impl Kind {
@@ -130,6 +143,7 @@ pub(crate) struct Made {
     pub(crate) kind: Kind,
     pub(crate) decays: bool,
     pub(crate) initial: Initial,
+    pub(crate) trainable: bool,
 }
 
 /// Makes the parameters of a new model, and keeps what is said of each. Blocks are built by it, so that no parameter is
@@ -198,7 +212,8 @@ impl Builder {
     /// Any parameter. It takes no memory until it gets its values, from a checkpoint or by `initial`.
     pub fn parameter<const D: usize>(&self, shape: [usize; D], kind: Kind, initial: Initial) -> Param<Tensor<D>> {
         let id = ParamId::new();
-        self.made.borrow_mut().insert(id, Made { kind, decays: self.decays && kind.decays(), initial });
+        let decays = self.decays && kind.decays();
+        self.made.borrow_mut().insert(id, Made { kind, decays, initial, trainable: true });
         let zeros = move |device: &Device, require_grad| Tensor::zeros(shape, device).set_require_grad(require_grad);
         Param::uninitialized(id, zeros, self.device.clone(), true, shape.into())
     }
@@ -222,6 +237,10 @@ pub struct ParameterInfo {
     pub decays: bool,
     /// How it starts in a new model.
     pub initial: Initial,
+    /// The layer whose weight it is, if that is one that can be adapted.
+    pub layer: Option<Layer>,
+    /// Whether training moves it; what is frozen has no gradient.
+    pub trainable: bool,
 }
 
 impl ParameterInfo {

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
 use crate::inputs::{Mode, ModelInputs};
+use crate::low_rank::LowRank;
 use crate::ops;
 use crate::parameters::{Builder, Initial, Kind};
 
@@ -52,7 +53,11 @@ impl Embedding {
 
     /// `[rows]` → [rows, dim]
     pub fn forward(&self, ids: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        let embedded = ops::embedding(self.weight.val(), ids, mode);
+        let look_up = |ids| ops::embedding(self.weight.base(), ids, mode);
+        let embedded = match LowRank::of(&self.weight) {
+            None => look_up(ids),
+            Some(pair) => pair.add_looked_up(look_up(ids.clone()), ids, mode),
+        };
         match self.scale {
             Some(scale) => embedded * scale,
             None => embedded,

@@ -30,7 +30,8 @@ impl LmHead {
 
     /// The projection, by the word embeddings where the head is tied to them.
     pub fn decoder(&self, word_embeddings: &Embedding) -> Decoder {
-        let weight = self.weight.as_ref().unwrap_or(&word_embeddings.weight).val();
+        // An adapter of the embeddings is not the head's, as in peft.
+        let weight = self.weight.as_ref().map_or_else(|| word_embeddings.weight.base(), Param::val);
         Decoder::new(weight, self.bias.as_ref().map(Param::val))
     }
 }

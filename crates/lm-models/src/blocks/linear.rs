@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::inputs::Mode;
+use crate::low_rank::LowRank;
 use crate::ops;
 use crate::parameters::Builder;
 
@@ -34,13 +35,31 @@ impl Linear {
 
     /// [rows, in] → [rows, out]
     pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val), mode)
+        self.forward_with(x, self.bias.as_ref().map(Param::val), mode)
+    }
+
+    /// The same with a bias that is not its own, or none.
+    pub fn forward_with(&self, x: Tensor<2>, bias: Option<Tensor<1>>, mode: &Mode) -> Tensor<2> {
+        let y = |x| ops::linear(x, self.weight.base(), bias, mode);
+        match LowRank::of(&self.weight) {
+            None => y(x),
+            Some(pair) => pair.add(y(x.clone()), x, mode),
+        }
     }
 }
 
 /// What several layers make of the same rows; [rows, in] → [rows, out] each.
 pub fn projections<const N: usize>(layers: [&Linear; N], x: Tensor<2>, mode: &Mode) -> [Tensor<2>; N] {
-    ops::projections(x, layers.map(|layer| (layer.weight.val(), layer.bias.as_ref().map(Param::val))), mode)
+    let maps = layers.map(|layer| (layer.weight.base(), layer.bias.as_ref().map(Param::val)));
+    let pairs = layers.map(|layer| LowRank::of(&layer.weight));
+    if pairs.iter().all(Option::is_none) {
+        return ops::projections(x, maps, mode);
+    }
+    let mut pairs = pairs.into_iter();
+    ops::projections(x.clone(), maps, mode).map(|y| match pairs.next().flatten() {
+        None => y,
+        Some(pair) => pair.add(y, x.clone(), mode),
+    })
 }
 
 /// `y = x W + b`, the layout that GPT and GPT-2 store (`transformers.pytorch_utils.Conv1D`).
@@ -60,6 +79,10 @@ impl Conv1D {
 
     /// [rows, in] → [rows, out]
     pub fn forward(&self, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        ops::linear_in_out(x, self.weight.val(), Some(self.bias.val()), mode)
+        let y = |x| ops::linear_in_out(x, self.weight.base(), Some(self.bias.val()), mode);
+        match LowRank::of(&self.weight) {
+            None => y(x),
+            Some(pair) => pair.add(y(x.clone()), x, mode),
+        }
     }
 }

@@ -67,7 +67,7 @@ impl BloomConfig {
     fn project(&self, layer: &Linear, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
         let summed = self.slow_but_exact && self.pretraining_tp.get() > 1;
         let bias = layer.bias.as_ref().filter(|_| !summed).map(Param::val);
-        ops::linear(x, layer.weight.val(), bias, mode)
+        layer.forward_with(x, bias, mode)
     }
 }
 

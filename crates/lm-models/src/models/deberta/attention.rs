@@ -53,7 +53,7 @@ impl Attend for Projections {
         let head_dim = size / heads;
         let biases = [q_bias.clone(), q_bias.zeros_like(), v_bias].map(|bias| bias.reshape([heads, head_dim]));
         let bias = Tensor::cat(biases.to_vec(), 1).reshape([3 * size]);
-        let together = ops::linear(x, self.in_proj.weight.val(), Some(bias), mode);
+        let together = self.in_proj.forward_with(x, Some(bias), mode);
         ops::columns(together, heads, [head_dim; 3], mode)
     }
 
