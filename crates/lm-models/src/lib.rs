@@ -9,6 +9,7 @@
 //! *.safetensors ─ weights ┘        └─ blocks ─ ops (linear, layer_norm, attention, dropout, …)
 //! ```
 
+pub mod adapter;
 mod blocks;
 mod cache;
 mod causal;

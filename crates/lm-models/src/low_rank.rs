@@ -64,7 +64,8 @@ impl LowRank {
         };
         let factor = |shape: [usize; 2], initial| {
             let id = ParamId::new();
-            let zeros = move |device: &Device, require_grad| Tensor::zeros(shape, device).set_require_grad(require_grad);
+            let zeros =
+                move |device: &Device, require_grad| Tensor::zeros(shape, device).set_require_grad(require_grad);
             let made = Made { kind: Kind::LowRank, decays: true, initial, trainable: true };
             (Param::uninitialized(id, zeros, device.clone(), true, shape.into()), (id, made))
         };

@@ -232,10 +232,6 @@ impl<M: Architecture> Erased<M> {
         Path { parts: Vec::new(), renames: M::RENAMES, made: Arc::clone(&self.made) }
     }
 
-    fn with_made(self, made: HashMap<ParamId, Made>, change: impl FnOnce(M) -> M) -> Box<dyn Model> {
-        Box::new(Self { module: change(self.module), made: Arc::new(made) })
-    }
-
     fn with(self, change: impl FnOnce(M) -> M) -> Box<dyn Model> {
         Box::new(Self { module: change(self.module), made: self.made })
     }
@@ -273,7 +269,7 @@ impl<M: Architecture> Model for Erased<M> {
         let mut chooser = Chooser { path: self.path(), choose, made: &mut made, chosen: HashMap::new() };
         self.module.visit(&mut chooser);
         let pairs = Attach(chooser.chosen);
-        self.with_made(made, |module| module.apply_reparameterization(pairs))
+        Box::new(Self { module: self.module.apply_reparameterization(pairs), made: Arc::new(made) })
     }
 
     fn freeze(self: Box<Self>, trains: &mut dyn FnMut(&ParameterInfo) -> bool) -> Box<dyn Model> {
@@ -455,8 +451,7 @@ impl ModuleMapper for Updater<'_> {
         let (autodiff, shape) = (tensor.is_autodiff(), tensor.dims());
         let tensor = if autodiff { tensor.inner() } else { tensor };
         let updated = (self.update)(&info, tensor.flatten(0, D - 1)).reshape(shape);
-        let updated =
-            if autodiff { Tensor::from_inner(updated).set_require_grad(info.trainable) } else { updated };
+        let updated = if autodiff { Tensor::from_inner(updated).set_require_grad(info.trainable) } else { updated };
         Param::from_mapped_value(id, updated, mapper)
     }
 }

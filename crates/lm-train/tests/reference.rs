@@ -5,9 +5,12 @@
 //! folders with the same files are checked once.
 //! `LM_TEST_DEVICE` names the device, as `--device` does; the CPU by default.
 //! Float32, 16 bits and the plain operations are checked one after the other; `LM_TEST_PRECISION` (float32, bfloat16,
-//! float16) or `LM_PLAIN_OPS=1` choose one. Words are the families that are checked, all if there is none:
+//! float16) or `LM_PLAIN_OPS=1` choose one. Words are the families that are checked, or `adapters`, all if there is none:
 //! `cargo test --release -p lm-train --test reference -- bert gpt2`.
 //! Prints a line per folder with the largest deviations, as shares of what is allowed in brackets.
+
+#[path = "reference/adapters.rs"]
+mod adapters;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -153,7 +156,7 @@ fn check_all(families: &[String]) -> Result<usize> {
     let wanted: BTreeSet<&'static str> =
         known.filter(|known| families.is_empty() || families.iter().any(|name| name == known)).collect();
     // The words may be another test's.
-    if wanted.is_empty() {
+    if wanted.is_empty() && !families.iter().any(|name| name == "adapters") {
         return Ok(0);
     }
     let mut failures = 0;
@@ -185,6 +188,9 @@ fn check_all(families: &[String]) -> Result<usize> {
         }
         println!("{} passed, {failed} failed; {others} folders of other architectures\n", checked - failed);
         failures += failed + without.len();
+        if families.is_empty() || families.iter().any(|name| name == "adapters") {
+            failures += adapters::check_all(&device.clone().autodiff(), compute)?;
+        }
     }
     Ok(failures)
 }

@@ -82,6 +82,23 @@ impl Checkpoint {
         Err(WeightsError::NoWeights { folder: path.to_path_buf(), known, hint: hint(path) })
     }
 
+    /// Opens an adapter's weights: peft's `adapter_model.safetensors`, else its `adapter_model.bin`.
+    ///
+    /// # Errors
+    ///
+    /// When there are none, or the file is not what it claims to be.
+    pub fn open_adapter(folder: &Path) -> Result<Self, WeightsError> {
+        const NAMES: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+        for (name, format) in NAMES.iter().zip(&FORMATS) {
+            let file = folder.join(name);
+            if file.is_file() {
+                return Self::from_file(format, &file, None);
+            }
+        }
+        let known = NAMES.join(", ");
+        Err(WeightsError::NoWeights { folder: folder.to_path_buf(), known, hint: hint(folder) })
+    }
+
     /// Its files with whose they are, for messages.
     pub(super) fn files_in_words(&self) -> String {
         let name = |file: &dyn WeightFile| file.path().file_name().unwrap_or_default().to_string_lossy().into_owned();

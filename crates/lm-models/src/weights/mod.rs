@@ -27,7 +27,7 @@ pub(crate) use format::{Given, write_checkpoint};
 pub(crate) use names::{ModelNames, match_names};
 pub use report::LoadReport;
 pub use save::FloatDtype;
-pub(crate) use save::{NamedTensor, SaveOptions, save};
+pub(crate) use save::{NamedTensor, SaveOptions, save, save_file};
 pub use tensor::TensorInfo;
 pub use torch_file::{PickleValue, TorchFile};
 pub(crate) use variable::{Form, Variable, Variables, by_scopes, is_number, is_word};

@@ -195,6 +195,16 @@ pub fn save(dir: &Path, tensors: Vec<NamedTensor<'_>>, options: &SaveOptions) ->
     lm_files::sync_folder(dir).map_err(|source| WeightsError::io(dir, "flush", source))
 }
 
+/// Writes all tensors into one file of this name, which is replaced whole.
+///
+/// # Errors
+///
+/// When it cannot be written, or a tensor's values cannot be had or do not fill its shape.
+pub fn save_file(path: &Path, tensors: Vec<NamedTensor<'_>>, dtype: FloatDtype) -> Result<(), WeightsError> {
+    let new = write_beside(path, |out, path| write_shard(out, path, tensors, dtype))?;
+    publish(new, path)
+}
+
 fn count(shape: &[usize]) -> u64 {
     shape.iter().map(|&size| size as u64).product()
 }
