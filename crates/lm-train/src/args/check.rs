@@ -9,7 +9,7 @@ use super::choice::{IntervalStrategy, SamplingStrategy, SaveStrategy};
 use super::error::rule;
 use super::given::Given;
 use super::value::{Files, Kwargs, Steps};
-use super::{ArgsError, Arguments, Task, dataset};
+use super::{ArgsError, Arguments, Task, dataset, lora};
 use crate::optim::OptimizerNames;
 use crate::schedule::{Schedule, SchedulerType};
 
@@ -27,6 +27,7 @@ pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
     schedule(args)?;
     best_model(args)?;
     device(args, given)?;
+    lora::check(args)?;
     precision(args)?;
     reports(args)?;
     whole_run(args, given)
@@ -118,15 +119,13 @@ fn model(args: &Arguments) -> Checked {
             "--train_tokenizer needs a --train_file or a --dataset_name to train on".into()
         })?;
     }
-    rule(
-        model.model_name_or_path.is_some() || model.tokenizer_name.is_some() || beyond.train_tokenizer.is_some(),
-        || {
-            "no tokenizer: give --tokenizer_name, or --model_name_or_path, or --train_tokenizer SIZE to train one on the text".into()
-        },
-    )?;
+    let has_model = model.model_name_or_path.is_some() || args.lora.adapter_name_or_path.is_some();
+    rule(has_model || model.tokenizer_name.is_some() || beyond.train_tokenizer.is_some(), || {
+        "no tokenizer: give --tokenizer_name, or --model_name_or_path, or --train_tokenizer SIZE to train one on the text".into()
+    })?;
     let new_model = model.config_name.is_some() || model.model_type.is_some() || args.task == Task::Plm;
     let only_text = args.shows_only() && beyond.train_tokenizer.is_none();
-    rule(model.model_name_or_path.is_some() || new_model || only_text, || {
+    rule(has_model || new_model || only_text, || {
         "no model: give --model_name_or_path to start from a checkpoint, or --model_type or --config_name to train from scratch".into()
     })
 }
@@ -424,7 +423,7 @@ fn reports(args: &mut Arguments) -> Checked {
 
 fn whole_run(args: &mut Arguments, given: &Given) -> Checked {
     let training = &args.training;
-    if !(training.do_train || training.do_eval || args.beyond.plan || args.shows_only()) {
+    if !(training.do_train || training.do_eval || args.beyond.plan || args.shows_only() || args.merges_only()) {
         let line = "neither --do_train nor --do_eval is given: only the model card is written, as in Python";
         args.notes.push(line.into());
     }

@@ -117,6 +117,22 @@ macro_rules! choices {
 }
 
 choices! {
+    /// Which biases are trained beside an adapter's pairs.
+    LoraBiasChoice {
+        /// None.
+        None = "none",
+        /// Every one of the model.
+        All = "all",
+        /// Those of the layers that have a pair.
+        LoraOnly = "lora_only",
+    }
+    /// How an adapter's pairs start.
+    LoraInit {
+        /// A as torch's linear layers, B at zero.
+        Default = "default",
+        /// A normal with standard deviation 1 / r, B at zero.
+        Gaussian = "gaussian",
+    } but not ["pissa", "olora", "eva", "corda", "loftq", "orthogonal"]
     /// When to evaluate or to log.
     IntervalStrategy {
         /// Never.

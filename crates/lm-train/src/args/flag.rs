@@ -88,7 +88,7 @@ const COMMON: &[&str] = &[
     "sample_prompts",
 ];
 
-/// One argument: a row of one of the four tables.
+/// One argument: a row of one of the tables.
 pub struct Flag {
     /// Its name, with underscores and without dashes; also its key in an argument file.
     pub name: &'static str,
@@ -157,6 +157,7 @@ pub fn flags() -> impl Iterator<Item = &'static Flag> {
         super::data::DataTrainingArguments::FLAGS,
         super::training::TrainingArguments::FLAGS,
         super::beyond::BeyondArguments::FLAGS,
+        super::lora::LoraArguments::FLAGS,
     ]
     .into_iter()
     .flatten()

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! args.json ──file──┐
-//! argv ─────words───┴─> clap ──parse──> four tables of typed values ──check──> Arguments
+//! argv ─────words───┴─> clap ──parse──> the tables of typed values ──check──> Arguments
 //! ```
 //!
-//! `model`, `data`, `training` and `beyond` are the tables: one row per argument with its type, default, help
+//! `model`, `data`, `training`, `beyond` and `lora` are the tables: one row per argument with its type, default, help
 //! and [`Status`]. To add a flag, add a row there and read the field where it matters; the `clap::Command` (`command`),
 //! `--help`, completions and man page (`help`) and `docs/arguments.md` (`page`) follow. Rules that join several arguments
 //! are in `check`.
@@ -21,6 +21,7 @@ mod file;
 mod flag;
 mod given;
 mod help;
+mod lora;
 mod model;
 #[cfg(test)]
 mod page;
@@ -40,13 +41,14 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 
 pub use beyond::BeyondArguments;
-pub use choice::{Autotune, Dtype, HubStrategy, IntervalStrategy, LogLevel, SamplingStrategy, SaveStrategy};
+pub use choice::{Autotune, Dtype, HubStrategy, IntervalStrategy, LogLevel, LoraInit, SamplingStrategy, SaveStrategy};
 pub use data::DataTrainingArguments;
 pub use dataset::DatasetFiles;
 pub use error::{ArgsError, Origin};
 pub use flag::{Flag, Group, Status, flags};
 pub use help::help;
 pub use lm_models::Task;
+pub use lora::LoraArguments;
 pub use model::ModelArguments;
 pub use parse::{Parsed, parse};
 pub(crate) use suggest::closest;
@@ -68,6 +70,8 @@ pub struct Arguments {
     pub training: TrainingArguments,
     /// What the Python scripts do not have.
     pub beyond: BeyondArguments,
+    /// Adapters, and what is frozen.
+    pub lora: LoraArguments,
     /// The files that `--dataset_name` stands for, once they are found.
     pub dataset: Option<DatasetFiles>,
     /// Files that the arguments themselves were read from, each with its flag: none of the file of arguments.
@@ -85,6 +89,7 @@ impl Arguments {
             data: DataTrainingArguments::defaults(task),
             training: TrainingArguments::defaults(task),
             beyond: BeyondArguments::defaults(task),
+            lora: LoraArguments::defaults(task),
             dataset: None,
             files: Vec::new(),
             notes: Vec::new(),
@@ -95,6 +100,12 @@ impl Arguments {
     pub fn shows_only(&self) -> bool {
         let shows = self.beyond.dump_examples.is_some() || self.beyond.preview.is_some();
         shows && !(self.training.do_train || self.training.do_eval || self.beyond.plan)
+    }
+
+    /// Whether a merged model is all that is asked for: `--merge_lora` without training or evaluation.
+    pub fn merges_only(&self) -> bool {
+        let runs = self.training.do_train || self.training.do_eval || self.beyond.plan;
+        self.lora.merge_lora && !runs && !self.shows_only()
     }
 
     /// All values under Python's names, for `training_args.json`, which the programs read as an argument file again.

@@ -27,6 +27,8 @@ pub(super) const MANIFEST: &str = "files.txt";
 
 /// Names of the files that checkpoints and final models consist of, besides the weights and the tokenizer.
 const FILES: &[&str] = &[
+    "adapter_config.json",
+    "adapter_model.safetensors",
     "config.json",
     "generation_config.json",
     "training_args.json",

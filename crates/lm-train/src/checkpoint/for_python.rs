@@ -49,7 +49,9 @@ fn optimizer<'a>(
 ) -> Value<'a> {
     let name = run.optimizer.as_deref().unwrap_or_default();
     let mut states = Vec::new();
-    for (position, index) in optimizer_order(infos).into_iter().enumerate() {
+    let order = optimizer_order(infos);
+    let count = order.len();
+    for (position, index) in order.into_iter().enumerate() {
         let info = &infos[index];
         let Some(&step) = run.optimizer_steps.get(index).filter(|&&step| step > 0) else { continue };
         let slots = tensors.iter().filter_map(|state| {
@@ -68,7 +70,7 @@ fn optimizer<'a>(
         }
         states.push((position, Value::Dict(state)));
     }
-    let decaying = infos.iter().filter(|info| info.decays).count();
+    let decaying = infos.iter().filter(|info| info.trainable && info.decays).count();
     let group = |weight_decay: f64, positions: std::ops::Range<usize>| {
         let mut entries = hyperparameters(name, hyper);
         let rates = [("weight_decay", weight_decay), ("lr", schedule.next_rate), ("initial_lr", schedule.base_lr)];
@@ -76,7 +78,7 @@ fn optimizer<'a>(
         entries.push(("params", Value::List(positions.map(|position| Value::Int(position as i64)).collect())));
         dict(entries)
     };
-    let groups = vec![group(hyper.weight_decay, 0..decaying), group(0.0, decaying..infos.len())];
+    let groups = vec![group(hyper.weight_decay, 0..decaying), group(0.0, decaying..count)];
     dict([("state", Value::Numbered(states)), ("param_groups", Value::List(groups))])
 }
 

@@ -185,29 +185,33 @@ impl Moments {
     ) -> anyhow::Result<()> {
         let values = dict(self.file.values());
         let order = optimizer_order(parameters);
-        let decaying = parameters.iter().filter(|info| info.decays).count();
+        let decaying = parameters.iter().filter(|info| info.trainable && info.decays).count();
+        let others = order.len() - decaying;
         let found = groups(values).map_err(anyhow::Error::msg)?.map(|group| list(group, "params").len());
         anyhow::ensure!(
-            found == [decaying, parameters.len() - decaying],
-            "{OPTIMIZER_NAME} is of {} parameters with and {} without weight decay, the model has {decaying} and {}: it is of another model, or some were frozen",
+            found == [decaying, others],
+            "{OPTIMIZER_NAME} is of {} parameters with and {} without weight decay, the model has {decaying} and {others}: it is of another model, or others were frozen",
             found[0],
-            found[1],
-            parameters.len() - decaying
+            found[1]
         );
-        let mut positions = vec![0; parameters.len()];
+        // What is frozen has none.
+        let mut positions = vec![None; parameters.len()];
         for (position, index) in order.into_iter().enumerate() {
-            positions[index] = position;
+            positions[index] = Some(position);
         }
         let states = values.get("state").map(dict);
         let steps = match &self.steps {
             Steps::Known(steps) => steps.clone(),
             Steps::OfRun(step) => {
-                let found = positions.iter().map(|&position| self.steps_in_file(states, position, *step));
-                found.collect::<anyhow::Result<_>>()?
+                let steps = |position: &Option<usize>| {
+                    position.map_or(Ok(0), |position| self.steps_in_file(states, position, *step))
+                };
+                positions.iter().map(steps).collect::<anyhow::Result<_>>()?
             }
         };
         let slot = |index: usize, slot: &str| {
-            let (name, info) = (format!("state.{}.{slot}", positions[index]), &parameters[index]);
+            let position = positions[index].ok_or("is frozen, and has a state in the checkpoint")?;
+            let (name, info) = (format!("state.{position}.{slot}"), &parameters[index]);
             let values = self.file.read_f32(&name).map_err(|error| error.to_string())?;
             match self.file.shape(&name) {
                 Some(shape) if values.len() == info.len() && shape != info.shape => {

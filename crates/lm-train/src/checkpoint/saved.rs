@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use lm_models::parameters::ParameterInfo;
 use lm_models::pretrained::{self, Loaded};
-use lm_models::{AutoModel, ModelConfig, weights};
+use lm_models::{AutoModel, ModelConfig, adapter, weights};
 
 use super::{ARGUMENTS_NAME, CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, list, python};
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
@@ -37,7 +37,11 @@ enum Moments {
 fn model_and_state(folder: &Path) -> Result<TrainerState, CheckpointError> {
     let state = TrainerState::load(&folder.join(TRAINER_STATE_NAME));
     let state = state.map_err(|e| CheckpointError::damaged(folder, e))?;
-    weights::Checkpoint::open(folder).map_err(|e| CheckpointError::damaged(folder, e))?;
+    let opened = match adapter::is_adapter(folder) {
+        true => weights::Checkpoint::open_adapter(folder),
+        false => weights::Checkpoint::open(folder),
+    };
+    opened.map_err(|e| CheckpointError::damaged(folder, e))?;
     Ok(state)
 }
 
@@ -129,6 +133,14 @@ pub fn load_model(folder: &Path, config: &ModelConfig, device: &Device) -> Resul
             Err(CheckpointError::damaged(folder, reason))
         }
     }
+}
+
+/// A model, with an adapter attached, whose adapter is a checkpoint's.
+///
+/// # Errors
+/// If the checkpoint has no adapter, or that of another model.
+pub fn load_adapter(model: AutoModel, folder: &Path, base: &ModelConfig) -> Result<AutoModel, CheckpointError> {
+    adapter::load(model, folder, base).map_err(|e| CheckpointError::damaged(folder, e))
 }
 
 /// The newest whole checkpoint of an output folder. A damaged one is reported and the one before it is taken.

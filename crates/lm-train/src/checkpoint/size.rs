@@ -26,11 +26,21 @@ pub struct CheckpointSize {
 
 impl CheckpointSize {
     /// The size for a model with these parameters. Checkpoints that can be resumed hold the weights as trained, in
-    /// float32, and the optimizer's state.
-    pub fn new(parameters: &[ParameterInfo], optimizer: OptimizerNames, dtype: FloatDtype, only_model: bool) -> Self {
-        let count: u64 = parameters.iter().map(|info| info.len() as u64).sum();
-        let state: u64 = parameters.iter().map(|info| optimizer.state_bytes(&info.shape)).sum();
+    /// float32, and the optimizer's state; those of an adapter hold only what is trained.
+    pub fn new(
+        parameters: &[ParameterInfo],
+        adapter: bool,
+        optimizer: OptimizerNames,
+        dtype: FloatDtype,
+        only_model: bool,
+    ) -> Self {
+        let trained = || parameters.iter().filter(|info| info.trainable);
+        let state: u64 = trained().map(|info| optimizer.state_bytes(&info.shape)).sum();
         let float32 = FloatDtype::F32.bytes();
+        let (count, dtype) = match adapter {
+            true => (values(trained()), FloatDtype::F32),
+            false => (values(parameters), dtype),
+        };
         let beyond = if only_model { 0 } else { state.div_ceil(count.max(1)) + float32 - dtype.bytes() };
         Self { parameters: count, weight_bytes: dtype.bytes(), optimizer_bytes: beyond }
     }
@@ -73,6 +83,11 @@ impl CheckpointSize {
         }
         Err(DiskError::TooLittleForCheckpoint { output_dir: output_dir.to_owned(), needed, free })
     }
+}
+
+/// Number of values in all of them.
+pub fn values<'a>(parameters: impl IntoIterator<Item = &'a ParameterInfo>) -> u64 {
+    parameters.into_iter().map(|info| info.len() as u64).sum()
 }
 
 /// Checkpoints that add to what is on disk now at the moment when most are there, where `saves` are to come, `limit` stay

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use lm_data::tokenizer::LmTokenizer;
 use lm_models::ModelConfig;
+use lm_models::adapter::{self, LoraConfig};
 use lm_models::parameters::Snapshot;
 use lm_models::pretrained::save_pretrained;
 use lm_models::weights::FloatDtype;
@@ -31,10 +32,13 @@ pub struct ModelFiles {
     pub arguments: String,
     /// The type of the weights on disk; those of a checkpoint that can be resumed are float32, as trained.
     pub dtype: FloatDtype,
+    /// The adapter that is saved in the model's place, and whether embeddings and head are saved with it, because they have
+    /// another size than the base's.
+    pub adapter: Option<(LoraConfig, bool)>,
 }
 
 impl ModelFiles {
-    /// Makes the model the output folder's own, as Python's `save_pretrained`, with trainer_state.json. Everything is
+    /// Makes the model the output folder's own, as Python's `save_pretrained`, with trainer_state.json if it was trained. Everything is
     /// written and flushed elsewhere first; a kill leaves the old files or, after the next start, the new ones.
     ///
     /// # Errors
@@ -43,11 +47,13 @@ impl ModelFiles {
         &self,
         output_dir: &Path,
         parameters: &[Snapshot],
-        state: &TrainerState,
+        state: Option<&TrainerState>,
     ) -> Result<(), CheckpointError> {
         let stage = stage(output_dir, UNFINISHED_MODEL)?;
         self.write(self.dtype, stage.path(), parameters)?;
-        write_state(stage.path(), state)?;
+        if let Some(state) = state {
+            write_state(stage.path(), state)?;
+        }
         let names: Vec<String> = files_of(stage.path())?.into_iter().map(|(name, _)| name).collect();
         write_file(&stage.path().join(MANIFEST), names.join("\n").as_bytes())?;
         let stage = stage.keep();
@@ -56,8 +62,14 @@ impl ModelFiles {
     }
 
     fn write(&self, dtype: FloatDtype, folder: &Path, parameters: &[Snapshot]) -> Result<(), CheckpointError> {
-        save_pretrained(folder, &self.config, self.generation_config.as_deref(), parameters, dtype)
-            .map_err(|e| CheckpointError::Write(e.to_string()))?;
+        let saved = match &self.adapter {
+            // As small as it is, and as Python's, it is never rounded.
+            Some((lora, resized)) => adapter::save(folder, lora, &self.config, *resized, parameters, FloatDtype::F32)
+                .map_err(|e| e.to_string()),
+            None => save_pretrained(folder, &self.config, self.generation_config.as_deref(), parameters, dtype)
+                .map_err(|e| e.to_string()),
+        };
+        saved.map_err(CheckpointError::Write)?;
         self.tokenizer.save(folder).map_err(|e| CheckpointError::Write(e.to_string()))?;
         write_file(&folder.join(ARGUMENTS_NAME), self.arguments.as_bytes())
     }

@@ -10,9 +10,11 @@ use lm_data::Loader;
 use lm_models::AutoModel;
 
 use crate::args::Arguments;
-use crate::checkpoint::{CheckpointSize, available_space, checkpoints_added};
+use crate::checkpoint::{CheckpointSize, available_space, checkpoints_added, values};
 use crate::observe::format::{count, duration, human_size};
 use crate::optim::{Hyperparameters, Optimizer};
+use crate::run::adapter;
+use crate::run::counts::Parameters;
 use crate::run::data::Data;
 use crate::run::resolve::{self, ModelSource};
 use crate::sys::memory;
@@ -31,17 +33,19 @@ const TIMED_STEPS: u64 = 3;
 pub fn print(args: &Arguments, source: &ModelSource, data: &Data, devices: &[Device]) -> Result<()> {
     let training = &args.training;
     let dtype = resolve::dtype(args, source)?;
-    let model = resolve::model(args, source, dtype, &devices[0].clone().autodiff())?;
+    let adapter = adapter::config(args, &source.config)?;
+    let model = resolve::model(args, source, adapter.as_ref(), dtype, &devices[0].clone().autodiff())?;
     let parameters = model.parameters();
-    let number: u64 = parameters.iter().map(|info| info.len() as u64).sum();
-    let optimizer_bytes: u64 = parameters.iter().map(|info| training.optim.state_bytes(&info.shape)).sum();
+    let trained = || parameters.iter().filter(|info| info.trainable);
+    let number = Parameters { all: values(&parameters), trained: values(trained()) };
+    let optimizer_bytes: u64 = trained().map(|info| training.optim.state_bytes(&info.shape)).sum();
     let mut out = io::stdout().lock();
-    writeln!(out, "model        {} with {} parameters", source.config.family().class, count(number))?;
+    writeln!(out, "model        {} with {number}", source.config.family().class)?;
     writeln!(
         out,
         "memory       {} weights + {} gradients + {} optimizer, activations besides",
-        human_size(4 * number),
-        human_size(4 * number),
+        human_size(4 * number.all),
+        human_size(4 * number.trained),
         human_size(optimizer_bytes)
     )?;
     let Some(loader) = data.train_loader()? else {
@@ -51,7 +55,7 @@ pub fn print(args: &Arguments, source: &ModelSource, data: &Data, devices: &[Dev
     };
     let plan = Plan::new(args, Some(loader.batches_per_epoch()), String::new())?;
     print_length(&mut out, &plan, &loader)?;
-    let size = CheckpointSize::new(&parameters, plan.optimizer, dtype, plan.save_only_model);
+    let size = CheckpointSize::new(&parameters, adapter.is_some(), plan.optimizer, dtype, plan.save_only_model);
     print_disk(&mut out, &plan, size, &training.output_dir)?;
     print_time(&mut out, &plan, model, &loader, devices)
 }

@@ -6,11 +6,14 @@
 //!                              └─ resume (the same run?) ─ training ─ evaluation ─ results, model card
 //! ```
 
+mod adapter;
+mod counts;
 mod data;
 mod dataset;
 mod dry_run;
 mod evaluation;
 mod generation;
+mod merge;
 mod output_dir;
 mod paths;
 mod report_facts;
@@ -48,7 +51,7 @@ pub use output_dir::what_is_kept;
 pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
     let devices = open_devices(args)?;
-    let args = &dataset::found(args)?;
+    let args = &dataset::found(&adapter::found(args)?)?;
     paths::check(args)?;
     if !(training.auto_find_batch_size && training.do_train) || args.beyond.plan {
         return attempt(args, devices, stop);
@@ -99,6 +102,12 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
     // Nothing is wrong with the arguments themselves.
     console::Messages::release();
 
+    if args.merges_only()
+        && let (Some(source), Some(output)) = (source.take(), &output)
+    {
+        merge::run(args, source, &devices[0], output)?;
+        return Ok(Ended::Done);
+    }
     let data = Data::prepare(args, source.as_mut(), &devices[0])?;
     data.show()?;
     let Some(source) = source else { return Ok(Ended::Done) };
@@ -113,6 +122,8 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
         tokenizer: Arc::clone(&data.tokenizer),
         arguments: serde_json::to_string_pretty(&args.to_json())? + "\n",
         dtype: resolve::dtype(args, &source)?,
+        adapter: adapter::config(args, &source.config)?
+            .map(|config| (config, source.vocab_in_checkpoint != source.config.vocab_size())),
     };
     let saved = resume::unless_another_run(args, &data, output.take_checkpoint())?;
     Run { args, devices, data, files, output, stop }.work(&source, saved)
@@ -166,9 +177,16 @@ impl Run<'_> {
     /// The model to begin or to go on with.
     fn model(&self, source: &ModelSource, saved: Option<&Saved>) -> Result<AutoModel> {
         let device = self.devices[0].clone().autodiff();
-        let Some(saved) = saved else { return resolve::model(self.args, source, self.files.dtype, &device) };
+        let adapter = self.files.adapter.as_ref().map(|(config, _)| config);
+        let begin = || resolve::model(self.args, source, adapter, self.files.dtype, &device);
+        let Some(saved) = saved else { return begin() };
         tracing::info!("resuming from {} (step {})", saved.folder.display(), saved.state.global_step);
-        checkpoint::load_model(&saved.folder, &source.config, &device).context("resuming")
+        if let Some(config) = adapter {
+            adapter::expect_same(config, &saved.folder)?;
+            return checkpoint::load_adapter(begin()?, &saved.folder, &source.config).context("resuming");
+        }
+        let model = checkpoint::load_model(&saved.folder, &source.config, &device).context("resuming")?;
+        adapter::prepare(self.args, model, None, &source.config)
     }
 
     /// `--skip_memory_metrics false` watches the memory of a part of the run.

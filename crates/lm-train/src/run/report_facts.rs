@@ -8,11 +8,12 @@ use crate::device;
 use crate::observe::format::count;
 use crate::observe::report::{Argument, RunFacts};
 use crate::run::Run;
+use crate::run::counts::Parameters;
 use crate::train::plan::Plan;
 
 impl Run<'_> {
     /// The facts of this run, of a model of so many parameters.
-    pub(super) fn facts(&self, plan: &Plan, parameters: u64) -> Result<RunFacts> {
+    pub(super) fn facts(&self, plan: &Plan, parameters: Parameters) -> Result<RunFacts> {
         let family = self.files.config.family();
         let special = self.data.tokenizer.special();
         Ok(RunFacts {
@@ -21,7 +22,8 @@ impl Run<'_> {
             command: args::secrets::command(std::env::args_os()),
             model: vec![
                 ("architecture".into(), family.class.into()),
-                ("parameters".into(), count(parameters)),
+                ("parameters".into(), count(parameters.all)),
+                ("trained".into(), format!("{} ({})", count(parameters.trained), parameters.share())),
                 ("started from".into(), self.args.model.model_name_or_path.clone().unwrap_or_else(|| "scratch".into())),
                 ("device".into(), device::full_names(self.args.beyond.device_list())),
                 ("dtype".into(), self.files.dtype.name().into()),

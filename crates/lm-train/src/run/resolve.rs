@@ -12,6 +12,7 @@ use lm_data::source::RowOptions;
 use lm_data::tokenizer::{LmTokenizer, OTHER_FILES, TrainKind, VOCABULARY_FILES};
 use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
 use lm_hub::{Files, HubOptions};
+use lm_models::adapter::LoraConfig;
 use lm_models::config::GenerationConfig;
 use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, pretrained};
@@ -19,6 +20,7 @@ use lm_models::{AutoModel, ModelConfig, Task, pretrained};
 use crate::args::{ArgsError, Arguments, DataTrainingArguments, DatasetFiles, Dtype, SamplingStrategy};
 use crate::observe::console;
 use crate::observe::format::count;
+use crate::run::adapter;
 use crate::sys::cache_dir;
 
 /// Python's cap on a length that nobody asked for.
@@ -137,8 +139,16 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
         return LmTokenizer::train::<anyhow::Error>(kind, size, limit, lines.map(|line| Ok(line?)))
             .with_context(|| format!("--train_tokenizer {size} on {files}"));
     }
-    let (flag, name) = match (&args.model.tokenizer_name, &args.model.model_name_or_path) {
+    loaded_tokenizer(args, source)
+}
+
+/// The tokenizer that the arguments name. An adapter may have one of its own.
+pub fn loaded_tokenizer(args: &Arguments, source: Option<&ModelSource>) -> Result<LmTokenizer> {
+    let has_vocabulary = |name: &&String| VOCABULARY_FILES.iter().any(|file| Path::new(name).join(file).is_file());
+    let of_adapter = args.lora.adapter_name_or_path.as_ref().filter(has_vocabulary);
+    let (flag, name) = match (&args.model.tokenizer_name, of_adapter.or(args.model.model_name_or_path.as_ref())) {
         (Some(name), _) => ("--tokenizer_name", name),
+        (None, Some(name)) if of_adapter.is_some() => ("--adapter_name_or_path", name),
         (None, Some(name)) => ("--model_name_or_path", name),
         (None, None) => bail!("no tokenizer: give --tokenizer_name or --train_tokenizer"),
     };
@@ -359,8 +369,14 @@ pub fn dtype(args: &Arguments, source: &ModelSource) -> Result<FloatDtype> {
     }
 }
 
-/// The model: from its checkpoint, with a word on what was missing there, or new.
-pub fn model(args: &Arguments, source: &ModelSource, dtype: FloatDtype, device: &Device) -> Result<AutoModel> {
+/// The model: from its checkpoint, with a word on what was missing there, or new; with its adapter, if it has one.
+pub fn model(
+    args: &Arguments,
+    source: &ModelSource,
+    adapter: Option<&LoraConfig>,
+    dtype: FloatDtype,
+    device: &Device,
+) -> Result<AutoModel> {
     let seed = args.training.seed;
     let model = match &source.weights {
         None => AutoModel::from_config(&source.config, seed, device)?,
@@ -379,5 +395,5 @@ pub fn model(args: &Arguments, source: &ModelSource, dtype: FloatDtype, device: 
             loaded.model
         }
     };
-    Ok(pretrained::round_to(model, dtype))
+    adapter::prepare(args, pretrained::round_to(model, dtype), adapter, &source.config)
 }

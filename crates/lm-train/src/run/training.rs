@@ -6,13 +6,14 @@ use anyhow::{Context, Result, anyhow};
 use lm_data::collate::Split;
 use lm_models::AutoModel;
 
-use crate::checkpoint::{self, CheckpointSize, Saved, checkpoints_added};
+use crate::checkpoint::{self, CheckpointSize, ModelFiles, Saved, checkpoints_added, values};
 use crate::device;
 use crate::observe::format::count;
 use crate::observe::memory::Stage;
 use crate::observe::report::Report;
 use crate::observe::{Callbacks, Console, LogFile, Sample, TensorBoard, TrainerState, default_logging_dir};
 use crate::run::Run;
+use crate::run::counts::Parameters;
 use crate::run::output_dir::what_is_kept;
 use crate::run::results::Results;
 use crate::run::resume;
@@ -38,8 +39,11 @@ impl Run<'_> {
     ) -> Result<Option<(AutoModel, TrainerState)>> {
         let training = &self.args.training;
         let (mut data, plan) = self.plan(saved.as_ref())?;
-        let size = CheckpointSize::new(&model.parameters(), plan.optimizer, self.files.dtype, plan.save_only_model);
-        self.add_callbacks(callbacks, &plan, size.parameters)?;
+        let (parameters, adapts) = (model.parameters(), self.files.adapter.is_some());
+        let size = CheckpointSize::new(&parameters, adapts, plan.optimizer, self.files.dtype, plan.save_only_model);
+        let trained = values(parameters.iter().filter(|info| info.trainable));
+        let parameters = Parameters { all: values(&parameters), trained };
+        self.add_callbacks(callbacks, &plan, parameters)?;
         let mut trainer = self.trainer(model, &plan, size, callbacks)?;
         if let Some(saved) = &saved {
             resume::check_unchanged(self.args, &plan, saved)?;
@@ -48,7 +52,7 @@ impl Run<'_> {
         let first_step = trainer.state.global_step;
         self.check_disk(&plan, size, first_step)?;
         let samples = self.sample(&mut trainer)?;
-        self.announce(&plan, size.parameters, &trainer.state);
+        self.announce(&plan, parameters, &trainer.state);
         if training.do_eval || training.eval_on_start {
             self.data.evaluation(&self.devices[0], plan.step.compute)?.warn_if_nothing_is_predicted()?;
         }
@@ -97,7 +101,7 @@ impl Run<'_> {
         Ok((data, plan))
     }
 
-    fn add_callbacks(&self, callbacks: &mut Callbacks, plan: &Plan, parameters: u64) -> Result<()> {
+    fn add_callbacks(&self, callbacks: &mut Callbacks, plan: &Plan, parameters: Parameters) -> Result<()> {
         let (training, folder) = (&self.args.training, self.output.path());
         callbacks.add(Console::new(training.disable_tqdm.unwrap_or(false)));
         callbacks.add(LogFile::new(folder));
@@ -167,16 +171,15 @@ impl Run<'_> {
     }
 
     /// What Python prints when training starts.
-    fn announce(&self, plan: &Plan, parameters: u64, state: &TrainerState) {
+    fn announce(&self, plan: &Plan, parameters: Parameters, state: &TrainerState) {
         let examples = self.data.train_examples().map_or_else(|| "streamed".to_owned(), count);
         let per_step = match plan.lengths.batches_per_step {
             1 => String::new(),
             batches => format!(" × {batches} batches per step"),
         };
         tracing::info!(
-            "training {}, {} parameters, on {}: {examples} examples, {} per batch{per_step}, {} steps, {} epoch{}",
+            "training {}, {parameters}, on {}: {examples} examples, {} per batch{per_step}, {} steps, {} epoch{}",
             self.files.config.family().class,
-            count(parameters),
             device::full_names(self.args.beyond.device_list()),
             self.args.training.per_device_train_batch_size,
             count(plan.max_steps),
@@ -202,7 +205,13 @@ impl Run<'_> {
 
     /// Makes the model the output folder's own.
     fn publish(&self, model: &AutoModel, state: &TrainerState, last_save: Result<()>) -> Result<()> {
-        let published = self.files.publish(self.output.path(), &model.snapshot(), state);
+        let folder = self.output.path();
+        let published = if self.files.adapter.is_some() && self.args.lora.merge_lora {
+            let files = ModelFiles { adapter: None, ..self.files.clone() };
+            files.publish(folder, &model.valid().merge().snapshot(), Some(state))
+        } else {
+            self.files.publish(folder, &model.snapshot(), Some(state))
+        };
         published.map_err(|error| anyhow!("the model is trained, but {error}{}", what_is_kept(self.args)))?;
         let folder = self.output.path().display();
         last_save.with_context(|| format!("the trained model is saved in {folder}, but not its last checkpoint"))

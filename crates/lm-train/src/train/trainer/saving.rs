@@ -151,7 +151,12 @@ impl Trainer<'_> {
             tracing::warn!("--load_best_model_at_end: no evaluation found a best model; the last one is kept");
             return;
         };
-        match checkpoint::load_model(folder.as_ref(), &self.saves.files().config, &self.devices[0]) {
+        let (files, best) = (self.saves.files(), folder.as_ref());
+        let loaded = match files.adapter {
+            Some(_) => checkpoint::load_adapter(self.model().clone(), best, &files.config),
+            None => checkpoint::load_model(best, &files.config, &self.devices[0]),
+        };
+        match loaded {
             Ok(model) => {
                 let step = self.state.best_global_step.unwrap_or(0);
                 tracing::info!("loaded the best model from {folder} (step {step})");
