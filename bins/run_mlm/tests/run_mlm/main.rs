@@ -13,6 +13,7 @@ mod families;
 mod kill_chain;
 #[cfg(feature = "tch")]
 mod libtorch;
+mod lora;
 mod resume;
 mod run;
 #[cfg(unix)]

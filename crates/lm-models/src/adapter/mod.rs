@@ -80,8 +80,22 @@ pub fn attach(model: AutoModel, config: &LoraConfig, base: &ModelConfig, seed: u
         }
     }
     for name in &config.modules_to_save {
-        if !infos.iter().any(|info| is_saved_whole(info, std::slice::from_ref(name))) {
-            return Err(AdapterError::Model(format!("`modules_to_save`: the model has no module `{name}`")));
+        let own = infos.iter().any(|info| is_saved_whole(info, std::slice::from_ref(name)));
+        let ties = tied(base, &infos);
+        let tie = ties.iter().find(|(alias, _)| alias.trim_end_matches(".weight").ends_with(name.as_str()));
+        let embeddings = tie.and_then(|(_, parameter)| infos.iter().find(|info| info.name == *parameter));
+        match embeddings {
+            _ if own => {}
+            None => return Err(AdapterError::Model(format!("`modules_to_save`: the model has no module `{name}`"))),
+            Some(embeddings) if is_saved_whole(embeddings, &config.modules_to_save) => {}
+            Some(embeddings) => {
+                let module = embeddings.name.trim_end_matches(".weight");
+                let module = module.rsplit('.').next().unwrap_or(module);
+                return Err(AdapterError::Model(format!(
+                    "`modules_to_save`: {name} is tied to the embeddings, and is not trained without them; name \
+                     {module} too"
+                )));
+            }
         }
     }
     let model = model.attach(|info| targets.want(info, &config.modules_to_save).then(|| config.rank()));
@@ -140,6 +154,7 @@ pub fn load(model: AutoModel, folder: &Path, base: &ModelConfig) -> Result<AutoM
     let ties = tied(base, &infos);
     let own: HashMap<&str, &ParameterInfo> = infos.iter().map(|info| (info.name.as_str(), info)).collect();
     let mut sources: HashMap<&str, &str> = HashMap::new();
+    let mut heads: Vec<(&str, &str)> = Vec::new();
     let unusable = |key: &str, reason: String| WeightsError::tensor(checkpoint.file_of(key), key, reason);
     for key in checkpoint.names() {
         let plain = key.strip_prefix(PREFIX).unwrap_or(key).replace(".base_layer.", ".");
@@ -155,10 +170,23 @@ pub fn load(model: AutoModel, folder: &Path, base: &ModelConfig) -> Result<AutoM
                 format!("has shape {shape:?}, the model needs {:?}: the adapter belongs to another base", info.shape);
             return Err(unusable(key, reason).into());
         }
-        // What a tied head holds is the embeddings' own only where they are not there themselves.
         match alias {
+            Some(_) if info.kind == Kind::Embedding => heads.push((key, info.name.as_str())),
             Some(_) => drop(sources.entry(&info.name).or_insert(key)),
             None => drop(sources.insert(&info.name, key)),
+        }
+    }
+    // The head is the embeddings here, and peft's could have been trained to be others.
+    for (head, embeddings) in heads {
+        let same = match sources.get(embeddings) {
+            Some(key) => checkpoint.read_f32(key)? == checkpoint.read_f32(head)?,
+            None => false,
+        };
+        if !same {
+            let reason = format!(
+                "is not {embeddings}, to which it is tied in the base: an adapter that unties them is not supported"
+            );
+            return Err(unusable(head, reason).into());
         }
     }
     if let Some(missing) = infos.iter().find(|info| info.trainable && !sources.contains_key(info.name.as_str())) {
