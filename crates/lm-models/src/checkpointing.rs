@@ -22,7 +22,6 @@ pub fn checkpointed(
     let (hidden, kept) = forward(&model.valid(), inputs, mode);
 
     let leaves = leaves(hidden);
-    let device = model.decoder().weight.device();
     let Loss { value, carrier } = loss((stages.head)(leaves.clone(), mode));
     let mut gradients = backward(carrier, leaves, &mut take);
     for (layer, (hidden, mode)) in stages.layers.iter().zip(kept).rev() {
@@ -32,8 +31,8 @@ pub fn checkpointed(
         let carriers = results.filter_map(|(y, gradient)| Some((y * Tensor::from_inner(gradient?)).sum()));
         let Some(carrier) = carriers.reduce(|a, b| a + b) else { break };
         // Where all that a stage has is frozen, and nothing was given to it, there would be no graph to walk.
-        let carrier = carrier + Tensor::zeros([1], &device).require_grad();
-        gradients = backward(carrier, leaves, &mut take);
+        let nothing = Tensor::zeros([1], &carrier.device()).require_grad();
+        gradients = backward(carrier + nothing, leaves, &mut take);
     }
     value
 }
