@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::embedding::Embedding;
+use crate::low_rank::LowRank;
 use crate::ops::Decoder;
 use crate::parameters::{Builder, Kind};
 
@@ -31,7 +32,12 @@ impl LmHead {
     /// The projection, by the word embeddings where the head is tied to them.
     pub fn decoder(&self, word_embeddings: &Embedding) -> Decoder {
         // An adapter of the embeddings is not the head's, as in peft.
-        let weight = self.weight.as_ref().map_or_else(|| word_embeddings.weight.base(), Param::val);
-        Decoder::new(weight, self.bias.as_ref().map(Param::val))
+        let (weight, adapts) = match &self.weight {
+            Some(weight) => (weight.val(), LowRank::of(weight).is_some()),
+            None => (word_embeddings.weight.base(), false),
+        };
+        let own = self.weight.as_ref().unwrap_or(&word_embeddings.weight);
+        let frozen = !adapts && !own.base().is_require_grad();
+        Decoder { frozen, ..Decoder::new(weight, self.bias.as_ref().map(Param::val)) }
     }
 }

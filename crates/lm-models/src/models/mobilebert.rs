@@ -422,6 +422,6 @@ impl Architecture for MobileBertForMaskedLM {
             0 => first.weight.clone(),
             _ => Tensor::cat(vec![first.weight.clone(), dense.weight.val().transpose()], 1),
         };
-        Decoder { weight, bias: Some(bias.val()), ..first }
+        Decoder { weight, bias: Some(bias.val()), frozen: false, ..first }
     }
 }

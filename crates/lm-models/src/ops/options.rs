@@ -188,12 +188,14 @@ pub struct Decoder {
     pub bias: Option<Tensor<1>>,
     /// `cap · tanh(logit / cap)` takes the place of a logit (Gemma 2).
     pub softcap: Option<f64>,
+    /// Whether nobody asks for the weight's gradient, a product as large as that of the logits.
+    pub frozen: bool,
 }
 
 impl Decoder {
     /// A projection without a cap.
     pub fn new(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
-        Self { weight, bias, softcap: None }
+        Self { weight, bias, softcap: None, frozen: false }
     }
 
     /// Rows whose logits fit the piece size.

@@ -80,9 +80,10 @@ pub(super) fn check(args: &Arguments) -> Result<(), ArgsError> {
         Targets::from_words(&lora.lora_target_modules)
             .map_err(|reason| ArgsError::Rule(format!("--lora_target_modules: {reason}")))?;
     }
-    let adapts = lora.use_lora || lora.adapter_name_or_path.is_some();
     for (flag, given) in [("freeze_embeddings", lora.freeze_embeddings), ("freeze_layers", lora.freeze_layers > 0)] {
-        rule(!given || !adapts, || format!("--{flag}: a LoRA adapter has all of the model frozen; leave it out"))?;
+        rule(!given || !args.adapts(), || {
+            format!("--{flag}: a LoRA adapter has all of the model frozen; leave it out")
+        })?;
     }
     rule(!lora.use_lora || args.model.model_name_or_path.is_some() || lora.adapter_name_or_path.is_some(), || {
         "--use_lora adapts a model that is trained: give --model_name_or_path".into()

@@ -102,6 +102,16 @@ impl Arguments {
         shows && !(self.training.do_train || self.training.do_eval || self.beyond.plan)
     }
 
+    /// Whether the run has an adapter beside its model: `--use_lora`, or one to go on with.
+    pub fn adapts(&self) -> bool {
+        self.lora.use_lora || self.lora.adapter_name_or_path.is_some()
+    }
+
+    /// Whether the output folder gets an adapter in place of a model.
+    pub fn writes_adapter(&self) -> bool {
+        self.adapts() && !self.lora.merge_lora
+    }
+
     /// Whether a merged model is all that is asked for: `--merge_lora` without training or evaluation.
     pub fn merges_only(&self) -> bool {
         let runs = self.training.do_train || self.training.do_eval || self.beyond.plan;

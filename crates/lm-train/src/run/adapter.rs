@@ -44,18 +44,14 @@ pub fn found(args: &Arguments) -> Result<Arguments> {
                 model.model_revision = revision;
             }
         }
-        ensure!(
-            !args.merges_only() || !lm_files::same_file(folder, output),
-            "--merge_lora: --output_dir {} is the adapter's own folder; choose another",
-            output.display()
-        );
     }
-    let adapts = lora.use_lora || lora.adapter_name_or_path.is_some();
-    ensure!(adapts || !lora.merge_lora, "--merge_lora: there is no adapter; name one with --adapter_name_or_path");
-    let writes_adapter = adapts && !lora.merge_lora;
+    ensure!(
+        args.adapts() || !args.lora.merge_lora,
+        "--merge_lora: there is no adapter; name one with --adapter_name_or_path"
+    );
     let writes = args.training.do_train || args.merges_only();
     ensure!(
-        writes_adapter || !writes || args.beyond.plan || !is_adapter(output),
+        args.writes_adapter() || !writes || args.beyond.plan || !is_adapter(output),
         "--output_dir {} holds an adapter, which Python would load in place of this run's model; choose another",
         output.display()
     );

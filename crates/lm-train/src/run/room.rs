@@ -34,8 +34,7 @@ fn expect_for(args: &Arguments, config: &ModelConfig, device: &Device) -> Result
     let weights = sizes.values().saturating_mul(4);
     let on_host = device::in_main_memory(device);
     // Beside an adapter's base, what is trained is next to nothing.
-    let adapts = args.lora.use_lora || args.lora.adapter_name_or_path.is_some();
-    let trains = (args.training.do_train || args.beyond.plan) && !adapts;
+    let trains = (args.training.do_train || args.beyond.plan) && !args.adapts();
     let (bytes, what) = if trains && on_host {
         let state = sizes.sum(|shape| args.training.optim.state_bytes(shape));
         (weights.saturating_mul(2).saturating_add(state), "weights, gradients and optimizer")

@@ -55,7 +55,7 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
     let matrix = Matrix::new(values(&weight), vocab, dim);
 
     let mut loss = 0.0;
-    let mut weight_gradient = zeros(vocab * dim);
+    let mut weight_gradient = if decoder.frozen { Vec::new() } else { zeros(vocab * dim) };
     let mut bias_gradient = vec![0.0; vocab];
     let mut row_gradient = zeros(count * dim);
     let piece = (PIECE / vocab.max(1)).max(1);
@@ -87,21 +87,25 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
         // `logits` holds their gradients from here on.
         let gradient = Matrix::new(logits, targets.len(), vocab);
         matmul(row_gradient, gradient, matrix, false, Threads::All);
-        matmul(&mut weight_gradient, gradient.transpose(), x, index > 0, Threads::All);
+        if !decoder.frozen {
+            matmul(&mut weight_gradient, gradient.transpose(), x, index > 0, Threads::All);
+        }
         if bias.is_some() {
             add(&mut bias_gradient, &column_sums(logits, vocab));
         }
     }
 
     let row_gradient = tensor(row_gradient, [count, dim]);
-    let weight_gradient = tensor(weight_gradient, [vocab, dim]);
+    let weight_gradient = (!decoder.frozen).then(|| tensor(weight_gradient, [vocab, dim]));
     let (rows, weight) = (rows.into_dispatch(), decoder.weight.clone().into_dispatch());
-    let carrier = match &decoder.bias {
-        Some(bias) => {
-            let gradients = [row_gradient, weight_gradient, tensor(bias_gradient, [vocab])];
-            apply(Carrier(gradients), [rows, weight, bias.clone().into_dispatch()])
+    let bias = decoder.bias.clone().map(|bias| (bias.into_dispatch(), tensor(bias_gradient, [vocab])));
+    let carrier = match (weight_gradient, bias) {
+        (Some(of_weight), Some((bias, of_bias))) => {
+            apply(Carrier([row_gradient, of_weight, of_bias]), [rows, weight, bias])
         }
-        None => apply(Carrier([row_gradient, weight_gradient]), [rows, weight]),
+        (Some(of_weight), None) => apply(Carrier([row_gradient, of_weight]), [rows, weight]),
+        (None, Some((bias, of_bias))) => apply(Carrier([row_gradient, of_bias]), [rows, bias]),
+        (None, None) => apply(Carrier([row_gradient]), [rows]),
     };
     Loss { value: wrap(tensor(vec![loss as f32], [1])), carrier }
 }

@@ -33,6 +33,8 @@ pub struct ModelCard {
     pub model_name: String,
     /// `--model_name_or_path`; `None` for a model trained from scratch.
     pub finetuned_from: Option<String>,
+    /// Whether the folder holds an adapter, which is peft's, not a model.
+    pub adapter: bool,
     /// The Hub's tag of the task, such as `fill-mask` or `text-generation`.
     pub task: String,
     /// `--dataset_name`.
@@ -56,6 +58,7 @@ impl ModelCard {
         Self {
             model_name: name.unwrap_or_else(|| "model".into()),
             finetuned_from: args.model.model_name_or_path.clone(),
+            adapter: args.writes_adapter(),
             task: match args.task {
                 Task::Mlm => "fill-mask".into(),
                 Task::Clm | Task::Plm => "text-generation".into(),
@@ -151,11 +154,15 @@ The following hyperparameters were used during training:
 
     /// The YAML between the dashes.
     fn metadata(&self, results: &Results) -> String {
-        let mut yaml = String::from("library_name: transformers\n");
+        let mut yaml = format!("library_name: {}\n", if self.adapter { "peft" } else { "transformers" });
         if let Some(base) = &self.finetuned_from {
             let _ = writeln!(yaml, "base_model: {}", yaml_string(base));
         }
         yaml += "tags:\n- generated_from_trainer\n";
+        if let Some(base) = self.finetuned_from.as_ref().filter(|_| self.adapter) {
+            // As peft's `create_or_update_model_card`.
+            let _ = writeln!(yaml, "- {}\n- lora\n- transformers", yaml_string(&format!("base_model:adapter:{base}")));
+        }
         if let Some(dataset) = &self.dataset {
             let _ = writeln!(yaml, "datasets:\n- {}", yaml_string(dataset));
         }
@@ -230,6 +237,7 @@ mod tests {
         ModelCard {
             model_name: "mkstate".to_owned(),
             finetuned_from: Some("bert-tiny".to_owned()),
+            adapter: false,
             task: "fill-mask".to_owned(),
             dataset: Some("wikitext".to_owned()),
             dataset_config: Some("wikitext-2-raw-v1".to_owned()),
