@@ -42,6 +42,10 @@ fn rows() -> Vec<Row> {
 
 /// A value that differs from the default.
 fn value(row: &Row) -> String {
+    // Another than the default.
+    if row.flag == "--lora_init" {
+        return "gaussian".into();
+    }
     let first_choice = row.text.split_once("One of ").and_then(|(_, choices)| choices.split([',', '.']).next());
     match (row.flag.as_str(), row.type_name.as_str()) {
         ("--metric_for_best_model", _) => "loss".into(),
@@ -67,6 +71,15 @@ fn companions(flag: &str) -> &'static [&'static str] {
     match flag {
         "--streaming" => &["--max_steps", "1"],
         "--load_best_model_at_end" | "--early_stopping_patience" => &["--eval_strategy", "steps"],
+        "--lora_r"
+        | "--lora_alpha"
+        | "--lora_dropout"
+        | "--lora_target_modules"
+        | "--lora_bias"
+        | "--lora_modules_to_save"
+        | "--use_rslora"
+        | "--lora_init"
+        | "--merge_lora" => &["--use_lora"],
         "--dataloader_prefetch_factor" => &["--dataloader_num_workers", "1"],
         _ => &[],
     }

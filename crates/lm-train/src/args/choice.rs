@@ -1,6 +1,7 @@
 //! The types whose values are names: Python's enums and `choices`.
 
 use lm_data::source::SampleBy;
+use lm_models::adapter::LoraBias;
 use serde_json::Value as Json;
 
 use super::value::{Value, not_a};
@@ -38,6 +39,7 @@ macro_rules! by_name {
 }
 
 by_name!(SampleBy, SampleBy::ALL, SampleBy::as_str, [], "");
+by_name!(LoraBias, [LoraBias::None, LoraBias::All, LoraBias::LoraOnly], LoraBias::name, [], "");
 by_name!(SchedulerType, SchedulerType::ALL, SchedulerType::name, ["greedy"], "");
 by_name!(
     OptimizerNames,
@@ -117,15 +119,6 @@ macro_rules! choices {
 }
 
 choices! {
-    /// Which biases are trained beside an adapter's pairs.
-    LoraBiasChoice {
-        /// None.
-        None = "none",
-        /// Every one of the model.
-        All = "all",
-        /// Those of the layers that have a pair.
-        LoraOnly = "lora_only",
-    }
     /// How an adapter's pairs start.
     LoraInit {
         /// A as torch's linear layers, B at zero.

@@ -3,7 +3,7 @@
 use lm_models::adapter::{LoraBias, Targets};
 
 use super::Status::Supported;
-use super::choice::{LoraBiasChoice, LoraInit};
+use super::choice::LoraInit;
 use super::error::rule;
 use super::flag::arguments;
 use super::{ArgsError, Arguments};
@@ -23,7 +23,7 @@ arguments! {
         /// for the architecture.
         lora_target_modules: Vec<String> = Vec::new(), Supported;
         /// Which biases are trained too.
-        lora_bias: LoraBiasChoice = LoraBiasChoice::None, Supported;
+        lora_bias: LoraBias = LoraBias::None, Supported;
         /// Modules that are trained and saved whole, by the ends of their paths.
         lora_modules_to_save: Vec<String> = Vec::new(), Supported;
         /// Divide the scale by the root of the rank, not the rank (rank-stabilized LoRA).
@@ -38,17 +38,6 @@ arguments! {
         freeze_embeddings: bool = false, Supported;
         /// Keep the first so many layers as they are.
         freeze_layers: usize = 0, Supported;
-    }
-}
-
-impl LoraArguments {
-    /// peft's name for `--lora_bias`.
-    pub fn bias(&self) -> LoraBias {
-        match self.lora_bias {
-            LoraBiasChoice::None => LoraBias::None,
-            LoraBiasChoice::All => LoraBias::All,
-            LoraBiasChoice::LoraOnly => LoraBias::LoraOnly,
-        }
     }
 }
 

@@ -98,7 +98,7 @@ pub fn config(args: &Arguments, model: &ModelConfig) -> Result<Option<LoraConfig
         lora_alpha: lora.lora_alpha as f64,
         lora_dropout: lora.lora_dropout,
         target_modules,
-        bias: lora.bias(),
+        bias: lora.lora_bias,
         modules_to_save: lora.lora_modules_to_save.clone(),
         use_rslora: lora.use_rslora,
         gaussian: lora.lora_init == LoraInit::Gaussian,
