@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::AdapterError;
-use super::targets::Targets;
+use super::error::AdapterError;
+use super::targets::{Targets, names};
 use crate::config::ModelConfig;
 use crate::low_rank::Rank;
 use crate::model::Task;
@@ -247,11 +247,6 @@ fn classes(model_type: &str, class: &str) -> Value {
     let module = model_type.replace('-', "_");
     let folder = if model_type == "data2vec-text" { "data2vec" } else { &module };
     json!({"base_model_class": class, "parent_library": format!("transformers.models.{folder}.modeling_{module}")})
-}
-
-/// A list of texts.
-pub(super) fn names(value: &Value) -> Option<Vec<String>> {
-    value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
 
 /// Whether a folder holds an adapter.

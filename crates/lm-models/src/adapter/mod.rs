@@ -6,14 +6,16 @@
 //! ```
 
 mod config;
+mod error;
 mod targets;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 pub use config::{CONFIG_NAME, LoraBias, LoraConfig, base_of, is_adapter};
+pub use error::AdapterError;
 pub use targets::Targets;
 
 use crate::config::ModelConfig;
@@ -27,39 +29,6 @@ pub const WEIGHTS_NAME: &str = "adapter_model.safetensors";
 
 /// How all names begin: peft wraps the base twice.
 const PREFIX: &str = "base_model.model.";
-
-/// Why an adapter can't be read, written or attached. Every message is one line.
-#[derive(Debug, thiserror::Error)]
-pub enum AdapterError {
-    /// adapter_config.json
-    #[error("{}: {reason}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The configuration asks of the model what that does not have.
-    #[error("{0}")]
-    Model(String),
-    /// The weights.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// A file can't be written.
-    #[error("{}: cannot be written: {source}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-impl AdapterError {
-    fn config(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Config { path: path.to_owned(), reason: reason.into() }
-    }
-}
 
 /// Attaches the pairs of an adapter to the layers it targets and freezes all that it does not train. The pairs have their
 /// first values, by which the model computes what it did without them.

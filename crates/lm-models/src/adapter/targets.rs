@@ -3,7 +3,6 @@
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::config::names;
 use crate::parameters::{Kind, Layer, ParameterInfo};
 
 /// The word for every linear layer but the projection to the vocabulary.
@@ -150,4 +149,9 @@ pub(super) fn module_of(info: &ParameterInfo) -> Option<&str> {
 
 fn ends_in(module: &str, name: &str) -> bool {
     module.strip_suffix(name).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// A list of texts.
+pub(super) fn names(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
 }
