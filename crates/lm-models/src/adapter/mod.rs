@@ -85,7 +85,7 @@ pub fn attach(model: AutoModel, config: &LoraConfig, base: &ModelConfig, seed: u
         _ if is_saved_whole(info, &config.modules_to_save) => true,
         _ => match config.bias {
             LoraBias::None => false,
-            LoraBias::All => info.name.contains("bias"),
+            LoraBias::All => info.name.ends_with(".bias"),
             LoraBias::LoraOnly => info.name.strip_suffix(".bias").is_some_and(|m| adapted.iter().any(|a| a == m)),
         },
     };
