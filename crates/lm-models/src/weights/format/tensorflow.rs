@@ -60,15 +60,8 @@ impl KerasFile {
         let mut entries = Vec::new();
         for (name, data) in tensors(&root.map_err(invalid)?).map_err(invalid)? {
             if names.insert(name.clone()) {
-                let stored = stored(&data, most).map_err(|reason| WeightsError::tensor(path, &name, reason))?;
+                let stored = stored(&name, &data, most).map_err(|reason| WeightsError::tensor(path, &name, reason))?;
                 entries.push(Entry { name, stored, data });
-            }
-        }
-        for entry in &mut entries {
-            // PyTorch's bias of a separable convolution is a column.
-            let is_separable = |stem: &str| names.contains(&format!("{stem}depthwise.weight"));
-            if entry.stored.info.shape.len() == 1 && entry.name.strip_suffix("bias").is_some_and(is_separable) {
-                entry.stored.info.shape.push(1);
             }
         }
         Ok(Self { path: path.to_path_buf(), entries })
@@ -173,7 +166,7 @@ fn torch_name(variable: &str) -> String {
 }
 
 /// How a tensor lies in the file. The error says why it can't be used.
-fn stored(data: &Dataset, most: u64) -> Result<Stored, String> {
+fn stored(name: &str, data: &Dataset, most: u64) -> Result<Stored, String> {
     let dtype = match data.dtype() {
         Datatype::FloatingPoint { size: 2, .. } => Dtype::F16,
         Datatype::FloatingPoint { size: 4, .. } => Dtype::F32,
@@ -197,6 +190,8 @@ fn stored(data: &Dataset, most: u64) -> Result<Stored, String> {
         }
         // GPT-2's convolutions have theirs as a row.
         ("bias", &[1, size]) => Stored::plain(dtype, vec![size]),
+        // Of a separable convolution, a layer of its own in Keras alone, PyTorch's is a column.
+        ("bias", &[size]) if name.ends_with("key_conv_attn_layer.bias") => Stored::plain(dtype, vec![size, 1]),
         _ => Stored::plain(dtype, shape),
     })
 }
