@@ -196,6 +196,7 @@ fn keep_model_that_is_read(args: &Arguments) -> Result<()> {
     let model = &args.model;
     let inputs = [
         ("model_name_or_path", &model.model_name_or_path),
+        ("adapter_name_or_path", &args.lora.adapter_name_or_path),
         ("config_name", &model.config_name),
         ("tokenizer_name", &model.tokenizer_name),
     ];

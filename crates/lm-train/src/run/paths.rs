@@ -153,6 +153,7 @@ fn others(args: &Arguments, inputs: &mut Vec<Input>) {
     let path = |name: &Option<String>| name.as_ref().map(PathBuf::from);
     let mut named = vec![
         ("model_name_or_path", path(&model.model_name_or_path)),
+        ("adapter_name_or_path", path(&args.lora.adapter_name_or_path)),
         ("config_name", path(&model.config_name)),
         ("tokenizer_name", path(&model.tokenizer_name)),
         ("data_cache_dir", Some(resolve::data_config(args, 512).cache_dir)),
