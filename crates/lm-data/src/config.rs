@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::DataError;
-use crate::dataset::Slice;
+use crate::dataset::SplitPart;
 use crate::example::Cut;
 use crate::source::RowOptions;
 
@@ -14,10 +14,10 @@ pub struct DataConfig {
     pub train_files: Vec<String>,
     /// `--validation_file`. If empty, the first rows of the training files are held out.
     pub validation_files: Vec<String>,
-    /// `--train_split`: only these rows of the training files.
-    pub train_slice: Option<Slice>,
-    /// `--validation_split`: only these rows of the validation files.
-    pub validation_slice: Option<Slice>,
+    /// `--train_split`: only these rows of the training files, one part after another; all if there is none.
+    pub train_parts: Vec<SplitPart>,
+    /// `--validation_split`, likewise.
+    pub validation_parts: Vec<SplitPart>,
     /// `--text_column`: column of csv and json files; `text`, else the first, if None.
     pub text_column: Option<String>,
     /// `--validation_split_percentage`: how much is held out, in percent of the rows. 0 holds nothing out: there is no
@@ -52,8 +52,8 @@ impl Default for DataConfig {
         Self {
             train_files: Vec::new(),
             validation_files: Vec::new(),
-            train_slice: None,
-            validation_slice: None,
+            train_parts: Vec::new(),
+            validation_parts: Vec::new(),
             text_column: None,
             validation_split_percentage: 5,
             length: 512,

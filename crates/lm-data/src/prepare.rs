@@ -62,10 +62,6 @@ impl Corpus {
         position: StreamPosition,
     ) -> Result<ExampleStream, DataError> {
         let train = self.train_split().ok_or(DataError::NoTrainFile)?;
-        if train.most != u64::MAX {
-            let reason = "a slice that ends before its split cannot be streamed; leave out --streaming".into();
-            return Err(DataError::Option { name: "train_split", reason });
-        }
         let (pool, most) = (Arc::new(config.pool()?), config.max_train_samples.map_or(u64::MAX, |most| most as u64));
         let (files, tokenizer) = (train.files.clone(), Arc::clone(tokenizer));
         Ok(ExampleStream::new(files, tokenizer, pool, config.cut(), train.start, most, position))

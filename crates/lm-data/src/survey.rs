@@ -91,6 +91,11 @@ impl Survey {
         self.0.iter().map(|file| file.count).sum()
     }
 
+    /// Number of rows of a file.
+    pub fn rows_of(&self, file: usize) -> u64 {
+        self.0.get(file).map_or(0, |rows| rows.count)
+    }
+
     /// SHA-256 over all rows and how they are read.
     pub fn digest(&self, files: &TextFiles) -> [u8; 32] {
         let mut digest = Sha256::new_with_prefix(files.reading());

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 use crate::config::DataConfig;
-use crate::dataset::slice::{Slice, percent_of};
+use crate::dataset::slice::{SplitPart, percent_of};
 use crate::memo::remembered;
-use crate::source::{RowPosition, TextFiles};
+use crate::source::{Piece, RowPosition, TextFiles};
 use crate::survey::Survey;
 
 /// The files of a run, looked at once: of what kind they are, which column is the text, which rows are held out.
@@ -14,7 +14,6 @@ pub struct Corpus {
     train: TextFiles,
     train_rows: Span,
     validation: TextFiles,
-    validation_rows: Span,
     /// Rows of the training files that are kept for validation.
     held_out: Option<Span>,
 }
@@ -23,7 +22,7 @@ pub struct Corpus {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Span {
     start: RowPosition,
-    /// At most so many; all of an unsliced split are not counted.
+    /// At most so many.
     rows: u64,
 }
 
@@ -62,19 +61,19 @@ impl Corpus {
         if train.is_empty() && validation.is_empty() {
             return Err(DataError::NoFile);
         }
+        let train = parts_of(train, &config.train_parts, "train_split", config)?;
+        let validation = parts_of(validation, &config.validation_parts, "validation_split", config)?;
         let percent = config.validation_split_percentage;
-        let (slice, purpose) = (config.train_slice.as_ref(), format!("{percent} % of the rows"));
         let (held_out, train_rows) = if train.is_empty() || !validation.is_empty() || percent == 0 {
-            (None, sliced(&train, slice, config)?)
+            (None, WHOLE)
         } else if percent < 100 {
-            let (held_out, rest) = divided(&train, slice, &purpose, config, |rows| percent_of(percent, rows))?;
+            let (held_out, rest) = divided(&train, percent, config)?;
             (Some(held_out), rest)
         } else {
             let reason = format!("{percent} leaves nothing to train on; name a file with --validation_file instead");
             return Err(DataError::Option { name: "validation_split_percentage", reason });
         };
-        let validation_rows = sliced(&validation, config.validation_slice.as_ref(), config)?;
-        Ok(Self { train, train_rows, validation, validation_rows, held_out })
+        Ok(Self { train, train_rows, validation, held_out })
     }
 
     /// The texts of the training split, for training a tokenizer on them.
@@ -96,8 +95,7 @@ impl Corpus {
     pub(crate) fn validation_split(&self) -> Option<SplitRows<'_>> {
         match self.held_out {
             Some(rows) => Some(split("validation", &self.train, rows, true)),
-            None => (!self.validation.is_empty())
-                .then(|| split("validation", &self.validation, self.validation_rows, false)),
+            None => (!self.validation.is_empty()).then(|| split("validation", &self.validation, WHOLE, false)),
         }
     }
 }
@@ -106,30 +104,134 @@ fn split<'a>(name: &'static str, files: &'a TextFiles, rows: Span, held_out: boo
     SplitRows { name, files, start: rows.start, most: rows.rows, held_out }
 }
 
-/// The rows of a slice.
-fn sliced(files: &TextFiles, slice: Option<&Slice>, config: &DataConfig) -> Result<Span, DataError> {
-    match slice.filter(|slice| !slice.is_whole()) {
-        Some(_) => Ok(divided(files, slice, "slice", config, |_| 0)?.1),
-        None => Ok(WHOLE),
+/// The rows of the parts as pieces of the files; all files if there is no part. What it takes to find them is remembered
+/// until a file changes.
+fn parts_of(
+    files: TextFiles,
+    parts: &[SplitPart],
+    name: &'static str,
+    config: &DataConfig,
+) -> Result<TextFiles, DataError> {
+    if parts.is_empty() {
+        return Ok(files);
     }
+    let identity = files.identity(&format!("{parts:?}"))?;
+    let pieces = remembered(&config.cache_dir, &identity, config.overwrite_cache || config.verify_data, || {
+        let survey = Survey::of(&files, config)?;
+        let (mut pieces, mut starts) = (Vec::new(), vec![0]);
+        for file in 0..files.len() {
+            starts.push(starts[file] + survey.rows_of(file));
+        }
+        let place = |file: usize, row: u64| -> Result<(u64, u64), DataError> {
+            let RowPosition { byte, line, .. } = survey.position(&files, starts[file] + row)?;
+            Ok((byte, line))
+        };
+        for SplitPart { slice, files: names } in parts {
+            let named = files.named(names);
+            let (from, to) = slice.range(named.iter().map(|&file| survey.rows_of(file)).sum());
+            let mut first = 0;
+            for file in named {
+                let count = survey.rows_of(file);
+                let within = |row: u64| row.clamp(first, first + count) - first;
+                let (from, to) = (within(from), within(to));
+                if from < to {
+                    let start = if from == 0 { (0, 0) } else { place(file, from)? };
+                    let end = if to == count { None } else { Some(place(file, to)?) };
+                    pieces.push((file, Piece { start, end }));
+                }
+                first += count;
+            }
+        }
+        Ok::<_, DataError>(pieces)
+    })?;
+    if pieces.is_empty() {
+        return Err(DataError::Option { name, reason: "there is no row in it".into() });
+    }
+    Ok(files.pieces(&pieces))
 }
 
-/// Divides the rows of a slice in two, the first of as many rows as `first` finds by their number.
-fn divided(
-    files: &TextFiles,
-    slice: Option<&Slice>,
-    purpose: &str,
-    config: &DataConfig,
-    first: impl Fn(u64) -> u64,
-) -> Result<(Span, Span), DataError> {
-    let purpose = slice.map_or_else(|| purpose.to_string(), |slice| format!("{purpose} {slice:?}"));
-    let identity = files.identity(&purpose)?;
+/// Divides rows in two, the first part of so many percent of them.
+fn divided(files: &TextFiles, percent: u32, config: &DataConfig) -> Result<(Span, Span), DataError> {
+    let identity = files.identity(&format!("{percent} % of the rows"))?;
     remembered(&config.cache_dir, &identity, config.overwrite_cache || config.verify_data, || {
         let survey = Survey::of(files, config)?;
-        let (from, to) = slice.map_or((0, survey.rows()), |slice| slice.range(survey.rows()));
-        let border = from + first(to - from);
-        let rest = if to == survey.rows() { u64::MAX } else { to - border };
-        let (start, middle) = (survey.position(files, from)?, survey.position(files, border)?);
-        Ok((Span { start, rows: border - from }, Span { start: middle, rows: rest }))
+        let rows = percent_of(percent, survey.rows());
+        let rest = Span { start: survey.position(files, rows)?, rows: u64::MAX };
+        Ok((Span { start: RowPosition::default(), rows }, rest))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::Slice;
+    use crate::source::RowOptions;
+    use crate::testing::fixture;
+
+    /// Of files of every format, their beginnings, ends and middles; read from any row on.
+    #[test]
+    fn parts_are_their_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            std::fs::write(folder.path().join(name), content).unwrap();
+            folder.path().join(name).display().to_string()
+        };
+        let names = [
+            write("a.txt", "\u{feff}one\n\ntwo\r\nthree\n"),
+            write("b.csv", "n,text\n1,\"a\nb\"\n\n2,c\n3,d\n"),
+            write("c.json", "[{\"text\": \"x\"}, {\"text\": \"y\"}, {\"text\": \"z\"}]"),
+            fixture("columns/nulls.parquet").display().to_string(),
+            fixture("columns/stream.arrow").display().to_string(),
+        ];
+        let all = |names: &[String]| -> Vec<String> {
+            let [files] = TextFiles::resolve([names], None, &RowOptions::default()).unwrap();
+            files.rows().collect::<Result<_, _>>().unwrap()
+        };
+        let part = |slice: &str, files: &[String]| SplitPart {
+            slice: Slice::parse(slice).unwrap().remove(0),
+            files: files.to_vec(),
+        };
+        let (first, second) = (all(&names[..3]), all(&names[3..]));
+        assert_eq!((first.len(), second.len()), (10, 46));
+        for (parts, expected) in [
+            (vec![part("a[:3]", &names[..3])], first[..3].to_vec()),
+            (vec![part("a[2:9]", &names[..3])], first[2..9].to_vec()),
+            (vec![part("a[-1:]", &names[..3]), part("a[:1]", &names[..3])], [&first[9..], &first[..1]].concat()),
+            (vec![part("a", &names[..3]), part("b[20:40]", &names[3..])], [&first[..], &second[20..40]].concat()),
+            (
+                vec![part("b[1:-1]", &names[3..]), part("b[:50%]", &names[3..])],
+                [&second[1..45], &second[..23]].concat(),
+            ),
+        ] {
+            let config = DataConfig {
+                train_files: names.to_vec(),
+                train_parts: parts.clone(),
+                validation_split_percentage: 0,
+                cache_dir: folder.path().join("cache"),
+                ..DataConfig::default()
+            };
+            let corpus = Corpus::open(&config).unwrap();
+            let files = &corpus.train_split().unwrap().files.clone();
+            let mut rows = files.rows();
+            for row in 0..=expected.len() {
+                let position = rows.next_position();
+                let rest: Vec<String> = files.rows_from(position).map(Result::unwrap).collect();
+                assert_eq!(rest, expected[row..], "{parts:?} from {row}, {position:?}");
+                assert!(files.offset(position) <= files.bytes(), "{parts:?} {position:?}");
+                rows.next();
+            }
+            // Held out of the parts, not of the files.
+            let halves = Corpus::open(&DataConfig { validation_split_percentage: 50, ..config }).unwrap();
+            let rest: Vec<String> = halves.train_rows().unwrap().map(Result::unwrap).collect();
+            assert_eq!(rest, expected[percent_of(50, expected.len() as u64) as usize..], "{parts:?}");
+        }
+        let none = DataConfig {
+            train_files: names.to_vec(),
+            train_parts: vec![part("a[:0]", &names[..3])],
+            cache_dir: folder.path().join("cache"),
+            ..DataConfig::default()
+        };
+        let message = Corpus::open(&none).err().unwrap().to_string();
+        assert_eq!(message, "--train_split: there is no row in it");
+    }
 }

@@ -45,13 +45,21 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::source::{RowOptions, SourceError, TextFiles};
+    use crate::dataset::{Corpus, SplitPart, files_of};
+    use crate::{DataConfig, DataError};
 
     /// Rows and the hash over them, each after its length.
-    fn read(files: &[String]) -> Result<(u64, String), SourceError> {
-        let [files] = TextFiles::resolve([files], None, &RowOptions::default())?;
+    fn read(files: &[String], parts: Vec<SplitPart>) -> Result<(u64, String), DataError> {
+        let cache = tempfile::tempdir().unwrap();
+        let corpus = Corpus::open(&DataConfig {
+            train_files: files.to_vec(),
+            train_parts: parts,
+            validation_split_percentage: 0,
+            cache_dir: cache.path().into(),
+            ..DataConfig::default()
+        })?;
         let (mut rows, mut hash) = (0, Sha256::new());
-        for text in files.rows() {
+        for text in corpus.train_rows()? {
             let text = text?;
             rows += 1;
             hash.update((text.len() as i64).to_le_bytes());
@@ -72,12 +80,26 @@ mod tests {
         let found = folder_splits(folder.path(), None).unwrap();
         let names: Vec<_> = found.iter().map(|split| (split.name.as_str(), split.files.len())).collect();
         assert_eq!(names, [("train", 1), ("validation", 1)]);
-        assert_eq!(read(&found[0].files).unwrap().0, 2);
+        assert_eq!(read(&found[0].files, vec![]).unwrap().0, 2);
 
         let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference/datasets");
         let Ok(text) = fs::read_to_string(reference.join("expected.json")) else { return };
         let expected: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_str(&text).unwrap();
         for (name, configs) in expected {
+            let slices = configs.get("slices").and_then(Value::as_object).into_iter().flatten();
+            // Of the large configuration, if there are several.
+            let config = configs.contains_key("large").then_some("large");
+            for (wanted, facts) in slices {
+                let found = folder_splits(&reference.join(&name), config).unwrap();
+                let read = files_of(&name, wanted, &found).map(|(files, parts)| read(&files, parts).unwrap());
+                match facts.get("error") {
+                    Some(_) => assert!(read.is_err(), "{name} {wanted}"),
+                    None => {
+                        let (rows, hash) = read.unwrap_or_else(|error| panic!("{name} {wanted}: {error}"));
+                        assert_eq!((&facts["rows"], &facts["sha256"]), (&rows.into(), &hash.into()), "{name} {wanted}");
+                    }
+                }
+            }
             for (config, facts) in configs.iter().filter(|(config, _)| *config != "slices") {
                 let found =
                     folder_splits(&reference.join(&name), Some(config.as_str()).filter(|config| !config.is_empty()));
@@ -91,7 +113,7 @@ mod tests {
                 assert_eq!(names, facts.keys().collect::<Vec<_>>(), "{name} {config}");
                 for split in &found {
                     let facts = &facts[&split.name];
-                    let (rows, hash) = read(&split.files).unwrap();
+                    let (rows, hash) = read(&split.files, vec![]).unwrap();
                     assert_eq!(rows, facts["rows"], "{name} {config} {}", split.name);
                     // A text that is missing has a hash of its own in Python.
                     assert!(facts["sha256"] == hash || name == "null-texts", "{name} {config} {}", split.name);

@@ -19,5 +19,5 @@ pub use corpus::Corpus;
 pub(crate) use corpus::SplitRows;
 pub use error::DatasetError;
 pub use folder::folder_splits;
-pub use slice::Slice;
+pub use slice::{Slice, SplitPart, files_of};
 pub use splits::{SplitFiles, converted_splits, script, splits};

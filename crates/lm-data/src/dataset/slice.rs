@@ -3,6 +3,7 @@
 use regex::Regex;
 
 use super::error::DatasetError;
+use super::splits::SplitFiles;
 
 /// Rows of a split, from one to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +13,46 @@ pub struct Slice {
     from: Option<i64>,
     to: Option<i64>,
     percent: bool,
+}
+
+/// A slice, with the files of its split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SplitPart {
+    /// Which rows.
+    pub slice: Slice,
+    /// Of which files.
+    pub files: Vec<String>,
+}
+
+/// The files of what `wanted` names: a split, slices of splits, or several of these joined by `+`; and what of them is read,
+/// nothing said being all.
+///
+/// # Errors
+/// If it is not understood, or the data set `name` has no such split.
+pub fn files_of(
+    name: &str,
+    wanted: &str,
+    splits: &[SplitFiles],
+) -> Result<(Vec<String>, Vec<SplitPart>), DatasetError> {
+    let mut parts = Vec::new();
+    for slice in Slice::parse(wanted)? {
+        let Some(found) = splits.iter().find(|found| found.name == slice.split) else {
+            let known = splits.iter().map(|split| split.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(DatasetError::Split { name: name.into(), split: slice.split, known });
+        };
+        parts.push(SplitPart { slice, files: found.files.clone() });
+    }
+    if parts.iter().all(|part| part.slice.is_whole()) {
+        return Ok((parts.into_iter().flat_map(|part| part.files).collect(), Vec::new()));
+    }
+    // Each once, however many slices there are of its split.
+    let mut files: Vec<String> = Vec::new();
+    for file in parts.iter().flat_map(|part| &part.files) {
+        if !files.contains(file) {
+            files.push(file.clone());
+        }
+    }
+    Ok((files, parts))
 }
 
 impl Slice {

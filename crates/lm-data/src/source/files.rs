@@ -1,7 +1,7 @@
 //! The files of a split: their rows one after another, and what tells them from others.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +10,8 @@ use sha2::{Digest, Sha256};
 use super::choose::choose;
 use super::column::{Column, listed};
 use super::error::{SourceError, failed};
-use super::find::{SourceFile, find};
+use super::find::{Piece, SourceFile, find};
 use super::format::{RowOptions, RowReader, Start};
-use super::place::Place;
 use crate::memo::{Identity, Stamp};
 
 /// The place of a row: the next one to read starts here.
@@ -71,10 +70,26 @@ impl TextFiles {
         Self { files: self.files[file..].iter().take(1).cloned().collect(), ..self.clone() }
     }
 
-    /// The files' full names, and what tells whether they have changed.
+    /// Which of the files these names are.
+    pub(crate) fn named(&self, names: &[String]) -> Vec<usize> {
+        let is_named = |file: &SourceFile| names.iter().any(|name| Path::new(name) == file.place.on_disk());
+        (0..self.len()).filter(|&file| is_named(&self.files[file])).collect()
+    }
+
+    /// Pieces of the files, by the numbers of these, as if they were files.
+    pub(crate) fn pieces(&self, pieces: &[(usize, Piece)]) -> Self {
+        let of = |&(file, piece): &(usize, Piece)| Some(SourceFile { piece, ..self.files.get(file)?.clone() });
+        Self { files: pieces.iter().filter_map(of).collect(), ..self.clone() }
+    }
+
+    /// The files' full names, those of pieces with where they lie, and what tells whether they have changed.
     pub(crate) fn stamps(&self) -> Result<Vec<(PathBuf, Stamp)>, SourceError> {
-        let stamp = |place: &Place| Ok((place.full_path()?, Stamp::of(place.on_disk())?));
-        let stamp_of = |file: &SourceFile| stamp(&file.place).map_err(|source| failed(&file.place.path, source));
+        let stamp = |SourceFile { place, piece, .. }: &SourceFile| {
+            let path = place.full_path()?;
+            let path = if *piece == Piece::default() { path } else { path.join(format!("{piece:?}")) };
+            Ok((path, Stamp::of(place.on_disk())?))
+        };
+        let stamp_of = |file: &SourceFile| stamp(file).map_err(|source| failed(&file.place.path, source));
         self.files.iter().map(stamp_of).collect()
     }
 
@@ -96,19 +111,20 @@ impl TextFiles {
     /// The file and the line of a position, for messages.
     pub fn place(&self, position: RowPosition) -> String {
         let file = self.files.get(position.file).map_or_else(String::new, |file| file.place.path.display().to_string());
-        format!("{file}:{}", position.line.max(1))
+        format!("{file}:{}", self.begun(position).line.max(1))
     }
 
     /// Size of all files together.
     pub fn bytes(&self) -> u64 {
-        self.files.iter().map(|file| file.bytes).sum()
+        self.files.iter().map(SourceFile::piece_bytes).sum()
     }
 
     /// Bytes of all files before a position, for showing progress: of a compressed file, whose places are those of its
     /// text, no more than its size.
     pub fn offset(&self, position: RowPosition) -> u64 {
-        self.files.iter().take(position.file).map(|file| file.bytes).sum::<u64>()
-            + self.files.get(position.file).map_or(0, |file| position.byte.min(file.bytes))
+        let read = |file: &SourceFile| position.byte.saturating_sub(file.piece.start.0).min(file.piece_bytes());
+        self.files.iter().take(position.file).map(SourceFile::piece_bytes).sum::<u64>()
+            + self.files.get(position.file).map_or(0, read)
     }
 
     /// All rows, from the first.
@@ -128,7 +144,7 @@ impl TextFiles {
         let mut digest = Sha256::new();
         digest.update(self.reading());
         for file in self.files.iter() {
-            digest.update(format!("{:?} {}", file.format, file.bytes));
+            digest.update(format!("{:?} {} {:?}", file.format, file.bytes, file.piece));
             let mut part = |start: u64| {
                 let mut bytes = Vec::new();
                 file.place.open(start)?.take(PART).read_to_end(&mut bytes)?;
@@ -144,7 +160,9 @@ impl TextFiles {
 
     /// What tells these files and this way to read them from any others without reading them.
     pub(crate) fn identity(&self, purpose: &str) -> Result<Identity, SourceError> {
-        let mut identity = Identity::new(&format!("{purpose} {}", self.reading()));
+        let pieces: Vec<Piece> = self.files.iter().map(|file| file.piece).collect();
+        let pieces = pieces.iter().any(|piece| *piece != Piece::default()).then_some(pieces);
+        let mut identity = Identity::new(&format!("{purpose} {} {pieces:?}", self.reading()));
         for file in self.files.iter() {
             identity.add(file.place.on_disk()).map_err(|source| failed(&file.place.path, source))?;
         }
@@ -152,9 +170,19 @@ impl TextFiles {
     }
 
     fn open(&self, file: &SourceFile, at: RowPosition) -> Result<Box<dyn RowReader>, SourceError> {
-        let RowPosition { byte, line, .. } = at;
+        let RowPosition { byte, line, .. } = self.begun(at);
         let (column, options) = (&*self.column, &*self.options);
         (file.format.open)(&Start { place: &file.place, column, options, byte, line: line.max(1) })
+    }
+
+    /// A position, that of the start of a file being where its piece starts.
+    fn begun(&self, at: RowPosition) -> RowPosition {
+        match self.files.get(at.file) {
+            Some(SourceFile { piece: Piece { start: (byte, line), .. }, .. }) if at.byte == 0 && at.line <= 1 => {
+                RowPosition { byte: *byte, line: *line, ..at }
+            }
+            _ => at,
+        }
     }
 
     /// What decides which rows these files have, besides their bytes.
@@ -185,7 +213,8 @@ impl Rows {
                 Some(reader) => reader,
                 none => none.insert(self.files.open(file, self.position)?),
             };
-            if reader.read(text)? {
+            let ended = file.piece.end.is_some_and(|end| (self.position.byte, self.position.line) >= end);
+            if !ended && reader.read(text)? {
                 (self.position.byte, self.position.line) = reader.position();
                 return Ok(true);
             }

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::compression::{self, data_extension};
 use super::error::{SourceError, failed};
 use super::format::Format;
@@ -19,6 +21,24 @@ pub(super) struct SourceFile {
     pub bytes: u64,
     /// Begins with a byte order mark.
     pub marked: bool,
+    /// The rows that are read.
+    pub piece: Piece,
+}
+
+/// Rows of a file that follow one another: all, unless it is said where they begin and end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    /// Byte and line of the first row; 0 and 0 are the start of the file, header included.
+    pub start: (u64, u64),
+    /// Byte and line of the row after the last; None is the end of the file.
+    pub end: Option<(u64, u64)>,
+}
+
+impl SourceFile {
+    /// Size of the piece that is read.
+    pub fn piece_bytes(&self) -> u64 {
+        self.piece.end.map_or(self.bytes, |(byte, _)| byte.min(self.bytes)).saturating_sub(self.piece.start.0)
+    }
 }
 
 /// Files that describe a data set, and hold no text.
@@ -175,7 +195,7 @@ fn inspect(place: Place) -> Result<SourceFile, SourceError> {
         return Err(SourceError::Empty(path()));
     }
     let marked = bare.is_some();
-    Ok(SourceFile { place, format, bytes, marked })
+    Ok(SourceFile { place, format, bytes, marked, piece: Piece::default() })
 }
 
 fn expand(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {

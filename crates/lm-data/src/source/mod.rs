@@ -25,7 +25,7 @@ mod txt;
 pub use compression::data_extension;
 pub use error::SourceError;
 pub use files::{RowPosition, Rows, TextFiles};
-pub(crate) use find::{DESCRIPTIONS, files_below};
+pub(crate) use find::{DESCRIPTIONS, Piece, files_below};
 pub use find::{extensions, find_files};
 use format::Format;
 pub use format::{RowOptions, SampleBy};

@@ -1,6 +1,6 @@
 //! `--dataset_name` and what belongs to it: the rules, and the files that it stands for once they are found.
 
-use lm_data::dataset::Slice;
+use lm_data::dataset::{Slice, SplitPart};
 
 use super::error::rule;
 use super::{ArgsError, Arguments};
@@ -10,12 +10,12 @@ use super::{ArgsError, Arguments};
 pub struct DatasetFiles {
     /// Trained on.
     pub train: Vec<String>,
-    /// Only these rows of them.
-    pub train_slice: Option<Slice>,
+    /// Only these rows of them, if any are said.
+    pub train_parts: Vec<SplitPart>,
     /// Evaluated on; if empty, a share of the others.
     pub validation: Vec<String>,
-    /// Only these rows of them.
-    pub validation_slice: Option<Slice>,
+    /// Only these rows of them, if any are said.
+    pub validation_parts: Vec<SplitPart>,
 }
 
 /// A data set or files, not both, and nothing about a data set that is not named.

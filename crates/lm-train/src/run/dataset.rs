@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use lm_data::dataset::{
-    CARD_FILES, DatasetError, Repository, Slice, SplitFiles, converted_splits, folder_splits, script, splits,
+    CARD_FILES, DatasetError, Repository, SplitFiles, converted_splits, files_of, folder_splits, script, splits,
 };
 use lm_hub::{DataSet, HubError, HubOptions};
 
@@ -42,7 +42,8 @@ fn find(args: &Arguments, name: &str) -> Result<DatasetFiles> {
     let found = if converted { converted_splits(&repository, config)? } else { splits(&repository, config)? };
     let mut files = choose(args, set.name(), &found)?;
     let folder = set.download(&[&files.train[..], &files.validation].concat())?;
-    for file in files.train.iter_mut().chain(&mut files.validation) {
+    let parts = files.train_parts.iter_mut().chain(&mut files.validation_parts).flat_map(|part| &mut part.files);
+    for file in files.train.iter_mut().chain(&mut files.validation).chain(parts) {
         *file = folder.join(&*file).display().to_string();
     }
     Ok(files)
@@ -79,31 +80,14 @@ fn choose(args: &Arguments, name: &str, splits: &[SplitFiles]) -> Result<Dataset
     if resolve::needs_validation(args) {
         let there = splits.iter().any(|split| split.name == "validation");
         if let Some(wanted) = beyond.validation_split.as_deref().or(there.then_some("validation")) {
-            (files.validation, files.validation_slice) = rows_of(name, wanted, splits)?;
+            (files.validation, files.validation_parts) = files_of(name, wanted, splits)?;
         }
     }
     let trains = training.do_train || beyond.plan || beyond.train_tokenizer.is_some() || args.shows_only();
     if trains || files.validation.is_empty() {
-        (files.train, files.train_slice) = rows_of(name, beyond.train_split.as_deref().unwrap_or("train"), splits)?;
+        (files.train, files.train_parts) = files_of(name, beyond.train_split.as_deref().unwrap_or("train"), splits)?;
     }
     Ok(files)
-}
-
-/// The files of a split, of several, or of a slice of one.
-fn rows_of(name: &str, wanted: &str, splits: &[SplitFiles]) -> Result<(Vec<String>, Option<Slice>), DatasetError> {
-    let slices = Slice::parse(wanted)?;
-    if slices.len() > 1 && !slices.iter().all(Slice::is_whole) {
-        return Err(DatasetError::Slice(wanted.into(), "only whole splits can be joined by +".into()));
-    }
-    let mut files = Vec::new();
-    for Slice { split, .. } in &slices {
-        let Some(found) = splits.iter().find(|found| found.name == *split) else {
-            let known = splits.iter().map(|split| split.name.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(DatasetError::Split { name: name.into(), split: split.clone(), known });
-        };
-        files.extend(found.files.iter().cloned());
-    }
-    Ok((files, slices.into_iter().find(|slice| !slice.is_whole())))
 }
 
 #[cfg(test)]
@@ -140,8 +124,8 @@ mod tests {
         assert_eq!(error, "d: has no split `train`; the splits are: validation, test");
         let parts = |args: &mut Arguments| {
             train(args);
-            args.beyond.train_split = Some("train[:1]+test".into());
+            args.beyond.train_split = Some("train[:1]+test+train[-1:]".into());
         };
-        assert!(chosen(&parts, &all).unwrap_err().contains("only whole splits can be joined"));
+        assert_eq!(chosen(&parts, &all).unwrap(), (names(&["a", "c", "d"]), vec![]), "each once");
     }
 }

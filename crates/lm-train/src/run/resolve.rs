@@ -264,8 +264,8 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
     DataConfig {
         train_files: dataset.train,
         validation_files: dataset.validation,
-        train_slice: dataset.train_slice,
-        validation_slice: dataset.validation_slice,
+        train_parts: dataset.train_parts,
+        validation_parts: dataset.validation_parts,
         text_column: args.beyond.text_column.clone(),
         validation_split_percentage: if needs_validation(args) {
             data.validation_split_percentage.unwrap_or(5) as u32
