@@ -37,6 +37,10 @@ pub struct DataConfig {
     pub max_eval_samples: Option<usize>,
     /// `--preprocessing_num_workers`: tokenizing threads, one per core if None. Changes no result.
     pub workers: Option<usize>,
+    /// `--shuffle_buffer_size`: examples of a stream that are mixed with one another; 0 keeps their order.
+    pub shuffle_buffer_size: usize,
+    /// Seed of the order of a mixed stream.
+    pub order_seed: u64,
     /// Folder of the tokenized stores.
     pub cache_dir: PathBuf,
     /// `--overwrite_cache`: build again even if a store is there.
@@ -63,6 +67,8 @@ impl Default for DataConfig {
             max_train_samples: None,
             max_eval_samples: None,
             workers: None,
+            shuffle_buffer_size: 0,
+            order_seed: 0,
             cache_dir: PathBuf::from(".cache"),
             overwrite_cache: false,
             verify_data: false,

@@ -11,7 +11,7 @@ use crate::config::DataConfig;
 use crate::dataset::{Corpus, SplitRows};
 use crate::example::{Check, Cut, ExampleStore};
 use crate::room;
-use crate::stream::{ExampleStream, StreamPosition};
+use crate::stream::{ExampleStream, Mixing, Source, StreamPosition};
 use crate::survey::Survey;
 use crate::tokenizer::LmTokenizer;
 
@@ -62,9 +62,16 @@ impl Corpus {
         position: StreamPosition,
     ) -> Result<ExampleStream, DataError> {
         let train = self.train_split().ok_or(DataError::NoTrainFile)?;
-        let (pool, most) = (Arc::new(config.pool()?), config.max_train_samples.map_or(u64::MAX, |most| most as u64));
-        let (files, tokenizer) = (train.files.clone(), Arc::clone(tokenizer));
-        Ok(ExampleStream::new(files, tokenizer, pool, config.cut(), train.start, most, position))
+        let source = Source {
+            files: train.files.clone(),
+            first_row: train.start,
+            most: config.max_train_samples.map_or(u64::MAX, |most| most as u64),
+            cut: config.cut(),
+            tokenizer: Arc::clone(tokenizer),
+            pool: Arc::new(config.pool()?),
+        };
+        let mixing = Mixing { block: config.shuffle_buffer_size, seed: config.order_seed };
+        Ok(ExampleStream::new(source, (mixing.block > 0).then_some(mixing), position))
     }
 }
 

@@ -29,6 +29,10 @@ pub enum Purpose {
     Neftune = 9,
     /// Grouping by length: the order before batches are formed.
     GroupByLength = 10,
+    /// Order of the examples of a block of a stream; index is the first of them.
+    ShuffleBuffer = 11,
+    /// Order of the files of a stream; index is the place in it.
+    ShuffleFiles = 12,
 }
 
 /// The Philox4x32-10 block function: four random words for one counter under one key.

@@ -70,6 +70,7 @@ fn value(row: &Row) -> String {
 fn companions(flag: &str) -> &'static [&'static str] {
     match flag {
         "--streaming" => &["--max_steps", "1"],
+        "--shuffle_buffer_size" => &["--streaming", "--max_steps", "1"],
         "--load_best_model_at_end" | "--early_stopping_patience" => &["--eval_strategy", "steps"],
         "--lora_r"
         | "--lora_alpha"

@@ -497,7 +497,10 @@ fn equal_runs_are_equal() {
         fs::read(scratch.path(output).join("model.safetensors")).expect("a model")
     };
     let first = run("first", "--preprocessing_num_workers 1");
-    assert!(first == run("second", "--preprocessing_num_workers 2 --dataloader_num_workers 2"));
+    for workers in [0, 1, 2, 7] {
+        let flags = format!("--preprocessing_num_workers 2 --dataloader_num_workers {workers}");
+        assert!(first == run(&format!("with-{workers}"), &flags), "{workers} workers");
+    }
     assert!(first != run("third", "--seed 43"));
 }
 

@@ -195,6 +195,10 @@ fn data(args: &Arguments) -> Checked {
     })?;
     rule(data.max_span_length >= 1, || "--max_span_length 0: must be at least 1".into())?;
     rule(args.beyond.text_column.as_deref() != Some(""), || "--text_column is empty: name a column".into())?;
+    rule(data.streaming || args.beyond.shuffle_buffer_size == 0, || {
+        "--shuffle_buffer_size mixes a stream: give --streaming, or leave it out, as what is tokenized is mixed as a whole"
+            .into()
+    })?;
     if data.streaming && training.do_train {
         for (flag, given) in
             [("dump_examples", args.beyond.dump_examples.is_some()), ("preview", args.beyond.preview.is_some())]

@@ -283,6 +283,8 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         max_train_samples: data.max_train_samples,
         max_eval_samples: data.max_eval_samples,
         workers: data.preprocessing_num_workers,
+        shuffle_buffer_size: args.beyond.shuffle_buffer_size,
+        order_seed: args.training.order_seed(),
         cache_dir: args.beyond.data_cache_dir.clone().unwrap_or_else(|| {
             cache_dir().map_or_else(|| args.training.output_dir.join("cache"), |base| base.join("examples"))
         }),

@@ -56,6 +56,7 @@ fn rules_of_the_scripts() {
         (vec!["--metric_for_best_model", "bleu"], "an evaluation computes loss, accuracy, perplexity"),
         (vec!["--report_to", "wandb"], "--report_to wandb is not supported here"),
         (vec!["--use_cpu", "--device", "wgpu"], "contradict each other"),
+        (vec!["--shuffle_buffer_size", "100"], "give --streaming"),
         (vec!["--dataloader_prefetch_factor", "2"], "needs --dataloader_num_workers"),
     ] {
         let line = error(Task::Mlm, &words);

@@ -1,29 +1,33 @@
 //! Examples made while training, from a corpus of any size in constant memory, and going on at the right byte.
 //!
-//! The examples of an epoch are those of the stored path, in the order of the files. Where a stream stands is a small
-//! value: the next row, and the tokens of rows already read that are not in an example yet.
+//! The examples of an epoch are those of the stored path, in the order of the files; or mixed: the files in an order of each
+//! epoch's own, and the examples in blocks of `--shuffle_buffer_size`, each block in an order of its own. Orders come from the
+//! counter-based generator, so that where a stream stands is a small value: the next row, the tokens of rows already read
+//! that are in no example yet, and how many examples of its block are taken.
 
-use std::collections::VecDeque;
+mod ordered;
+
 use std::sync::Arc;
 
+use lm_random::{Purpose, Stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::batch::Batch;
-use crate::build::read_chunk;
 use crate::collate::Collator;
-use crate::example::{Cut, Cutter, EncodedRow, Example, encode_rows};
+use crate::example::Example;
 use crate::prefetch::Prefetch;
-use crate::source::{RowPosition, TextFiles};
-use crate::tokenizer::LmTokenizer;
+use crate::source::RowPosition;
+use ordered::Ordered;
+pub(crate) use ordered::Source;
 
 /// Where a stream stands; saved with a checkpoint and given back to go on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamPosition {
     /// Epoch, from 0.
     pub epoch: u64,
-    /// Examples given out in this epoch.
+    /// Examples of this epoch before it.
     pub examples: u64,
     /// The next row to read.
     pub row: RowPosition,
@@ -31,58 +35,54 @@ pub struct StreamPosition {
     pub rows_in_group: usize,
     /// Tokens of these rows that are in no example yet; bit 31 marks special tokens.
     pub carry: Vec<u32>,
+    /// Examples taken of the block that begins here.
+    #[serde(default)]
+    pub taken: u64,
+}
+
+/// How the examples of a stream are mixed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mixing {
+    /// Examples of a block.
+    pub block: usize,
+    pub seed: u64,
 }
 
 /// Examples of a corpus, read and tokenized as they are asked for, epoch after epoch.
 pub struct ExampleStream {
-    files: TextFiles,
-    tokenizer: Arc<LmTokenizer>,
-    pool: Arc<rayon::ThreadPool>,
-    cut: Cut,
-    first_row: RowPosition,
-    most: u64,
-    epoch: u64,
-    examples: u64,
-    cutter: Cutter,
-    /// Rows read ahead and tokenized, each with the position after it.
-    ahead: VecDeque<(Option<EncodedRow>, RowPosition)>,
-    /// After the last row given to the cutter.
-    row: RowPosition,
+    ordered: Ordered,
+    mixing: Option<Mixing>,
+    /// What is left of the block, the next example last; where it begins, and how many of it are taken.
+    block: Vec<(u64, Vec<u32>)>,
+    block_start: StreamPosition,
+    taken: u64,
 }
 
-/// Rows tokenized at a time.
-const ROWS_AHEAD: u64 = 512;
-
 impl ExampleStream {
-    /// A stream over `files` from `first_row` on, `most` examples per epoch at the most, that goes on at `position`.
-    pub(crate) fn new(
-        files: TextFiles,
-        tokenizer: Arc<LmTokenizer>,
-        pool: Arc<rayon::ThreadPool>,
-        cut: Cut,
-        first_row: RowPosition,
-        most: u64,
-        position: StreamPosition,
-    ) -> Self {
-        let row = if position == StreamPosition::default() { first_row } else { position.row };
-        let cutter = Cutter::new(cut, position.carry, position.rows_in_group);
-        let (epoch, examples) = (position.epoch, position.examples);
-        Self { files, tokenizer, pool, cut, first_row, most, epoch, examples, cutter, ahead: VecDeque::new(), row }
+    /// A stream that goes on at `position`.
+    pub(crate) fn new(source: Source, mixing: Option<Mixing>, position: StreamPosition) -> Self {
+        let taken = position.taken;
+        let start = StreamPosition { taken: 0, ..position };
+        let ordered = Ordered::new(source, mixing.map(|mixing| mixing.seed), start.clone());
+        Self { ordered, mixing, block: Vec::new(), block_start: start, taken }
     }
 
     /// What identifies the examples: the files, told by their sizes, beginnings and ends, and how rows become examples.
     pub fn key(&self) -> Result<String, DataError> {
+        let Source { files, tokenizer, cut, first_row, most, .. } = &self.ordered.source;
         let mut key = Sha256::new();
-        key.update(self.files.quick_digest()?);
-        key.update(self.tokenizer.fingerprint());
-        key.update(format!("{:?} {:?} {}", self.cut, self.first_row, self.most));
+        key.update(files.quick_digest()?);
+        key.update(tokenizer.fingerprint());
+        key.update(format!("{cut:?} {first_row:?} {most} {:?}", self.mixing));
         Ok(key.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Where the stream stands.
     pub fn position(&self) -> StreamPosition {
-        let (carry, rows_in_group) = self.cutter.state();
-        StreamPosition { epoch: self.epoch, examples: self.examples, row: self.row, rows_in_group, carry }
+        match self.taken {
+            0 => self.ordered.position(),
+            taken => StreamPosition { taken, ..self.block_start.clone() },
+        }
     }
 
     /// An epoch and the next examples of it with their index in it: `count` of them unless the epoch ends before. After
@@ -91,58 +91,39 @@ impl ExampleStream {
         let mut examples = Vec::new();
         loop {
             while examples.len() < count
-                && let Some(packed) = self.next_packed()?
+                && let Some((index, packed)) = self.next()?
             {
-                examples.push((self.examples, Example::from_packed(&packed)));
-                self.examples += 1;
+                examples.push((index, Example::from_packed(&packed)));
             }
             if !examples.is_empty() || count == 0 {
-                return Ok((self.epoch, examples));
+                return Ok((self.ordered.epoch, examples));
             }
-            if self.examples == 0 {
-                return Err(DataError::no_example(&self.files, &self.cut, self.cutter.left_over()));
+            if self.ordered.examples == 0 {
+                let Source { files, cut, .. } = &self.ordered.source;
+                return Err(DataError::no_example(files, cut, self.ordered.cutter.left_over()));
             }
-            self.start_epoch();
+            self.ordered.start_epoch();
         }
     }
 
-    fn next_packed(&mut self) -> Result<Option<Vec<u32>>, DataError> {
-        if self.examples == self.most {
-            return Ok(None);
+    /// The next example of the epoch; none at the end of it.
+    fn next(&mut self) -> Result<Option<(u64, Vec<u32>)>, DataError> {
+        let Some(mixing) = self.mixing else { return self.ordered.next() };
+        if self.block.is_empty() {
+            self.block_start = self.ordered.position();
+            while self.block.len() < mixing.block
+                && let Some(example) = self.ordered.next()?
+            {
+                self.block.push(example);
+            }
+            let StreamPosition { epoch, examples, .. } = self.block_start;
+            Stream::new(mixing.seed, Purpose::ShuffleBuffer, epoch, examples).shuffle(&mut self.block);
+            // Where the stream was saved, some of the block were taken.
+            self.block.truncate(self.block.len().saturating_sub(self.taken as usize));
         }
-        loop {
-            if let Some(example) = self.cutter.next() {
-                return Ok(Some(example));
-            }
-            if self.ahead.is_empty() {
-                self.read_ahead()?;
-            }
-            let Some((row, after)) = self.ahead.pop_front() else { return Ok(None) };
-            self.row = after;
-            if let Some(row) = row {
-                self.cutter.push(&row.tokens);
-            }
-        }
-    }
-
-    fn read_ahead(&mut self) -> Result<(), DataError> {
-        let (mut texts, mut positions) = (Vec::new(), Vec::new());
-        let first = self.row;
-        let mut rows = self.files.rows_from(first);
-        read_chunk(&mut rows, &mut texts, ROWS_AHEAD, |position| positions.push(position))?;
-        let encoded = self.pool.install(|| encode_rows(&texts, &self.cut, &self.tokenizer));
-        let encoded = encoded.map_err(|fault| {
-            let place = fault.row.checked_sub(1).map_or(first, |row| positions[row]);
-            DataError::row(&self.files, place, fault.error)
-        })?;
-        self.ahead = encoded.into_iter().zip(positions).collect();
-        Ok(())
-    }
-
-    fn start_epoch(&mut self) {
-        self.cutter.end();
-        self.ahead.clear();
-        (self.epoch, self.examples, self.row) = (self.epoch + 1, 0, self.first_row);
+        let example = self.block.pop();
+        self.taken = if self.block.is_empty() { 0 } else { self.taken + 1 };
+        Ok(example)
     }
 
     /// Batches without end, each with the position after it, built ahead on `workers` threads. An epoch's last batch may be
@@ -188,6 +169,87 @@ mod tests {
     use crate::collate::{ClmCollator, PadTo, Padding};
     use crate::testing::{fixture, prepare, tokenizer};
     use crate::{Corpus, DataConfig};
+
+    /// Mixed, every epoch has all examples, in blocks, and goes on after any example.
+    #[test]
+    fn mixed_streams_go_on_from_any_position() {
+        let cache = tempfile::tempdir().unwrap();
+        let tokenizer = Arc::new(tokenizer("roberta-small"));
+        for (block, held_out, most) in [(1, true, None), (7, true, None), (64, false, Some(100)), (100_000, true, None)]
+        {
+            let config = DataConfig {
+                shuffle_buffer_size: block,
+                order_seed: 3,
+                max_train_samples: most,
+                ..config(cache.path(), true, 0, held_out)
+            };
+            let corpus = Corpus::open(&config).unwrap();
+            let stream = |position| corpus.stream(&config, &tokenizer, position).unwrap();
+            let mut all = stream(StreamPosition::default());
+            let epochs: Vec<Vec<(u64, Example)>> = (0..3).map(|_| all.next_examples(usize::MAX).unwrap().1).collect();
+            let count = epochs[0].len();
+            assert!(count > 64 && most.is_none_or(|most| most == count));
+            for epoch in &epochs {
+                let mut indices: Vec<u64> = epoch.iter().map(|(index, _)| *index).collect();
+                for part in indices.chunks(block) {
+                    let (least, most) = (part.iter().min().unwrap(), part.iter().max().unwrap());
+                    assert_eq!(most - least + 1, part.len() as u64, "a block of neighbours");
+                }
+                indices.sort_unstable();
+                assert!(indices.into_iter().eq(0..count as u64), "each once");
+            }
+            assert_ne!(epochs[0], epochs[1], "an order of its own");
+            let in_order = |example: &(u64, Example)| example.1.ids.clone();
+            if most.is_none() {
+                let mut sets = [&epochs[0], &epochs[1]].map(|epoch| epoch.iter().map(in_order).collect::<Vec<_>>());
+                sets.iter_mut().for_each(|set| set.sort());
+                assert_eq!(sets[0], sets[1], "the same examples in both epochs");
+            }
+
+            // Ended after every example, as a checkpoint keeps it.
+            let mut position = StreamPosition::default();
+            let steps = if block > 64 { count / 40 } else { 1 };
+            for (at, expected) in epochs.concat().chunks(steps).enumerate().take(2 * count / steps + 3) {
+                if expected.iter().any(|(index, _)| *index == 0) && steps > 1 {
+                    break;
+                }
+                let mut resumed = stream(position);
+                assert_eq!(resumed.next_examples(steps).unwrap().1, expected, "block {block}, step {at}");
+                let kept = serde_json::to_string(&resumed.position()).unwrap();
+                position = serde_json::from_str(&kept).unwrap();
+            }
+        }
+    }
+
+    /// Files come in another order in every epoch, and what is held out of them in none.
+    #[test]
+    fn files_are_mixed() {
+        let cache = tempfile::tempdir().unwrap();
+        let tokenizer = Arc::new(tokenizer("roberta-small"));
+        let write = |i: u32| {
+            let path = cache.path().join(format!("{i}.txt"));
+            std::fs::write(&path, format!("file {i}\n").repeat(3)).unwrap();
+            path.display().to_string()
+        };
+        let config = DataConfig {
+            train_files: (10..50).map(write).collect(),
+            shuffle_buffer_size: 1,
+            ..config(cache.path(), true, 0, true)
+        };
+        let corpus = Corpus::open(&config).unwrap();
+        let mut stream = corpus.stream(&config, &tokenizer, StreamPosition::default()).unwrap();
+        let mut epoch = || -> Vec<String> {
+            let examples = stream.next_examples(usize::MAX).unwrap().1;
+            examples.iter().map(|(_, example)| tokenizer.decode(&example.ids)).collect()
+        };
+        let (first, second) = (epoch(), epoch());
+        assert_ne!(first, second);
+        for rows in [first, second] {
+            assert_eq!(rows.len(), 114, "without the first six of 120");
+            assert!(rows.chunks(3).all(|file| file.iter().all(|row| *row == file[0])), "file by file");
+            assert!(!rows.is_sorted() && !rows.iter().any(|row| row.contains("file 10") || row.contains("file 11")));
+        }
+    }
 
     fn config(cache: &std::path::Path, line_by_line: bool, group_batch_size: usize, held_out: bool) -> DataConfig {
         let file = |name: &str| fixture("preprocessing").join(name).display().to_string();
