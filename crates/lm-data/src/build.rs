@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
+use crate::cache::part_path;
 use crate::example::{Check, Codes, Cut, Cutter, EncodedRow, Part, PartWriter, StoreError, encode_rows};
 use crate::memo::Stamp;
 use crate::source::{RowPosition, Rows, SourceError, TextFiles};
@@ -44,9 +45,13 @@ pub(crate) struct Target<'a> {
 }
 
 impl Target<'_> {
+    /// What the files of the store are called by.
+    pub fn name(&self) -> String {
+        self.key.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     fn path(&self, number: usize) -> PathBuf {
-        let name: String = self.key.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        self.folder.join(format!("tokens-{name}-{number:03}.bin"))
+        part_path(self.folder, &self.name(), number)
     }
 }
 

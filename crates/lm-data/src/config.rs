@@ -43,6 +43,8 @@ pub struct DataConfig {
     pub order_seed: u64,
     /// Folder of the tokenized stores.
     pub cache_dir: PathBuf,
+    /// `--data_cache_limit`, in bytes: beyond it, stores that were not used for longest are removed.
+    pub cache_limit: u64,
     /// `--overwrite_cache`: build again even if a store is there.
     pub overwrite_cache: bool,
     /// `--verify_data`: read all files again, and check stores as a whole.
@@ -70,6 +72,7 @@ impl Default for DataConfig {
             shuffle_buffer_size: 0,
             order_seed: 0,
             cache_dir: PathBuf::from(".cache"),
+            cache_limit: u64::MAX,
             overwrite_cache: false,
             verify_data: false,
             ignore_disk_check: false,

@@ -8,6 +8,7 @@
 
 mod batch;
 mod build;
+mod cache;
 mod caught;
 pub mod collate;
 mod config;

@@ -1,5 +1,6 @@
 //! From the rows of a split to its examples: tokenized now or before, or while they are asked for.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use indicatif::HumanCount;
@@ -7,9 +8,11 @@ use sha2::{Digest, Sha256};
 
 use crate::DataError;
 use crate::build::{Build, Next, Target, build, existing};
+use crate::cache;
 use crate::config::DataConfig;
 use crate::dataset::{Corpus, SplitRows};
 use crate::example::{Check, Cut, ExampleStore};
+use crate::memo::Stamp;
 use crate::room;
 use crate::stream::{ExampleStream, Mixing, Source, StreamPosition};
 use crate::survey::Survey;
@@ -79,7 +82,7 @@ fn limited(store: ExampleStore, most: Option<usize>) -> ExampleStore {
     most.map_or(store.clone(), |most| store.take(most))
 }
 
-/// Opens the store of a split; what is missing of it is built first.
+/// The examples of a split, tokenized now or before.
 fn tokenized(
     config: &DataConfig,
     tokenizer: &LmTokenizer,
@@ -100,20 +103,35 @@ fn tokenized(
         key.finalize().into()
     };
     let target = Target { folder: &config.cache_dir, key };
+    let in_use = cache::in_use(target.folder, &target.name());
+    let store = opened_or_built(config, tokenizer, split, &target, &stamps)?.in_use(in_use);
+    cache::trim(target.folder, config.cache_limit);
+    checked(store, split, &cut)
+}
+
+/// The store of a split; what is missing of it is built.
+fn opened_or_built(
+    config: &DataConfig,
+    tokenizer: &LmTokenizer,
+    split: &SplitRows,
+    target: &Target,
+    stamps: &[(PathBuf, Stamp)],
+) -> Result<ExampleStore, DataError> {
+    let (cut, key) = (config.cut(), target.key);
     let check = if config.verify_data { Check::Whole } else { Check::Once };
     let (mut parts, next) = match config.overwrite_cache {
         true => (Vec::new(), Some(Next::start(split.start))),
-        false => existing(&target, split.start, check)?,
+        false => existing(target, split.start, check)?,
     };
     let Some(next) = next else {
         let store = ExampleStore::new(key, parts);
         tracing::info!("{}: {} (cached)", split.name, sizes(&store));
-        return checked(store, split, &cut);
+        return Ok(store);
     };
     let started = std::time::Instant::now();
     let pool = config.pool()?;
     let SplitRows { name, files, start, most, .. } = *split;
-    let job = Build { files, start, most, cut, tokenizer, pool: &pool, split: name, stamps: &stamps };
+    let job = Build { files, start, most, cut, tokenizer, pool: &pool, split: name, stamps };
     if parts.is_empty() {
         // Where the disk cannot be asked, writing tells.
         let free = lm_files::free_space(&config.cache_dir).ok().filter(|_| !config.ignore_disk_check);
@@ -121,11 +139,11 @@ fn tokenized(
     } else {
         tracing::info!("{name}: tokenizing goes on after {} parts that are there", parts.len());
     }
-    build(&job, &target, &mut parts, next)?;
+    build(&job, target, &mut parts, next)?;
     let store = ExampleStore::new(key, parts);
     let rows = HumanCount(store.statistics().rows);
     tracing::info!("{name}: {} of {rows} rows, in {:.1} s", sizes(&store), started.elapsed().as_secs_f64());
-    checked(store, split, &cut)
+    Ok(store)
 }
 
 /// `1,732 examples, 109,491 tokens`
@@ -146,7 +164,6 @@ fn checked(store: ExampleStore, split: &SplitRows, cut: &Cut) -> Result<ExampleS
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::time::SystemTime;
 
     use super::*;

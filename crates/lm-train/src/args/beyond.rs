@@ -35,6 +35,8 @@ arguments! {
         train_tokenizer: Option<usize> = None, Supported;
         /// Folder for tokenized text, which later runs reuse.
         data_cache_dir: Option<PathBuf> = None, Supported;
+        /// Gigabytes of tokenized text that are kept; beyond that, what was not used for longest is removed, never what is in use.
+        data_cache_limit: f64 = 100.0, Supported;
         /// Read all text and all tokenized text again to check it, not only what is new or changed.
         verify_data: bool = false, Supported;
         /// Write what the model will see to this file, one JSON object per example. Then the run goes on only if --do_train or

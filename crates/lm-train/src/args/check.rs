@@ -260,6 +260,7 @@ fn numbers(args: &Arguments) -> Checked {
         ("adam_epsilon", training.adam_epsilon),
         ("neftune_noise_alpha", training.neftune_noise_alpha.unwrap_or(0.0)),
         ("early_stopping_threshold", beyond.early_stopping_threshold),
+        ("data_cache_limit", beyond.data_cache_limit),
         ("temperature", beyond.temperature),
     ];
     for (flag, value) in not_negative {

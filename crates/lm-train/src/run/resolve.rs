@@ -288,6 +288,7 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         cache_dir: args.beyond.data_cache_dir.clone().unwrap_or_else(|| {
             cache_dir().map_or_else(|| args.training.output_dir.join("cache"), |base| base.join("examples"))
         }),
+        cache_limit: (args.beyond.data_cache_limit * 1e9) as u64,
         overwrite_cache: data.overwrite_cache,
         verify_data: args.beyond.verify_data,
         ignore_disk_check: args.beyond.ignore_disk_check,

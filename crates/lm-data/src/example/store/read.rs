@@ -18,6 +18,8 @@ pub struct ExampleStore {
     key: [u8; 32],
     statistics: Statistics,
     length: usize,
+    /// Open for as long as the store must not be removed.
+    lock: Option<Arc<File>>,
 }
 
 /// An open part of a store.
@@ -134,7 +136,12 @@ impl ExampleStore {
             part.before = statistics.examples;
             statistics.add(&part.statistics);
         }
-        Self { parts: parts.into(), key, statistics, length: statistics.examples as usize }
+        Self { parts: parts.into(), key, statistics, length: statistics.examples as usize, lock: None }
+    }
+
+    /// The same store, in use for as long as it or a clone of it is there.
+    pub(crate) fn in_use(self, lock: Option<File>) -> Self {
+        Self { lock: lock.map(Arc::new), ..self }
     }
 
     /// What the store was built from, in hexadecimal: a digest of the text, the tokenizer and the options.
