@@ -12,6 +12,8 @@ use crate::source::RowOptions;
 pub struct DataConfig {
     /// `--train_file`: names or patterns of files.
     pub train_files: Vec<String>,
+    /// Weights of the names, if they are corpora to be mixed; then nothing is held out.
+    pub train_weights: Vec<f64>,
     /// `--validation_file`. If empty, the first rows of the training files are held out.
     pub validation_files: Vec<String>,
     /// `--train_split`: only these rows of the training files, one part after another; all if there is none.
@@ -39,7 +41,7 @@ pub struct DataConfig {
     pub workers: Option<usize>,
     /// `--shuffle_buffer_size`: examples of a stream that are mixed with one another; 0 keeps their order.
     pub shuffle_buffer_size: usize,
-    /// Seed of the order of a mixed stream.
+    /// Seed of the order of the examples.
     pub order_seed: u64,
     /// Folder of the tokenized stores.
     pub cache_dir: PathBuf,
@@ -57,6 +59,7 @@ impl Default for DataConfig {
     fn default() -> Self {
         Self {
             train_files: Vec::new(),
+            train_weights: Vec::new(),
             validation_files: Vec::new(),
             train_parts: Vec::new(),
             validation_parts: Vec::new(),

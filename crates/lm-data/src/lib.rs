@@ -18,6 +18,7 @@ mod error;
 pub mod example;
 mod loader;
 mod memo;
+mod mixture;
 mod prefetch;
 mod prepare;
 mod preview;

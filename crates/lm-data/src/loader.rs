@@ -10,6 +10,7 @@ use crate::DataError;
 use crate::batch::Batch;
 use crate::collate::Collator;
 use crate::example::ExampleStore;
+use crate::mixture::Mixture;
 use crate::prefetch::Prefetch;
 
 /// The order of the examples in an epoch.
@@ -53,6 +54,7 @@ pub struct Loader {
     collator: Arc<dyn Collator>,
     options: LoaderOptions,
     longest: usize,
+    mixture: Option<Mixture>,
 }
 
 impl Loader {
@@ -63,7 +65,9 @@ impl Loader {
             Order::GroupedByLength => store.longest()?,
             Order::Sequential | Order::Shuffled => 0,
         };
-        let loader = Self { store, collator, options, longest };
+        let corpora = store.corpora();
+        let mixture = (!corpora.is_empty()).then(|| Mixture::new(corpora, store.len() as u64, options.seed));
+        let loader = Self { store, collator, options, longest, mixture };
         if options.batch_size == 0 {
             return Err(DataError::Option { name: "per_device_batch_size", reason: "must be at least 1".into() });
         }
@@ -104,9 +108,10 @@ impl Loader {
         let (examples, size) = (self.store.len() as u64, self.options.batch_size as u64);
         let range = index * size..((index + 1) * size).min(examples);
         match self.options.order {
-            Order::Sequential => Ok(range.collect()),
+            Order::Sequential => Ok(range.map(|place| self.example(place, epoch)).collect()),
             Order::Shuffled => {
-                Ok(range.map(|at| permute(at, examples, self.options.seed, Purpose::Shuffle, epoch)).collect())
+                let place = |at| permute(at, examples, self.options.seed, Purpose::Shuffle, epoch);
+                Ok(range.map(|at| self.example(place(at), epoch)).collect())
             }
             Order::GroupedByLength => {
                 let run = size * (examples / (4 * size)).clamp(1, 50);
@@ -120,6 +125,11 @@ impl Loader {
                 Ok(batch.iter().map(|&(member, _)| member).collect())
             }
         }
+    }
+
+    /// The example at a place of an epoch before it is shuffled.
+    fn example(&self, place: u64, epoch: u64) -> u64 {
+        self.mixture.as_ref().map_or(place, |mixture| mixture.example(place, epoch))
     }
 
     /// The shuffled order with the longest example and whatever came first swapped.

@@ -34,7 +34,10 @@ impl Corpus {
     /// If the text or the cache folder is unusable, or there is no example.
     pub fn train(&self, config: &DataConfig, tokenizer: &LmTokenizer) -> Result<Option<ExampleStore>, DataError> {
         let Some(split) = self.train_split() else { return Ok(None) };
-        let store = tokenized(config, tokenizer, &split, Reading::Whole)?;
+        let tokenized = |split: &SplitRows| tokenized(config, tokenizer, split, Reading::Whole);
+        let mixed = self.mixed().map(|(split, weight)| Ok((tokenized(&split)?, weight)));
+        let mixed = mixed.collect::<Result<Vec<_>, DataError>>()?;
+        let store = if mixed.is_empty() { tokenized(&split)? } else { ExampleStore::mixed(&mixed) };
         Ok(Some(limited(store, config.max_train_samples)))
     }
 
@@ -65,16 +68,22 @@ impl Corpus {
         position: StreamPosition,
     ) -> Result<ExampleStream, DataError> {
         let train = self.train_split().ok_or(DataError::NoTrainFile)?;
-        let source = Source {
-            files: train.files.clone(),
-            first_row: train.start,
+        let pool = Arc::new(config.pool()?);
+        let source = |rows: &SplitRows| Source {
+            files: rows.files.clone(),
+            first_row: rows.start,
             most: config.max_train_samples.map_or(u64::MAX, |most| most as u64),
             cut: config.cut(),
             tokenizer: Arc::clone(tokenizer),
-            pool: Arc::new(config.pool()?),
+            pool: Arc::clone(&pool),
         };
-        let mixing = Mixing { block: config.shuffle_buffer_size, seed: config.order_seed };
-        Ok(ExampleStream::new(source, (mixing.block > 0).then_some(mixing), position))
+        let mut corpora: Vec<_> = self.mixed().map(|(rows, weight)| (source(&rows), weight)).collect();
+        if corpora.is_empty() {
+            corpora.push((source(&train), 1.0));
+        }
+        let (block, seed) = (config.shuffle_buffer_size, config.order_seed);
+        let mixing = (block > 0).then_some(Mixing { block, seed });
+        Ok(ExampleStream::new(corpora, mixing, seed, position))
     }
 }
 
@@ -167,6 +176,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+    use crate::loader::{Loader, LoaderOptions, Order};
     use crate::testing::{fixture, prepare, tokenizer};
 
     fn config(folder: &std::path::Path) -> DataConfig {
@@ -278,6 +288,41 @@ mod tests {
         let config = DataConfig { train_files: vec![text.display().to_string()], ..config(folder.path()) };
         let datasets = prepare(&config, &tokenizer("roberta-small")).unwrap();
         assert!(!datasets.train.unwrap().is_empty() && datasets.validation.unwrap().is_empty());
+    }
+
+    /// An epoch has the places of all examples, and each corpus its share of them.
+    #[test]
+    fn corpora_are_mixed() {
+        let folder = tempfile::tempdir().unwrap();
+        let roberta = tokenizer("roberta-small");
+        let write = |name: &str, rows: usize| {
+            let path = folder.path().join(format!("{name}.txt"));
+            std::fs::write(&path, format!("{name}\n").repeat(rows)).unwrap();
+            path.display().to_string()
+        };
+        let config = DataConfig {
+            train_files: vec![write("one", 600), write("two", 60), folder.path().join("t*e.txt").display().to_string()],
+            train_weights: vec![1.0, 2.0, 1.0],
+            validation_files: vec![write("three", 40)],
+            line_by_line: true,
+            ..config(folder.path())
+        };
+        let store = prepare(&config, &roberta).unwrap().train.unwrap();
+        assert_eq!(store.len(), 700);
+        let padding = crate::collate::Padding::new(&roberta, crate::collate::PadTo::Longest);
+        let collator: Arc<dyn crate::collate::Collator> = Arc::new(crate::collate::ClmCollator::new(padding));
+        let options = LoaderOptions { batch_size: 7, order: Order::Shuffled, drop_last: false, seed: 5 };
+        let counts = |store: &ExampleStore| {
+            let loader = Loader::new(store.clone(), Arc::clone(&collator), options).unwrap();
+            let indices = (0..loader.batches_per_epoch()).flat_map(|batch| loader.indices(1, batch).unwrap());
+            let mut counts = [0; 3];
+            indices.for_each(|index| counts[usize::from(index >= 600) + usize::from(index >= 660)] += 1);
+            counts
+        };
+        assert_eq!(counts(&store), [175, 350, 175]);
+        assert_eq!(counts(&store.take(100)), [25, 50, 25]);
+        let other = DataConfig { train_weights: vec![1.0, 2.0, 2.0], ..config.clone() };
+        assert_ne!(store.key(), prepare(&other, &roberta).unwrap().train.unwrap().key());
     }
 
     /// More rows and more bytes than travel together: no row is lost, doubled or out of order.

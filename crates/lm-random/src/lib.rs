@@ -33,6 +33,10 @@ pub enum Purpose {
     ShuffleBuffer = 11,
     /// Order of the files of a stream; index is the place in it.
     ShuffleFiles = 12,
+    /// Order of the examples of one of several corpora that are mixed; epoch is its round.
+    Mixture = 13,
+    /// Which corpus an example of a mixed stream is taken from; index is the example.
+    Draw = 14,
 }
 
 /// The Philox4x32-10 block function: four random words for one counter under one key.

@@ -13,6 +13,8 @@ use crate::survey::Survey;
 pub struct Corpus {
     train: TextFiles,
     train_rows: Span,
+    /// Corpora that the training files are, if these are mixed, and their weights.
+    mixed: Vec<(TextFiles, f64)>,
     validation: TextFiles,
     /// Rows of the training files that are kept for validation.
     held_out: Option<Span>,
@@ -64,7 +66,9 @@ impl Corpus {
         let train = parts_of(train, &config.train_parts, "train_split", config)?;
         let validation = parts_of(validation, &config.validation_parts, "validation_split", config)?;
         let percent = config.validation_split_percentage;
-        let (held_out, train_rows) = if train.is_empty() || !validation.is_empty() || percent == 0 {
+        let mixed = mixed(&train, config)?;
+        let (held_out, train_rows) = if train.is_empty() || !validation.is_empty() || percent == 0 || !mixed.is_empty()
+        {
             (None, WHOLE)
         } else if percent < 100 {
             let (held_out, rest) = divided(&train, percent, config)?;
@@ -73,7 +77,7 @@ impl Corpus {
             let reason = format!("{percent} leaves nothing to train on; name a file with --validation_file instead");
             return Err(DataError::Option { name: "validation_split_percentage", reason });
         };
-        Ok(Self { train, train_rows, validation, held_out })
+        Ok(Self { train, train_rows, mixed, validation, held_out })
     }
 
     /// The texts of the training split, for training a tokenizer on them.
@@ -84,6 +88,11 @@ impl Corpus {
         let train = self.train_split().ok_or(DataError::NoTrainFile)?;
         let most = usize::try_from(train.most).unwrap_or(usize::MAX);
         Ok(train.files.rows_from(train.start).take(most).map(|row| Ok(row?)))
+    }
+
+    /// Corpora that are mixed and their weights; none if the training files are one.
+    pub(crate) fn mixed(&self) -> impl Iterator<Item = (SplitRows<'_>, f64)> {
+        self.mixed.iter().map(|(files, weight)| (split("train", files, WHOLE, false), *weight))
     }
 
     /// The rows trained on; None without training files.
@@ -98,6 +107,19 @@ impl Corpus {
             None => (!self.validation.is_empty()).then(|| split("validation", &self.validation, WHOLE, false)),
         }
     }
+}
+
+/// The corpora among the training files, each what one name stands for.
+fn mixed(train: &TextFiles, config: &DataConfig) -> Result<Vec<(TextFiles, f64)>, DataError> {
+    let mut first = 0;
+    let corpus = |(name, weight): (&String, &f64)| {
+        let [files] =
+            TextFiles::resolve([std::slice::from_ref(name)], config.text_column.as_deref(), config.keep_linebreaks)?;
+        let corpus = train.some(first, files.len());
+        first += files.len();
+        Ok((corpus, *weight))
+    };
+    config.train_files.iter().zip(&config.train_weights).map(corpus).collect()
 }
 
 fn split<'a>(name: &'static str, files: &'a TextFiles, rows: Span, held_out: bool) -> SplitRows<'a> {

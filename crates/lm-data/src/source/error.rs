@@ -64,6 +64,9 @@ pub enum SourceError {
         /// The reason.
         source: io::Error,
     },
+    /// Weights of files that are mixed.
+    #[error("{0}: {1}")]
+    Weight(String, &'static str),
     /// Somebody writes to it meanwhile.
     #[error("{0}: was changed while it was read; start again when it stays as it is")]
     Changed(PathBuf),

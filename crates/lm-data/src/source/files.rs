@@ -67,7 +67,12 @@ impl TextFiles {
 
     /// One of the files by itself.
     pub(crate) fn single(&self, file: usize) -> Self {
-        Self { files: self.files[file..].iter().take(1).cloned().collect(), ..self.clone() }
+        self.some(file, 1)
+    }
+
+    /// So many of the files, from one of them on.
+    pub(crate) fn some(&self, first: usize, count: usize) -> Self {
+        Self { files: self.files[first..].iter().take(count).cloned().collect(), ..self.clone() }
     }
 
     /// Which of the files these names are.

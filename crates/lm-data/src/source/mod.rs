@@ -21,6 +21,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 mod txt;
+mod weights;
 
 pub use compression::data_extension;
 pub use error::SourceError;
@@ -29,6 +30,7 @@ pub(crate) use find::{DESCRIPTIONS, Piece, files_below};
 pub use find::{extensions, find_files};
 use format::Format;
 pub use format::{RowOptions, SampleBy};
+pub use weights::weighted;
 
 /// Every format there is. Of two that a folder has as many files of, the first is read, as in `datasets`.
 static FORMATS: &[Format] = &[parquet::FORMAT, arrow::FORMAT, json::FORMAT, csv::FORMAT, txt::FORMAT];

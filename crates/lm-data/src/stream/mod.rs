@@ -5,6 +5,7 @@
 //! counter-based generator, so that where a stream stands is a small value: the next row, the tokens of rows already read
 //! that are in no example yet, and how many examples of its block are taken.
 
+mod corpus;
 mod ordered;
 
 use std::sync::Arc;
@@ -19,7 +20,8 @@ use crate::collate::Collator;
 use crate::example::Example;
 use crate::prefetch::Prefetch;
 use crate::source::RowPosition;
-use ordered::Ordered;
+use corpus::CorpusStream;
+pub(crate) use corpus::Mixing;
 pub(crate) use ordered::Source;
 
 /// Where a stream stands; saved with a checkpoint and given back to go on.
@@ -38,92 +40,80 @@ pub struct StreamPosition {
     /// Examples taken of the block that begins here.
     #[serde(default)]
     pub taken: u64,
+    /// Where each of several corpora stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpora: Vec<StreamPosition>,
 }
 
-/// How the examples of a stream are mixed.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Mixing {
-    /// Examples of a block.
-    pub block: usize,
-    pub seed: u64,
-}
-
-/// Examples of a corpus, read and tokenized as they are asked for, epoch after epoch.
+/// Examples of a corpus, or of several that are mixed by weights, read and tokenized as they are asked for, without end.
 pub struct ExampleStream {
-    ordered: Ordered,
-    mixing: Option<Mixing>,
-    /// What is left of the block, the next example last; where it begins, and how many of it are taken.
-    block: Vec<(u64, Vec<u32>)>,
-    block_start: StreamPosition,
-    taken: u64,
+    corpora: Vec<(CorpusStream, f64)>,
+    seed: u64,
+    /// Examples given out, if corpora are mixed.
+    drawn: u64,
 }
 
 impl ExampleStream {
-    /// A stream that goes on at `position`.
-    pub(crate) fn new(source: Source, mixing: Option<Mixing>, position: StreamPosition) -> Self {
-        let taken = position.taken;
-        let start = StreamPosition { taken: 0, ..position };
-        let ordered = Ordered::new(source, mixing.map(|mixing| mixing.seed), start.clone());
-        Self { ordered, mixing, block: Vec::new(), block_start: start, taken }
+    /// A stream over corpora with their weights, which goes on at `position`. Of several, each is gone through epoch after epoch
+    /// at its own pace; the counter-based generator says which an example comes from.
+    pub(crate) fn new(
+        corpora: Vec<(Source, f64)>,
+        mixing: Option<Mixing>,
+        seed: u64,
+        position: StreamPosition,
+    ) -> Self {
+        let drawn = if corpora.len() > 1 { position.examples } else { 0 };
+        let positions = if corpora.len() > 1 { position.corpora } else { vec![position] };
+        let mut positions = positions.into_iter();
+        let stream =
+            |(source, weight)| (CorpusStream::new(source, mixing, positions.next().unwrap_or_default()), weight);
+        Self { corpora: corpora.into_iter().map(stream).collect(), seed, drawn }
     }
 
     /// What identifies the examples: the files, told by their sizes, beginnings and ends, and how rows become examples.
     pub fn key(&self) -> Result<String, DataError> {
-        let Source { files, tokenizer, cut, first_row, most, .. } = &self.ordered.source;
         let mut key = Sha256::new();
-        key.update(files.quick_digest()?);
-        key.update(tokenizer.fingerprint());
-        key.update(format!("{cut:?} {first_row:?} {most} {:?}", self.mixing));
+        for (corpus, weight) in &self.corpora {
+            key.update(corpus.key()?);
+            key.update(weight.to_le_bytes());
+        }
         Ok(key.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Where the stream stands.
     pub fn position(&self) -> StreamPosition {
-        match self.taken {
-            0 => self.ordered.position(),
-            taken => StreamPosition { taken, ..self.block_start.clone() },
+        match &self.corpora[..] {
+            [(corpus, _)] => corpus.position(),
+            several => StreamPosition {
+                examples: self.drawn,
+                corpora: several.iter().map(|(corpus, _)| corpus.position()).collect(),
+                ..StreamPosition::default()
+            },
         }
     }
 
     /// An epoch and the next examples of it with their index in it: `count` of them unless the epoch ends before. After
-    /// an epoch's last examples the next call gives those of the next epoch.
+    /// an epoch's last examples the next call gives those of the next epoch. Mixed corpora have one epoch without end.
     pub fn next_examples(&mut self, count: usize) -> Result<(u64, Vec<(u64, Example)>), DataError> {
+        if let [(corpus, _)] = &mut self.corpora[..] {
+            return corpus.next_examples(count);
+        }
+        let all: f64 = self.corpora.iter().map(|(_, weight)| weight).sum();
         let mut examples = Vec::new();
-        loop {
-            while examples.len() < count
-                && let Some((index, packed)) = self.next()?
-            {
-                examples.push((index, Example::from_packed(&packed)));
+        while examples.len() < count {
+            let mut draw = all * Stream::new(self.seed, Purpose::Draw, 0, self.drawn).next_f64();
+            let last = self.corpora.len() - 1;
+            let drawn = self.corpora.iter().position(|(_, weight)| {
+                draw -= weight;
+                draw < 0.0
+            });
+            let (corpus, _) = &mut self.corpora[drawn.unwrap_or(last)];
+            for (_, example) in corpus.next_examples(1)?.1 {
+                examples.push((self.drawn, example));
+                self.drawn += 1;
             }
-            if !examples.is_empty() || count == 0 {
-                return Ok((self.ordered.epoch, examples));
-            }
-            if self.ordered.examples == 0 {
-                let Source { files, cut, .. } = &self.ordered.source;
-                return Err(DataError::no_example(files, cut, self.ordered.cutter.left_over()));
-            }
-            self.ordered.start_epoch();
         }
-    }
-
-    /// The next example of the epoch; none at the end of it.
-    fn next(&mut self) -> Result<Option<(u64, Vec<u32>)>, DataError> {
-        let Some(mixing) = self.mixing else { return self.ordered.next() };
-        if self.block.is_empty() {
-            self.block_start = self.ordered.position();
-            while self.block.len() < mixing.block
-                && let Some(example) = self.ordered.next()?
-            {
-                self.block.push(example);
-            }
-            let StreamPosition { epoch, examples, .. } = self.block_start;
-            Stream::new(mixing.seed, Purpose::ShuffleBuffer, epoch, examples).shuffle(&mut self.block);
-            // Where the stream was saved, some of the block were taken.
-            self.block.truncate(self.block.len().saturating_sub(self.taken as usize));
-        }
-        let example = self.block.pop();
-        self.taken = if self.block.is_empty() { 0 } else { self.taken + 1 };
-        Ok(example)
+        Ok((0, examples))
     }
 
     /// Batches without end, each with the position after it, built ahead on `workers` threads. An epoch's last batch may be
@@ -249,6 +239,46 @@ mod tests {
             assert!(rows.chunks(3).all(|file| file.iter().all(|row| *row == file[0])), "file by file");
             assert!(!rows.is_sorted() && !rows.iter().any(|row| row.contains("file 10") || row.contains("file 11")));
         }
+    }
+
+    /// Corpora come by their weights, each whole before it comes again, and going on from any example changes nothing.
+    #[test]
+    fn corpora_are_mixed() {
+        let cache = tempfile::tempdir().unwrap();
+        let tokenizer = Arc::new(tokenizer("roberta-small"));
+        let write = |name: &str, rows: usize| {
+            let path = cache.path().join(format!("{name}.txt"));
+            std::fs::write(&path, (0..rows).map(|i| format!("{name} {i}\n")).collect::<String>()).unwrap();
+            path.display().to_string()
+        };
+        let config = DataConfig {
+            train_files: vec![write("a", 300), write("b", 20), write("c", 50)],
+            train_weights: vec![6.0, 3.0, 1.0],
+            shuffle_buffer_size: 7,
+            ..config(cache.path(), true, 0, false)
+        };
+        let corpus = Corpus::open(&config).unwrap();
+        let stream = |position| corpus.stream(&config, &tokenizer, position).unwrap();
+        let mut all = stream(StreamPosition::default());
+        let (epoch, examples) = all.next_examples(2000).unwrap();
+        assert!(epoch == 0 && examples.iter().map(|(index, _)| *index).eq(0..2000));
+        let texts: Vec<String> = examples.iter().map(|(_, example)| tokenizer.decode(&example.ids)).collect();
+        for (name, share, rows) in [("a", 1200, 300), ("b", 600, 20), ("c", 200, 50)] {
+            let of: Vec<&String> = texts.iter().filter(|text| text.contains(&format!("{name} "))).collect();
+            assert!(of.len().abs_diff(share) < 90, "{} of {name}", of.len());
+            let first: std::collections::HashSet<_> = of[..rows].iter().collect();
+            assert_eq!(first.len(), rows, "all of {name} before any comes again");
+        }
+        let mut position = StreamPosition::default();
+        for expected in examples.chunks(1).take(150) {
+            let mut resumed = stream(position);
+            assert_eq!(resumed.next_examples(1).unwrap().1, expected);
+            position = serde_json::from_str(&serde_json::to_string(&resumed.position()).unwrap()).unwrap();
+        }
+        assert_ne!(all.key().unwrap(), {
+            let other = DataConfig { train_weights: vec![6.0, 3.0, 2.0], ..config.clone() };
+            Corpus::open(&other).unwrap().stream(&other, &tokenizer, StreamPosition::default()).unwrap().key().unwrap()
+        });
     }
 
     fn config(cache: &std::path::Path, line_by_line: bool, group_batch_size: usize, held_out: bool) -> DataConfig {

@@ -75,7 +75,14 @@ impl Ordered {
     /// Where the next example begins.
     pub fn position(&self) -> StreamPosition {
         let (carry, rows_in_group) = self.cutter.state();
-        StreamPosition { epoch: self.epoch, examples: self.examples, row: self.row, rows_in_group, carry, taken: 0 }
+        StreamPosition {
+            epoch: self.epoch,
+            examples: self.examples,
+            row: self.row,
+            rows_in_group,
+            carry,
+            ..StreamPosition::default()
+        }
     }
 
     /// The next example of this epoch with its index, packed; none at the end of it.

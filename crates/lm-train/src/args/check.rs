@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use lm_data::source::{data_extension, extensions};
+use lm_data::source::{data_extension, extensions, weighted};
 
 use super::choice::{IntervalStrategy, SamplingStrategy, SaveStrategy};
 use super::error::rule;
@@ -165,7 +165,13 @@ fn files(flag: &str, files: Option<&Files>) -> Checked {
 fn data(args: &Arguments) -> Checked {
     let (data, training) = (&args.data, &args.training);
     dataset::check(args)?;
-    files("train_file", data.train_file.as_ref())?;
+    let train_files = data.train_file.as_ref().map(|files| weighted(&files.0)).transpose();
+    let (train_files, weights) =
+        train_files.map_err(|error| ArgsError::Rule(format!("--train_file {error}")))?.unwrap_or_default();
+    files("train_file", Some(&Files(train_files)))?;
+    if !weights.is_empty() {
+        mixed(args)?;
+    }
     files("validation_file", data.validation_file.as_ref())?;
     rule(!training.do_train || data.train_file.is_some() || data.dataset_name.is_some(), || {
         "--do_train requires a train dataset: give --train_file or --dataset_name".into()
@@ -215,6 +221,20 @@ fn data(args: &Arguments) -> Checked {
         })?;
     }
     Ok(())
+}
+
+/// Corpora with weights hold nothing out, and have no order of their own.
+fn mixed(args: &Arguments) -> Checked {
+    let (data, training) = (&args.data, &args.training);
+    rule(data.validation_file.is_some() || !(training.do_eval || training.eval_on_start), || {
+        "--train_file with weights keeps no rows for evaluation: give a --validation_file".into()
+    })?;
+    rule(!training.group_by_length, || {
+        "--group_by_length does not go with weights of --train_file: leave one out".into()
+    })?;
+    rule(!data.streaming || data.max_train_samples.is_none(), || {
+        "--max_train_samples does not go with --streaming and weights of --train_file, which have no epoch: leave one out".into()
+    })
 }
 
 /// Text files have no columns to choose from.

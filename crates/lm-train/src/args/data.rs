@@ -12,7 +12,8 @@ arguments! {
         dataset_name: Option<String> = None, Supported;
         /// Configuration of the data set; without it, its default.
         dataset_config_name: Option<String> = None, Supported;
-        /// Text to train on: txt, csv, json, parquet or arrow files, a quoted pattern such as 'data/*.txt', or a folder.
+        /// Text to train on: txt, csv, json, parquet or arrow files, a quoted pattern such as 'data/*.txt', or a folder. Several
+        /// are mixed by weights after colons: a.txt:0.7,b.txt:0.3.
         train_file: Option<Files> = None, Supported;
         /// Text to evaluate on, in the same formats. Without it, a share of the training text.
         validation_file: Option<Files> = None, Supported;

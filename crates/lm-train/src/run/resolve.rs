@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use lm_data::collate::{
     ClmCollator, Collator, MlmCollator, MlmOptions, PadTo, Padding, PlmCollator, PlmOptions, Split,
 };
-use lm_data::source::RowOptions;
+use lm_data::source::{RowOptions, weighted};
 use lm_data::tokenizer::{LmTokenizer, OTHER_FILES, TrainKind, VOCABULARY_FILES};
 use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
 use lm_hub::{Files, HubOptions};
@@ -261,8 +261,14 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         validation: files(&data.validation_file),
         ..DatasetFiles::default()
     });
+    // What is wrong with weights was told before.
+    let (train_files, train_weights) = match args.dataset {
+        None => weighted(&dataset.train).unwrap_or_default(),
+        Some(_) => (dataset.train, Vec::new()),
+    };
     DataConfig {
-        train_files: dataset.train,
+        train_files,
+        train_weights,
         validation_files: dataset.validation,
         train_parts: dataset.train_parts,
         validation_parts: dataset.validation_parts,

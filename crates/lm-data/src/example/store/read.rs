@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use sha2::{Digest, Sha256};
+
 use super::super::Example;
 use super::{Codes, HEADER, Header, MAGIC, Statistics, StoreError, VERSION, checksum, length, token_bytes};
 use crate::digest;
@@ -14,12 +16,15 @@ use crate::memo::{Identity, remembered};
 /// Tokenized examples on disk; clones share the open files.
 #[derive(Clone)]
 pub struct ExampleStore {
-    parts: Arc<[Part]>,
+    /// Each with the number of examples before it.
+    parts: Arc<[(u64, Arc<Part>)]>,
+    /// Examples and weights of the corpora that it consists of, if these are mixed.
+    corpora: Arc<[(u64, f64)]>,
     key: [u8; 32],
     statistics: Statistics,
     length: usize,
     /// Open for as long as the store must not be removed.
-    lock: Option<Arc<File>>,
+    locks: Vec<Arc<File>>,
 }
 
 /// An open part of a store.
@@ -32,8 +37,6 @@ pub(crate) struct Part {
     /// Where the ends of the examples lie in the file.
     ends: u64,
     pub statistics: Statistics,
-    /// Examples of the parts before it.
-    before: u64,
 }
 
 /// How much of a part is looked at before it is used.
@@ -88,7 +91,7 @@ impl Part {
         read_at(&file, metadata.len() - header.next, &mut next).map_err(failed)?;
         let modified = metadata.modified().map_err(failed)?;
         let ends = HEADER as u64 + tokens;
-        Ok((Self { file, path: path.into(), modified, codes, ends, statistics, before: 0 }, next))
+        Ok((Self { file, path: path.into(), modified, codes, ends, statistics }, next))
     }
 
     /// Size of the file, but for what says how the text goes on.
@@ -130,18 +133,42 @@ impl Part {
 
 impl ExampleStore {
     /// Of all its parts, in order.
-    pub(crate) fn new(key: [u8; 32], mut parts: Vec<Part>) -> Self {
+    pub(crate) fn new(key: [u8; 32], parts: Vec<Part>) -> Self {
+        Self::of_parts(key, parts.into_iter().map(Arc::new))
+    }
+
+    fn of_parts(key: [u8; 32], parts: impl Iterator<Item = Arc<Part>>) -> Self {
         let mut statistics = Statistics::default();
-        for part in &mut parts {
-            part.before = statistics.examples;
+        let placed = |part: Arc<Part>| {
+            let before = statistics.examples;
             statistics.add(&part.statistics);
+            (before, part)
+        };
+        let parts = parts.map(placed).collect();
+        let length = statistics.examples as usize;
+        Self { parts, corpora: Arc::default(), key, statistics, length, locks: Vec::new() }
+    }
+
+    /// The examples of several corpora, to be mixed by weights.
+    pub(crate) fn mixed(corpora: &[(Self, f64)]) -> Self {
+        let mut key = Sha256::new();
+        corpora.iter().for_each(|(store, weight)| key.update([&store.key[..], &weight.to_le_bytes()].concat()));
+        let parts = corpora.iter().flat_map(|(store, _)| store.parts.iter().map(|(_, part)| Arc::clone(part)));
+        Self {
+            corpora: corpora.iter().map(|(store, weight)| (store.statistics.examples, *weight)).collect(),
+            locks: corpora.iter().flat_map(|(store, _)| store.locks.iter().cloned()).collect(),
+            ..Self::of_parts(key.finalize().into(), parts)
         }
-        Self { parts: parts.into(), key, statistics, length: statistics.examples as usize, lock: None }
     }
 
     /// The same store, in use for as long as it or a clone of it is there.
     pub(crate) fn in_use(self, lock: Option<File>) -> Self {
-        Self { lock: lock.map(Arc::new), ..self }
+        Self { locks: lock.into_iter().map(Arc::new).collect(), ..self }
+    }
+
+    /// Examples and weights of the corpora, if these are mixed.
+    pub(crate) fn corpora(&self) -> &[(u64, f64)] {
+        &self.corpora
     }
 
     /// What the store was built from, in hexadecimal: a digest of the text, the tokenizer and the options.
@@ -181,8 +208,8 @@ impl ExampleStore {
     /// The part of an example that there is, and its index there.
     fn part_of(&self, index: usize) -> (&Part, u64) {
         let index = index as u64;
-        let part = &self.parts[self.parts.partition_point(|part| part.before <= index) - 1];
-        (part, index - part.before)
+        let (before, part) = &self.parts[self.parts.partition_point(|(before, _)| *before <= index) - 1];
+        (part, index - before)
     }
 
     /// Number of tokens of example `index`; 0 past the end.
@@ -208,8 +235,8 @@ impl ExampleStore {
             Some(_) if self.length as u64 == self.statistics.examples => Ok(self.statistics.tokens),
             Some(last) => {
                 let (part, index) = self.part_of(last);
-                let before = self.parts.iter().take_while(|other| other.before < part.before);
-                Ok(before.map(|part| part.statistics.tokens).sum::<u64>() + part.bounds(index)?.1)
+                let before = self.parts.iter().take_while(|(before, _)| before + index < last as u64);
+                Ok(before.map(|(_, part)| part.statistics.tokens).sum::<u64>() + part.bounds(index)?.1)
             }
         }
     }
@@ -234,7 +261,7 @@ impl ExampleStore {
 
     /// Bytes of the whole store on the disk.
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(Part::bytes).sum()
+        self.parts.iter().map(|(_, part)| part.bytes()).sum()
     }
 
     /// What was counted while building; of the whole store, also when it is cut to fewer examples.

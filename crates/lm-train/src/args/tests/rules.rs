@@ -57,6 +57,10 @@ fn rules_of_the_scripts() {
         (vec!["--report_to", "wandb"], "--report_to wandb is not supported here"),
         (vec!["--use_cpu", "--device", "wgpu"], "contradict each other"),
         (vec!["--shuffle_buffer_size", "100"], "give --streaming"),
+        (vec!["--train_file", "a.txt:1,b.txt"], "b.txt: has no weight"),
+        (vec!["--train_file", "a.txt:1,b.txt:0"], "above 0"),
+        (vec!["--train_file", "a.txt:1,b.txt:2", "--do_eval"], "give a --validation_file"),
+        (vec!["--data_cache_limit", "-1"], "must not be negative"),
         (vec!["--dataloader_prefetch_factor", "2"], "needs --dataloader_num_workers"),
     ] {
         let line = error(Task::Mlm, &words);
