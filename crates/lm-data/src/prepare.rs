@@ -290,6 +290,45 @@ mod tests {
         assert!(!datasets.train.unwrap().is_empty() && datasets.validation.unwrap().is_empty());
     }
 
+    /// Many small files are read several at a time, and give what one large file gives, in the same parts.
+    #[test]
+    fn many_files_make_the_store_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let roberta = tokenizer("roberta-small");
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+            folder.path().join(name).display().to_string()
+        };
+        let row = |i: usize| format!("row {i} {}\n", "of some words ".repeat(i % 7));
+        let one = write("one.txt", &(0..3000).map(row).collect::<String>());
+        let many: Vec<String> = (0..600)
+            .map(|file| write(&format!("m{file:03}.txt"), &(5 * file..5 * file + 5).map(row).collect::<String>()))
+            .collect();
+        let examples = |files: &[String], workers: usize, name: &str| {
+            let config = DataConfig {
+                train_files: files.to_vec(),
+                workers: Some(workers),
+                length: 24,
+                group_batch_size: 100,
+                cache_dir: folder.path().join(name),
+                ..DataConfig::default()
+            };
+            let datasets = prepare(&config, &roberta).unwrap();
+            let sizes = |entry: std::io::Result<std::fs::DirEntry>| {
+                let entry = entry.unwrap();
+                entry.file_name().to_string_lossy().starts_with("tokens-").then(|| entry.metadata().unwrap().len())
+            };
+            let mut parts: Vec<u64> = std::fs::read_dir(&config.cache_dir).unwrap().filter_map(sizes).collect();
+            parts.sort_unstable();
+            (all(&datasets.train.unwrap()), all(&datasets.validation.unwrap()), parts.len())
+        };
+        let expected = examples(std::slice::from_ref(&one), 1, "one");
+        assert!(expected.0.len() > 500 && expected.2 > 4);
+        for workers in [1, 2, 7] {
+            assert!(examples(&many, workers, &format!("many-{workers}")) == expected, "{workers} workers");
+        }
+    }
+
     /// An epoch has the places of all examples, and each corpus its share of them.
     #[test]
     fn corpora_are_mixed() {
