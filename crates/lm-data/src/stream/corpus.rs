@@ -3,8 +3,8 @@
 use lm_random::{Purpose, Stream};
 use sha2::{Digest, Sha256};
 
-use super::StreamPosition;
 use super::ordered::{Ordered, Source};
+use super::position::StreamPosition;
 use crate::DataError;
 use crate::example::Example;
 

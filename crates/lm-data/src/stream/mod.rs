@@ -7,11 +7,11 @@
 
 mod corpus;
 mod ordered;
+mod position;
 
 use std::sync::Arc;
 
 use lm_random::{Purpose, Stream};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::DataError;
@@ -19,31 +19,10 @@ use crate::batch::Batch;
 use crate::collate::Collator;
 use crate::example::Example;
 use crate::prefetch::Prefetch;
-use crate::source::RowPosition;
 use corpus::CorpusStream;
 pub(crate) use corpus::Mixing;
 pub(crate) use ordered::Source;
-
-/// Where a stream stands; saved with a checkpoint and given back to go on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamPosition {
-    /// Epoch, from 0.
-    pub epoch: u64,
-    /// Examples of this epoch before it.
-    pub examples: u64,
-    /// The next row to read.
-    pub row: RowPosition,
-    /// Rows read since rows were last joined anew.
-    pub rows_in_group: usize,
-    /// Tokens of these rows that are in no example yet; bit 31 marks special tokens.
-    pub carry: Vec<u32>,
-    /// Examples taken of the block that begins here.
-    #[serde(default)]
-    pub taken: u64,
-    /// Where each of several corpora stands.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub corpora: Vec<StreamPosition>,
-}
+pub use position::StreamPosition;
 
 /// Examples of a corpus, or of several that are mixed by weights, read and tokenized as they are asked for, without end.
 pub struct ExampleStream {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lm_random::{Purpose, permute};
 
-use super::StreamPosition;
+use super::position::StreamPosition;
 use crate::DataError;
 use crate::build::read_chunk;
 use crate::example::{Cut, Cutter, EncodedRow, encode_rows};
