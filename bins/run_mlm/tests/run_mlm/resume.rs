@@ -59,6 +59,14 @@ fn while_streaming() {
 }
 
 #[test]
+fn while_corpora_and_examples_are_mixed() {
+    let corpora = "--train_file train.txt:3,valid.txt:1";
+    resumes_exactly(corpora, &[1, 6, 9]);
+    resumes_exactly("--streaming --shuffle_buffer_size 8", &[1, 2, 5, 6, 11]);
+    resumes_exactly(&format!("{corpora} --streaming --shuffle_buffer_size 8"), &[3, 8]);
+}
+
+#[test]
 fn with_blocks_and_streaming() {
     let scratch = Scratch::new();
     let flags = "--line_by_line false --group_batch_size 7 --max_steps 8 --streaming";
