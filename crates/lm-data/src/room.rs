@@ -24,7 +24,8 @@ pub(crate) fn expect(job: &Build, folder: &Path, free: u64) -> Result<(), DataEr
     Err(DataError::Room { split: job.split, folder: folder.into(), needed: needed.div_ceil(1 << 20), free: free >> 20 })
 }
 
-/// About how many bytes the store will have, judged by the first rows.
+/// About how many bytes the store will have, judged by the first rows. Of compressed files, whose text is several times as
+/// large as they are, it is the least.
 fn expected_bytes(job: &Build) -> Result<u64, DataError> {
     let (mut rows, mut texts) = (job.files.rows_from(job.start), Vec::new());
     read_chunk(&mut rows, &mut texts, job.most.min(SAMPLE), |_| {})?;

@@ -113,8 +113,7 @@ impl Corpus {
 fn mixed(train: &TextFiles, config: &DataConfig) -> Result<Vec<(TextFiles, f64)>, DataError> {
     let mut first = 0;
     let corpus = |(name, weight): (&String, &f64)| {
-        let [files] =
-            TextFiles::resolve([std::slice::from_ref(name)], config.text_column.as_deref(), config.keep_linebreaks)?;
+        let [files] = TextFiles::resolve([std::slice::from_ref(name)], config.text_column.as_deref(), &config.rows)?;
         let corpus = train.some(first, files.len());
         first += files.len();
         Ok((corpus, *weight))
