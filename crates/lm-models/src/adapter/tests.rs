@@ -52,7 +52,11 @@ fn every_family_has_targets_by_default_and_all_linear() {
             // ALBERT's layers are one.
             assert!(adapted.len() >= layers || family.model_type == "albert", "{}: {adapted:?}", family.model_type);
             assert!(infos.iter().all(|info| info.trainable == (info.kind == Kind::LowRank)), "{}", family.model_type);
-            assert!(!infos.iter().any(|info| info.name.contains("lora_embedding")), "{}: {adapted:?}", family.model_type);
+            assert!(
+                !infos.iter().any(|info| info.name.contains("lora_embedding")),
+                "{}: {adapted:?}",
+                family.model_type
+            );
             if let Targets::Names(names) = &targets {
                 for name in names {
                     assert!(adapted.iter().any(|a| a.ends_with(name.as_str())), "{}: {name}", family.model_type);
