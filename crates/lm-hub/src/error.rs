@@ -130,6 +130,32 @@ pub enum HubError {
         /// The hash that they should have.
         hash: String,
     },
+    /// Nothing is uploaded without a token.
+    #[error("{name}: uploading needs a token that may write: give --hub_token or HF_TOKEN, or run `hf auth login`")]
+    NoToken {
+        /// The repository.
+        name: String,
+    },
+    /// The token is not accepted, or may not write there.
+    #[error("{name}: {endpoint} does not let this token write there ({detail}): check --hub_token and --hub_model_id")]
+    MayNotWrite {
+        /// The repository.
+        name: String,
+        /// The Hub asked.
+        endpoint: String,
+        /// The server's words.
+        detail: String,
+    },
+    /// An upload that did not succeed.
+    #[error("{name}: cannot upload to {endpoint}: {detail}")]
+    Upload {
+        /// The repository.
+        name: String,
+        /// The Hub asked.
+        endpoint: String,
+        /// What happened.
+        detail: String,
+    },
     /// The cache cannot be written.
     #[error("{cache}: cannot write the cache of downloads: {source}: free space or name another with --cache_dir")]
     Cache {

@@ -5,6 +5,8 @@
 //! name ── repo ── revision ──> lookup ─┬─ cache: has it all ──────────────────────────────────────┬──> a folder
 //!                                      └─ snapshot (http: commit, files) ── download (transfer) ──┘
 //! ```
+//!
+//! `upload` goes the other way: commits to a model's repository.
 
 mod cache;
 mod dataset;
@@ -22,6 +24,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod upload;
 mod weights;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +38,7 @@ use repo::Repo;
 use revision::Revision;
 pub use settings::HubOptions;
 use settings::{Places, Settings, variable};
+pub use upload::{Repository, Upload};
 
 /// The folder that holds `files` of `model_name_or_path`: the folder of that name, or else the snapshot of the Hub's
 /// model in the cache, downloaded if it is not there.

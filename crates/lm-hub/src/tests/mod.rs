@@ -2,6 +2,7 @@
 
 mod downloads;
 mod refusals;
+mod uploads;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
