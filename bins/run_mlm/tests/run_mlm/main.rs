@@ -14,6 +14,7 @@ mod kill_chain;
 #[cfg(feature = "tch")]
 mod libtorch;
 mod lora;
+mod push;
 mod resume;
 mod run;
 #[cfg(unix)]

@@ -14,10 +14,8 @@ use crate::schedule::SchedulerType;
 // A reason that several fields share stands here once.
 const NO_SHARDING: &str = "the model and its optimizer are never split over devices";
 const NO_TPU: &str = "there is no TPU backend";
-const NO_UPLOAD: &str = "nothing is uploaded: run `hf upload NAME OUTPUT_DIR` after training";
 const NO_PROJECTION: &str = "only optimizers that this program does not have (GaLore, APOLLO, …) read it";
 const ONE_PROCESS: &str = "read in distributed training only: a run is one process";
-const ONLY_WITH_UPLOAD: &str = "read together with --push_to_hub only";
 const HOW_TO_RECOMPUTE: &str = "it says how PyTorch does it; here the gradients are those without checkpointing";
 const NO_COMPILER: &str = "a mode of PyTorch that changes the speed, not the numbers: this program is compiled already";
 const STREAMED_METRICS: &str = "evaluation adds up loss and hits batch by batch and keeps no predictions";
@@ -221,22 +219,23 @@ arguments! {
         skip_memory_metrics: bool = true, Supported;
         /// Evaluate with the old loop.
         use_legacy_prediction_loop: bool = false, SameByNature("there is one evaluation loop");
-        /// Upload the model.
-        push_to_hub: bool = false, Refused(NO_UPLOAD);
+        /// Upload the model to the Hub, checkpoints in the background. An upload that fails is a warning.
+        push_to_hub: bool = false, Supported;
         /// Resume from this checkpoint folder; given alone, from the newest of the output folder.
         resume_from_checkpoint: Option<Resume> = None, Supported;
-        /// Name of the upload.
-        hub_model_id: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
-        /// What is uploaded when.
-        hub_strategy: HubStrategy = HubStrategy::EverySave, SameByNature(ONLY_WITH_UPLOAD);
-        /// Token for uploads.
-        hub_token: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        /// Repository of the upload, OWNER/NAME or NAME. Default: the name of output_dir.
+        hub_model_id: Option<String> = None, Supported;
+        /// What is uploaded when: the model at the end, with every save, with the newest checkpoint as the folder last-checkpoint, or
+        /// with all checkpoints.
+        hub_strategy: HubStrategy = HubStrategy::EverySave, Supported;
+        /// Token for uploads; without it, token, HF_TOKEN or the one of `hf auth login`.
+        hub_token: Option<String> = None, Supported;
         /// Upload to a private repository.
-        hub_private_repo: Option<bool> = None, SameByNature(ONLY_WITH_UPLOAD);
-        /// Upload even if the last upload still runs.
-        hub_always_push: bool = false, SameByNature(ONLY_WITH_UPLOAD);
+        hub_private_repo: Option<bool> = None, Supported;
+        /// Upload every checkpoint, after the upload before it; otherwise one that comes while another is uploaded is left out.
+        hub_always_push: bool = false, Supported;
         /// Branch of the upload.
-        hub_revision: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        hub_revision: Option<String> = None, Supported;
         /// Compute activations again in the backward pass, to save memory.
         gradient_checkpointing: bool = false, Supported;
         /// Settings of gradient checkpointing.
@@ -250,11 +249,11 @@ arguments! {
         /// Old name of half_precision_backend.
         fp16_backend: String = "auto".into(), Refused("16-bit training is this program's own: apex and cpu_amp are parts of PyTorch");
         /// Old name of hub_model_id.
-        push_to_hub_model_id: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        push_to_hub_model_id: Option<String> = None, Supported;
         /// Owner of the upload.
-        push_to_hub_organization: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        push_to_hub_organization: Option<String> = None, Supported;
         /// Old name of hub_token.
-        push_to_hub_token: Option<String> = None, SameByNature(ONLY_WITH_UPLOAD);
+        push_to_hub_token: Option<String> = None, Supported;
         /// Settings from SageMaker's launcher.
         mp_parameters: String = String::new(), SameByNature("Python ignores it too");
         /// When the device runs out of memory, halve per_device_train_batch_size and go on from the last checkpoint, or start again.

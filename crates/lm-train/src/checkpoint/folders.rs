@@ -18,6 +18,8 @@ pub(super) const UNFINISHED: &str = "tmp-checkpoint-";
 const REPLACED: &str = "replaced-checkpoint-";
 /// What checkpoints are called that a run does not go on from: of another course, or damaged.
 const SET_ASIDE: &str = "set-aside-";
+/// What a folder is called whose files are being uploaded.
+pub const UPLOADED: &str = "tmp-push-";
 /// The final model before all its files are there.
 pub(super) const UNFINISHED_MODEL: &str = "tmp-model-";
 /// The final model, whole, while its files move into the output folder one by one.
@@ -38,6 +40,11 @@ const FILES: &[&str] = &[
     "scheduler.pt",
     "scaler.pt",
 ];
+
+/// Whether a file of a checkpoint is of use only to go on with its run.
+pub fn is_for_resuming(name: &str) -> bool {
+    ["trainer_state.json", "run_state.json", "optimizer.pt", "scheduler.pt", "scaler.pt"].contains(&name)
+}
 
 /// Whether a checkpoint of this program may hold a file of this name.
 pub fn is_ours(name: &OsStr) -> bool {
@@ -147,7 +154,7 @@ pub fn recover(output_dir: &Path) -> Result<(), CheckpointError> {
     }
     let of_a_step = |rest: &str| rest.split_once('-').is_some_and(|(step, _)| step.parse::<u64>().is_ok());
     let unfinished = folders(output_dir, UNFINISHED)?.into_iter().filter(|(rest, _)| of_a_step(rest));
-    for (_, folder) in unfinished.chain(folders(output_dir, UNFINISHED_MODEL)?) {
+    for (_, folder) in unfinished.chain(folders(output_dir, UNFINISHED_MODEL)?).chain(folders(output_dir, UPLOADED)?) {
         if foreign_in(&folder)?.is_none() {
             warn_if_left(remove_ours(&folder));
         }

@@ -21,7 +21,7 @@ mod write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use folders::{folder_of, is_ours, keep_only, list, recover, set_aside_after};
+pub use folders::{UPLOADED, folder_of, is_for_resuming, is_ours, keep_only, list, recover, set_aside_after};
 pub use saved::{Saved, load_adapter, load_model, newest};
 pub use size::{CheckpointSize, available_space, checkpoints_added, values};
 pub use state::{FileCheck, Fingerprint, RUN_STATE_VERSION, Resumable, RunState, SinceLog};

@@ -16,6 +16,7 @@ mod generation;
 mod merge;
 mod output_dir;
 mod paths;
+mod push;
 mod report_facts;
 mod resolve;
 mod results;
@@ -39,6 +40,7 @@ use crate::sys::panics;
 use crate::sys::signals::{Ended, StopSignal};
 use data::Data;
 use output_dir::OutputDir;
+use push::Push;
 use resolve::ModelSource;
 use results::Results;
 
@@ -126,7 +128,8 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
             .map(|config| (config, source.vocab_in_checkpoint != source.config.vocab_size())),
     };
     let saved = resume::unless_another_run(args, &data, output.take_checkpoint())?;
-    Run { args, devices, data, files, output, stop }.work(&source, saved)
+    let push = Push::open(args)?;
+    Run { args, devices, data, files, output, push, stop }.work(&source, saved)
 }
 
 fn wants_model(args: &Arguments) -> bool {
@@ -145,6 +148,8 @@ struct Run<'a> {
     data: Data<'a>,
     files: ModelFiles,
     output: OutputDir,
+    /// `--push_to_hub`
+    push: Option<Arc<Push>>,
     stop: &'a StopSignal,
 }
 
@@ -168,6 +173,9 @@ impl Run<'_> {
         };
         let ended = ended.and_then(|ended| self.describe(&state, ended));
         callbacks.on_train_end(&state, &Outcome::of(&ended));
+        if let (Some(push), Ok(Ended::Done)) = (&self.push, &ended) {
+            push.finish();
+        }
         if matches!(ended, Ok(Ended::Done)) && training.do_train {
             self.say_what_next(&state)?;
         }

@@ -17,7 +17,7 @@ use crate::observe::report::REPORT_NAME;
 use crate::run::resolve;
 
 /// Whether a run makes a file of this name in its output folder.
-fn is_result(name: &OsStr) -> bool {
+pub(super) fn is_result(name: &OsStr) -> bool {
     let own =
         [LOG_FILE_NAME, REPORT_NAME, MODEL_CARD_NAME, "all_results.json", "train_results.json", "eval_results.json"];
     checkpoint::is_ours(name) || own.iter().any(|own| name == *own)

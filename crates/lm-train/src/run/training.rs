@@ -15,6 +15,7 @@ use crate::observe::{Callbacks, Console, LogFile, Sample, TensorBoard, TrainerSt
 use crate::run::Run;
 use crate::run::counts::Parameters;
 use crate::run::output_dir::what_is_kept;
+use crate::run::push::PushCheckpoints;
 use crate::run::results::Results;
 use crate::run::resume;
 use crate::sys::noted::Noted;
@@ -114,6 +115,9 @@ impl Run<'_> {
             callbacks.add(TensorBoard::new(logging_dir, texts));
         }
         callbacks.add(Report::new(folder, self.facts(plan, parameters)?));
+        if let Some(push) = &self.push {
+            callbacks.add(PushCheckpoints(Arc::clone(push)));
+        }
         Ok(())
     }
 

@@ -229,7 +229,7 @@ fn a_wrong_argument_file_is_named_with_the_key() {
         (r#"{"eval_strategy": "often"}"#, "expected one of no, steps, epoch, found 'often'"),
         (r#"{"train_file": 3}"#, "expected one file or several, found the number 3"),
         (r#"{"block_size": 3}"#, r#"key "block_size" belongs to run_clm"#),
-        (r#"{"push_to_hub": true}"#, r#"args.json: key "push_to_hub" is not supported here"#),
+        (r#"{"tpu_metrics_debug": true}"#, r#"args.json: key "tpu_metrics_debug" is not supported here"#),
         (r#"[1]"#, "must hold one object"),
         (r#"{"a": "#, "is not JSON"),
         ("", "is not JSON"),
