@@ -34,12 +34,11 @@ impl Stamp {
         };
         let stamp = Self { size: metadata.len(), modified, changed: 0, device: 0, inode: 0 };
         #[cfg(unix)]
-        {
+        let stamp = {
             use std::os::unix::fs::MetadataExt;
             let changed = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
-            return Ok(Self { changed, device: metadata.dev(), inode: metadata.ino(), ..stamp });
-        }
-        #[cfg(not(unix))]
+            Self { changed, device: metadata.dev(), inode: metadata.ino(), ..stamp }
+        };
         Ok(stamp)
     }
 

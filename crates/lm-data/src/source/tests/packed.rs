@@ -91,7 +91,7 @@ fn archives_and_folders_are_their_text() {
     assert_eq!(rows(std::slice::from_ref(&archive)), Ok(expected.clone()));
     let other = folder.write("texts.txt", fixture("texts.zip"));
     assert_eq!(rows(&[other]), Ok(expected.clone()), "the content tells");
-    let [files] = TextFiles::resolve([&[archive.clone()]], None, &RowOptions::default()).unwrap();
+    let [files] = TextFiles::resolve([std::slice::from_ref(&archive)], None, &RowOptions::default()).unwrap();
     resumes_anywhere(&files);
     assert_eq!(find_files(&[archive]).unwrap(), [folder.path("texts.zip")]);
 
