@@ -33,7 +33,10 @@ pub(super) fn words(task: Task, file: &str) -> Result<Vec<String>, ArgsError> {
         let asks_nothing = match flag.status {
             Status::Refused(_) => training::is_off(value),
             Status::SameByNature(_) => training::is_off(value) && training::is_off(&flag.value(&defaults)),
-            Status::Supported => value.is_null() && flag.value(&defaults).is_null(),
+            // Python writes a token as `<HUB_TOKEN>`.
+            Status::Supported => {
+                (value.is_null() && flag.value(&defaults).is_null()) || training::is_filled_in(flag.name, value)
+            }
         };
         if !asks_nothing {
             let word = word(flag, value).map_err(|reason| ArgsError::of_value(flag, origin, reason))?;
