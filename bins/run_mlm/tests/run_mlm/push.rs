@@ -14,9 +14,11 @@ const RUN: &str = "--model_name_or_path bert --train_file train.txt --line_by_li
 /// Takes commits to `owner/mine`.
 struct Hub {
     endpoint: String,
-    /// Message and paths of each commit.
-    commits: Arc<Mutex<Vec<(String, Vec<String>)>>>,
+    commits: Arc<Mutex<Vec<Commit>>>,
 }
+
+/// Its message, and the paths of its files.
+type Commit = (String, Vec<String>);
 
 impl Hub {
     /// Every request whose path has this part is answered with this status.
@@ -53,7 +55,7 @@ impl Hub {
     }
 }
 
-fn answer(mut stream: TcpStream, commits: &Mutex<Vec<(String, Vec<String>)>>, base: &str, refused: (&str, u16)) {
+fn answer(mut stream: TcpStream, commits: &Mutex<Vec<Commit>>, base: &str, refused: (&str, u16)) {
     let mut reader = BufReader::new(stream.try_clone().expect("a copy"));
     let (mut request, mut line, mut length) = (String::new(), String::new(), 0);
     let _ = reader.read_line(&mut request);
