@@ -61,7 +61,13 @@ pub(super) fn of(start: &[u8]) -> Option<Kind> {
         [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..] | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, ..] => {
             Some(kind("compressed with bzip2", "decompress it: bzip2 -d"))
         }
-        _ if start.get(257..262) == Some(b"ustar") => Some(kind("a tar archive", "unpack it: tar -xf")),
+        // POSIX's mark or GNU's: the letters alone stand in a custard too.
+        _ if [&b"ustar\0"[..], b"ustar  \0"]
+            .iter()
+            .any(|mark| start.get(257..).is_some_and(|at| at.starts_with(mark))) =>
+        {
+            Some(kind("a tar archive", "unpack it: tar -xf"))
+        }
         _ => wide(start),
     })
 }
@@ -133,7 +139,11 @@ mod tests {
         }
         assert_eq!(name(b"BZh91AY&SY"), Some("compressed with bzip2"));
         assert_eq!(name(b"\x80\x04\x95"), Some("a Python pickle"));
-        assert_eq!(name(&[vec![b'a'; 257], b"ustar\0".to_vec()].concat()), Some("a tar archive"));
+        for (mark, is) in
+            [(&b"ustar\0"[..], Some("a tar archive")), (b"ustar  \0", Some("a tar archive")), (b"ustard", None)]
+        {
+            assert_eq!(name(&[&[b'a'; 257][..], mark].concat()), is);
+        }
         for (bytes, kind) in KINDS {
             assert_eq!(name(bytes), Some(kind.name));
         }
