@@ -209,8 +209,8 @@ fn late() -> Failure {
     Failure::Unreachable(format!("its answer took more than {} seconds", PATIENCE.as_secs()))
 }
 
-/// What an error before a file's first bytes means.
-fn failure(error: HFError) -> Failure {
+/// What an error of hf-hub means: of an upload, or before a file's first bytes.
+pub(super) fn failure(error: HFError) -> Failure {
     let context = match error {
         HFError::Request { source, .. } => {
             let nonsense = source.is_redirect() || source.is_decode();

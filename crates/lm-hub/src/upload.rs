@@ -11,8 +11,9 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::HubError;
 use crate::error::{chain, plain};
-use crate::http::{AGENT, CONNECT};
+use crate::http::{AGENT, CONNECT, Failure};
 use crate::settings::{HubOptions, Places, Settings, variable};
+use crate::transfer::failure;
 
 /// A file of this machine, and its path in the repository.
 pub type Upload = (PathBuf, String);
@@ -105,23 +106,16 @@ impl Repository {
 /// An error in words that say what to do; never with the token, which is in no message of the client.
 fn explain(name: &str, endpoint: &str, error: HFError) -> HubError {
     let (name, endpoint) = (name.to_owned(), endpoint.to_owned());
-    let context = match error {
-        HFError::Request { source, .. } => {
-            return HubError::Upload { name, endpoint, detail: chain(&source.without_url()) };
+    match failure(error) {
+        Failure::Refused { status, message, .. } => {
+            let detail = if message.is_empty() { status.to_string() } else { format!("{status}: {message}") };
+            match status {
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => HubError::MayNotWrite { name, endpoint, detail },
+                _ => HubError::Upload { name, endpoint, detail },
+            }
         }
-        HFError::Http { context }
-        | HFError::AuthRequired { context }
-        | HFError::Forbidden { context }
-        | HFError::Conflict { context }
-        | HFError::RateLimited { context, .. }
-        | HFError::RepoNotFound { context: Some(context), .. }
-        | HFError::RevisionNotFound { context: Some(context), .. } => context,
-        other => return HubError::Upload { name, endpoint, detail: plain(&chain(&other)) },
-    };
-    let words = plain(&context.server_message.unwrap_or_default());
-    let detail = if words.is_empty() { context.status.to_string() } else { format!("{}: {words}", context.status) };
-    match context.status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => HubError::MayNotWrite { name, endpoint, detail },
-        _ => HubError::Upload { name, endpoint, detail },
+        Failure::Unreachable(detail) => HubError::Upload { name, endpoint, detail },
+        Failure::Nonsense(detail) => HubError::Upload { name, endpoint, detail: plain(&detail) },
+        other => HubError::Upload { name, endpoint, detail: plain(&format!("{other:?}")) },
     }
 }
