@@ -1,6 +1,6 @@
 //! `run_clm` as its users run it: whole runs, streaming, continuations, and what they can get wrong.
 
-use crate::common::{Run, Scratch, fixture, sample, tensors, workspace};
+use crate::common::{Run, Scratch, fixture, sample, tensors};
 
 /// A new GPT-2 of one layer with a tokenizer of its own, trained on the sample text.
 const NEW: &str = "--model_type gpt2 --train_tokenizer 300 --block_size 32 --seed 7 \
@@ -254,21 +254,6 @@ fn files_that_never_end() {
 /// Parquet, as the Hub has it, and what `save_to_disk` leaves.
 #[test]
 fn data_sets_of_parquet_and_arrow() {
-    let scratch = Scratch::new();
-    let fixtures = workspace().join("bins/run_mlm/tests/fixtures");
-    for split in ["train", "validation"] {
-        let bytes = std::fs::read(fixtures.join(format!("wikitext/{split}.parquet"))).expect("the fixture");
-        scratch.write(&format!("set/data/{split}-00000-of-00001.parquet"), bytes);
-    }
-    let tokenizer = workspace().join("crates/lm-data/tests/fixtures/tokenizers/roberta-small").display().to_string();
-    let saved = fixtures.join("saved").display().to_string();
-    for (set, folder) in [("set", "parquet"), (saved.as_str(), "arrow")] {
-        let words = format!(
-            "--model_type gpt2 --tokenizer_name {tokenizer} --block_size 16 --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=32 \
-             --dataset_name {set} --do_train --do_eval --max_steps 2 --output_dir {folder}"
-        );
-        scratch.run(&words).done();
-        let results = scratch.json(&format!("{folder}/all_results.json"));
-        assert!(results["eval_loss"].is_number() && results["train_loss"].is_number(), "{results}");
-    }
+    let model = "--model_type gpt2 --block_size 16 --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=32";
+    crate::common::data_sets_of_parquet_and_arrow("roberta-small", model);
 }

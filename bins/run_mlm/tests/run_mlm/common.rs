@@ -193,6 +193,27 @@ impl Run {
     }
 }
 
+/// Trains and evaluates a model that these flags describe, with one of lm-data's tokenizers, on a data set of Parquet files as
+/// the Hub has them, and on what `save_to_disk` leaves.
+pub fn data_sets_of_parquet_and_arrow(tokenizer: &str, model: &str) {
+    let scratch = Scratch::new();
+    let fixtures = workspace().join("bins/run_mlm/tests/fixtures");
+    for split in ["train", "validation"] {
+        let bytes = fs::read(fixtures.join(format!("wikitext/{split}.parquet"))).expect("the fixture");
+        scratch.write(&format!("set/data/{split}-00000-of-00001.parquet"), bytes);
+    }
+    let tokenizer = workspace().join("crates/lm-data/tests/fixtures/tokenizers").join(tokenizer).display().to_string();
+    let saved = fixtures.join("saved").display().to_string();
+    for (set, folder) in [("set", "parquet"), (saved.as_str(), "arrow")] {
+        let words = format!(
+            "{model} --tokenizer_name {tokenizer} --dataset_name {set} --do_train --do_eval --max_steps 2 --output_dir {folder}"
+        );
+        scratch.run(&words).done();
+        let results = scratch.json(&format!("{folder}/all_results.json"));
+        assert!(results["eval_loss"].is_number() && results["train_loss"].is_number(), "{results}");
+    }
+}
+
 /// The tensors of a safetensors file: name → type, shape, bytes.
 pub type Tensors = BTreeMap<String, (safetensors::Dtype, Vec<usize>, Vec<u8>)>;
 

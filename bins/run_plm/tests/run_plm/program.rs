@@ -1,6 +1,6 @@
 //! `run_plm` as its users run it: whole runs, and what they can get wrong.
 
-use crate::common::{Run, Scratch, fixture, sample, workspace};
+use crate::common::{Run, Scratch, fixture, sample};
 
 /// A new XLNet of one layer with a tokenizer of its own, trained on the sample text.
 const NEW: &str = "--train_tokenizer 400 --seed 7 --config_overrides d_model=16,n_layer=1,n_head=2,d_inner=32";
@@ -75,21 +75,6 @@ fn what_can_be_wrong() {
 /// Parquet, as the Hub has it, and what `save_to_disk` leaves.
 #[test]
 fn data_sets_of_parquet_and_arrow() {
-    let scratch = Scratch::new();
-    let fixtures = workspace().join("bins/run_mlm/tests/fixtures");
-    for split in ["train", "validation"] {
-        let bytes = std::fs::read(fixtures.join(format!("wikitext/{split}.parquet"))).expect("the fixture");
-        scratch.write(&format!("set/data/{split}-00000-of-00001.parquet"), bytes);
-    }
-    let tokenizer = workspace().join("crates/lm-data/tests/fixtures/tokenizers/xlnet-small").display().to_string();
-    let saved = fixtures.join("saved").display().to_string();
-    for (set, folder) in [("set", "parquet"), (saved.as_str(), "arrow")] {
-        let words = format!(
-            "--tokenizer_name {tokenizer} --max_seq_length 16 --config_overrides d_model=16,n_layer=1,n_head=2,d_inner=32 \
-             --dataset_name {set} --do_train --do_eval --max_steps 2 --output_dir {folder}"
-        );
-        scratch.run(&words).done();
-        let results = scratch.json(&format!("{folder}/all_results.json"));
-        assert!(results["eval_loss"].is_number() && results["train_loss"].is_number(), "{results}");
-    }
+    let model = "--max_seq_length 16 --config_overrides d_model=16,n_layer=1,n_head=2,d_inner=32";
+    crate::common::data_sets_of_parquet_and_arrow("xlnet-small", model);
 }
