@@ -38,10 +38,11 @@ pub struct Loaded {
     pub report: LoadReport,
 }
 
-/// Loads the weights of `folder` (or of a TensorFlow 1 checkpoint by the beginning of its files' names) into the architecture of `config`, as Python's `from_pretrained`; parameters that the
-/// checkpoint lacks get initial values by `seed`. Where `config` has a larger vocabulary than the checkpoint
-/// (`vocab_in_checkpoint` rows), the new rows are the mean of the old ones (`resize_token_embeddings` with
-/// `mean_resizing`), and so are the new biases of a head of its own; those of a tied one are zero.
+/// Loads the weights of `folder` (or of a TensorFlow 1 checkpoint by the beginning of its files' names) into the architecture
+/// of `config`, as Python's `from_pretrained`; parameters that the checkpoint lacks get initial values by `seed`. Where
+/// `config` has a larger vocabulary than the checkpoint (`vocab_in_checkpoint` rows), the new rows are the mean of the old ones
+/// (`resize_token_embeddings` with `mean_resizing`), and so are the new biases of a head of its own; those of a tied one are
+/// zero.
 pub fn load(
     folder: &Path,
     config: &ModelConfig,
