@@ -1,8 +1,7 @@
-//! Building a store: threads read files, a few at a time, a pool of workers tokenizes their rows, one thread cuts and writes,
+//! Building a store: threads read sections of files, a few at a time, a pool of workers tokenizes their rows, one thread cuts and writes,
 //! in order.
 //! The result does not depend on the number of workers, nor on how often building was ended and went on.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -14,15 +13,9 @@ use crate::DataError;
 use crate::cache::part_path;
 use crate::example::{Check, Codes, Cut, Cutter, EncodedRow, Part, PartWriter, StoreError, encode_rows};
 use crate::memo::Stamp;
-use crate::source::{RowPosition, Rows, SourceError, TextFiles};
+use crate::reading::{self, CHUNK_BYTES, CHUNK_ROWS, Row};
+use crate::source::{RowPosition, TextFiles};
 use crate::tokenizer::LmTokenizer;
-
-/// Rows travel in chunks of at most so many bytes of text and so many rows, so memory is bounded.
-const CHUNK_BYTES: usize = 4 << 20;
-const CHUNK_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 14 };
-
-/// Files read at a time; each may have two chunks in memory.
-const FILES_AT_A_TIME: usize = 8;
 
 /// A part has at least so many bytes, and a sixteenth of what is before it: that is what a killed run does again, and the
 /// number of parts grows with the logarithm of the corpus. Whoever changes these or the chunks makes a new version of stores.
@@ -187,96 +180,30 @@ fn join<T>(stage: thread::ScopedJoinHandle<'_, Result<T, DataError>>) -> Result<
     stage.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Rows from a place on, in order, in chunks that are the same however many files are read at a time.
+/// Rows from a place on, in order, in chunks that are the same however many sections are read at a time.
 fn read(job: &Build, from: RowPosition, most: u64, output: &SyncSender<Chunk<String>>) -> Result<(), DataError> {
-    let at_a_time = job.pool.current_num_threads().clamp(1, FILES_AT_A_TIME);
-    let mut left = most;
-    thread::scope(|scope| {
-        let (mut files, mut open) = (from.file..job.files.len(), VecDeque::new());
-        let (mut chunk, mut bytes) = (Chunk::at(from), 0);
-        while left > 0 {
-            while open.len() < at_a_time
-                && let Some(file) = files.next()
-            {
-                let (sender, rows) = sync_channel(1);
-                let start = if file == from.file { from } else { RowPosition { file, byte: 0, line: 1 } };
-                scope.spawn(move || read_file(job.files, start, &sender));
-                open.push_back(rows);
-            }
-            let Some(file) = open.front() else { break };
-            // A reader is gone when it has read its file.
-            let Ok(rows) = file.recv() else {
-                open.pop_front();
-                continue;
-            };
-            for (text, begin, after) in rows? {
-                bytes += text.len();
-                chunk.rows.push(text);
-                chunk.places.push(begin);
-                chunk.end = after;
-                left -= 1;
-                if bytes >= CHUNK_BYTES || chunk.rows.len() == CHUNK_ROWS {
-                    bytes = 0;
-                    // A send fails when a later stage has stopped; its own error says why.
-                    if output.send(std::mem::replace(&mut chunk, Chunk::at(after))).is_err() {
-                        return Ok(());
-                    }
-                }
-                if left == 0 {
-                    break;
-                }
-            }
-        }
-        let _ = output.send(chunk);
-        Ok(())
-    })
-}
-
-/// A row, where it begins, and the place after it.
-type Row = (String, RowPosition, RowPosition);
-
-/// Reads a file from a place on, until nobody wants its rows.
-fn read_file(files: &TextFiles, mut from: RowPosition, output: &SyncSender<Result<Vec<Row>, SourceError>>) {
-    let mut rows = files.single(from.file).rows_from(RowPosition { file: 0, ..from });
-    loop {
-        let (mut texts, mut places) = (Vec::new(), Vec::new());
-        let more = read_chunk(&mut rows, &mut texts, u64::MAX, |after| {
-            let after = RowPosition { file: from.file, ..after };
-            places.push((from, after));
-            from = after;
-        });
-        let read = texts.into_iter().zip(places).map(|(text, (begin, after))| (text, begin, after)).collect();
-        // What was read before an error comes before it.
-        let ended = output.send(Ok(read)).is_err();
-        match more {
-            Ok(true) if !ended => {}
-            Ok(_) => return,
-            Err(error) => {
-                let _ = output.send(Err(error));
-                return;
-            }
-        }
+    let at_a_time = job.pool.current_num_threads();
+    let (mut chunk, mut bytes, mut left, mut wanted) = (Chunk::at(from), 0, most, true);
+    if left == 0 {
+        return Ok(());
     }
-}
-
-/// Reads a bounded number of rows, `most` at the most, telling the position after each; false when there are no more.
-pub(crate) fn read_chunk(
-    rows: &mut Rows,
-    chunk: &mut Vec<String>,
-    most: u64,
-    mut read: impl FnMut(RowPosition),
-) -> Result<bool, SourceError> {
-    let mut bytes = 0;
-    while bytes < CHUNK_BYTES && chunk.len() < CHUNK_ROWS {
-        let mut text = String::new();
-        if chunk.len() as u64 == most || !rows.read(&mut text)? {
-            return Ok(false);
-        }
-        read(rows.next_position());
+    reading::in_order(job.files, from, at_a_time, |Row { text, begin, after }| {
         bytes += text.len();
-        chunk.push(text);
+        chunk.rows.push(text);
+        chunk.places.push(begin);
+        chunk.end = after;
+        left -= 1;
+        if bytes >= CHUNK_BYTES || chunk.rows.len() == CHUNK_ROWS {
+            bytes = 0;
+            // A send fails when a later stage has stopped; its own error says why.
+            wanted = output.send(std::mem::replace(&mut chunk, Chunk::at(after))).is_ok();
+        }
+        wanted && left > 0
+    })?;
+    if wanted {
+        let _ = output.send(chunk);
     }
-    Ok(true)
+    Ok(())
 }
 
 fn tokenize(

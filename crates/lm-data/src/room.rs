@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::DataError;
-use crate::build::{Build, read_chunk};
+use crate::build::Build;
 use crate::example::{Codes, encode_rows};
+use crate::reading::read_chunk;
 
 /// No text makes a store of so many times its bytes, unless it is compressed beyond that.
 const MOST: u64 = 16;

@@ -14,12 +14,13 @@ use crate::DataError;
 use crate::config::DataConfig;
 use crate::digest::Pieces;
 use crate::memo::Stamp;
+use crate::reading::{self, Row};
 use crate::source::{RowPosition, SourceError, TextFiles};
 
 /// What is known of the rows of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Rows {
-    count: u64,
+pub(crate) struct Rows {
+    pub count: u64,
     /// Of their texts and the lengths of these.
     digest: [u8; 32],
     /// Byte and line of the first row and of every so many rows after it.
@@ -35,7 +36,7 @@ struct Known {
 }
 
 /// The rows of several files.
-pub(crate) struct Survey(Vec<Rows>);
+pub(crate) struct Survey(pub Vec<Rows>);
 
 /// Rows between two places that are kept, at first: small files have one.
 const EVERY: u64 = if cfg!(test) { 16 } else { 1 << 16 };
@@ -61,10 +62,12 @@ impl Survey {
         }
         let bar = crate::build::progress_bar("Reading", missing.iter().map(|&file| files.single(file).bytes()).sum());
         let pool = config.pool()?;
+        // Where there are more threads than files, each file is read by several.
+        let at_a_time = pool.current_num_threads().div_ceil(missing.len());
         let looked: Vec<Rows> = pool.install(|| {
             let look = |&file: &usize| {
                 let single = files.single(file);
-                let rows = Rows::of(&single, &bar)?;
+                let rows = Rows::of(&single, at_a_time, &bar)?;
                 single.check_unchanged(&stamps[file..=file])?;
                 Ok(rows)
             };
@@ -74,7 +77,7 @@ impl Survey {
         let mut news = BTreeMap::new();
         for (&file, looked) in missing.iter().zip(looked) {
             let (path, stamp) = &stamps[file];
-            if known.get(path).is_some_and(|known| known.stamp == *stamp && known.rows != looked) {
+            if known.get(path).is_some_and(|known| known.stamp == *stamp && known.rows.digest != looked.digest) {
                 tracing::warn!("{}: has changed, although its size and its times have not", path.display());
             }
             if stamp.is_settled() {
@@ -86,37 +89,40 @@ impl Survey {
         Ok(Self(rows.into_iter().flatten().collect()))
     }
 
-    /// Number of rows of all files.
-    pub fn rows(&self) -> u64 {
-        self.0.iter().map(|file| file.count).sum()
-    }
-
-    /// Number of rows of a file.
-    pub fn rows_of(&self, file: usize) -> u64 {
-        self.0.get(file).map_or(0, |rows| rows.count)
-    }
-
     /// SHA-256 over all rows and how they are read.
     pub fn digest(&self, files: &TextFiles) -> [u8; 32] {
         let mut digest = Sha256::new_with_prefix(files.reading());
         self.0.iter().for_each(|file| digest.update(file.digest));
         digest.finalize().into()
     }
+}
 
-    /// Where the row of this number starts, counted from 0; the end, if there are not so many.
-    pub fn position(&self, files: &TextFiles, mut row: u64) -> Result<RowPosition, SourceError> {
-        let Some(file) = self.0.iter().position(|file| {
-            row < file.count || {
-                row -= file.count;
-                false
+impl Rows {
+    /// Reads a file, so many sections of it at a time.
+    fn of(file: &TextFiles, at_a_time: usize, bar: &ProgressBar) -> Result<Self, SourceError> {
+        let mut finding =
+            Finding { file, bar, told: 0, digest: Pieces::default(), every: EVERY, count: 0, places: Vec::new() };
+        if at_a_time > 1 && file.sections(RowPosition::default())?.len() > 1 {
+            reading::in_order(file, RowPosition::default(), at_a_time, |Row { text, begin, .. }| {
+                finding.add(&text, begin);
+                true
+            })?;
+        } else {
+            let (mut rows, mut text) = (file.rows(), String::new());
+            loop {
+                let begin = rows.next_position();
+                if !rows.read(&mut text)? {
+                    break;
+                }
+                finding.add(&text, begin);
             }
-        }) else {
-            return Ok(RowPosition { file: self.0.len(), byte: 0, line: 1 });
-        };
-        if row == 0 {
-            return Ok(RowPosition { file, byte: 0, line: u64::from(file > 0) });
         }
-        let Rows { places, every, .. } = &self.0[file];
+        Ok(finding.end())
+    }
+
+    /// Byte and line of the row of this number, the first of a file being 0.
+    pub fn place(&self, files: &TextFiles, file: usize, row: u64) -> Result<RowPosition, SourceError> {
+        let Self { places, every, .. } = self;
         let before = (row / every).min(places.len().saturating_sub(1) as u64);
         let (byte, line) = places.get(before as usize).copied().unwrap_or_default();
         let (mut rows, mut text) = (files.rows_from(RowPosition { file, byte, line }), String::new());
@@ -127,31 +133,38 @@ impl Survey {
     }
 }
 
-impl Rows {
-    /// Reads a file.
-    fn of(file: &TextFiles, bar: &ProgressBar) -> Result<Self, SourceError> {
-        let (mut rows, mut text, mut digest) = (file.rows(), String::new(), Pieces::default());
-        let (mut count, mut every, mut places, mut told) = (0, EVERY, Vec::new(), 0);
-        loop {
-            let position = rows.next_position();
-            if count % every == 0 {
-                places.push((position.byte, position.line));
-                let read = file.offset(position);
-                bar.inc(read - told);
-                told = read;
-            }
-            if places.len() == PLACES {
-                places = places.into_iter().step_by(2).collect();
-                every *= 2;
-            }
-            if !rows.read(&mut text)? {
-                bar.inc(file.bytes() - told);
-                return Ok(Self { count, digest: digest.finish(), places, every });
-            }
-            digest.update(text.as_bytes());
-            digest.update(&(text.len() as u64).to_le_bytes());
-            count += 1;
+/// What is found so far of a file that is read.
+struct Finding<'a> {
+    file: &'a TextFiles,
+    bar: &'a ProgressBar,
+    /// Bytes that the bar was told of.
+    told: u64,
+    digest: Pieces,
+    count: u64,
+    places: Vec<(u64, u64)>,
+    every: u64,
+}
+
+impl Finding<'_> {
+    fn add(&mut self, text: &str, begin: RowPosition) {
+        if self.count % self.every == 0 {
+            self.places.push((begin.byte, begin.line));
+            let read = self.file.offset(begin);
+            self.bar.inc(read - self.told);
+            self.told = read;
         }
+        if self.places.len() == PLACES {
+            self.places = std::mem::take(&mut self.places).into_iter().step_by(2).collect();
+            self.every *= 2;
+        }
+        self.digest.update(text.as_bytes());
+        self.digest.update(&(text.len() as u64).to_le_bytes());
+        self.count += 1;
+    }
+
+    fn end(self) -> Rows {
+        self.bar.inc(self.file.bytes() - self.told);
+        Rows { count: self.count, digest: self.digest.finish(), places: self.places, every: self.every }
     }
 }
 
@@ -193,7 +206,14 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::*;
+    use crate::counts::Counts;
     use crate::source::RowOptions;
+
+    impl Survey {
+        fn rows(&self) -> u64 {
+            self.0.iter().map(|file| file.count).sum()
+        }
+    }
 
     struct Folder(tempfile::TempDir);
 
@@ -225,37 +245,6 @@ mod tests {
             let mut entries = fs::read_dir(self.0.path().join("cache")).unwrap();
             entries.next().unwrap().unwrap().path()
         }
-    }
-
-    /// Every row of files of all formats, at and beside every place that is kept, and more places than are kept.
-    #[test]
-    fn rows_are_counted_and_found() {
-        let folder = Folder::new();
-        let numbers = || 0..9_000;
-        let text: String = numbers().map(|i| format!("line {i}\n")).collect();
-        let csv: String = numbers().map(|i| format!("\"row {i}\",{i}\n")).collect();
-        let json: String = numbers().map(|i| format!("{{\"text\": \"object {i}\"}} ")).collect();
-        let names = [
-            folder.write("a.txt", &text),
-            folder.write("b.csv", format!("text,n\n{csv}")),
-            folder.write("c.json", &json),
-            folder.write("d.json", format!("[{}]", json.trim_end().replace("} ", "}, "))),
-            folder.write("e.txt", "last"),
-        ];
-        let (files, survey) = folder.survey(&names);
-        assert_eq!(survey.rows(), 36_001);
-        assert!(survey.0.iter().all(|file| file.places.len() < PLACES && file.every.is_power_of_two()));
-        let row = |row| files.rows_from(survey.position(&files, row).unwrap()).next().map(Result::unwrap);
-        let every = survey.0[0].every;
-        for file in 0..4 {
-            let kind = ["line", "row", "object", "object"][file as usize];
-            for i in [0, 1, every - 1, every, every + 1, 5 * every, 8_998, 8_999] {
-                assert_eq!(row(9_000 * file + i).unwrap(), format!("{kind} {i}"), "of file {file}");
-            }
-        }
-        assert_eq!(row(36_000).unwrap(), "last");
-        assert_eq!((row(36_001), row(40_000)), (None, None));
-        assert_eq!(survey.position(&files, 0).unwrap(), RowPosition::default());
     }
 
     #[test]
@@ -346,7 +335,8 @@ mod tests {
         let names: Vec<String> =
             (0..600).map(|i| folder.write(&format!("{i:03}.txt"), format!("a{i}\nb{i}"))).collect();
         let (files, survey) = folder.survey(&names);
-        let place = survey.position(&files, 601).unwrap();
+        let counts = Counts::of(&files, &folder.config()).unwrap();
+        let place = counts.position(&files, 601).unwrap();
         assert_eq!((survey.rows(), files.rows_from(place).next().unwrap().unwrap().as_str()), (1200, "b300"));
         assert_eq!(fs::read_dir(folder.config().cache_dir).unwrap().count(), 1);
     }

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::DataError;
 use crate::config::DataConfig;
+use crate::counts::Counts;
 use crate::dataset::slice::{SplitPart, percent_of};
 use crate::memo::remembered;
 use crate::source::{Piece, RowPosition, TextFiles};
-use crate::survey::Survey;
 
 /// The files of a run, looked at once: of what kind they are, which column is the text, which rows are held out.
 pub struct Corpus {
@@ -138,21 +138,21 @@ fn parts_of(
     }
     let identity = files.identity(&format!("{parts:?}"))?;
     let pieces = remembered(&config.cache_dir, &identity, config.overwrite_cache || config.verify_data, || {
-        let survey = Survey::of(&files, config)?;
+        let counts = Counts::of(&files, config)?;
         let (mut pieces, mut starts) = (Vec::new(), vec![0]);
         for file in 0..files.len() {
-            starts.push(starts[file] + survey.rows_of(file));
+            starts.push(starts[file] + counts.rows_of(file));
         }
         let place = |file: usize, row: u64| -> Result<(u64, u64), DataError> {
-            let RowPosition { byte, line, .. } = survey.position(&files, starts[file] + row)?;
+            let RowPosition { byte, line, .. } = counts.position(&files, starts[file] + row)?;
             Ok((byte, line))
         };
         for SplitPart { slice, files: names } in parts {
             let named = files.named(names);
-            let (from, to) = slice.range(named.iter().map(|&file| survey.rows_of(file)).sum());
+            let (from, to) = slice.range(named.iter().map(|&file| counts.rows_of(file)).sum());
             let mut first = 0;
             for file in named {
-                let count = survey.rows_of(file);
+                let count = counts.rows_of(file);
                 let within = |row: u64| row.clamp(first, first + count) - first;
                 let (from, to) = (within(from), within(to));
                 if from < to {
@@ -175,9 +175,9 @@ fn parts_of(
 fn divided(files: &TextFiles, percent: u32, config: &DataConfig) -> Result<(Span, Span), DataError> {
     let identity = files.identity(&format!("{percent} % of the rows"))?;
     remembered(&config.cache_dir, &identity, config.overwrite_cache || config.verify_data, || {
-        let survey = Survey::of(files, config)?;
-        let rows = percent_of(percent, survey.rows());
-        let rest = Span { start: survey.position(files, rows)?, rows: u64::MAX };
+        let counts = Counts::of(files, config)?;
+        let rows = percent_of(percent, counts.rows());
+        let rest = Span { start: counts.position(files, rows)?, rows: u64::MAX };
         Ok((Span { start: RowPosition::default(), rows }, rest))
     })
 }

@@ -15,6 +15,14 @@ pub(super) struct Table {
     pub rows: u64,
 }
 
+/// Where a file can be divided: what is between two of these rows is read without what comes before.
+#[derive(Debug)]
+pub(super) struct Groups {
+    pub table: Table,
+    /// The first row of each group, and the number of all rows.
+    pub starts: Vec<u64>,
+}
+
 impl Table {
     /// Byte and line of a row, the first of which is 0. The line is the row's number, which finds it again; the byte tells how
     /// much of the file comes before, as if all rows were as long.

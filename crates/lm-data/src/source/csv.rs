@@ -18,6 +18,7 @@ pub(super) const FORMAT: Format = Format {
     extensions: &["csv", "tsv"],
     begins: None,
     sample: Some(sample),
+    groups: None,
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };
 

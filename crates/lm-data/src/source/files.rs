@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::choose::choose;
 use super::column::{Column, listed};
+use super::columnar::{Groups, Table};
 use super::error::{SourceError, failed};
 use super::find::{Piece, SourceFile, find};
 use super::format::{RowOptions, RowReader, Start};
@@ -24,6 +25,28 @@ pub struct RowPosition {
     pub byte: u64,
     /// Line at which the row starts. Of formats that store columns, the row's number, from 1, by which it is found.
     pub line: u64,
+}
+
+/// Groups of rows are read together that have fewer bytes than this, as far as the size of the file tells.
+const SECTION: u64 = if cfg!(test) { 1 << 10 } else { 16 << 20 };
+
+/// The rows of a file of columns: its index says how many there are, and each is found by its number.
+pub(crate) struct Numbered {
+    table: Table,
+    /// The first row that is read, and the one after the last.
+    rows: std::ops::Range<u64>,
+}
+
+impl Numbered {
+    /// How many are read.
+    pub fn count(&self) -> u64 {
+        self.rows.end.saturating_sub(self.rows.start)
+    }
+
+    /// Byte and line of one of those that are read, the first of which is 0.
+    pub fn place(&self, row: u64) -> (u64, u64) {
+        self.table.position(self.rows.start + row)
+    }
 }
 
 /// The files of one split, in order. Rows run on from one file to the next.
@@ -70,6 +93,11 @@ impl TextFiles {
         self.some(file, 1)
     }
 
+    /// These files, by their numbers.
+    pub(crate) fn only(&self, files: &[usize]) -> Self {
+        Self { files: files.iter().filter_map(|&file| self.files.get(file).cloned()).collect(), ..self.clone() }
+    }
+
     /// So many of the files, from one of them on.
     pub(crate) fn some(&self, first: usize, count: usize) -> Self {
         Self { files: self.files[first..].iter().take(count).cloned().collect(), ..self.clone() }
@@ -85,6 +113,35 @@ impl TextFiles {
     pub(crate) fn pieces(&self, pieces: &[(usize, Piece)]) -> Self {
         let of = |&(file, piece): &(usize, Piece)| Some(SourceFile { piece, ..self.files.get(file)?.clone() });
         Self { files: pieces.iter().filter_map(of).collect(), ..self.clone() }
+    }
+
+    /// The rows of a file, if it has an index; None if only reading tells how many there are.
+    pub(crate) fn numbered(&self, file: usize) -> Result<Option<Numbered>, SourceError> {
+        let SourceFile { place, format, piece, .. } = &self.files[file];
+        let Some(groups) = format.groups else { return Ok(None) };
+        let table = groups(place)?.table;
+        let end = piece.end.map_or(table.rows, |(_, line)| line.saturating_sub(1).min(table.rows));
+        Ok(Some(Numbered { rows: piece.start.1.saturating_sub(1)..end, table }))
+    }
+
+    /// What is left of a file from a row on, in pieces that can be read side by side: groups of rows, where the format has
+    /// them.
+    pub(crate) fn sections(&self, from: RowPosition) -> Result<Vec<Piece>, SourceError> {
+        let Some(SourceFile { place, format, piece, .. }) = self.files.get(from.file) else { return Ok(Vec::new()) };
+        let RowPosition { byte, line, .. } = self.begun(from);
+        let (mut start, mut sections) = ((byte, line), Vec::new());
+        if let Some(groups) = format.groups {
+            let Groups { table, starts } = groups(place)?;
+            let borders = starts.iter().take(starts.len().saturating_sub(1)).map(|&row| table.position(row));
+            for border in borders.filter(|border| piece.end.is_none_or(|end| border.1 < end.1)) {
+                if border.1 > start.1.max(1) && border.0 >= start.0 + SECTION {
+                    sections.push(Piece { start, end: Some(border) });
+                    start = border;
+                }
+            }
+        }
+        sections.push(Piece { start, end: piece.end });
+        Ok(sections)
     }
 
     /// The files' full names, those of pieces with where they lie, and what tells whether they have changed.

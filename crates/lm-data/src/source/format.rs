@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::column::{Column, Sample};
+use super::columnar::Groups;
 use super::error::SourceError;
 use super::place::Place;
 
@@ -57,6 +58,8 @@ pub(super) struct Format {
     pub begins: Option<fn(&[u8]) -> bool>,
     /// None if rows are nothing but text.
     pub sample: Option<ReadSample>,
+    /// Finds how many rows a file has and where it can be divided, without reading them; None where only reading tells.
+    pub groups: Option<fn(&Place) -> Result<Groups, SourceError>>,
     /// Opens a file at a row.
     pub open: fn(&Start<'_>) -> Result<Box<dyn RowReader>, SourceError>,
 }

@@ -25,6 +25,7 @@ mod weights;
 
 pub use compression::data_extension;
 pub use error::SourceError;
+pub(crate) use files::Numbered;
 pub use files::{RowPosition, Rows, TextFiles};
 pub(crate) use find::{DESCRIPTIONS, Piece, files_below};
 pub use find::{extensions, find_files};

@@ -16,7 +16,7 @@ use parquet::file::reader::{ChunkReader, Length, SerializedPageReader};
 use parquet::schema::types::Type;
 
 use super::column::{ARRAY, NUMBER, Sample};
-use super::columnar::{self, Table};
+use super::columnar::{self, Groups, Table};
 use super::compression;
 use super::error::{SourceError, failed};
 use super::format::{Format, RowOptions, RowReader, Start};
@@ -28,6 +28,7 @@ pub(super) const FORMAT: Format = Format {
     extensions: &["parquet"],
     begins: Some(|start| start.starts_with(b"PAR1")),
     sample: Some(sample),
+    groups: Some(|place| Footer::read(place).map(|Footer { table, starts, .. }| Groups { table, starts })),
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };
 

@@ -15,6 +15,7 @@ pub(super) const FORMAT: Format = Format {
     extensions: &["txt"],
     begins: None,
     sample: None,
+    groups: None,
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };
 

@@ -7,8 +7,8 @@ use lm_random::{Purpose, permute};
 
 use super::position::StreamPosition;
 use crate::DataError;
-use crate::build::read_chunk;
 use crate::example::{Cut, Cutter, EncodedRow, encode_rows};
+use crate::reading::read_chunk;
 use crate::source::{RowPosition, Rows, TextFiles};
 use crate::tokenizer::LmTokenizer;
 

@@ -16,7 +16,7 @@ use arrow_ipc::{MessageHeader, root_as_message};
 use self::batch::{Strings, read_strings, read_up_to};
 use self::layout::{Layout, Schema};
 use super::column::Sample;
-use super::columnar::{self, Table};
+use super::columnar::{self, Groups, Table};
 use super::compression;
 use super::error::{SourceError, failed};
 use super::format::{Format, RowOptions, RowReader, Start};
@@ -27,6 +27,8 @@ pub(super) const FORMAT: Format = Format {
     extensions: &["arrow"],
     begins: Some(|start| start.starts_with(MAGIC) || start.starts_with(&CONTINUATION)),
     sample: Some(sample),
+    // Its batches are small, and one is found by the headers of all before it.
+    groups: Some(|place| Index::read(place).map(|Index { table, .. }| Groups { starts: vec![0, table.rows], table })),
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };
 
