@@ -81,13 +81,15 @@ struct Continuation {
 
 /// The tokens that follow each prompt, without it. A continuation ends before `eos`, after `max_new_tokens`, or where the
 /// model's positions end. Equal arguments give equal tokens. All prompts grow together, so that the weights are read
-/// once for all of them.
+/// once for all of them. `on_token` is given the index of a prompt and each token that is added to it, as soon as there is
+/// one.
 pub fn generate(
     model: &AutoModel,
     prompts: &[Vec<u32>],
     sampling: &Sampling,
     eos: Option<u32>,
     compute: Compute,
+    mut on_token: impl FnMut(usize, u32),
 ) -> Result<Vec<Vec<u32>>, GenerateError> {
     prompts.iter().try_for_each(|prompt| check(model, prompt))?;
     let causal = model.causal().ok_or(GenerateError::NotCausal)?;
@@ -112,19 +114,22 @@ pub fn generate(
         let positions = texts.iter().flat_map(|text| text.read as i32..(text.read + text.unread.len()) as i32);
         let rows = causal.extend(ints(ids, &device), ints(positions, &device), &mut cache, &mode);
         let logits: Vec<f32> = decoder.logits(rows, compute).into_data().iter::<f32>().collect();
-        let growing: Vec<_> = texts.iter_mut().filter(|text| !text.unread.is_empty()).collect();
+        let growing: Vec<_> = texts.iter_mut().enumerate().filter(|(_, text)| !text.unread.is_empty()).collect();
         let chosen = growing.into_par_iter().zip(logits.par_chunks_exact(decoder.weight.dims()[0]));
-        chosen.for_each(|(text, logits)| {
+        let chosen = chosen.filter_map(|((index, text), logits)| {
             let next = choose(logits, sampling, &mut text.stream);
             text.read += text.unread.len();
             text.unread.clear();
-            if Some(next) != eos {
-                text.added.push(next);
-                if text.added.len() < text.room {
-                    text.unread.push(next);
-                }
+            if Some(next) == eos {
+                return None;
             }
+            text.added.push(next);
+            if text.added.len() < text.room {
+                text.unread.push(next);
+            }
+            Some((index, next))
         });
+        chosen.collect::<Vec<_>>().into_iter().for_each(|(index, token)| on_token(index, token));
     }
     Ok(texts.into_iter().map(|text| text.added).collect())
 }
@@ -201,7 +206,12 @@ mod tests {
         sampling: &Sampling,
         eos: Option<u32>,
     ) -> Result<Vec<Vec<u32>>, GenerateError> {
-        super::generate(model, prompts, sampling, eos, Compute::default())
+        let mut seen = vec![Vec::new(); prompts.len()];
+        let made = super::generate(model, prompts, sampling, eos, Compute::default(), |index, token| {
+            seen[index].push(token);
+        })?;
+        assert_eq!(seen, made, "every token is shown when it is made");
+        Ok(made)
     }
 
     /// The most likely next token by a forward pass over everything.

@@ -115,7 +115,7 @@ fn texts_are_continued_in_16_bits() -> Result<(), Box<dyn Error>> {
     let model = model("gpt2", MODELS[3].1, &device)?;
     let sampling = Sampling { temperature: 0.0, top_k: 0, top_p: 1.0, max_new_tokens: 12, seed: 1, evaluation: 0 };
     let compute = Compute { precision: Precision::BFloat16, ..Compute::default() };
-    let continued = generate(&model, &[vec![1, 2, 3], vec![4]], &sampling, None, compute);
+    let continued = generate(&model, &[vec![1, 2, 3], vec![4]], &sampling, None, compute, |_, _| ());
     assert_eq!(continued?.iter().map(Vec::len).collect::<Vec<_>>(), [12, 12]);
     Ok(())
 }

@@ -4,6 +4,9 @@
 mod common;
 #[path = "../../../run_mlm/tests/run_mlm/families.rs"]
 mod families;
+mod generate;
+#[path = "../../../run_mlm/tests/run_mlm/inference.rs"]
+mod inference;
 mod program;
 mod python_checkpoint;
 mod resume;

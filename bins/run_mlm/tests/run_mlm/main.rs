@@ -10,6 +10,8 @@ mod devices;
 mod disk;
 mod end_to_end;
 mod families;
+mod fill;
+mod inference;
 mod kill_chain;
 #[cfg(feature = "tch")]
 mod libtorch;

@@ -78,3 +78,10 @@ fn data_sets_of_parquet_and_arrow() {
     let model = "--max_seq_length 16 --config_overrides d_model=16,n_layer=1,n_head=2,d_inner=32";
     crate::common::data_sets_of_parquet_and_arrow("xlnet-small", model);
 }
+
+/// From left to right, each token from those before it: the log-likelihood in one of the orders that XLNet was trained for.
+#[test]
+fn scores_are_pythons() {
+    crate::inference::scores_are_pythons("xlnet", ["log_likelihood", "perplexity"], "tokens: perplexity ");
+    crate::inference::what_can_be_wrong_with_a_score("xlnet");
+}

@@ -67,14 +67,6 @@ arguments! {
         early_stopping_threshold: f64 = 0.0, Supported;
         /// File of prompts, one per line, that are continued at every evaluation.
         sample_prompts: Option<PathBuf> = None, Supported, only [Clm];
-        /// Tokens that are added to a prompt at most.
-        max_new_tokens: usize = 32, Supported, only [Clm];
-        /// Sampling temperature; below 1 is more sober, 0 always takes the likeliest token.
-        temperature: f64 = 1.0, Supported, only [Clm];
-        /// Sample among the so many likeliest tokens; 0 among all.
-        top_k: usize = 50, Supported, only [Clm];
-        /// Sample among the likeliest tokens that together have this probability.
-        top_p: f64 = 1.0, Supported, only [Clm];
     }
 }
 

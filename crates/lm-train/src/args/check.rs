@@ -9,7 +9,7 @@ use super::choice::{IntervalStrategy, SamplingStrategy, SaveStrategy};
 use super::error::rule;
 use super::given::Given;
 use super::value::{Files, Kwargs, Steps};
-use super::{ArgsError, Arguments, Task, dataset, lora};
+use super::{ArgsError, Arguments, Task, dataset, inference, lora};
 use crate::optim::OptimizerNames;
 use crate::schedule::{Schedule, SchedulerType};
 
@@ -19,6 +19,7 @@ type Checked = Result<(), ArgsError>;
 pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
     old_names(args, given);
     sampling(args, given)?;
+    inference::check(args, given)?;
     model(args)?;
     data(args)?;
     columns(args);
@@ -255,7 +256,7 @@ fn precision(args: &Arguments) -> Checked {
 }
 
 fn numbers(args: &Arguments) -> Checked {
-    let (training, beyond) = (&args.training, &args.beyond);
+    let (training, beyond, inference) = (&args.training, &args.beyond, &args.inference);
     let at_least_one = [
         ("per_device_train_batch_size", training.per_device_train_batch_size),
         ("per_device_eval_batch_size", training.per_device_eval_batch_size),
@@ -263,7 +264,7 @@ fn numbers(args: &Arguments) -> Checked {
         ("early_stopping_patience", beyond.early_stopping_patience.map_or(1, |patience| usize::from(patience > 0))),
         ("dataloader_prefetch_factor", training.dataloader_prefetch_factor.unwrap_or(1)),
         ("torch_empty_cache_steps", training.torch_empty_cache_steps.unwrap_or(1)),
-        ("max_new_tokens", beyond.max_new_tokens),
+        ("max_new_tokens", inference.max_new_tokens),
     ];
     for (flag, value) in at_least_one {
         rule(value >= 1, || format!("--{flag} 0: must be at least 1"))?;
@@ -281,7 +282,7 @@ fn numbers(args: &Arguments) -> Checked {
         ("neftune_noise_alpha", training.neftune_noise_alpha.unwrap_or(0.0)),
         ("early_stopping_threshold", beyond.early_stopping_threshold),
         ("data_cache_limit", beyond.data_cache_limit),
-        ("temperature", beyond.temperature),
+        ("temperature", inference.temperature),
     ];
     for (flag, value) in not_negative {
         rule(value >= 0.0, || format!("--{flag} {value}: must not be negative"))?;
@@ -293,7 +294,7 @@ fn numbers(args: &Arguments) -> Checked {
     rule((0.0..=1.0).contains(&training.label_smoothing_factor), || {
         "--label_smoothing_factor must lie in range [0,1]".into()
     })?;
-    rule(beyond.top_p > 0.0 && beyond.top_p <= 1.0, || "--top_p must lie above 0, up to 1".into())?;
+    rule(inference.top_p > 0.0 && inference.top_p <= 1.0, || "--top_p must lie above 0, up to 1".into())?;
     rule(training.dataloader_num_workers > 0 || training.dataloader_prefetch_factor.is_none(), || {
         "--dataloader_prefetch_factor needs --dataloader_num_workers of at least 1".into()
     })
@@ -448,7 +449,8 @@ fn reports(args: &mut Arguments) -> Checked {
 
 fn whole_run(args: &mut Arguments, given: &Given) -> Checked {
     let training = &args.training;
-    if !(training.do_train || training.do_eval || args.beyond.plan || args.shows_only() || args.merges_only()) {
+    let other = args.beyond.plan || args.shows_only() || args.merges_only() || args.inference.asked().is_some();
+    if !(training.do_train || training.do_eval || other) {
         let line = "neither --do_train nor --do_eval is given: only the model card is written, as in Python";
         args.notes.push(line.into());
     }

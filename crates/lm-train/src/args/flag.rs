@@ -86,6 +86,9 @@ const COMMON: &[&str] = &[
     "preview",
     "plan",
     "sample_prompts",
+    "fill",
+    "generate",
+    "score",
 ];
 
 /// One argument: a row of one of the tables.
@@ -157,6 +160,7 @@ pub fn flags() -> impl Iterator<Item = &'static Flag> {
         super::data::DataTrainingArguments::FLAGS,
         super::training::TrainingArguments::FLAGS,
         super::beyond::BeyondArguments::FLAGS,
+        super::inference::InferenceArguments::FLAGS,
         super::lora::LoraArguments::FLAGS,
     ]
     .into_iter()

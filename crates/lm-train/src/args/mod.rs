@@ -5,7 +5,7 @@
 //! argv ─────words───┴─> clap ──parse──> the tables of typed values ──check──> Arguments
 //! ```
 //!
-//! `model`, `data`, `training`, `beyond` and `lora` are the tables: one row per argument with its type, default, help
+//! `model`, `data`, `training`, `beyond`, `inference` and `lora` are the tables: one row per argument with its type, default, help
 //! and [`Status`]. To add a flag, add a row there and read the field where it matters; the `clap::Command` (`command`),
 //! `--help`, completions and man page (`help`) and `docs/arguments.md` (`page`) follow. Rules that join several arguments
 //! are in `check`.
@@ -21,6 +21,7 @@ mod file;
 mod flag;
 mod given;
 mod help;
+mod inference;
 mod lora;
 mod model;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub use dataset::DatasetFiles;
 pub use error::{ArgsError, Origin};
 pub use flag::{Flag, Group, Status, flags};
 pub use help::help;
+pub use inference::{Inference, InferenceArguments};
 pub use lm_models::Task;
 pub use lora::LoraArguments;
 pub use model::ModelArguments;
@@ -70,6 +72,8 @@ pub struct Arguments {
     pub training: TrainingArguments,
     /// What the Python scripts do not have.
     pub beyond: BeyondArguments,
+    /// A trained model in use, and how texts are continued.
+    pub inference: InferenceArguments,
     /// Adapters, and what is frozen.
     pub lora: LoraArguments,
     /// The files that `--dataset_name` stands for, once they are found.
@@ -89,6 +93,7 @@ impl Arguments {
             data: DataTrainingArguments::defaults(task),
             training: TrainingArguments::defaults(task),
             beyond: BeyondArguments::defaults(task),
+            inference: InferenceArguments::defaults(task),
             lora: LoraArguments::defaults(task),
             dataset: None,
             files: Vec::new(),

@@ -4,6 +4,7 @@
 //! arguments ─ dataset (its files) ─ paths (is all there?) ─ resolve (config, tokenizer, model) ─ room (in memory?) ─ output_dir (lock, checkpoint)
 //!           ─ data (examples) ─┬─ dry_run (--plan)
 //!                              └─ resume (the same run?) ─ training ─ evaluation ─ results, model card
+//! arguments ─ paths ─ inference (--fill, --generate, --score: resolve, and what the model says)
 //! ```
 
 mod adapter;
@@ -13,6 +14,7 @@ mod dataset;
 mod dry_run;
 mod evaluation;
 mod generation;
+mod inference;
 mod merge;
 mod output_dir;
 mod paths;
@@ -28,7 +30,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use lm_models::AutoModel;
+use lm_models::{AutoModel, Task};
 
 use crate::args::{ArgsError, Arguments, DataTrainingArguments, TokenCount};
 use crate::checkpoint::{self, ModelFiles, Saved};
@@ -55,6 +57,10 @@ pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
     let devices = open_devices(args)?;
     let args = &dataset::found(&adapter::found(args)?)?;
     paths::check(args)?;
+    if let Some(asked) = args.inference.asked() {
+        inference::run(args, asked, &devices[0])?;
+        return Ok(Ended::Done);
+    }
     if !(training.auto_find_batch_size && training.do_train) || args.beyond.plan {
         return attempt(args, devices, stop);
     }
@@ -218,10 +224,22 @@ impl Run<'_> {
         let folder = self.output.path();
         let class = self.files.config.family().class;
         console::say(&format!(
-            "\nSaved to {folder}\n  look at it:       {folder}/report.html\n  use it in Python: {class}.from_pretrained(\"{folder}\")\n  train it further: {} --model_name_or_path {folder} --train_file YOUR.txt --do_train --do_eval --output_dir results/next",
+            "\nSaved to {folder}\n  look at it:       {folder}/report.html\n  try it:           {}\n  use it in Python: {class}.from_pretrained(\"{folder}\")\n  train it further: {} --model_name_or_path {folder} --train_file YOUR.txt --do_train --do_eval --output_dir results/next",
+            self.command_to_try(),
             self.args.task.binary(),
             folder = folder.display()
         ));
         Ok(())
+    }
+
+    /// A command that uses the model, to be tried.
+    fn command_to_try(&self) -> String {
+        let mask = self.data.tokenizer.special().mask.and_then(|mask| self.data.tokenizer.token(mask));
+        let words = match self.args.task {
+            Task::Mlm => format!("--fill \"The {} sat.\"", mask.unwrap_or_default()),
+            Task::Clm => "--generate \"Once\"".to_owned(),
+            Task::Plm => "--score YOUR.txt".to_owned(),
+        };
+        format!("{} --model_name_or_path {} {words}", self.args.task.binary(), self.output.path().display())
     }
 }

@@ -9,7 +9,7 @@ use std::{fmt, fs};
 use anyhow::{Context, Result, bail};
 use lm_data::source::find_files;
 
-use crate::args::{ArgsError, Arguments, Resume};
+use crate::args::{ArgsError, Arguments, Inference, Resume};
 use crate::checkpoint;
 use crate::observe::LOG_FILE_NAME;
 use crate::observe::model_card::MODEL_CARD_NAME;
@@ -64,13 +64,20 @@ pub fn check(args: &Arguments) -> Result<()> {
             bail!("--{flag} {}: is a file; name a folder", folder.display());
         }
     }
-    if !args.shows_only() && !beyond.plan {
+    if writes_output_dir(args) {
         keep(args, &inputs)?;
     }
-    match &beyond.dump_examples {
-        Some(path) => dump(args, path, inputs),
-        None => Ok(()),
+    let written = [("dump_examples", &beyond.dump_examples), ("score_output", &args.inference.score_output)];
+    for (flag, path) in written {
+        let Some(path) = path else { continue };
+        return writable(args, flag, path, inputs);
     }
+    Ok(())
+}
+
+/// Whether the run writes into its output folder.
+fn writes_output_dir(args: &Arguments) -> bool {
+    !(args.shows_only() || args.beyond.plan || args.inference.asked().is_some())
 }
 
 /// The text files, found and looked at.
@@ -88,10 +95,15 @@ fn texts(args: &Arguments) -> Result<Vec<Input>> {
     Ok(inputs)
 }
 
+/// The files of prompts and of texts to score.
 fn prompts(args: &Arguments, inputs: &mut Vec<Input>) -> Result<()> {
     if let Some(path) = &args.beyond.sample_prompts {
         lm_files::open_regular(path).with_context(|| format!("--sample_prompts {}", path.display()))?;
         inputs.push(Input { flag: Some("sample_prompts"), path: path.clone() });
+    }
+    if let Some(path) = args.inference.score.as_ref().filter(|path| *path != Path::new(Inference::STDIN)) {
+        lm_files::open_regular(path).with_context(|| format!("--score {}", path.display()))?;
+        inputs.push(Input { flag: Some("score"), path: path.clone() });
     }
     Ok(())
 }
@@ -113,23 +125,23 @@ fn keep(args: &Arguments, inputs: &[Input]) -> Result<(), ArgsError> {
     Ok(())
 }
 
-/// Whether `--dump_examples` may write to `path`: a new file, or one that this run does not read.
-fn dump(args: &Arguments, path: &Path, mut inputs: Vec<Input>) -> Result<()> {
+/// Whether what a flag asks for may be written to `path`: a new file, or one that this run does not read.
+fn writable(args: &Arguments, flag: &str, path: &Path, mut inputs: Vec<Input>) -> Result<()> {
     let show = path.display();
-    let refuse = |reason: String| Err(ArgsError::Rule(format!("--dump_examples {show}: {reason}")).into());
+    let refuse = |reason: String| Err(ArgsError::Rule(format!("--{flag} {show}: {reason}")).into());
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             if !folder.is_dir() {
-                bail!("--dump_examples {show}: there is no folder {}; make it first", folder.display());
+                bail!("--{flag} {show}: there is no folder {}; make it first", folder.display());
             }
         }
-        Err(error) => bail!("--dump_examples {show}: {error}"),
+        Err(error) => bail!("--{flag} {show}: {error}"),
         Ok(found) if found.is_symlink() => {
             return refuse("is a link; name the file that is to be written itself".into());
         }
         Ok(found) if found.is_dir() => {
-            return refuse(format!("is a folder; name a file, such as {show}/examples.jsonl"));
+            return refuse(format!("is a folder; name a file, such as {show}/{flag}.jsonl"));
         }
         Ok(found) if !found.is_file() => return refuse("is a pipe or a device; name a file".into()),
         Ok(_) => {
@@ -141,7 +153,7 @@ fn dump(args: &Arguments, path: &Path, mut inputs: Vec<Input>) -> Result<()> {
     }
     let same_folder = |folder: &Path| path.parent().is_some_and(|parent| lm_files::same_file(parent, folder));
     let is_result = path.file_name().is_some_and(is_result) && same_folder(&args.training.output_dir);
-    if is_result && !args.shows_only() {
+    if is_result && writes_output_dir(args) {
         return refuse("is the name of a result of this run; name another".into());
     }
     Ok(())

@@ -16,7 +16,8 @@ use crate::sys::memory;
 /// # Errors
 /// If the model cannot be built, or has no room.
 pub fn expect(args: &Arguments, source: &ModelSource, device: &Device) -> Result<()> {
-    if !(args.training.do_train || args.training.do_eval || args.beyond.plan) {
+    let computes = args.training.do_train || args.training.do_eval || args.inference.asked().is_some();
+    if !(computes || args.beyond.plan) {
         return Ok(());
     }
     let mut config = source.config.clone();

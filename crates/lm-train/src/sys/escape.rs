@@ -28,6 +28,20 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// JSON on one line with the same characters as `\\uXXXX`, so that it stays JSON.
+pub fn json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_obeyed(character) {
+            // Writing to a string does not fail.
+            let _ = write!(shown, "\\u{:04x}", u32::from(character));
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// Whether a terminal does something else for this character than to show it: control characters, and those that turn the
 /// direction of the text after them.
 fn is_obeyed(character: char) -> bool {
@@ -93,6 +107,14 @@ mod tests {
     fn what_a_terminal_obeys_is_spelled_out() {
         assert!(matches!(visible("plain é 漢\tand\nmore"), Cow::Borrowed(_)));
         assert_eq!(visible("a\u{1b}[31mred\u{7}\r\u{9b}x\u{202e}y"), r"a\u{1b}[31mred\u{7}\u{d}\u{9b}x\u{202e}y");
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let text = "a\u{7f}\u{9b}b\u{202e}é\u{2028}";
+        let shown = json(&serde_json::Value::from(text).to_string());
+        assert_eq!(shown, r#""a\u007f\u009bb\u202eé\u2028""#);
+        assert_eq!(serde_json::from_str::<String>(&shown).expect("JSON"), text);
     }
 
     #[test]

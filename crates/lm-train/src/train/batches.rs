@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use lm_data::collate::Collator;
-use lm_data::{Batch, DataError, ExampleStream, Loader, Prefetch, StreamPosition};
+use lm_data::{Batch, DataError, ExampleStream, IGNORE, Loader, Prefetch, StreamPosition};
 use lm_models::inputs::{HostBatch, InputError, Objective, Padding};
 use lm_models::{ModelInputs, Task};
 
@@ -78,6 +78,33 @@ impl Batches {
                 Ok(batch)
             }),
         }
+    }
+}
+
+/// Single sequences as one batch, so that the weights are read once; padded on the right, where nobody looks.
+pub fn joined(sequences: &[Batch]) -> Batch {
+    let seq = sequences.iter().map(|one| one.seq_len).max().unwrap_or(0);
+    let pad = |values: &[i32], with: i32| {
+        let mut values = values.to_vec();
+        values.resize(seq, with);
+        values
+    };
+    let permuted = sequences.iter().any(|one| one.perm_mask.is_some());
+    let perm_mask = permuted.then(|| {
+        let visible = |one: &Batch, i: usize, j: usize| {
+            i.max(j) < one.seq_len && one.perm_mask.as_ref().is_none_or(|mask| mask[i * one.seq_len + j] == 0)
+        };
+        let places = || (0..seq).flat_map(|i| (0..seq).map(move |j| (i, j)));
+        sequences.iter().flat_map(|one| places().map(|(i, j)| u8::from(!visible(one, i, j)))).collect()
+    });
+    Batch {
+        batch_size: sequences.len(),
+        seq_len: seq,
+        input_ids: sequences.iter().flat_map(|one| pad(&one.input_ids, 0)).collect(),
+        attention_mask: sequences.iter().flat_map(|one| (0..seq).map(|i| u8::from(i < one.seq_len))).collect(),
+        labels: sequences.iter().flat_map(|one| pad(&one.labels, IGNORE)).collect(),
+        perm_mask,
+        example_ids: sequences.iter().flat_map(|one| one.example_ids.clone()).collect(),
     }
 }
 

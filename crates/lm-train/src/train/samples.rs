@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use lm_data::collate::Collator;
 use lm_data::example::Example;
-use lm_data::tokenizer::LmTokenizer;
+use lm_data::tokenizer::{LmTokenizer, TokenizerError};
 use lm_data::{Batch, IGNORE};
 use lm_models::generate::{Sampling, check, generate};
 use lm_models::ops::{self, Compute};
 use lm_models::{AutoModel, Mode, Task};
 
 use crate::args::Arguments;
-use crate::train::batches::to_inputs;
+use crate::train::batches::{joined, to_inputs};
 
 /// Texts taken from the data.
 const COUNT: usize = 6;
@@ -101,7 +101,7 @@ impl Samples {
                 }
                 let sampling = Sampling { evaluation, ..*sampling };
                 let eos = tokenizer.special().eos;
-                let added = ops::on_worker(device, || generate(model, prompts, &sampling, eos, compute))?;
+                let added = ops::on_worker(device, || generate(model, prompts, &sampling, eos, compute, |_, _| ()))?;
                 let texts = prompts.iter().zip(added);
                 Ok(texts.map(|(ids, added)| tokenizer.decode(&[ids.as_slice(), &added].concat())).collect())
             }
@@ -116,8 +116,7 @@ fn beginnings(
     collator: &dyn Collator,
     examples: impl FnOnce() -> Result<Vec<(u64, Example)>>,
 ) -> Result<Texts> {
-    let beyond = &args.beyond;
-    let prompts = match &beyond.sample_prompts {
+    let prompts = match &args.beyond.sample_prompts {
         Some(path) => read_prompts(path, tokenizer)?,
         None => {
             let beginning = |batch: Batch| {
@@ -131,15 +130,20 @@ fn beginnings(
             sequences(collator, examples()?)?.into_iter().map(beginning).collect()
         }
     };
-    let sampling = Sampling {
-        temperature: beyond.temperature as f32,
-        top_k: beyond.top_k,
-        top_p: beyond.top_p as f32,
-        max_new_tokens: beyond.max_new_tokens,
+    Ok(Texts::Prompts { prompts, sampling: sampling(args) })
+}
+
+/// How tokens are drawn, as the flags say.
+pub fn sampling(args: &Arguments) -> Sampling {
+    let inference = &args.inference;
+    Sampling {
+        temperature: inference.temperature as f32,
+        top_k: inference.top_k,
+        top_p: inference.top_p as f32,
+        max_new_tokens: inference.max_new_tokens,
         seed: args.training.seed,
         evaluation: 0,
-    };
-    Ok(Texts::Prompts { prompts, sampling })
+    }
 }
 
 /// One prompt per line; blank lines are passed over.
@@ -148,17 +152,22 @@ fn read_prompts(path: &Path, tokenizer: &LmTokenizer) -> Result<Vec<Vec<u32>>> {
     let text = lm_files::read_to_string(path, lm_files::SMALL).with_context(|| show.clone())?;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     ensure!(!lines.is_empty(), "{show}: no prompt in it; write one per line");
-    let encoded = tokenizer.encode_batch(&lines, None).with_context(|| show.clone())?;
-    // What the tokenizer would add at the end, such as a separator, would end the text.
-    let bare = encoded.into_iter().map(|encoded| {
-        let tokens = encoded.ids.into_iter().zip(encoded.special_tokens_mask);
-        let mut tokens: Vec<(u32, u8)> = tokens.collect();
-        while tokens.last().is_some_and(|(_, added)| *added == 1) {
-            tokens.pop();
-        }
-        tokens.into_iter().map(|(id, _)| id).collect()
+    let prompts = prompt_ids(tokenizer, &lines).with_context(|| show.clone())?;
+    Ok(prompts.into_iter().filter(|ids| !ids.is_empty()).collect())
+}
+
+/// The token ids of texts that are to be continued: what the tokenizer adds at the end, such as a separator, would end them.
+///
+/// # Errors
+/// If a text cannot be encoded.
+pub fn prompt_ids(tokenizer: &LmTokenizer, texts: &[&str]) -> Result<Vec<Vec<u32>>, TokenizerError> {
+    let bare = tokenizer.encode_batch(texts, None)?.into_iter().map(|encoded| {
+        let mut ids = encoded.ids;
+        let added = encoded.special_tokens_mask.iter().rev().take_while(|added| **added == 1).count();
+        ids.truncate(ids.len() - added);
+        ids
     });
-    Ok(bare.filter(|ids: &Vec<u32>| !ids.is_empty()).collect())
+    Ok(bare.collect())
 }
 
 /// The first of the examples in which anything is predicted, one per batch.
@@ -171,33 +180,6 @@ fn sequences(collator: &dyn Collator, examples: Vec<(u64, Example)>) -> Result<V
         sequences.extend(shortened(&collator.collate(&[example], 0)?, 0));
     }
     Ok(sequences)
-}
-
-/// Single sequences as one batch, so that the weights are read once; padded on the right, where nobody looks.
-fn joined(sequences: &[Batch]) -> Batch {
-    let seq = sequences.iter().map(|one| one.seq_len).max().unwrap_or(0);
-    let pad = |values: &[i32], with: i32| {
-        let mut values = values.to_vec();
-        values.resize(seq, with);
-        values
-    };
-    let permuted = sequences.iter().any(|one| one.perm_mask.is_some());
-    let perm_mask = permuted.then(|| {
-        let visible = |one: &Batch, i: usize, j: usize| {
-            i.max(j) < one.seq_len && one.perm_mask.as_ref().is_none_or(|mask| mask[i * one.seq_len + j] == 0)
-        };
-        let places = || (0..seq).flat_map(|i| (0..seq).map(move |j| (i, j)));
-        sequences.iter().flat_map(|one| places().map(|(i, j)| u8::from(!visible(one, i, j)))).collect()
-    });
-    Batch {
-        batch_size: sequences.len(),
-        seq_len: seq,
-        input_ids: sequences.iter().flat_map(|one| pad(&one.input_ids, 0)).collect(),
-        attention_mask: sequences.iter().flat_map(|one| (0..seq).map(|i| u8::from(i < one.seq_len))).collect(),
-        labels: sequences.iter().flat_map(|one| pad(&one.labels, IGNORE)).collect(),
-        perm_mask,
-        example_ids: sequences.iter().flat_map(|one| one.example_ids.clone()).collect(),
-    }
 }
 
 /// The text of a sequence with some of its tokens replaced, without the tokens that only frame it.
