@@ -68,7 +68,7 @@ impl Inference<'_> {
 }
 
 /// The arguments that matter however a model is used: which model, where and in what precision it computes, what is said.
-const SHARED: &[&str] = &[
+pub(super) const SHARED: &[&str] = &[
     "model_name_or_path",
     "config_name",
     "tokenizer_name",

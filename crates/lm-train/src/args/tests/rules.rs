@@ -100,3 +100,24 @@ fn what_follows_from_other_arguments() {
     let folder = run(Task::Mlm, &["--resume_from_checkpoint", "o/checkpoint-5"]).training.resume_from_checkpoint;
     assert_eq!(folder, Some(Resume::Folder(PathBuf::from("o/checkpoint-5"))));
 }
+
+#[test]
+fn a_use_of_a_model_stands_alone() {
+    let parsed = |task, words: &[&str]| match parse_words(task, &[&["--model_name_or_path", "m"], words].concat()) {
+        Ok(Parsed::Run(args)) => *args,
+        other => panic!("{words:?}: {other:?}"),
+    };
+    let fill = parsed(Task::Mlm, &["--fill", "a [MASK]"]);
+    assert_eq!(fill.inference.asked(), Some(Inference::Fill("a [MASK]")));
+    assert!(fill.notes.is_empty(), "{:?}", fill.notes);
+    let generate = parsed(Task::Clm, &["--generate", "-", "--top_k", "3", "--seed", "1", "--bf16", "--device", "cpu"]);
+    assert_eq!(generate.inference.asked(), Some(Inference::Generate(Inference::STDIN)));
+    assert!(generate.notes.is_empty(), "{:?}", generate.notes);
+    let score =
+        parsed(Task::Plm, &["--score", "a.txt", "--max_seq_length", "9", "--seed", "1", "--train_file", "b.txt"]);
+    assert_eq!(score.inference.asked(), Some(Inference::Score(Path::new("a.txt"))));
+    assert_eq!(score.notes, ["without effect beside --score: --train_file, --seed"]);
+    assert_eq!(parsed(Task::Mlm, &["--do_eval", "--validation_file", "a.txt"]).inference.asked(), None);
+    let names: Vec<_> = flags().map(|flag| flag.name).collect();
+    assert!(super::super::inference::SHARED.iter().all(|name| names.contains(name)));
+}

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use lm_data::{Batch, IGNORE};
 use lm_models::ops;
 
-use super::LanguageModel;
+use super::language_model::LanguageModel;
 use super::lines::{self, Line};
 use crate::sys::escape;
 

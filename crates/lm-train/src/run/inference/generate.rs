@@ -7,7 +7,7 @@ use lm_data::tokenizer::LmTokenizer;
 use lm_models::generate::{Sampling, check, generate};
 use lm_models::ops;
 
-use super::LanguageModel;
+use super::language_model::LanguageModel;
 use super::lines;
 use crate::args::Arguments;
 use crate::sys::escape;
@@ -91,5 +91,58 @@ impl<'a, W: Write> Growing<'a, W> {
             let visible = escape::visible(text);
             self.written = self.out.write_all(visible.as_bytes()).and_then(|()| self.out.flush());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// What was written piece by piece.
+    #[derive(Default)]
+    struct Pieces(Vec<String>);
+
+    impl Write for &mut Pieces {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(String::from_utf8(bytes.to_vec()).map_err(io::Error::other)?);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn pieces(tokenizer: &str, prompt: &str, continuation: &str) -> Result<(Vec<String>, String)> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lm-data/tests/fixtures/tokenizers").join(tokenizer);
+        let tokenizer = LmTokenizer::from_folder(&folder)?;
+        let ids = prompt_ids(&tokenizer, &[prompt, &format!("{prompt}{continuation}")])?;
+        let [prompt_ids, all] = &ids[..] else { unreachable!("two texts") };
+        let mut pieces = Pieces::default();
+        let mut growing = Growing::new(&tokenizer, prompt, prompt_ids.clone(), &mut pieces);
+        all[prompt_ids.len()..].iter().for_each(|&id| growing.push(id));
+        growing.finish()?;
+        let continued = tokenizer.decode(all)[tokenizer.decode(prompt_ids).len()..].to_owned();
+        Ok((pieces.0, continued))
+    }
+
+    #[test]
+    fn a_text_is_printed_as_it_grows() -> Result<()> {
+        let (pieces, continued) = pieces("bert-cased-small", "The clock", " on the tower . It")?;
+        assert_eq!(pieces.concat(), format!("The clock{continued}\n"));
+        assert!(pieces.len() > 4, "{pieces:?}");
+        Ok(())
+    }
+
+    /// A character of several tokens is printed when it is whole, a control character spelled out.
+    #[test]
+    fn no_part_of_a_character_is_printed() -> Result<()> {
+        let (pieces, continued) = pieces("roberta-small", "The clock", " 漢字 🦀 \u{1b}[31m")?;
+        assert!(continued.contains("漢字 🦀"), "{continued}");
+        assert_eq!(pieces.concat(), "The clock 漢字 🦀 \\u{1b}[31m\n");
+        assert!(pieces.iter().all(|piece| !piece.contains(char::REPLACEMENT_CHARACTER)), "{pieces:?}");
+        Ok(())
     }
 }

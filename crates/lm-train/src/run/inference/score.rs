@@ -17,7 +17,7 @@ use lm_files::NewFile;
 use lm_models::{Task, ops};
 use serde_json::{Value, json};
 
-use super::LanguageModel;
+use super::language_model::LanguageModel;
 use super::lines::{self, Line, Lines};
 use crate::args::{Arguments, DataTrainingArguments};
 use crate::observe::format::count;
