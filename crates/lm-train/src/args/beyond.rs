@@ -27,11 +27,11 @@ arguments! {
         sample_by: SampleBy = SampleBy::Line, Supported;
         /// Rows that are joined before they are cut into blocks; the rest of each group is dropped. 0 joins all rows.
         group_batch_size: usize = 1000, Supported;
-        /// Mix so many examples of a stream with one another, and the files in every epoch; 0 keeps the order of the text.
+        /// Shuffle blocks of this many examples of a stream, and the files in every epoch; 0 keeps the order of the text.
         shuffle_buffer_size: usize = 0, Supported, only [Mlm, Clm];
         /// Mask whole words, not single word pieces.
         whole_word_mask: bool = false, Supported, only [Mlm];
-        /// Train a tokenizer with so many entries on the training text, and save it with the model.
+        /// Train a tokenizer with this many entries on the training text, and save it with the model.
         train_tokenizer: Option<usize> = None, Supported;
         /// Folder for tokenized text, which later runs reuse.
         data_cache_dir: Option<PathBuf> = None, Supported;
@@ -42,7 +42,7 @@ arguments! {
         /// Write what the model will see to this file, one JSON object per example. Then the run goes on only if --do_train or
         /// --do_eval is given.
         dump_examples: Option<PathBuf> = None, Supported;
-        /// Print the first so many examples decoded, predicted tokens marked. Then the run goes on only if --do_train or
+        /// Print this many examples decoded, predicted tokens marked. Then the run goes on only if --do_train or
         /// --do_eval is given.
         preview: Option<usize> = None, Supported;
         /// Print parameters, memory, steps, tokens, checkpoints, disk and time of the run, without training.
@@ -61,7 +61,7 @@ arguments! {
         ignore_disk_check: bool = false, Supported;
         /// Resume even if the data or the batch size differ from those of the checkpoint, or it holds weights alone.
         allow_changes_on_resume: bool = false, Supported;
-        /// Stop after so many evaluations in a row without a better metric_for_best_model.
+        /// Stop after this many evaluations in a row without a better metric_for_best_model.
         early_stopping_patience: Option<u64> = None, Supported;
         /// Smallest change of the metric that counts as better.
         early_stopping_threshold: f64 = 0.0, Supported;

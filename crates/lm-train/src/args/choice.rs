@@ -130,7 +130,7 @@ choices! {
     IntervalStrategy {
         /// Never.
         No = "no",
-        /// Every so many optimizer steps.
+        /// Every N optimizer steps.
         Steps = "steps",
         /// At the end of every epoch.
         Epoch = "epoch",
@@ -139,7 +139,7 @@ choices! {
     SaveStrategy {
         /// Never.
         No = "no",
-        /// Every so many optimizer steps.
+        /// Every N optimizer steps.
         Steps = "steps",
         /// At the end of every epoch.
         Epoch = "epoch",

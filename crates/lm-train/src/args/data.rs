@@ -39,9 +39,9 @@ arguments! {
         pad_to_max_length: bool = false, Supported, only [Mlm, Plm];
         /// Keep line ends of txt files.
         keep_linebreaks: bool = true, Supported, only [Clm];
-        /// Train on the first so many examples only.
+        /// Train on the first N examples only.
         max_train_samples: Option<usize> = None, Supported;
-        /// Evaluate on the first so many examples only.
+        /// Evaluate on the first N examples only.
         max_eval_samples: Option<usize> = None, Supported;
         /// Read and tokenize while training, in constant memory.
         streaming: bool = false, Supported, only [Mlm, Clm];

@@ -22,7 +22,8 @@ pub struct DatasetFiles {
 pub(super) fn check(args: &Arguments) -> Result<(), ArgsError> {
     let (data, beyond) = (&args.data, &args.beyond);
     let files = data.train_file.is_some() || data.validation_file.is_some();
-    rule(data.dataset_name.is_some() || files || args.merges_only(), || {
+    let needs_none = args.merges_only() || args.inference.asked().is_some();
+    rule(data.dataset_name.is_some() || files || needs_none, || {
         "Need either a dataset name or a training/validation file: give --dataset_name or --train_file".into()
     })?;
     rule(data.dataset_name.is_none() || !files, || {

@@ -26,7 +26,7 @@ arguments! {
         max_new_tokens: usize = 32, Supported, only [Clm];
         /// Sampling temperature; below 1 is more sober, 0 always takes the likeliest token.
         temperature: f64 = 1.0, Supported, only [Clm];
-        /// Sample among the so many likeliest tokens; 0 among all.
+        /// Sample among this many of the likeliest tokens; 0 among all.
         top_k: usize = 50, Supported, only [Clm];
         /// Sample among the likeliest tokens that together have this probability.
         top_p: f64 = 1.0, Supported, only [Clm];

@@ -36,7 +36,7 @@ arguments! {
         merge_lora: bool = false, Supported;
         /// Keep the embeddings as they are.
         freeze_embeddings: bool = false, Supported;
-        /// Keep the first so many layers as they are.
+        /// Keep the first N layers as they are.
         freeze_layers: usize = 0, Supported;
     }
 }

@@ -59,7 +59,7 @@ pub use value::{Arity, Files, Kwargs, Resume, Steps, TokenCount};
 
 use crate::sys::secrets::hide_credentials;
 
-/// Everything that a run is told.
+/// All arguments of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Arguments {
     /// Which program runs.
