@@ -34,11 +34,12 @@ pub fn cross_entropy(
     factor: f64,
     compute: Compute,
 ) -> Loss {
-    // By the type of the products; ours on the CPU take the rows as they are.
-    match Engine::on(rows.device(), compute.precision.dtype().into(), compute) {
+    // By the type of the products.
+    match Engine::on(rows.device(), compute.operands(rows.device()).into(), compute) {
         #[cfg(feature = "flex")]
         Engine::Flex => {
-            let loss = super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing);
+            let loss =
+                super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing, compute.precision);
             Loss { carrier: loss.carrier * factor, ..loss }
         }
         #[cfg(feature = "tch")]
@@ -125,9 +126,11 @@ pub fn predictions(
     label_smoothing: f64,
     compute: Compute,
 ) -> Predictions {
-    match Engine::on(rows.device(), compute.precision.dtype().into(), compute) {
+    match Engine::on(rows.device(), compute.operands(rows.device()).into(), compute) {
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::cross_entropy::predictions(rows, decoder, targets, label_smoothing),
+        Engine::Flex => {
+            super::fast::cross_entropy::predictions(rows, decoder, targets, label_smoothing, compute.precision)
+        }
         _ => plain_predictions(rows, decoder, targets, label_smoothing, compute),
     }
 }

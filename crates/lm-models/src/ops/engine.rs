@@ -2,7 +2,7 @@
 
 #[cfg(any(feature = "flex", feature = "tch"))]
 use burn::backend::DispatchDevice;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 use super::precision::Precision;
 
@@ -25,7 +25,18 @@ impl Default for Compute {
 impl Compute {
     /// An operand of a matrix product.
     pub(super) fn narrow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        x.cast(self.precision.dtype())
+        let dtype = self.operands(x.device());
+        x.cast(dtype)
+    }
+
+    /// The type in which operands of matrix products are tensors on this device: ours on the CPU backend take float32,
+    /// and round it themselves.
+    pub(super) fn operands(self, device: Device) -> FloatDType {
+        match Engine::on(device, DType::F32, self) {
+            #[cfg(feature = "flex")]
+            Engine::Flex => FloatDType::F32,
+            _ => self.precision.dtype(),
+        }
     }
 }
 
@@ -49,7 +60,7 @@ impl Engine {
         Self::on(x.device(), x.dtype(), compute)
     }
 
-    /// For tensors of this type on this device. Our own know float32 only; the CPU backend's 16 bits are Burn's.
+    /// For tensors of this type on this device. Our own on the CPU backend know float32 only.
     // burn-tch is marked deprecated in 0.22, the last line that has it.
     #[allow(deprecated)]
     #[cfg(any(feature = "flex", feature = "tch"))]

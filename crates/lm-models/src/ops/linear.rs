@@ -26,7 +26,7 @@ pub(super) fn affine(
     let (x, weight, bias) = (compute.narrow(x), compute.narrow(weight), bias.map(|bias| compute.narrow(bias)));
     match Engine::of(&x, compute) {
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::linear::linear(x, weight, bias, layout),
+        Engine::Flex => super::fast::linear::linear(x, weight, bias, layout, compute.precision),
         #[cfg(feature = "tch")]
         Engine::Torch => super::torch::linear::linear(x, weight, bias, layout),
         Engine::Plain => {

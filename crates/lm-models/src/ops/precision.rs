@@ -1,8 +1,15 @@
 //! Matrix products in 16 bits, as `torch.autocast` has them (`--bf16`, `--fp16`): parameters, optimizer, residual
 //! stream, norms, softmax and loss stay float32; a product takes 16-bit copies of its operands, and its 16-bit result is
 //! widened where it meets float32. Activation functions and dropout in between work on what they are given.
+//!
+//! Our operations on the CPU backend round less: the operands of linear maps and of the vocabulary projection, as these
+//! are laid out for the processor. Sums, results and attention are float32.
 
 use burn::tensor::{FloatDType, Tensor};
+#[cfg(feature = "flex")]
+use half::slice::HalfFloatSliceExt;
+#[cfg(feature = "flex")]
+use half::{bf16, f16};
 
 /// The type in which matrices are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +29,23 @@ impl Precision {
             Self::Float32 => FloatDType::F32,
             Self::BFloat16 => FloatDType::BF16,
             Self::Float16 => FloatDType::F16,
+        }
+    }
+
+    /// Values become the nearest of the type, ties to even.
+    #[cfg(feature = "flex")]
+    pub(super) fn round(self, values: &mut [f32]) {
+        match self {
+            Self::Float32 => {}
+            Self::BFloat16 => values.iter_mut().for_each(|value| *value = bf16::from_f32(*value).to_f32()),
+            Self::Float16 => {
+                let mut narrow = [f16::ZERO; 64];
+                for values in values.chunks_mut(narrow.len()) {
+                    let narrow = &mut narrow[..values.len()];
+                    narrow.convert_from_f32_slice(values);
+                    narrow.convert_to_f32_slice(values);
+                }
+            }
         }
     }
 

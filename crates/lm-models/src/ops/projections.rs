@@ -27,7 +27,7 @@ pub fn projections<const N: usize>(
         }
         // Nothing is laid side by side, and none of the results has to be taken apart.
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::linear::projections(x, maps),
+        Engine::Flex => super::fast::linear::projections(x, maps, compute.precision),
         _ => maps.map(|(weight, bias)| affine(x.clone(), weight, bias, Layout::OutIn, compute)),
     }
 }

@@ -20,6 +20,7 @@ use crate::Sequences;
 use crate::inputs::DropoutKey;
 use crate::ops::extension::{Operation, apply};
 use crate::ops::options::{Attention, AttentionBias};
+use crate::ops::precision::Precision;
 
 /// Queries worked on at once.
 const BLOCK: usize = 64;
@@ -221,7 +222,7 @@ impl Task<'_> {
     fn weights(&self, queries: &Range<usize>, keys: &Range<usize>, weights: &mut [f32], slopes: &mut [f32]) {
         let (scores, count) = (&self.kernel.scores, keys.len());
         let (q, k) = (rows_of(self.q, queries.clone()), rows_of(self.k, keys.clone()));
-        matmul(weights, q, k.transpose(), false, Threads::One);
+        matmul(weights, q, k.transpose(), false, Threads::One, Precision::Float32);
         let slopes = slopes.chunks_exact_mut(count).map(Some).chain(std::iter::repeat_with(|| None));
         simd(
             #[inline(always)]
@@ -297,7 +298,7 @@ impl Task<'_> {
             }
             let out = &mut context[queries.start * head_dim..queries.end * head_dim];
             let weights = Matrix::new(weights, queries.len(), keys.len());
-            matmul(out, weights, rows_of(self.v, keys), false, Threads::One);
+            matmul(out, weights, rows_of(self.v, keys), false, Threads::One, Precision::Float32);
         }
         context
     }
@@ -316,10 +317,17 @@ impl Task<'_> {
             let changes = Matrix::new(&buffers.changes[..size], queries.len(), keys.len());
             let q = rows_of(self.q, queries.clone());
             let out = &mut of_q[queries.start * dim..queries.end * dim];
-            matmul(out, changes, rows_of(self.k, keys.clone()), false, Threads::One);
-            matmul(&mut of_k[keys.start * dim..keys.end * dim], changes.transpose(), q, true, Threads::One);
+            matmul(out, changes, rows_of(self.k, keys.clone()), false, Threads::One, Precision::Float32);
+            matmul(
+                &mut of_k[keys.start * dim..keys.end * dim],
+                changes.transpose(),
+                q,
+                true,
+                Threads::One,
+                Precision::Float32,
+            );
             let out = &mut of_v[keys.start * v_dim..keys.end * v_dim];
-            matmul(out, dropped.transpose(), gradient, true, Threads::One);
+            matmul(out, dropped.transpose(), gradient, true, Threads::One, Precision::Float32);
         }
         Gradients { of_qkv: [of_q, of_k, of_v], of_bias }
     }
@@ -340,7 +348,7 @@ impl Task<'_> {
         let used = slopes.len().min(size);
         let slopes = &mut slopes[..used];
         self.weights(queries, keys, weights, slopes);
-        matmul(changes, gradient, rows_of(self.v, keys.clone()).transpose(), false, Threads::One);
+        matmul(changes, gradient, rows_of(self.v, keys.clone()).transpose(), false, Threads::One, Precision::Float32);
         let slopes = slopes.chunks_exact(count).map(Some).chain(std::iter::repeat(None));
         simd(
             #[inline(always)]

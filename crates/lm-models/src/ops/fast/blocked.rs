@@ -10,8 +10,55 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, Start};
-use super::panels::{Side, pack};
-use super::simd::{LANES, Vectors, prefetch, simd, vectors};
+use super::panels::Side;
+use super::simd::{LANES, prefetch, simd};
+
+/// How the sums of a tile, `M` rows and `N` columns of the result, are taken, and how what they are taken of is laid out.
+pub trait Kernel<const M: usize, const N: usize>: Copy + Sync {
+    /// What panels consist of.
+    type Word: Pod + Send + Sync;
+
+    /// Terms of a sum in a word.
+    const TERMS: usize;
+
+    /// Terms of a sum that lie together: panels are filled up with zeros to a multiple.
+    const STEP: usize;
+
+    /// Panels of `M` rows of the left side, one after the other, each as deep as `along` is long.
+    fn left(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [Self::Word]);
+
+    /// Panels of `N` columns of the right side.
+    fn right(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [Self::Word]);
+
+    /// `Σ left(k) ⊗ right(k)` for a panel of each side.
+    fn sums(self, left: &[Self::Word], right: &[Self::Word]) -> [[f32; N]; M];
+
+    /// The same for a tile that lies inside the result, from this row and column on.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Out::store`], for all these elements.
+    #[inline(always)]
+    unsafe fn tile(
+        self,
+        left: &[Self::Word],
+        right: &[Self::Word],
+        out: Out,
+        (row, column): (usize, usize),
+        start: Start,
+    ) {
+        for (i, sums) in self.sums(left, right).iter().enumerate() {
+            // SAFETY: the caller's.
+            unsafe { out.store(row + i, column, N, sums, start) };
+        }
+    }
+
+    /// Does some work with the kernel: what the processor needs for it is there meanwhile.
+    #[inline(always)]
+    fn run<R>(self, work: impl FnOnce() -> R) -> R {
+        simd(work)
+    }
+}
 
 /// Terms of a sum that are added up in registers before the result is touched: a panel as deep fits the first cache.
 /// Miri, which is slow, meets several of everything in small matrices.
@@ -37,15 +84,16 @@ thread_local! {
     static COMMON: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
-/// Room for `len` values.
-fn room(lines: &mut Vec<Line>, len: usize) -> &mut [f32] {
-    lines.resize(lines.len().max(len.div_ceil(LANES)), Line::zeroed());
+/// Room for `len` words.
+fn room<W: Pod>(lines: &mut Vec<Line>, len: usize) -> &mut [W] {
+    let words = size_of::<Line>() / size_of::<W>();
+    lines.resize(lines.len().max(len.div_ceil(words)), Line::zeroed());
     &mut bytemuck::cast_slice_mut(lines)[..len]
 }
 
 /// The result: rows laid end to end, written by several threads in different places.
 #[derive(Clone, Copy)]
-struct Out {
+pub struct Out {
     first: *mut f32,
     columns: usize,
 }
@@ -56,7 +104,11 @@ unsafe impl Send for Out {}
 unsafe impl Sync for Out {}
 
 impl Out {
-    fn place(self, row: usize, column: usize) -> *mut f32 {
+    pub fn columns(self) -> usize {
+        self.columns
+    }
+
+    pub fn place(self, row: usize, column: usize) -> *mut f32 {
         self.first.wrapping_add(row * self.columns + column)
     }
 
@@ -96,84 +148,34 @@ impl Out {
     }
 }
 
-/// `Σ left(k) ⊗ right(k)`: as many sums as the registers hold. Loops that count, over arrays of known length, are what the
-/// compiler unrolls into them.
-#[allow(clippy::needless_range_loop)]
-#[inline(always)]
-fn kernel<const M: usize, const N: usize>(left: &[[f32; M]], right: &[[f32; N]]) -> [[f32; N]; M] {
-    let mut sums = [[0.0f32; N]; M];
-    for (left, right) in left.iter().zip(right) {
-        for i in 0..M {
-            for j in 0..N {
-                sums[i][j] = left[i].mul_add(right[j], sums[i][j]);
-            }
-        }
-    }
-    sums
-}
-
-/// The same for rows of two vectors by instructions of AVX-512, where what the compiler makes of the loops takes a tenth
-/// longer.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn kernel_avx512<const M: usize, const N: usize>(left: &[[f32; M]], right: &[[f32; N]]) -> [[f32; N]; M] {
-    use std::arch::x86_64::{__m512, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps};
-    let mut sums = [[_mm512_setzero_ps(); 2]; M];
-    for (left, right) in left.iter().zip(right) {
-        let right: [__m512; 2] = std::array::from_fn(|j| bytemuck::cast(right.as_chunks::<LANES>().0[j]));
-        for (sums, &left) in sums.iter_mut().zip(left) {
-            let left = _mm512_set1_ps(left);
-            for (sum, right) in sums.iter_mut().zip(right) {
-                *sum = _mm512_fmadd_ps(left, right, *sum);
-            }
-        }
-    }
-    let mut result = [[0.0; N]; M];
-    for (result, sums) in result.iter_mut().zip(sums) {
-        for (result, sum) in result.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
-            *result = bytemuck::cast(sum);
-        }
-    }
-    result
-}
-
 /// The product of panels, for some rows and columns of the result.
 ///
 /// # Safety
 ///
 /// As of [`Out::store`], for all these elements.
 #[inline(always)]
-unsafe fn block<const M: usize, const N: usize>(
+unsafe fn block<K: Kernel<M, N>, const M: usize, const N: usize>(
+    kernel: K,
     out: Out,
     (rows, columns): (Range<usize>, Range<usize>),
-    (left, right): (&[f32], &[f32]),
-    depth: usize,
+    (left, right): (&[K::Word], &[K::Word]),
+    deep: usize,
     start: Start,
 ) {
-    let (left, right) = (left.as_chunks::<M>().0, right.as_chunks::<N>().0);
-    for (column, right) in columns.clone().step_by(N).zip(right.chunks_exact(depth)) {
+    for (column, right) in columns.clone().step_by(N).zip(right.chunks_exact(N * deep)) {
         let width = N.min(columns.end - column);
-        for (row, left) in rows.clone().step_by(M).zip(left.chunks_exact(depth)) {
+        for (row, left) in rows.clone().step_by(M).zip(left.chunks_exact(M * deep)) {
             let height = M.min(rows.end - row);
             for i in 0..M {
                 (0..N).step_by(LANES).for_each(|j| prefetch(out.place(row + i, column + j)));
                 prefetch(out.place(row + i, column + N - 1));
             }
-            let sums = match vectors() {
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the processor has the instructions, as was found.
-                Vectors::Avx512 if N == 2 * LANES => unsafe { kernel_avx512(left, right) },
-                _ => kernel(left, right),
-            };
             if (height, width) == (M, N) {
-                // The same with numbers that the compiler knows.
-                for (i, sums) in sums.iter().enumerate() {
-                    // SAFETY: the caller's.
-                    unsafe { out.store(row + i, column, N, sums, start) };
-                }
+                // SAFETY: the caller's.
+                unsafe { kernel.tile(left, right, out, (row, column), start) };
                 continue;
             }
+            let sums = kernel.sums(left, right);
             for (i, sums) in sums.iter().enumerate().take(height) {
                 // SAFETY: the caller's.
                 unsafe { out.store(row + i, column, width, sums, start) };
@@ -188,14 +190,23 @@ unsafe fn block<const M: usize, const N: usize>(
 ///
 /// `out` is valid for writes of `a.rows * b.columns` values that nobody else uses meanwhile, and that are initialised if
 /// `start` reads them. No extent is zero, and `a` and `b` stay inside their slices.
-pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix, b: Matrix, start: Start, many: bool) {
+pub unsafe fn multiply<K: Kernel<M, N>, const M: usize, const N: usize>(
+    kernel: K,
+    out: *mut f32,
+    a: Matrix,
+    b: Matrix,
+    start: Start,
+    many: bool,
+) {
     let (rows, columns, terms) = (a.rows, b.columns, a.columns);
     let out = Out { first: out, columns };
     let left = Side { values: a.values, across: a.strides.0, along: a.strides.1 };
     let right = Side { values: b.values, across: b.strides.1, along: b.strides.0 };
     let threads = if many { rayon::current_num_threads() } else { 1 };
     // As deep as can be, and about equally so.
-    let depth = terms.div_ceil(terms.div_ceil(DEPTH));
+    let depth = terms.div_ceil(terms.div_ceil(DEPTH)).next_multiple_of(K::STEP);
+    // Words of a panel for each of the elements across.
+    let deep = |along: &Range<usize>| along.len().next_multiple_of(K::STEP) / K::TERMS;
     // The shorter side is laid out once for all; the longer one is shared out, and laid out by who works on it.
     let share_left = rows <= columns;
     let (short, long, tile) = if share_left { (rows, columns, N) } else { (columns, rows, M) };
@@ -208,12 +219,16 @@ pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix,
     for from in (0..terms).step_by(at_once) {
         let depths: Vec<_> =
             (from..terms.min(from + at_once)).step_by(depth).map(|k| k..terms.min(k + depth)).collect();
-        let len = short_len * (terms.min(from + at_once) - from);
-        let common = room(&mut common_lines, len);
-        let lay_out = |(across, along, out): Piece| {
-            if share_left { pack::<M>(left, across, along, out) } else { pack::<N>(right, across, along, out) }
+        let ends = depths.iter().scan(0, |end, along| {
+            *end += short_len * deep(along);
+            Some(*end)
+        });
+        let ends: Vec<_> = ends.collect();
+        let common = room(&mut common_lines, ends.last().copied().unwrap_or(0));
+        let lay_out = |(across, along, out): Piece<K::Word>| {
+            if share_left { kernel.left(left, across, along, out) } else { kernel.right(right, across, along, out) }
         };
-        let jobs = pieces(common, short, PANELS * if share_left { M } else { N }, &depths, short_len);
+        let jobs = pieces(common, short, PANELS * if share_left { M } else { N }, &depths, short_len, deep);
         if threads == 1 {
             jobs.into_iter().for_each(lay_out)
         } else {
@@ -224,24 +239,25 @@ pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix,
         let work = |index: usize| {
             let across = index * part..long.min((index + 1) * part);
             let mut own_lines = OWN.take();
-            let own = room(&mut own_lines, part * depth);
-            for along in &depths {
+            let own = room(&mut own_lines, part * depth / K::TERMS);
+            for (along, &end) in depths.iter().zip(&ends) {
                 let start = if along.start == 0 { start } else { Start::Result };
-                let common = &common[short_len * (along.start - from)..][..short_len * along.len()];
+                let deep = deep(along);
+                let common = &common[end - short_len * deep..end];
                 // SAFETY: the caller's; each task has rows or columns of its own.
-                let compute = |rows, columns, left: &[f32], right: &[f32]| unsafe {
-                    simd(
+                let compute = |rows, columns, left: &[K::Word], right: &[K::Word]| unsafe {
+                    kernel.run(
                         #[inline(always)]
-                        || block::<M, N>(out, (rows, columns), (left, right), along.len(), start),
+                        || block(kernel, out, (rows, columns), (left, right), deep, start),
                     )
                 };
                 if share_left {
-                    pack::<N>(right, across.clone(), along.clone(), own);
+                    kernel.right(right, across.clone(), along.clone(), own);
                     for row in (0..rows).step_by(BLOCK) {
-                        compute(row..rows.min(row + BLOCK), across.clone(), &common[row * along.len()..], own);
+                        compute(row..rows.min(row + BLOCK), across.clone(), &common[row * deep..], own);
                     }
                 } else {
-                    pack::<M>(left, across.clone(), along.clone(), own);
+                    kernel.left(left, across.clone(), along.clone(), own);
                     compute(across.clone(), 0..columns, own, common);
                 }
             }
@@ -254,20 +270,21 @@ pub unsafe fn multiply<const M: usize, const N: usize>(out: *mut f32, a: Matrix,
 }
 
 /// Elements across and along, and room for their panels.
-type Piece<'a> = (Range<usize>, Range<usize>, &'a mut [f32]);
+type Piece<'a, W> = (Range<usize>, Range<usize>, &'a mut [W]);
 
 /// Cuts room for panels into pieces of at most `width` elements across: depth by depth, panel by panel.
-fn pieces<'a>(
-    mut room: &'a mut [f32],
+fn pieces<'a, W>(
+    mut room: &'a mut [W],
     count: usize,
     width: usize,
     depths: &[Range<usize>],
     padded: usize,
-) -> Vec<Piece<'a>> {
+    deep: impl Fn(&Range<usize>) -> usize,
+) -> Vec<Piece<'a, W>> {
     let mut pieces = Vec::new();
     for along in depths {
         for first in (0..count).step_by(width) {
-            let (piece, rest) = room.split_at_mut((padded - first).min(width) * along.len());
+            let (piece, rest) = room.split_at_mut((padded - first).min(width) * deep(along));
             room = rest;
             pieces.push((first..count.min(first + width), along.clone(), piece));
         }

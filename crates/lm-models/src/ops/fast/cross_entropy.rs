@@ -14,6 +14,7 @@ use super::simd::{add, exp, max, simd, sum, tanh};
 use super::tensor::{dims, primitive, tensor, values, values_mut, wrap};
 use crate::ops::extension::{Operation, apply};
 use crate::ops::options::{Decoder, Loss, Predictions};
+use crate::ops::precision::Precision;
 
 /// Logits that exist at once, a quarter of a gigabyte of them: each piece passes over the whole vocabulary three times. Tests
 /// meet several.
@@ -46,7 +47,13 @@ impl<const N: usize> Operation<Flex, N> for Carrier<N> {
 }
 
 /// See [`crate::ops::cross_entropy`].
-pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Loss {
+pub fn cross_entropy(
+    rows: Tensor<2>,
+    decoder: &Decoder,
+    targets: Tensor<1, Int>,
+    label_smoothing: f64,
+    precision: Precision,
+) -> Loss {
     let x = primitive(rows.clone());
     let weight = primitive(decoder.weight.clone());
     let bias = decoder.bias.clone().map(primitive);
@@ -64,7 +71,7 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
     for (index, ((x, row_gradient), targets)) in pieces.zip(targets.chunks(piece)).enumerate() {
         let logits = &mut logits[..targets.len() * vocab];
         let x = Matrix::new(x, targets.len(), dim);
-        matmul(logits, x, matrix.transpose(), false, Threads::All);
+        matmul(logits, x, matrix.transpose(), false, Threads::All, precision);
         // Where logits are capped, `slopes` is what a row keeps of the caps' slopes.
         let losses = logits.par_chunks_mut(vocab).zip(targets).map_init(Vec::new, |slopes, (logits, &target)| {
             simd(
@@ -86,9 +93,9 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
         loss += losses.collect::<Vec<f32>>().iter().map(|&loss| f64::from(loss)).sum::<f64>();
         // `logits` holds their gradients from here on.
         let gradient = Matrix::new(logits, targets.len(), vocab);
-        matmul(row_gradient, gradient, matrix, false, Threads::All);
+        matmul(row_gradient, gradient, matrix, false, Threads::All, precision);
         if !decoder.frozen {
-            matmul(&mut weight_gradient, gradient.transpose(), x, index > 0, Threads::All);
+            matmul(&mut weight_gradient, gradient.transpose(), x, index > 0, Threads::All, precision);
         }
         if bias.is_some() {
             add(&mut bias_gradient, &column_sums(logits, vocab));
@@ -111,7 +118,13 @@ pub fn cross_entropy(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>
 }
 
 /// See [`crate::ops::predictions`].
-pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, label_smoothing: f64) -> Predictions {
+pub fn predictions(
+    rows: Tensor<2>,
+    decoder: &Decoder,
+    targets: Tensor<1, Int>,
+    label_smoothing: f64,
+    precision: Precision,
+) -> Predictions {
     let (x, weight) = (primitive(rows), primitive(decoder.weight.clone()));
     let bias = decoder.bias.clone().map(primitive);
     let targets: Vec<usize> = targets.into_data().iter::<i64>().map(|id| id as usize).collect();
@@ -123,7 +136,7 @@ pub fn predictions(rows: Tensor<2>, decoder: &Decoder, targets: Tensor<1, Int>, 
     let mut logits = zeros(piece.min(count) * vocab);
     for (x, targets) in values(&x).chunks(piece * dim.max(1)).zip(targets.chunks(piece)) {
         let logits = &mut logits[..targets.len() * vocab];
-        matmul(logits, Matrix::new(x, targets.len(), dim), matrix.transpose(), false, Threads::All);
+        matmul(logits, Matrix::new(x, targets.len(), dim), matrix.transpose(), false, Threads::All, precision);
         let judged = logits.par_chunks_mut(vocab).zip(targets).map(|(logits, &target)| {
             simd(
                 #[inline(always)]

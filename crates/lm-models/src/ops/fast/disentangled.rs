@@ -15,6 +15,7 @@ use super::simd::simd;
 use super::tensor::{dims, tensor, values, values_mut};
 use crate::Sequences;
 use crate::ops::extension::{Operation, apply};
+use crate::ops::precision::Precision;
 
 /// Rows worked on at once.
 const BLOCK: usize = 64;
@@ -118,7 +119,14 @@ impl Task<'_> {
         let mut products = vec![0.0; BLOCK.min(self.x.rows) * self.used.len()];
         for rows in self.blocks() {
             let products = &mut products[..rows.len() * self.used.len()];
-            matmul(products, rows_of(self.x, rows.clone()), self.table.transpose(), false, Threads::One);
+            matmul(
+                products,
+                rows_of(self.x, rows.clone()),
+                self.table.transpose(),
+                false,
+                Threads::One,
+                Precision::Float32,
+            );
             simd(
                 #[inline(always)]
                 || self.places(&rows, |place, product| out[place] += products[product] * self.kernel.scale),
@@ -138,8 +146,15 @@ impl Task<'_> {
                 || self.places(&rows, |place, product| changes[product] += gradient[place] * self.kernel.scale),
             );
             let changes = Matrix::new(changes, rows.len(), used);
-            matmul(&mut of_x[rows.start * dim..rows.end * dim], changes, self.table, false, Threads::One);
-            matmul(&mut of_table, changes.transpose(), rows_of(self.x, rows), true, Threads::One);
+            matmul(
+                &mut of_x[rows.start * dim..rows.end * dim],
+                changes,
+                self.table,
+                false,
+                Threads::One,
+                Precision::Float32,
+            );
+            matmul(&mut of_table, changes.transpose(), rows_of(self.x, rows), true, Threads::One, Precision::Float32);
         }
         (of_x, of_table)
     }

@@ -11,22 +11,26 @@ use super::simd::{add, simd};
 use super::tensor::{dims, tensor, values, values_mut};
 use crate::ops::extension::{Operation, Siblings, apply, apply_among};
 use crate::ops::options::Layout;
+use crate::ops::precision::Precision;
 
 #[derive(Debug)]
-struct Linear(Layout);
+struct Linear {
+    layout: Layout,
+    precision: Precision,
+}
 
 impl Linear {
     /// The weight as [in, out].
     fn matrix<'a>(&self, weight: &'a FlexTensor) -> Matrix<'a> {
         let [rows, columns] = dims(weight);
         let stored = Matrix::new(values(weight), rows, columns);
-        if self.0 == Layout::OutIn { stored.transpose() } else { stored }
+        if self.layout == Layout::OutIn { stored.transpose() } else { stored }
     }
 
     fn product(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
         let ([rows, inputs], weight) = (dims(x), self.matrix(weight));
         let x = Matrix::new(values(x), rows, inputs);
-        let y = product(x, weight, bias.map(values), Threads::All);
+        let y = product(x, weight, bias.map(values), Threads::All, self.precision);
         tensor(y, [rows, weight.columns])
     }
 
@@ -44,16 +48,16 @@ impl Linear {
         let back = self.matrix(weight).transpose();
         let of_x = of_x.then(|| match left {
             Some(mut sum) => {
-                matmul(values_mut(&mut sum), g, back, true, Threads::All);
+                matmul(values_mut(&mut sum), g, back, true, Threads::All, self.precision);
                 sum
             }
-            None => tensor(product(g, back, None, Threads::All), [rows, inputs]),
+            None => tensor(product(g, back, None, Threads::All, self.precision), [rows, inputs]),
         });
         let of_weight = of_weight.then(|| {
             let x = Matrix::new(values(x), rows, inputs);
-            let result = match self.0 {
-                Layout::OutIn => product(g.transpose(), x, None, Threads::All),
-                Layout::InOut => product(x.transpose(), g, None, Threads::All),
+            let result = match self.layout {
+                Layout::OutIn => product(g.transpose(), x, None, Threads::All, self.precision),
+                Layout::InOut => product(x.transpose(), g, None, Threads::All, self.precision),
             };
             tensor(result, dims(weight))
         });
@@ -127,22 +131,35 @@ fn of_bias(gradient: &FlexTensor) -> FlexTensor {
 }
 
 /// Several `x Wᵀ + b`, whose gradients of x are added up where the first of them was written.
-pub fn projections<const N: usize>(x: Tensor<2>, maps: [(Tensor<2>, Option<Tensor<1>>); N]) -> [Tensor<2>; N] {
+pub fn projections<const N: usize>(
+    x: Tensor<2>,
+    maps: [(Tensor<2>, Option<Tensor<1>>); N],
+    precision: Precision,
+) -> [Tensor<2>; N] {
     let siblings = Siblings::default();
     maps.map(|(weight, bias)| {
         let (x, weight) = (x.clone().into_dispatch(), weight.into_dispatch());
         match bias {
-            Some(bias) => apply_among(&siblings, Linear(Layout::OutIn), [x, weight, bias.into_dispatch()]),
-            None => apply_among(&siblings, Linear(Layout::OutIn), [x, weight]),
+            Some(bias) => {
+                apply_among(&siblings, Linear { layout: Layout::OutIn, precision }, [x, weight, bias.into_dispatch()])
+            }
+            None => apply_among(&siblings, Linear { layout: Layout::OutIn, precision }, [x, weight]),
         }
     })
 }
 
 /// `x W + b`
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, layout: Layout) -> Tensor<2> {
+pub fn linear(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    layout: Layout,
+    precision: Precision,
+) -> Tensor<2> {
+    let operation = Linear { layout, precision };
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     match bias {
-        Some(bias) => apply(Linear(layout), [x, weight, bias.into_dispatch()]),
-        None => apply(Linear(layout), [x, weight]),
+        Some(bias) => apply(operation, [x, weight, bias.into_dispatch()]),
+        None => apply(operation, [x, weight]),
     }
 }

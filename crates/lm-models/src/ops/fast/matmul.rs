@@ -1,8 +1,12 @@
 //! Matrix products behind safe functions: large ones by [`blocked`] where the processor has AVX2, others by the crate `gemm`.
 
+#[cfg(target_arch = "x86_64")]
+use super::bfloat16::{self, Instructions};
+use super::float32::Float32;
 use super::matrix::{Matrix, Start};
 use super::simd::{Vectors, vectors};
 use super::{blocked, few_rows};
+use crate::ops::precision::Precision;
 
 /// Whether a product uses all threads. Either way each element is summed in the same order.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -11,16 +15,16 @@ pub enum Threads {
     All,
 }
 
-/// `out = a b`, or `out += a b`; the rows of `out` are laid end to end.
-pub fn matmul(out: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, threads: Threads) {
+/// `out = a b`, or `out += a b`; the rows of `out` are laid end to end. Large products round their operands to `precision`.
+pub fn matmul(out: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, threads: Threads, precision: Precision) {
     assert_eq!(out.len(), a.rows * b.columns, "size of a product");
     let start = if accumulate { Start::Result } else { Start::Zero };
     // SAFETY: `out` is exclusively borrowed, and has as many values as are written.
-    unsafe { multiply(out.as_mut_ptr(), a, b, start, threads) }
+    unsafe { multiply(out.as_mut_ptr(), a, b, start, threads, precision) }
 }
 
-/// `a b`, or `a b` with a row added to each of its rows.
-pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>, threads: Threads) -> Vec<f32> {
+/// `a b`, or `a b` with a row added to each of its rows. Large products round their operands to `precision`.
+pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>, threads: Threads, precision: Precision) -> Vec<f32> {
     if let Some(out) = few_rows::product(a, b, row) {
         return out;
     }
@@ -28,7 +32,7 @@ pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>, threads: Threads) -> V
     let mut out: Vec<f32> = Vec::with_capacity(len);
     // SAFETY: `out` has room for `len` values, and all of them are written before it is said to hold them.
     unsafe {
-        multiply(out.as_mut_ptr(), a, b, row.map_or(Start::Zero, Start::Row), threads);
+        multiply(out.as_mut_ptr(), a, b, row.map_or(Start::Zero, Start::Row), threads, precision);
         out.set_len(len);
     }
     out
@@ -40,7 +44,7 @@ pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>, threads: Threads) -> V
 ///
 /// `out` is valid for writes of `a.rows * b.columns` values that nobody else uses meanwhile; with [`Start::Result`] they
 /// are initialised.
-unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: Threads) {
+unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: Threads, precision: Precision) {
     a.check();
     b.check();
     assert_eq!(a.columns, b.rows, "inner dimensions of a product");
@@ -54,11 +58,24 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: T
     // Small products are done before a second thread has started, or a side has been laid out anew.
     let large = m * n * k >= 1 << 21;
     let many = large && threads == Threads::All;
+    #[cfg(target_arch = "x86_64")]
+    if large && precision == Precision::BFloat16 {
+        match bfloat16::instructions() {
+            // SAFETY: the caller's for `out`; the rest was checked above.
+            Some(Instructions::Tiles) => return unsafe { blocked::multiply(bfloat16::Tiles, out, a, b, start, many) },
+            Some(Instructions::Vectors) => {
+                // SAFETY: as above.
+                return unsafe { blocked::multiply::<_, 12, 32>(bfloat16::Vectors, out, a, b, start, many) };
+            }
+            None => {}
+        }
+    }
+    let kernel = Float32(precision);
     match vectors() {
-        // SAFETY: the caller's for `out`; the rest was checked above.
-        Vectors::Avx512 if large => return unsafe { blocked::multiply::<12, 32>(out, a, b, start, many) },
         // SAFETY: as above.
-        Vectors::Avx2 if large => return unsafe { blocked::multiply::<6, 16>(out, a, b, start, many) },
+        Vectors::Avx512 if large => return unsafe { blocked::multiply::<_, 12, 32>(kernel, out, a, b, start, many) },
+        // SAFETY: as above.
+        Vectors::Avx2 if large => return unsafe { blocked::multiply::<_, 6, 16>(kernel, out, a, b, start, many) },
         _ => {}
     }
     // What `gemm` adds to is laid out first.
@@ -114,43 +131,118 @@ mod tests {
         Matrix { values, rows, columns, strides }
     }
 
-    /// All ways to compute a product, tiles for other processors among them, against sums in f64.
+    /// A way to compute a product.
+    type Way<'a> = (&'a str, Box<dyn Fn(*mut f32, Start, bool) + 'a>);
+
+    /// All ways to compute a product, kernels for other processors among them.
+    fn ways<'a>(a: Matrix<'a>, b: Matrix<'a>, precision: Precision) -> Vec<Way<'a>> {
+        let kernel = Float32(precision);
+        // SAFETY, of all: the results have m · n values, and no extent is zero.
+        let mut ways: Vec<Way> = vec![
+            (
+                "6 x 16",
+                Box::new(move |out, start, many| unsafe {
+                    blocked::multiply::<_, 6, 16>(kernel, out, a, b, start, many)
+                }),
+            ),
+            (
+                "12 x 32",
+                Box::new(move |out, start, many| unsafe {
+                    blocked::multiply::<_, 12, 32>(kernel, out, a, b, start, many)
+                }),
+            ),
+        ];
+        // Small products are `gemm`'s, which rounds nothing, and asks Miri for what it lacks.
+        if cfg!(not(miri)) && (precision == Precision::Float32 || a.rows * a.columns * b.columns >= 1 << 21) {
+            ways.push((
+                "this processor",
+                Box::new(move |out, start, many| {
+                    let threads = if many { Threads::All } else { Threads::One };
+                    unsafe { multiply(out, a, b, start, threads, precision) }
+                }),
+            ));
+        }
+        #[cfg(target_arch = "x86_64")]
+        if precision == Precision::BFloat16 {
+            if bfloat16::has_vectors() {
+                ways.push((
+                    "vectors",
+                    Box::new(move |out, start, many| unsafe {
+                        blocked::multiply::<_, 12, 32>(bfloat16::Vectors, out, a, b, start, many);
+                    }),
+                ));
+            }
+            if bfloat16::instructions() == Some(Instructions::Tiles) {
+                ways.push((
+                    "tiles",
+                    Box::new(move |out, start, many| unsafe {
+                        blocked::multiply(bfloat16::Tiles, out, a, b, start, many);
+                    }),
+                ));
+            }
+        }
+        ways
+    }
+
+    /// Against sums in f64.
     fn check([m, k, n]: [usize; 3], [turn_a, turn_b]: [bool; 2], gap: usize) {
         let mut stream = lm_random::Stream::new(5, lm_random::Purpose::Init, 0, 0);
         let mut noise = |len: usize| (0..len).map(|_| stream.normal()).collect::<Vec<f32>>();
         let (a, b, row, before) = (noise((m + gap) * (k + gap)), noise((k + gap) * (n + gap)), noise(n), noise(m * n));
-        let (a, b) = (laid_out(m, k, turn_a, gap, &a), laid_out(k, n, turn_b, gap, &b));
-        let at = |x: Matrix, i: usize, j: usize| f64::from(x.values[i * x.strides.0 + j * x.strides.1]);
-        let exact: Vec<f64> =
-            (0..m * n).map(|place| (0..k).map(|i| at(a, place / n, i) * at(b, i, place % n)).sum()).collect();
-        for (start, many) in [(Start::Zero, false), (Start::Row(&row), true), (Start::Result, true)] {
-            let expected: Vec<f64> = (0..m * n)
-                .map(|place| match start {
-                    Start::Zero => exact[place],
-                    Start::Row(row) => exact[place] + f64::from(row[place % n]),
-                    Start::Result => exact[place] + f64::from(before[place]),
-                })
-                .collect();
-            let threads = if many { Threads::All } else { Threads::One };
-            let mut ways: Vec<(&str, Vec<f32>)> =
-                ["this processor", "6 x 16", "12 x 32"].map(|way| (way, before.clone())).into();
-            // SAFETY: each has m · n values, and no extent is zero.
-            unsafe {
-                // Small products are `gemm`'s, which asks Miri for what it lacks.
-                if cfg!(not(miri)) {
-                    multiply(ways[0].1.as_mut_ptr(), a, b, start, threads);
+        let precisions = [Precision::Float32, Precision::BFloat16, Precision::Float16];
+        for precision in if cfg!(miri) { &precisions[..1] } else { &precisions } {
+            let rounded = |x: &[f32]| {
+                let mut x = x.to_vec();
+                precision.round(&mut x);
+                x
+            };
+            let (rounded_a, rounded_b) = (rounded(&a), rounded(&b));
+            let at = |x: Matrix, i: usize, j: usize| f64::from(x.values[i * x.strides.0 + j * x.strides.1]);
+            let (x, y) = (laid_out(m, k, turn_a, gap, &rounded_a), laid_out(k, n, turn_b, gap, &rounded_b));
+            let exact: Vec<f64> =
+                (0..m * n).map(|place| (0..k).map(|i| at(x, place / n, i) * at(y, i, place % n)).sum()).collect();
+            let (a, b) = (laid_out(m, k, turn_a, gap, &a), laid_out(k, n, turn_b, gap, &b));
+            for (start, many) in [(Start::Zero, false), (Start::Row(&row), true), (Start::Result, true)] {
+                for (way, multiply) in ways(a, b, *precision) {
+                    let mut out = before.clone();
+                    multiply(out.as_mut_ptr(), start, many);
+                    for (place, (out, exact)) in out.iter().zip(&exact).enumerate() {
+                        let expected = exact
+                            + match start {
+                                Start::Zero => 0.0,
+                                Start::Row(row) => f64::from(row[place % n]),
+                                Start::Result => f64::from(before[place]),
+                            };
+                        let error = (f64::from(*out) - expected).abs();
+                        assert!(
+                            error < 1e-5 * (10.0 + k as f64).sqrt() * 10.0,
+                            "{way}, {precision:?}, place {place}: {out} not {expected}"
+                        );
+                    }
                 }
-                blocked::multiply::<6, 16>(ways[1].1.as_mut_ptr(), a, b, start, many);
-                blocked::multiply::<12, 32>(ways[2].1.as_mut_ptr(), a, b, start, many);
             }
-            for (way, out) in ways.into_iter().skip(usize::from(cfg!(miri))) {
-                for (place, (out, expected)) in out.iter().zip(&expected).enumerate() {
-                    let error = (f64::from(*out) - expected).abs();
-                    assert!(
-                        error < 1e-5 * (10.0 + k as f64).sqrt() * 10.0,
-                        "{way}, place {place}: {out} not {expected}"
-                    );
-                }
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "too slow")]
+    fn threads_change_no_bit() {
+        let (m, k, n) = (300, 800, 170);
+        let noise = |len: usize, seed: u64| {
+            let mut stream = lm_random::Stream::new(seed, lm_random::Purpose::Init, 0, 0);
+            (0..len).map(|_| stream.normal()).collect::<Vec<f32>>()
+        };
+        let (a, b) = (noise(m * k, 1), noise(k * n, 2));
+        let pools = [2, 3, 5].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+        for precision in [Precision::Float32, Precision::BFloat16, Precision::Float16] {
+            for (way, multiply) in ways(Matrix::new(&a, m, k), Matrix::new(&b, k, n), precision) {
+                let result = |many| {
+                    let mut out = vec![0.0f32; m * n];
+                    multiply(out.as_mut_ptr(), Start::Result, many);
+                    out
+                };
+                let alone = result(false);
+                pools.iter().for_each(|pool| assert!(alone == pool.install(|| result(true)), "{way}, {precision:?}"));
             }
         }
     }
@@ -189,10 +281,13 @@ mod tests {
     #[test]
     fn products_without_terms() {
         let (a, b) = (Matrix::new(&[], 2, 0), Matrix::new(&[], 0, 3));
-        assert_eq!(product(a, b, None, Threads::One), [0.0; 6]);
-        assert_eq!(product(a, b, Some(&[1.0, 2.0, 3.0]), Threads::One), [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]);
+        assert_eq!(product(a, b, None, Threads::One, Precision::Float32), [0.0; 6]);
+        assert_eq!(
+            product(a, b, Some(&[1.0, 2.0, 3.0]), Threads::One, Precision::Float32),
+            [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]
+        );
         let mut out = [5.0; 6];
-        matmul(&mut out, a, b, true, Threads::All);
+        matmul(&mut out, a, b, true, Threads::All, Precision::Float32);
         assert_eq!(out, [5.0; 6]);
     }
 }

@@ -7,6 +7,8 @@ pub(super) mod activation;
 pub(super) mod adamw;
 pub(super) mod attention;
 mod attention_scores;
+#[cfg(target_arch = "x86_64")]
+mod bfloat16;
 mod blocked;
 mod buffer;
 pub(super) mod columns;
@@ -16,6 +18,7 @@ pub(super) mod disentangled;
 pub(super) mod dropout;
 pub(super) mod embedding;
 mod few_rows;
+mod float32;
 pub(super) mod glu;
 mod heads;
 pub(super) mod layer_norm;

@@ -19,6 +19,7 @@ use crate::Sequences;
 use crate::inputs::DropoutKey;
 use crate::ops::extension::{Operation, apply};
 use crate::ops::options::{RelativeKeys, RelativeQueries};
+use crate::ops::precision::Precision;
 
 /// Queries worked on at once.
 const BLOCK: usize = 64;
@@ -167,8 +168,8 @@ impl Task<'_> {
         let positions = &mut buffers.positions[..block.queries.len() * block.span];
         let of_content = self.biased(block, self.r_w_bias, &mut buffers.of_content);
         let of_position = self.biased(block, self.r_r_bias, &mut buffers.of_position);
-        matmul(weights, of_content, self.k.transpose(), false, Threads::One);
-        matmul(positions, of_position, self.distances(block).transpose(), false, Threads::One);
+        matmul(weights, of_content, self.k.transpose(), false, Threads::One, Precision::Float32);
+        matmul(positions, of_position, self.distances(block).transpose(), false, Threads::One, Precision::Float32);
         simd(
             #[inline(always)]
             || {
@@ -217,7 +218,14 @@ impl Task<'_> {
                 );
             }
             let out = &mut context[block.queries.start * head_dim..block.queries.end * head_dim];
-            matmul(out, Matrix::new(weights, block.queries.len(), seq), self.v, false, Threads::One);
+            matmul(
+                out,
+                Matrix::new(weights, block.queries.len(), seq),
+                self.v,
+                false,
+                Threads::One,
+                Precision::Float32,
+            );
         }
         context
     }
@@ -240,7 +248,7 @@ impl Task<'_> {
             let (weights, dropped, changes) = (&weights[..size], &mut dropped[..size], &mut changes[..size]);
             let positions = &mut positions[..rows * block.span];
             let gradient = rows_of(gradient, block.queries.clone());
-            matmul(changes, gradient, self.v.transpose(), false, Threads::One);
+            matmul(changes, gradient, self.v.transpose(), false, Threads::One, Precision::Float32);
             simd(
                 #[inline(always)]
                 || {
@@ -274,15 +282,15 @@ impl Task<'_> {
             let size = rows * head_dim;
             let of_content = Matrix::new(&of_content[..size], rows, head_dim);
             let of_position = Matrix::new(&of_position[..size], rows, head_dim);
-            matmul(&mut of_v, dropped.transpose(), gradient, true, Threads::One);
-            matmul(&mut of_k, changes.transpose(), of_content, true, Threads::One);
+            matmul(&mut of_v, dropped.transpose(), gradient, true, Threads::One, Precision::Float32);
+            matmul(&mut of_k, changes.transpose(), of_content, true, Threads::One, Precision::Float32);
             let of_distances = &mut of_r[block.first * head_dim..(block.first + block.span) * head_dim];
-            matmul(of_distances, positions.transpose(), of_position, true, Threads::One);
+            matmul(of_distances, positions.transpose(), of_position, true, Threads::One, Precision::Float32);
             let of_q = &mut of_q[block.queries.start * head_dim..block.queries.end * head_dim];
-            matmul(of_q, changes, self.k, false, Threads::One);
+            matmul(of_q, changes, self.k, false, Threads::One, Precision::Float32);
             add(&mut of_r_w_bias, &column_sums(of_q, head_dim));
             let of_rows = &mut of_rows[..size];
-            matmul(of_rows, positions, self.distances(block), false, Threads::One);
+            matmul(of_rows, positions, self.distances(block), false, Threads::One, Precision::Float32);
             add(&mut of_r_r_bias, &column_sums(of_rows, head_dim));
             add(of_q, of_rows);
         }

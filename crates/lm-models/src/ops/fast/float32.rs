@@ -1,0 +1,86 @@
+//! The kernel of matrix products in float32.
+
+use std::ops::Range;
+
+use super::blocked::Kernel;
+use super::panels::{Side, pack};
+#[cfg(target_arch = "x86_64")]
+use super::simd::LANES;
+use super::simd::{Vectors, vectors};
+use crate::ops::precision::Precision;
+
+/// Values as they are, or rounded to 16 bits first: what a processor does that has no instructions for them.
+#[derive(Clone, Copy)]
+pub struct Float32(pub Precision);
+
+impl<const M: usize, const N: usize> Kernel<M, N> for Float32 {
+    type Word = f32;
+
+    const TERMS: usize = 1;
+    const STEP: usize = 1;
+
+    fn left(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
+        let len = across.len().next_multiple_of(M) * along.len();
+        pack::<M>(side, across, along, out);
+        self.0.round(&mut out[..len]);
+    }
+
+    fn right(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
+        let len = across.len().next_multiple_of(N) * along.len();
+        pack::<N>(side, across, along, out);
+        self.0.round(&mut out[..len]);
+    }
+
+    #[inline(always)]
+    fn sums(self, left: &[f32], right: &[f32]) -> [[f32; N]; M] {
+        let (left, right) = (left.as_chunks().0, right.as_chunks().0);
+        match vectors() {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the processor has the instructions, as was found.
+            Vectors::Avx512 if N == 2 * LANES => unsafe { kernel_avx512(left, right) },
+            _ => kernel(left, right),
+        }
+    }
+}
+
+/// `Σ left(k) ⊗ right(k)`: as many sums as the registers hold. Loops that count, over arrays of known length, are what the
+/// compiler unrolls into them.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+fn kernel<const M: usize, const N: usize>(left: &[[f32; M]], right: &[[f32; N]]) -> [[f32; N]; M] {
+    let mut sums = [[0.0f32; N]; M];
+    for (left, right) in left.iter().zip(right) {
+        for i in 0..M {
+            for j in 0..N {
+                sums[i][j] = left[i].mul_add(right[j], sums[i][j]);
+            }
+        }
+    }
+    sums
+}
+
+/// The same for rows of two vectors by instructions of AVX-512, where what the compiler makes of the loops takes a tenth
+/// longer.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn kernel_avx512<const M: usize, const N: usize>(left: &[[f32; M]], right: &[[f32; N]]) -> [[f32; N]; M] {
+    use std::arch::x86_64::{__m512, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps};
+    let mut sums = [[_mm512_setzero_ps(); 2]; M];
+    for (left, right) in left.iter().zip(right) {
+        let right: [__m512; 2] = std::array::from_fn(|j| bytemuck::cast(right.as_chunks::<LANES>().0[j]));
+        for (sums, &left) in sums.iter_mut().zip(left) {
+            let left = _mm512_set1_ps(left);
+            for (sum, right) in sums.iter_mut().zip(right) {
+                *sum = _mm512_fmadd_ps(left, right, *sum);
+            }
+        }
+    }
+    let mut result = [[0.0; N]; M];
+    for (result, sums) in result.iter_mut().zip(sums) {
+        for (result, sum) in result.as_chunks_mut::<LANES>().0.iter_mut().zip(sums) {
+            *result = bytemuck::cast(sum);
+        }
+    }
+    result
+}
