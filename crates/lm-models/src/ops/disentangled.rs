@@ -27,7 +27,10 @@ pub fn disentangled_bias(
     let [first, ..] = of_queries.as_ref().or(of_keys.as_ref()).expect("one of the two terms");
     match Engine::of(first, compute) {
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::disentangled::bias(of_queries, of_keys, &buckets, scale, sequences, heads),
+        Engine::Flex => {
+            let precision = compute.precision;
+            super::fast::disentangled::bias(of_queries, of_keys, &buckets, scale, sequences, heads, precision)
+        }
         _ => {
             let of_queries = of_queries.map(|of_queries| term(of_queries, &buckets, false, sequences, heads));
             let of_keys = of_keys.map(|of_keys| term(of_keys, &buckets, true, sequences, heads));

@@ -44,6 +44,8 @@ pub use disentangled::disentangled_bias;
 pub use dropout::{add, dropout, dropout_add};
 pub use embedding::embedding;
 pub use engine::Compute;
+#[cfg(feature = "flex")]
+pub use fast::{bfloat16_instructions, vector_instructions};
 pub use glu::{glu, glu_packed};
 pub use layer_norm::layer_norm;
 pub use linear::{linear, linear_in_out};

@@ -2,8 +2,8 @@
 //! stream, norms, softmax and loss stay float32; a product takes 16-bit copies of its operands, and its 16-bit result is
 //! widened where it meets float32. Activation functions and dropout in between work on what they are given.
 //!
-//! Our operations on the CPU backend round less: the operands of linear maps and of the vocabulary projection, as these
-//! are laid out for the processor. Sums, results and attention are float32.
+//! Our operations on the CPU backend round less: the operands of large products, while these are laid out for the
+//! processor. Sums and results are float32.
 
 use burn::tensor::{FloatDType, Tensor};
 #[cfg(feature = "flex")]

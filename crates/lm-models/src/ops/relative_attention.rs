@@ -25,7 +25,8 @@ pub fn relative_attention(
         // Content from which padding was dropped is not its business.
         #[cfg(feature = "flex")]
         Engine::Flex if keys.sequences.packing.is_none() => {
-            super::fast::relative_attention::relative_attention(q, queries, keys, mode.next_dropout(probability))
+            let dropout = mode.next_dropout(probability);
+            super::fast::relative_attention::relative_attention(q, queries, keys, dropout, mode.compute().precision)
         }
         _ => plain(q, queries, keys, probability, mode),
     }

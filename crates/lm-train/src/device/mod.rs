@@ -14,6 +14,8 @@ mod wgpu;
 pub(crate) mod precision;
 
 use burn::tensor::Device;
+#[cfg(feature = "flex")]
+use lm_models::ops;
 
 use crate::args::Autotune;
 use found::{Found, Usable};
@@ -80,7 +82,12 @@ fn backends() -> [Backend; 4] {
 #[cfg(feature = "flex")]
 fn flex() -> Found {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let what = format!("the processor, {threads} threads, in pure Rust (flex)");
+    let instructions = [
+        ops::vector_instructions().map(|name| format!(", {name}")),
+        ops::bfloat16_instructions().map(|name| format!(", bfloat16 by {name}")),
+    ];
+    let instructions = instructions.into_iter().flatten().collect::<String>();
+    let what = format!("the processor, {threads} threads{instructions}, in pure Rust (flex)");
     let usable = Usable { name: "cpu".into(), what, fast: false, device: Device::flex() };
     Found { usable: vec![usable], missing: Vec::new() }
 }

@@ -50,9 +50,11 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
                 precision.name()
             )));
         }
-        // 16 bits are no more than a way to round there.
-        if device::is_flex(device) {
-            tracing::warn!("--{flag}: the CPU backend rounds to {} and is slower than in float32", precision.name());
+        if device::is_flex(device) && !is_fast(precision) {
+            tracing::warn!(
+                "--{flag}: this processor has no instructions for {}: rounded to it, but no faster than float32",
+                precision.name()
+            );
         }
     }
     if training.tf32 == Some(true) {
@@ -73,6 +75,15 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
         )));
     }
     Ok(())
+}
+
+/// Whether this processor gains by products in 16 bits.
+fn is_fast(precision: Precision) -> bool {
+    #[cfg(feature = "flex")]
+    let bfloat16 = lm_models::ops::bfloat16_instructions().is_some();
+    #[cfg(not(feature = "flex"))]
+    let bfloat16 = false;
+    precision == Precision::BFloat16 && bfloat16
 }
 
 fn tensor_float_is_on() -> bool {

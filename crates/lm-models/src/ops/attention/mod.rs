@@ -30,7 +30,8 @@ pub fn attention(
     let attended = match Engine::of(&qkv[0], mode.compute()) {
         #[cfg(feature = "flex")]
         Engine::Flex => {
-            super::fast::attention::attention(qkv, queries, keys, options, mode.next_dropout(options.dropout))
+            let (dropout, precision) = (mode.next_dropout(options.dropout), mode.compute().precision);
+            super::fast::attention::attention(qkv, queries, keys, options, dropout, precision)
         }
         // ATen's function has no soft cap.
         #[cfg(feature = "tch")]

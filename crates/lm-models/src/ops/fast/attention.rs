@@ -28,6 +28,8 @@ const BLOCK: usize = 64;
 /// Where attention finds its rows, and how their scores are made.
 #[derive(Clone, Debug)]
 struct Kernel {
+    /// Of products.
+    precision: Precision,
     heads: usize,
     kv_heads: usize,
     scores: Scores,
@@ -65,7 +67,13 @@ struct Gradients {
 }
 
 impl Kernel {
-    fn new(queries: &Sequences, keys: &Sequences, options: &Attention, dropout: Option<(DropoutKey, f64)>) -> Self {
+    fn new(
+        queries: &Sequences,
+        keys: &Sequences,
+        options: &Attention,
+        dropout: Option<(DropoutKey, f64)>,
+        precision: Precision,
+    ) -> Self {
         let hidden = match (&keys.packing, &keys.key_padding) {
             (None, Some(padding)) => match padding.clone().into_dispatch().kind {
                 DispatchTensorKind::Flex(BackendTensor::Bool(mask)) => {
@@ -76,6 +84,7 @@ impl Kernel {
             _ => Vec::new(),
         };
         Self {
+            precision,
             heads: options.heads,
             kv_heads: options.kv_heads,
             scores: Scores {
@@ -222,7 +231,7 @@ impl Task<'_> {
     fn weights(&self, queries: &Range<usize>, keys: &Range<usize>, weights: &mut [f32], slopes: &mut [f32]) {
         let (scores, count) = (&self.kernel.scores, keys.len());
         let (q, k) = (rows_of(self.q, queries.clone()), rows_of(self.k, keys.clone()));
-        matmul(weights, q, k.transpose(), false, Threads::One, Precision::Float32);
+        matmul(weights, q, k.transpose(), false, Threads::One, self.kernel.precision);
         let slopes = slopes.chunks_exact_mut(count).map(Some).chain(std::iter::repeat_with(|| None));
         simd(
             #[inline(always)]
@@ -298,7 +307,7 @@ impl Task<'_> {
             }
             let out = &mut context[queries.start * head_dim..queries.end * head_dim];
             let weights = Matrix::new(weights, queries.len(), keys.len());
-            matmul(out, weights, rows_of(self.v, keys), false, Threads::One, Precision::Float32);
+            matmul(out, weights, rows_of(self.v, keys), false, Threads::One, self.kernel.precision);
         }
         context
     }
@@ -317,17 +326,17 @@ impl Task<'_> {
             let changes = Matrix::new(&buffers.changes[..size], queries.len(), keys.len());
             let q = rows_of(self.q, queries.clone());
             let out = &mut of_q[queries.start * dim..queries.end * dim];
-            matmul(out, changes, rows_of(self.k, keys.clone()), false, Threads::One, Precision::Float32);
+            matmul(out, changes, rows_of(self.k, keys.clone()), false, Threads::One, self.kernel.precision);
             matmul(
                 &mut of_k[keys.start * dim..keys.end * dim],
                 changes.transpose(),
                 q,
                 true,
                 Threads::One,
-                Precision::Float32,
+                self.kernel.precision,
             );
             let out = &mut of_v[keys.start * v_dim..keys.end * v_dim];
-            matmul(out, dropped.transpose(), gradient, true, Threads::One, Precision::Float32);
+            matmul(out, dropped.transpose(), gradient, true, Threads::One, self.kernel.precision);
         }
         Gradients { of_qkv: [of_q, of_k, of_v], of_bias }
     }
@@ -348,7 +357,14 @@ impl Task<'_> {
         let used = slopes.len().min(size);
         let slopes = &mut slopes[..used];
         self.weights(queries, keys, weights, slopes);
-        matmul(changes, gradient, rows_of(self.v, keys.clone()).transpose(), false, Threads::One, Precision::Float32);
+        matmul(
+            changes,
+            gradient,
+            rows_of(self.v, keys.clone()).transpose(),
+            false,
+            Threads::One,
+            self.kernel.precision,
+        );
         let slopes = slopes.chunks_exact(count).map(Some).chain(std::iter::repeat(None));
         simd(
             #[inline(always)]
@@ -433,8 +449,9 @@ pub fn attention(
     keys: &Sequences,
     options: &Attention,
     dropout: Option<(DropoutKey, f64)>,
+    precision: Precision,
 ) -> Tensor<2> {
-    let kernel = Kernel::new(queries, keys, options, dropout);
+    let kernel = Kernel::new(queries, keys, options, dropout, precision);
     let [q, k, v] = qkv.map(Tensor::into_dispatch);
     match &options.bias {
         AttentionBias::None | AttentionBias::Alibi(_) => apply(kernel, [q, k, v]),

@@ -23,6 +23,8 @@ const BLOCK: usize = 64;
 /// One of the two terms.
 #[derive(Clone, Debug)]
 struct Kernel {
+    /// Of products.
+    precision: Precision,
     heads: usize,
     scale: f32,
     rows: Rows,
@@ -125,7 +127,7 @@ impl Task<'_> {
                 self.table.transpose(),
                 false,
                 Threads::One,
-                Precision::Float32,
+                self.kernel.precision,
             );
             simd(
                 #[inline(always)]
@@ -152,9 +154,16 @@ impl Task<'_> {
                 self.table,
                 false,
                 Threads::One,
-                Precision::Float32,
+                self.kernel.precision,
             );
-            matmul(&mut of_table, changes.transpose(), rows_of(self.x, rows), true, Threads::One, Precision::Float32);
+            matmul(
+                &mut of_table,
+                changes.transpose(),
+                rows_of(self.x, rows),
+                true,
+                Threads::One,
+                self.kernel.precision,
+            );
         }
         (of_x, of_table)
     }
@@ -202,9 +211,12 @@ pub fn bias(
     scale: f64,
     sequences: &Sequences,
     heads: usize,
+    precision: Precision,
 ) -> Tensor<3> {
-    let kernel =
-        |of_keys| Kernel { heads, scale: scale as f32, rows: Rows::new(sequences), buckets: buckets.to_vec(), of_keys };
+    let kernel = |of_keys| {
+        let (rows, buckets) = (Rows::new(sequences), buckets.to_vec());
+        Kernel { precision, heads, scale: scale as f32, rows, buckets, of_keys }
+    };
     let of_queries = of_queries.map(|of_queries| apply(kernel(false), of_queries.map(Tensor::into_dispatch)));
     match (of_queries, of_keys.map(|of_keys| of_keys.map(Tensor::into_dispatch))) {
         (Some(first), None) => first,

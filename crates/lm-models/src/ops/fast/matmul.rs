@@ -8,6 +8,10 @@ use super::simd::{Vectors, vectors};
 use super::{blocked, few_rows};
 use crate::ops::precision::Precision;
 
+/// Products from which on bfloat16 is the faster way, where the processor has instructions for it.
+#[cfg(target_arch = "x86_64")]
+const ROUNDED: usize = 1 << 16;
+
 /// Whether a product uses all threads. Either way each element is summed in the same order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
@@ -59,7 +63,7 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: T
     let large = m * n * k >= 1 << 21;
     let many = large && threads == Threads::All;
     #[cfg(target_arch = "x86_64")]
-    if large && precision == Precision::BFloat16 {
+    if precision == Precision::BFloat16 && m * n * k >= ROUNDED {
         match bfloat16::instructions() {
             // SAFETY: the caller's for `out`; the rest was checked above.
             Some(Instructions::Tiles) => return unsafe { blocked::multiply(bfloat16::Tiles, out, a, b, start, many) },

@@ -26,6 +26,7 @@ pub(super) mod linear;
 mod matmul;
 mod matrix;
 mod panels;
+mod processor;
 pub(super) mod relative_attention;
 pub(super) mod rms_norm;
 pub(super) mod rotary;
@@ -33,4 +34,5 @@ pub(super) mod scale_shift;
 mod simd;
 mod tensor;
 
+pub use processor::{bfloat16_instructions, vector_instructions};
 pub(super) use tensor::zeros;

@@ -26,6 +26,8 @@ const BLOCK: usize = 64;
 
 #[derive(Clone, Debug)]
 struct Kernel {
+    /// Of products.
+    precision: Precision,
     heads: usize,
     scale: f32,
     dropout: Option<Mask>,
@@ -168,8 +170,8 @@ impl Task<'_> {
         let positions = &mut buffers.positions[..block.queries.len() * block.span];
         let of_content = self.biased(block, self.r_w_bias, &mut buffers.of_content);
         let of_position = self.biased(block, self.r_r_bias, &mut buffers.of_position);
-        matmul(weights, of_content, self.k.transpose(), false, Threads::One, Precision::Float32);
-        matmul(positions, of_position, self.distances(block).transpose(), false, Threads::One, Precision::Float32);
+        matmul(weights, of_content, self.k.transpose(), false, Threads::One, self.kernel.precision);
+        matmul(positions, of_position, self.distances(block).transpose(), false, Threads::One, self.kernel.precision);
         simd(
             #[inline(always)]
             || {
@@ -224,7 +226,7 @@ impl Task<'_> {
                 self.v,
                 false,
                 Threads::One,
-                Precision::Float32,
+                self.kernel.precision,
             );
         }
         context
@@ -248,7 +250,7 @@ impl Task<'_> {
             let (weights, dropped, changes) = (&weights[..size], &mut dropped[..size], &mut changes[..size]);
             let positions = &mut positions[..rows * block.span];
             let gradient = rows_of(gradient, block.queries.clone());
-            matmul(changes, gradient, self.v.transpose(), false, Threads::One, Precision::Float32);
+            matmul(changes, gradient, self.v.transpose(), false, Threads::One, self.kernel.precision);
             simd(
                 #[inline(always)]
                 || {
@@ -282,15 +284,15 @@ impl Task<'_> {
             let size = rows * head_dim;
             let of_content = Matrix::new(&of_content[..size], rows, head_dim);
             let of_position = Matrix::new(&of_position[..size], rows, head_dim);
-            matmul(&mut of_v, dropped.transpose(), gradient, true, Threads::One, Precision::Float32);
-            matmul(&mut of_k, changes.transpose(), of_content, true, Threads::One, Precision::Float32);
+            matmul(&mut of_v, dropped.transpose(), gradient, true, Threads::One, self.kernel.precision);
+            matmul(&mut of_k, changes.transpose(), of_content, true, Threads::One, self.kernel.precision);
             let of_distances = &mut of_r[block.first * head_dim..(block.first + block.span) * head_dim];
-            matmul(of_distances, positions.transpose(), of_position, true, Threads::One, Precision::Float32);
+            matmul(of_distances, positions.transpose(), of_position, true, Threads::One, self.kernel.precision);
             let of_q = &mut of_q[block.queries.start * head_dim..block.queries.end * head_dim];
-            matmul(of_q, changes, self.k, false, Threads::One, Precision::Float32);
+            matmul(of_q, changes, self.k, false, Threads::One, self.kernel.precision);
             add(&mut of_r_w_bias, &column_sums(of_q, head_dim));
             let of_rows = &mut of_rows[..size];
-            matmul(of_rows, positions, self.distances(block), false, Threads::One, Precision::Float32);
+            matmul(of_rows, positions, self.distances(block), false, Threads::One, self.kernel.precision);
             add(&mut of_r_r_bias, &column_sums(of_rows, head_dim));
             add(of_q, of_rows);
         }
@@ -340,6 +342,7 @@ pub fn relative_attention(
     queries: &RelativeQueries,
     keys: &RelativeKeys,
     dropout: Option<(DropoutKey, f64)>,
+    precision: Precision,
 ) -> Tensor<2> {
     let Sequences { batch, seq, .. } = *keys.sequences;
     let [heads, head_dim] = keys.r_w_bias.dims();
@@ -348,6 +351,7 @@ pub fn relative_attention(
         (0..batch).map(|sequence| of(sequence) * len..(of(sequence) + 1) * len).collect()
     };
     let kernel = Kernel {
+        precision,
         heads,
         scale: (1.0 / (head_dim as f64).sqrt()) as f32,
         dropout: dropout.map(|(site, probability)| Mask::new(site, probability)),
