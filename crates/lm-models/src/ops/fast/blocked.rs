@@ -121,29 +121,32 @@ impl Out {
     unsafe fn store<const N: usize>(self, row: usize, column: usize, width: usize, sums: &[f32; N], start: Start) {
         let place = self.place(row, column);
         if width == N {
-            // SAFETY: the caller's; `[f32; N]` is aligned as `f32` is.
-            let out = unsafe { &mut *place.cast::<[f32; N]>() };
-            match start {
-                Start::Zero => *out = *sums,
+            let place = place.cast::<[f32; N]>();
+            let result = match start {
+                Start::Zero => *sums,
                 Start::Row(row) => {
                     let row = &row[column..column + N];
-                    *out = std::array::from_fn(|i| sums[i] + row[i]);
+                    std::array::from_fn(|i| sums[i] + row[i])
                 }
                 Start::Result => {
-                    let before = *out;
-                    *out = std::array::from_fn(|i| sums[i] + before[i]);
+                    // SAFETY: the caller's; `[f32; N]` is aligned as `f32` is.
+                    let before = unsafe { place.read() };
+                    std::array::from_fn(|i| sums[i] + before[i])
                 }
-            }
-            return;
+            };
+            // SAFETY: as above. No reference to what may not hold values yet.
+            return unsafe { place.write(result) };
         }
         for (i, &sum) in sums[..width].iter().enumerate() {
-            // SAFETY: the caller's.
-            let out = unsafe { &mut *place.wrapping_add(i) };
-            match start {
-                Start::Zero => *out = sum,
-                Start::Row(row) => *out = sum + row[column + i],
-                Start::Result => *out += sum,
-            }
+            let place = place.wrapping_add(i);
+            let result = match start {
+                Start::Zero => sum,
+                Start::Row(row) => sum + row[column + i],
+                // SAFETY: the caller's.
+                Start::Result => sum + unsafe { place.read() },
+            };
+            // SAFETY: as above.
+            unsafe { place.write(result) };
         }
     }
 }

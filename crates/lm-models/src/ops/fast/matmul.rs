@@ -136,7 +136,7 @@ mod tests {
     }
 
     /// A way to compute a product.
-    type Way<'a> = (&'a str, Box<dyn Fn(*mut f32, Start, bool) + 'a>);
+    type Way<'a> = (&'a str, Box<dyn Fn(*mut f32, Start, bool) + Sync + 'a>);
 
     /// All ways to compute a product, kernels for other processors among them.
     fn ways<'a>(a: Matrix<'a>, b: Matrix<'a>, precision: Precision) -> Vec<Way<'a>> {
