@@ -8,7 +8,8 @@ Of generated text of each size (in MB; words of a Zipf distribution in paragraph
   * seconds and peak memory of a run of one step, cold (nothing tokenized) and warm, stored and with --streaming;
   * the same of a run that resumes after two steps and takes one more;
   * the same of some hundred MB in one file and in ten thousand (if a size is at least 100);
-  * with --venv, reading and tokenizing on 1 and 2 threads beside Python's `datasets`, in alternating pairs (100 MB at most).
+  * with --venv, reading and tokenizing on 1 and 2 threads beside Python's `datasets`, of text and of Parquet, in alternating
+    pairs of --pair_size MB: of Python the seconds of the work, here those of the whole program.
 
 FOLDER has a tokenizer and a small GPT-2 for run_clm, so that the step itself takes next to nothing. The text lies in the
 system's page cache in all runs alike. Only the standard library is needed.
@@ -47,8 +48,17 @@ def write_text(path, size, pool):
             file.write("".join(dice.choices(pool, k=2_000)))
 
 
+def write_parquet(venv, text):
+    """The lines of a text as rows of a Parquet file, in the groups that `datasets` writes."""
+    path = text.with_suffix(".parquet")
+    code = ("import sys, pyarrow as pa, pyarrow.parquet as pq; lines = open(sys.argv[1]).read().splitlines(); "
+            "pq.write_table(pa.table({'id': list(range(len(lines))), 'text': lines}), sys.argv[2], row_group_size=1000)")
+    measured([str(venv / "bin/python"), "-c", code, str(text), str(path)])
+    return path
+
+
 def measured(command, env=None):
-    """Seconds and peak memory in MiB of a command that must succeed."""
+    """Seconds, peak memory in MiB and the last line of a command that must succeed."""
     log = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"measure_size-{os.getpid()}.log"
     began = time.monotonic()
     pid = os.fork()
@@ -61,8 +71,9 @@ def measured(command, env=None):
     seconds = time.monotonic() - began
     if status:
         sys.exit(f"failed: {' '.join(command)}\n{log.read_text()}")
+    said = log.read_text().splitlines()
     log.unlink()
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, usage.ru_maxrss / 1024, said[-1] if said else ""
 
 
 def row(*cells):
@@ -81,7 +92,7 @@ class Runs:
             str(self.args.program), "--model_name_or_path", str(self.args.model), "--train_file", str(train_file), "--do_train",
             "--max_steps", str(steps), "--block_size", "64", "--per_device_train_batch_size", "1", "--logging_steps", "1",
             "--output_dir", str(self.out), "--data_cache_dir", str(self.cache), "--report_to", "none", *more,
-        ])
+        ])[:2]
 
     def to_the_first_step(self, name, train_file):
         shutil.rmtree(self.cache, ignore_errors=True)
@@ -101,13 +112,14 @@ class Runs:
         return measured([
             str(self.args.program), "--tokenizer_name", str(self.args.model), "--train_file", str(train_file), "--block_size",
             "128", "--preview", "1", "--data_cache_dir", str(self.cache), "--preprocessing_num_workers", str(threads),
-        ], {"RAYON_NUM_THREADS": str(threads)})
+        ], {"RAYON_NUM_THREADS": str(threads)})[:2]
 
     def datasets(self, train_file, workers):
-        return measured([
+        _, memory, said = measured([
             str(self.args.venv / "bin/python"), str(ROOT / "scripts/compare/tokenizing.py"), "--model", str(self.args.model),
             "--train_file", str(train_file), "--block", "128", "--workers", str(workers),
         ], {"TOKENIZERS_PARALLELISM": "false"})
+        return float(said.split()[-1]), memory
 
 
 def main():
@@ -116,12 +128,13 @@ def main():
     parser.add_argument("--sizes", default="10,1000")
     parser.add_argument("--venv", type=pathlib.Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--pair_size", type=int, default=20)
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("results/size"))
     parser.add_argument("--program", type=pathlib.Path, default=ROOT / "target/release/run_clm")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     pool, runs = paragraphs(), Runs(args)
-    sizes = [int(size) for size in args.sizes.split(",")]
+    sizes = [int(size) for size in args.sizes.split(",") if size]
     for size in sizes:
         write_text(args.work / f"{size}.txt", size * MB, pool)
 
@@ -129,7 +142,7 @@ def main():
     row(*["---"] * 9)
     for size in sizes:
         runs.to_the_first_step(f"{size} MB", args.work / f"{size}.txt")
-    if max(sizes) >= 100:
+    if max(sizes, default=0) >= 100:
         folder = args.work / "many"
         folder.mkdir(exist_ok=True)
         if len(list(folder.iterdir())) < 10_000:
@@ -148,9 +161,11 @@ def main():
         print()
         row("text", "threads", "datasets, s", "MiB", "here, s", "MiB", "MB/s", "times as fast")
         row(*["---"] * 8)
-        for size in sorted({min(size, 100) for size in sizes}):
-            text = args.work / f"{size}.txt"
-            write_text(text, size * MB, pool)
+        size = args.pair_size
+        text = args.work / f"{size}.txt"
+        write_text(text, size * MB, pool)
+        parquet = write_parquet(args.venv, text)
+        for name, text in ((f"{size} MB of text", text), ("the same in Parquet", parquet)):
             for threads in (1, 2):
                 pairs = []
                 for turn in range(args.rounds):
@@ -164,7 +179,7 @@ def main():
                 python = [middle(pair[0][i] for pair in pairs) for i in (0, 1)]
                 here = [middle(pair[1][i] for pair in pairs) for i in (0, 1)]
                 ratio = middle(pair[0][0] / pair[1][0] for pair in pairs)
-                row(f"{size} MB", threads, *python, *here, size / here[0], ratio)
+                row(name, threads, *python, *here, size / here[0], ratio)
     shutil.rmtree(runs.cache, ignore_errors=True)
     shutil.rmtree(runs.out, ignore_errors=True)
 

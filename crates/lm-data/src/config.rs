@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::DataError;
 use crate::dataset::SplitPart;
 use crate::example::Cut;
-use crate::source::RowOptions;
+use crate::source::{RemoteFiles, RowOptions};
 
 /// Everything that decides which examples there are, and how they are made.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct DataConfig {
     pub train_weights: Vec<f64>,
     /// `--validation_file`. If empty, the first rows of the training files are held out.
     pub validation_files: Vec<String>,
+    /// Files that lie on other machines, by the names that they have among the others.
+    pub remote_files: RemoteFiles,
     /// `--train_split`: only these rows of the training files, one part after another; all if there is none.
     pub train_parts: Vec<SplitPart>,
     /// `--validation_split`, likewise.
@@ -61,6 +63,7 @@ impl Default for DataConfig {
             train_files: Vec::new(),
             train_weights: Vec::new(),
             validation_files: Vec::new(),
+            remote_files: RemoteFiles::default(),
             train_parts: Vec::new(),
             validation_parts: Vec::new(),
             text_column: None,

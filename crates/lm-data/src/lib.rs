@@ -26,6 +26,8 @@ mod preview;
 mod reading;
 mod room;
 pub mod source;
+#[cfg(test)]
+mod store_tests;
 mod stream;
 mod survey;
 #[cfg(test)]

@@ -42,6 +42,11 @@ impl Stamp {
         Ok(stamp)
     }
 
+    /// Of a file that never changes, of so many bytes.
+    pub fn unchanging(size: u64) -> Self {
+        Self { size, modified: 0, changed: 0, device: 0, inode: 0 }
+    }
+
     /// Whether the file is old enough for a change to show in its time.
     pub fn is_settled(&self) -> bool {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i128);
@@ -65,10 +70,14 @@ impl Identity {
     /// Adds a file.
     pub fn add(&mut self, path: &Path) -> io::Result<()> {
         let path = path.canonicalize()?;
-        let stamp = Stamp::of(&path)?;
+        self.add_stamped(&path, &Stamp::of(&path)?);
+        Ok(())
+    }
+
+    /// Adds a file by its name from the root, or its address.
+    pub fn add_stamped(&mut self, path: &Path, stamp: &Stamp) {
         self.digest.update(format!("{}\0{stamp:?}\0", path.display()));
         self.settled &= stamp.is_settled();
-        Ok(())
     }
 
     /// As bytes.

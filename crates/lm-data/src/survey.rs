@@ -15,7 +15,7 @@ use crate::config::DataConfig;
 use crate::digest::Pieces;
 use crate::memo::Stamp;
 use crate::reading::{self, Row};
-use crate::source::{RowPosition, SourceError, TextFiles};
+use crate::source::{RowPosition, SourceError, TextFiles, is_address};
 
 /// What is known of the rows of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,8 +184,8 @@ fn remember(memo: &Path, news: BTreeMap<PathBuf, Known>) {
     }
     let mut known = read(memo);
     known.extend(news);
-    // A member of an archive lies below a file.
-    known.retain(|path, _| path.ancestors().any(Path::is_file));
+    // A member of an archive lies below a file; what lies on other machines is not asked for.
+    known.retain(|path, _| is_address(path) || path.ancestors().any(Path::is_file));
     let written = serde_json::to_vec(&known).map_err(std::io::Error::from).and_then(|text| {
         memo.parent().map_or(Ok(()), std::fs::create_dir_all)?;
         lm_files::write(memo, &text)

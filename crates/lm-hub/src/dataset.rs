@@ -16,14 +16,16 @@ use crate::snapshot::Snapshot;
 
 /// How often the Hub is asked, if it does not answer; once, if the cache has what it could answer.
 const ATTEMPTS: usize = 2;
+/// How often it is asked for a file, of which there may be thousands, whose number it limits by the minute.
+const FILE_ATTEMPTS: usize = 5;
 
 /// A data set at a commit: what files it has. They are downloaded when they are asked for.
 pub struct DataSet {
-    repo: Repo,
-    settings: Settings,
-    commit: String,
+    pub(crate) repo: Repo,
+    pub(crate) settings: Settings,
+    pub(crate) commit: String,
     /// Bytes of each file, by its path.
-    sizes: HashMap<String, u64>,
+    pub(crate) sizes: HashMap<String, u64>,
     /// Why nothing can be downloaded.
     unreachable: Option<HubError>,
 }
@@ -99,13 +101,18 @@ impl DataSet {
         Ok(Self { repo: repo.clone(), settings: settings.clone(), commit, sizes, unreachable: None })
     }
 
-    fn revision(&self) -> Result<Revision<'_>, HubError> {
+    pub(crate) fn revision(&self) -> Result<Revision<'_>, HubError> {
         Revision::new(&self.repo, &self.settings)
     }
 
     /// What it is called now.
     pub fn name(&self) -> &str {
         &self.repo.name
+    }
+
+    /// What Python's `fsspec` calls a file of it: `hf://datasets/OWNER/NAME@COMMIT/PATH`.
+    pub fn address(&self, file: &str) -> String {
+        format!("hf://datasets/{}@{}/{file}", self.repo, self.commit)
     }
 
     /// The paths of all its files.
@@ -134,6 +141,20 @@ impl DataSet {
         Ok(Some(text.map_err(|error| explain(error.to_string()))?))
     }
 
+    /// Fails if what is missing in the cache must not or cannot be asked for.
+    pub(crate) fn may_ask(&self, missing: &str) -> Result<(), HubError> {
+        let missing = missing.to_string();
+        if self.settings.offline {
+            let (name, cache) = (self.repo.to_string(), self.settings.cache.clone());
+            return Err(HubError::NotCached { name, cache, missing });
+        }
+        if let Some(HubError::NoNetwork { name, endpoint, detail, cache, .. }) = &self.unreachable {
+            let (name, endpoint, detail) = (name.clone(), endpoint.clone(), detail.clone());
+            return Err(HubError::NoNetwork { name, endpoint, detail, cache: cache.clone(), missing });
+        }
+        Ok(())
+    }
+
     /// The folder with these files, downloaded if they are not there.
     ///
     /// # Errors
@@ -148,18 +169,11 @@ impl DataSet {
                 Err(what) => missing = Some(what),
             }
         }
-        if let (Some(missing), true) = (&missing, self.settings.offline) {
-            let (name, cache) = (self.repo.to_string(), self.settings.cache.clone());
-            return Err(HubError::NotCached { name, cache, missing: missing.clone() });
-        }
-        if let (Some(missing), Some(HubError::NoNetwork { name, endpoint, detail, cache, .. })) =
-            (&missing, &self.unreachable)
-        {
-            let (name, endpoint, detail) = (name.clone(), endpoint.clone(), detail.clone());
-            return Err(HubError::NoNetwork { name, endpoint, detail, cache: cache.clone(), missing: missing.clone() });
+        if let Some(missing) = missing {
+            self.may_ask(&missing)?;
         }
         if !self.settings.offline && self.unreachable.is_none() {
-            let snapshot = Snapshot::known(&revision, ATTEMPTS, self.commit.clone(), self.sizes.clone())?;
+            let snapshot = Snapshot::known(&revision, FILE_ATTEMPTS, self.commit.clone(), self.sizes.clone())?;
             snapshot.download(files)?;
             let remembered = revision.cache.remember(&self.settings.revision, &self.commit);
             remembered.map_err(|error| revision.explain(Failure::Cache(error)))?;

@@ -115,6 +115,24 @@ pub enum HubError {
         /// What happened.
         detail: String,
     },
+    /// Reading a file over the network failed again and again.
+    #[error(
+        "{name}: {endpoint} does not give {file} from byte {at} on ({detail}), asked {attempts} times: check the network and run again"
+    )]
+    Unread {
+        /// The name asked for.
+        name: String,
+        /// The Hub asked.
+        endpoint: String,
+        /// The file.
+        file: String,
+        /// Where it broke off.
+        at: u64,
+        /// What happened last.
+        detail: String,
+        /// How often it was asked in vain.
+        attempts: usize,
+    },
     /// Bytes arrived that are not those of the file.
     #[error(
         "{name}: {endpoint} sent a wrong {file}: its bytes do not have the hash that it names ({hash}); nothing of it was \

@@ -8,7 +8,9 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client, Response};
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, ETAG, HeaderMap, HeaderValue, LINK, LOCATION};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LINK, LOCATION, RANGE,
+};
 use reqwest::redirect::Policy;
 use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -18,7 +20,7 @@ use super::error::{chain, plain, without_credentials};
 /// A connection that takes longer is not going to be one.
 pub(super) const CONNECT: Duration = Duration::from_secs(5);
 /// Python's HF_HUB_DOWNLOAD_TIMEOUT: silence of the other side for this long is a failure.
-pub(super) const SILENCE: Duration = Duration::from_secs(10);
+pub(super) const SILENCE: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 10 });
 /// Longer than any list of files takes.
 const LIST_TIME: Duration = Duration::from_secs(20);
 /// The list of 40,000 files.
@@ -69,10 +71,20 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
-    /// Whether the same request may be answered later.
-    fn passes(&self) -> bool {
+    /// What happened, for a message that says what was asked for.
+    pub(super) fn detail(&self) -> String {
         match self {
-            Self::Unreachable(_) => true,
+            Self::Unreachable(detail) | Self::Broken(detail) | Self::Nonsense(detail) => detail.clone(),
+            Self::Refused { status, .. } => status.to_string(),
+            Self::WrongBytes { file, .. } => format!("wrong bytes of {file}"),
+            Self::Cache(error) => error.to_string(),
+        }
+    }
+
+    /// Whether the same request may be answered later.
+    pub(super) fn passes(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) => true,
             Self::Refused { status, .. } => matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504),
             _ => false,
         }
@@ -115,7 +127,7 @@ impl Hub {
 
     /// A JSON document.
     pub(super) fn document<T: DeserializeOwned>(&self, url: Url) -> Result<T, Failure> {
-        let response = self.follow(&Method::GET, url, |_| false)?;
+        let response = self.follow(&Method::GET, url, &HeaderMap::new(), |_| false)?;
         let bytes = read_bounded(response, LIST_BYTES, Instant::now() + LIST_TIME)?;
         parse(&bytes)
     }
@@ -131,7 +143,7 @@ impl Hub {
             if seen.len() == LIST_PAGES || !seen.insert(url.clone()) {
                 return Err(Failure::Nonsense("a list of files without end".to_string()));
             }
-            let response = self.follow(&Method::GET, url, |_| false)?;
+            let response = self.follow(&Method::GET, url, &HeaderMap::new(), |_| false)?;
             let base = response.url().clone();
             let link = next_page(response.headers()).map(str::to_string);
             next = link.map(|link| lead(&base, &link)).transpose().map_err(Failure::Nonsense)?;
@@ -144,16 +156,38 @@ impl Hub {
 
     /// What the Hub knows of a file, before it sends it or says where it lies.
     pub(super) fn describe(&self, url: Url) -> Result<Described, Failure> {
-        let response = self.follow(&Method::HEAD, url, |response| etag(response).is_some())?;
+        let response = self.follow(&Method::HEAD, url, &HeaderMap::new(), |response| etag(response).is_some())?;
         let etag = etag(&response).ok_or_else(|| Failure::Nonsense("a file without an ETag".to_string()))?;
         let commit = header(response.headers(), "x-repo-commit").map(str::to_string);
         Ok(Described { etag, commit })
     }
 
+    /// Bytes of a file of `size` bytes, from one of them up to another.
+    pub(super) fn range(&self, url: Url, from: u64, to: u64, size: u64) -> Result<Response, Failure> {
+        let range = [(RANGE, format!("bytes={from}-{}", to.saturating_sub(1)))];
+        let range = range.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_str(&value).ok()?)));
+        let response = self.follow(&Method::GET, url, &range.collect(), |_| false)?;
+        let sent = header(response.headers(), CONTENT_RANGE.as_str()).unwrap_or_default();
+        let heeded = match response.status() {
+            StatusCode::PARTIAL_CONTENT => sent == format!("bytes {from}-{}/{size}", to.saturating_sub(1)),
+            _ => from == 0,
+        };
+        match heeded {
+            true => Ok(response),
+            false => Err(Failure::Nonsense(format!("not bytes {from} to {to} of a file of {size} ({})", plain(sent)))),
+        }
+    }
+
     /// A request that leads to success over some redirections, or ends where `stop` says.
-    fn follow(&self, method: &Method, mut url: Url, stop: impl Fn(&Response) -> bool) -> Result<Response, Failure> {
+    fn follow(
+        &self,
+        method: &Method,
+        mut url: Url,
+        headers: &HeaderMap,
+        stop: impl Fn(&Response) -> bool,
+    ) -> Result<Response, Failure> {
         for _ in 0..=REDIRECTS {
-            let response = self.send(method, &url)?;
+            let response = self.send(method, &url, headers)?;
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
@@ -173,8 +207,8 @@ impl Hub {
     }
 
     /// One request, repeated while the other side can't be reached or asks to come back later.
-    fn send(&self, method: &Method, url: &Url) -> Result<Response, Failure> {
-        let mut headers = HeaderMap::new();
+    fn send(&self, method: &Method, url: &Url, headers: &HeaderMap) -> Result<Response, Failure> {
+        let mut headers = headers.clone();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if url.origin() == self.endpoint.origin() {
             headers.extend(self.authorization.clone().map(|token| (AUTHORIZATION, token)));
@@ -192,12 +226,7 @@ impl Hub {
             if attempt >= self.attempts || !failure.passes() {
                 return Err(failure);
             }
-            let detail = match &failure {
-                Failure::Unreachable(detail) => detail.clone(),
-                Failure::Refused { status, .. } => status.to_string(),
-                other => format!("{other:?}"),
-            };
-            tracing::warn!("{}: {detail}; trying again", url.host_str().unwrap_or_default());
+            tracing::warn!("{}: {}; trying again", url.host_str().unwrap_or_default(), failure.detail());
             std::thread::sleep(self.retry_delay * (1 << (attempt - 1)));
             attempt += 1;
         }

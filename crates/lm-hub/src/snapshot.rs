@@ -67,7 +67,8 @@ impl<'a> Snapshot<'a> {
     }
 }
 
-fn connect(revision: &Revision<'_>, attempts: usize) -> Result<Hub, HubError> {
+/// A connection for what is asked of a revision.
+pub(crate) fn connect(revision: &Revision<'_>, attempts: usize) -> Result<Hub, HubError> {
     let (repo, settings) = (revision.repo, revision.settings);
     let endpoint = endpoint(revision)?;
     let authorization = settings.token.as_ref().map(|token| {

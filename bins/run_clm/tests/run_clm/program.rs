@@ -257,3 +257,10 @@ fn data_sets_of_parquet_and_arrow() {
     let model = "--model_type gpt2 --block_size 16 --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=32";
     crate::common::data_sets_of_parquet_and_arrow("roberta-small", model);
 }
+
+#[test]
+fn a_data_set_is_read_from_the_hub_as_it_is_needed() {
+    let tokenizer = crate::common::workspace().join("crates/lm-data/tests/fixtures/tokenizers/roberta-small");
+    let model = "--model_type gpt2 --block_size 16 --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=32";
+    crate::hub::streams_from_the_hub(&format!("{model} --tokenizer_name {}", tokenizer.display()));
+}

@@ -171,6 +171,22 @@ fn a_save_that_failed_is_made_up_for() {
     scratch.assert_same("unbroken", "out", "a run that could not save for a while");
 }
 
+/// A store that does not fit is known before, or, if nobody is to look, told of where it stops; no half of it stays.
+#[test]
+fn a_disk_that_fills_while_text_is_tokenized() {
+    let scratch = crate::common::Scratch::prepared();
+    let Some(disk) = SmallDisk::mount(scratch.path("disk"), 2) else { return };
+    scratch.text("train.txt", 100_000);
+    let words =
+        "--tokenizer_name bert --train_file train.txt --max_seq_length 32 --preview 1 --data_cache_dir disk/cache";
+    scratch.run(words).fails(1, &["the tokenized train split needs about", "MiB are free", "--data_cache_dir"]);
+    let run = scratch.run(&format!("{words} --ignore_disk_check"));
+    run.fails(1, &["disk/cache/", "No space left on device"]);
+    let left = scratch.list("disk/cache");
+    assert!(!left.iter().any(|name| name.ends_with(".bin") || name.ends_with(".tmp")), "{left:?}");
+    drop(disk);
+}
+
 /// The nearest thing to a full disk that works without rights: files may grow to a limit only.
 #[test]
 fn a_save_that_the_system_refuses() {

@@ -554,7 +554,8 @@ fn a_plan_trains_nothing() {
     for line in [
         "model        BertForMaskedLM",
         "memory ",
-        "data         12 examples",
+        "data         12 examples, ",
+        "B in the cache",
         "steps        6 of 4",
         "checkpoints  1 of",
         "disk ",

@@ -11,6 +11,7 @@ mod disk;
 mod end_to_end;
 mod families;
 mod fill;
+mod hub;
 mod inference;
 mod kill_chain;
 #[cfg(feature = "tch")]
@@ -21,6 +22,7 @@ mod resume;
 mod run;
 #[cfg(unix)]
 mod signals;
+mod stores;
 mod terminal;
 #[cfg(feature = "wgpu")]
 mod wgpu;

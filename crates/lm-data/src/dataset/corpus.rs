@@ -59,7 +59,8 @@ impl Corpus {
             }
         }
         let names = [&config.train_files[..], &config.validation_files];
-        let [train, validation] = TextFiles::resolve(names, config.text_column.as_deref(), &config.rows)?;
+        let [train, validation] =
+            TextFiles::resolve_with(names, &config.remote_files, config.text_column.as_deref(), &config.rows)?;
         if train.is_empty() && validation.is_empty() {
             return Err(DataError::NoFile);
         }

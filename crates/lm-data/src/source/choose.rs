@@ -13,6 +13,10 @@ pub(super) fn choose<'a>(
 ) -> Result<Column, SourceError> {
     let mut chosen: Option<(Column, &SourceFile)> = None;
     for file in files {
+        // What lies on other machines is looked at when its rows are wanted, but for the first.
+        if chosen.is_some() && file.place.remote().is_some() {
+            continue;
+        }
         let Some(sample) = sample(file, options)? else { continue };
         match &chosen {
             None => {

@@ -4,9 +4,11 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::{SourceError, failed};
-use super::place::Place;
+use super::place::{Place, ReadSeek, open_on_disk};
+use super::remote::{RemoteFile, Sought};
 
 /// The text of a file, decompressed.
 pub(super) type Input = BufReader<Box<dyn Read + Send>>;
@@ -84,24 +86,54 @@ pub fn data_extension(path: &Path) -> String {
     }
 }
 
+/// A file in which places are sought.
+pub(super) enum Opened {
+    Disk(File),
+    Elsewhere(Arc<dyn RemoteFile>),
+}
+
+impl Opened {
+    pub fn bytes(&self) -> io::Result<u64> {
+        match self {
+            Self::Disk(file) => Ok(file.metadata()?.len()),
+            Self::Elsewhere(file) => Ok(file.bytes()),
+        }
+    }
+
+    pub fn seekable(self) -> Box<dyn ReadSeek> {
+        match self {
+            Self::Disk(file) => Box::new(file),
+            Self::Elsewhere(file) => Box::new(Sought::new(file)),
+        }
+    }
+}
+
 /// Opens a file in which places are sought. What is compressed, or a member of an archive, is unpacked first, into a file
 /// without a name that is gone when it is closed.
 ///
 /// # Errors
 /// If it cannot be read, or there is no room in the folder for temporary files.
-pub(super) fn open_file(place: &Place) -> Result<File, SourceError> {
+pub(super) fn open_file(place: &Place) -> Result<Opened, SourceError> {
     let opened = || {
-        if place.is_file() {
-            let mut file = File::open(&place.path)?;
-            let mut start = Vec::new();
-            file.by_ref().take(16).read_to_end(&mut start)?;
-            if !COMPRESSIONS.iter().any(|compression| (compression.begins)(&start)) {
-                return Ok(file);
+        let is_plain = |start: &mut dyn Read| {
+            let mut bytes = Vec::new();
+            start.take(16).read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>(!COMPRESSIONS.iter().any(|compression| (compression.begins)(&bytes)))
+        };
+        if let Some(path) = place.on_disk() {
+            let mut file = open_on_disk(path)?;
+            if is_plain(&mut file)? {
+                return Ok(Opened::Disk(file));
             }
+        }
+        if let Some(file) = place.remote()
+            && is_plain(&mut file.open(0, 16)?)?
+        {
+            return Ok(Opened::Elsewhere(Arc::clone(file)));
         }
         let mut file = tempfile::tempfile()?;
         io::copy(&mut begin(place, 0)?, &mut file)?;
-        Ok(file)
+        Ok(Opened::Disk(file))
     };
     opened().map_err(|source| failed(&place.path, source))
 }

@@ -13,6 +13,7 @@ use super::columnar::{Groups, Table};
 use super::error::{SourceError, failed};
 use super::find::{Piece, SourceFile, find};
 use super::format::{RowOptions, RowReader, Start};
+use super::remote::RemoteFiles;
 use crate::memo::{Identity, Stamp};
 
 /// The place of a row: the next one to read starts here.
@@ -65,9 +66,23 @@ impl TextFiles {
         text_column: Option<&str>,
         options: &RowOptions,
     ) -> Result<[Self; SPLITS], SourceError> {
+        Self::resolve_with(splits, &RemoteFiles::default(), text_column, options)
+    }
+
+    /// The same, where some names may be addresses of files on other machines.
+    pub fn resolve_with<const SPLITS: usize>(
+        splits: [&[String]; SPLITS],
+        remote: &RemoteFiles,
+        text_column: Option<&str>,
+        options: &RowOptions,
+    ) -> Result<[Self; SPLITS], SourceError> {
         let (mut resolved, options) = (Vec::new(), Arc::new(options.clone()));
         for names in splits {
-            resolved.push(Self { files: find(names)?.into(), column: Arc::default(), options: Arc::clone(&options) });
+            resolved.push(Self {
+                files: find(names, remote)?.into(),
+                column: Arc::default(),
+                options: Arc::clone(&options),
+            });
         }
         for file in resolved.iter().flat_map(|split| split.files.iter()) {
             if file.marked && file.format.sample.is_none() {
@@ -105,7 +120,7 @@ impl TextFiles {
 
     /// Which of the files these names are.
     pub(crate) fn named(&self, names: &[String]) -> Vec<usize> {
-        let is_named = |file: &SourceFile| names.iter().any(|name| Path::new(name) == file.place.on_disk());
+        let is_named = |file: &SourceFile| names.iter().any(|name| Path::new(name) == file.place.file_name());
         (0..self.len()).filter(|&file| is_named(&self.files[file])).collect()
     }
 
@@ -149,7 +164,7 @@ impl TextFiles {
         let stamp = |SourceFile { place, piece, .. }: &SourceFile| {
             let path = place.full_path()?;
             let path = if *piece == Piece::default() { path } else { path.join(format!("{piece:?}")) };
-            Ok((path, Stamp::of(place.on_disk())?))
+            Ok((path, place.stamp()?))
         };
         let stamp_of = |file: &SourceFile| stamp(file).map_err(|source| failed(&file.place.path, source));
         self.files.iter().map(stamp_of).collect()
@@ -207,6 +222,10 @@ impl TextFiles {
         digest.update(self.reading());
         for file in self.files.iter() {
             digest.update(format!("{:?} {} {:?}", file.format, file.bytes, file.piece));
+            if file.place.remote().is_some() {
+                digest.update(file.place.path.as_os_str().as_encoded_bytes());
+                continue;
+            }
             let mut part = |start: u64| {
                 let mut bytes = Vec::new();
                 file.place.open(start)?.take(PART).read_to_end(&mut bytes)?;
@@ -226,7 +245,9 @@ impl TextFiles {
         let pieces = pieces.iter().any(|piece| *piece != Piece::default()).then_some(pieces);
         let mut identity = Identity::new(&format!("{purpose} {} {pieces:?}", self.reading()));
         for file in self.files.iter() {
-            identity.add(file.place.on_disk()).map_err(|source| failed(&file.place.path, source))?;
+            let stamped = file.place.full_path().and_then(|path| Ok((path, file.place.stamp()?)));
+            let (path, stamp) = stamped.map_err(|source| failed(&file.place.path, source))?;
+            identity.add_stamped(&path, &stamp);
         }
         Ok(identity)
     }

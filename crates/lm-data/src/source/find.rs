@@ -1,5 +1,6 @@
 //! Names, patterns, folders and archives to files.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use super::compression::{self, data_extension};
 use super::error::{SourceError, failed};
 use super::format::Format;
 use super::place::{Place, ZIP, is_hidden, walk_order};
+use super::remote::RemoteFiles;
 use super::{FORMATS, kind};
 
 /// A file that rows are read from.
@@ -50,15 +52,33 @@ pub(crate) const DESCRIPTIONS: &[&str] =
 /// # Errors
 /// If there is none, or one that is no text.
 pub fn find_files(names: &[String]) -> Result<Vec<PathBuf>, SourceError> {
-    let mut paths: Vec<PathBuf> = find(names)?.into_iter().map(|file| file.place.on_disk().into()).collect();
+    let found = find(names, &RemoteFiles::default())?;
+    let mut paths: Vec<PathBuf> = found.into_iter().map(|file| file.place.file_name().into()).collect();
     paths.dedup();
     Ok(paths)
 }
 
-/// Each looked at.
-pub(super) fn find(names: &[String]) -> Result<Vec<SourceFile>, SourceError> {
-    let mut files = Vec::new();
+/// Each looked at; of those that lie on other machines and whose names end alike, the first.
+pub(super) fn find(names: &[String], remote: &RemoteFiles) -> Result<Vec<SourceFile>, SourceError> {
+    let mut files: Vec<SourceFile> = Vec::new();
+    let mut known: BTreeMap<String, &'static Format> = BTreeMap::new();
     for name in names {
+        if let Some(file) = remote.get(name) {
+            let (place, ending) = (Place::elsewhere(name, file), data_extension(Path::new(name)));
+            match known.get(&ending) {
+                Some(_) if file.bytes() == 0 => return Err(SourceError::Empty(place.path)),
+                Some(format) => {
+                    let (bytes, piece) = (file.bytes(), Piece::default());
+                    files.push(SourceFile { place, format, bytes, marked: false, piece });
+                }
+                None => {
+                    let found = look_into(place)?;
+                    known.extend(found.first().filter(|_| ending != "zip").map(|file| (ending, file.format)));
+                    files.extend(found);
+                }
+            }
+            continue;
+        }
         if Path::new(name).exists() {
             files.extend(look_at(Path::new(name))?);
             continue;
@@ -87,7 +107,12 @@ fn look_at(path: &Path) -> Result<Vec<SourceFile>, SourceError> {
     if !metadata.is_file() {
         return Err(SourceError::NotAFile(path.into()));
     }
-    let place = Place::file(path.into());
+    look_into(Place::file(path.into()))
+}
+
+/// A file, or the text files of an archive.
+fn look_into(place: Place) -> Result<Vec<SourceFile>, SourceError> {
+    let path = &place.path;
     let mut start = Vec::new();
     place
         .open(0)
@@ -96,7 +121,7 @@ fn look_at(path: &Path) -> Result<Vec<SourceFile>, SourceError> {
     if start != ZIP {
         return Ok(vec![inspect(place)?]);
     }
-    let members = Place::members(path, |name| format_of(name).is_some())?;
+    let members = place.members(|name| format_of(name).is_some())?;
     let members = members.into_iter().map(inspect).collect::<Result<Vec<_>, _>>()?;
     of_one_format(path, members, "a zip archive (or an office document)")
 }

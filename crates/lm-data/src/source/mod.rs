@@ -18,6 +18,7 @@ mod json;
 mod kind;
 mod parquet;
 mod place;
+mod remote;
 #[cfg(test)]
 mod tests;
 mod txt;
@@ -31,6 +32,10 @@ pub(crate) use find::{DESCRIPTIONS, Piece, files_below};
 pub use find::{extensions, find_files};
 use format::Format;
 pub use format::{RowOptions, SampleBy};
+#[cfg(test)]
+pub(crate) use place::opened;
+pub(crate) use remote::is_address;
+pub use remote::{RemoteFile, RemoteFiles};
 pub use weights::weighted;
 
 /// Every format there is. Of two that a folder has as many files of, the first is read, as in `datasets`.

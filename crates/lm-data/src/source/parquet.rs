@@ -2,8 +2,9 @@
 //! A text that is missing (null) is an empty one.
 
 use std::fs::File;
-use std::io::{self, BufReader};
-use std::sync::Arc;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use parquet::basic::{ConvertedType, Encoding, LogicalType, Repetition, Type as Physical};
@@ -17,10 +18,11 @@ use parquet::schema::types::Type;
 
 use super::column::{ARRAY, NUMBER, Sample};
 use super::columnar::{self, Groups, Table};
-use super::compression;
+use super::compression::{self, Opened};
 use super::error::{SourceError, failed};
 use super::format::{Format, RowOptions, RowReader, Start};
 use super::place::Place;
+use super::remote::{RemoteFile, Unread, Window};
 use crate::caught::caught;
 
 pub(super) const FORMAT: Format = Format {
@@ -37,6 +39,8 @@ const BATCH: usize = 1024;
 /// Values of a dictionary, and of a page that says how many it has before it shows them: for more no memory is reserved.
 const MOST_ENTRIES: u64 = 1 << 24;
 const MOST_VALUES: u64 = 1 << 28;
+/// Bytes that most headers of pages have.
+const HEADER: usize = 256;
 
 /// What the end of a file says about it.
 struct Footer {
@@ -53,15 +57,16 @@ struct Footer {
 
 impl Footer {
     fn read(place: &Place) -> Result<Self, SourceError> {
-        let (path, file) = (&*place.path, compression::open_file(place)?);
+        let (path, opened) = (&*place.path, compression::open_file(place)?);
         let bytes = |bytes: io::Result<u64>| bytes.map_err(|source| failed(path, source));
-        let length = bytes(file.metadata().map(|metadata| metadata.len()))?;
-        let input = Arc::new(Input { file, bytes: length });
+        let length = bytes(opened.bytes())?;
+        let input = Arc::new(Input::new(opened, length));
         let broken = |reason: String| SourceError::Unreadable {
             path: path.into(),
             reason: format!("no Parquet file, or one whose end is damaged or cut off: {reason}"),
         };
-        let metadata = said(|| ParquetMetaDataReader::new().parse_and_finish(&*input)).map_err(broken)?;
+        let metadata = said(|| ParquetMetaDataReader::new().parse_and_finish(&*input));
+        let metadata = metadata.map_err(|fault| fault.of(path, broken))?;
         let (mut starts, mut rows) = (vec![0], 0u64);
         for (number, group) in metadata.row_groups().iter().enumerate() {
             let count = u64::try_from(group.num_rows()).ok();
@@ -69,7 +74,8 @@ impl Footer {
             rows = sum.ok_or_else(|| broken(format!("row group {number} has {} rows", group.num_rows())))?;
             starts.push(rows);
         }
-        let fields = said(|| Ok(metadata.file_metadata().schema().get_fields().to_vec())).map_err(broken)?;
+        let fields = said(|| Ok(metadata.file_metadata().schema().get_fields().to_vec()));
+        let fields = fields.map_err(|fault| fault.of(path, broken))?;
         let names = fields.iter().map(|field| field.name().to_string()).collect();
         let kinds = fields.iter().map(|field| kind(field)).collect();
         let table = Table { path: path.into(), bytes: bytes(place.bytes())?, rows };
@@ -151,12 +157,12 @@ impl Reader {
         };
         let mut group = match self.group.take().filter(|(_, of)| *of == end) {
             Some((group, _)) => group,
-            None => self.open_group(number, self.row - first).map_err(damaged)?,
+            None => self.open_group(number, self.row - first).map_err(|fault| fault.of(&table.path, damaged))?,
         };
         let wanted = usize::try_from(end - self.row).unwrap_or(BATCH).min(BATCH);
         let mut batch = Batch::default();
-        let (rows, ..) =
-            said(|| group.read_records(wanted, Some(&mut batch.present), None, &mut batch.values)).map_err(damaged)?;
+        let read = said(|| group.read_records(wanted, Some(&mut batch.present), None, &mut batch.values));
+        let (rows, ..) = read.map_err(|fault| fault.of(&table.path, damaged))?;
         let optional = self.footer.metadata.file_metadata().schema_descr().column(self.leaf).max_def_level() > 0;
         let values = if optional { batch.present.iter().filter(|&&level| level > 0).count() } else { rows };
         if rows == 0 || rows > wanted || values != batch.values.len() || (optional && batch.present.len() != rows) {
@@ -168,7 +174,7 @@ impl Reader {
     }
 
     /// A row group from one of its rows on.
-    fn open_group(&self, number: usize, skip: u64) -> Result<ColumnReaderImpl<ByteArrayType>, String> {
+    fn open_group(&self, number: usize, skip: u64) -> Result<ColumnReaderImpl<ByteArrayType>, Fault> {
         let metadata = &self.footer.metadata;
         said(|| {
             let column = metadata.row_group(number).column(self.leaf);
@@ -177,7 +183,9 @@ impl Reader {
             }
             let descriptor = column.column_descr_ptr();
             let rows = metadata.row_group_num_rows(number)?;
-            let pages = SerializedPageReader::new(Arc::clone(&self.footer.input), column, rows, None)?;
+            let (start, length) = column.byte_range();
+            let input = self.footer.input.up_to(start.saturating_add(length));
+            let pages = SerializedPageReader::new(input, column, rows, None)?;
             let pages = Checked { pages, optional: descriptor.max_def_level() > 0 };
             let mut reader = ColumnReaderImpl::new(descriptor, Box::new(pages));
             let skip = usize::try_from(skip)?;
@@ -219,20 +227,74 @@ fn sample(place: &Place, options: &RowOptions) -> Result<Sample, SourceError> {
     })
 }
 
-/// What the crate makes of a file, which may be an error or a panic.
-fn said<T>(work: impl FnOnce() -> Parsed<T>) -> Result<T, String> {
-    caught(work)?.map_err(|error| match error {
-        ParquetError::General(reason) | ParquetError::NYI(reason) | ParquetError::EOF(reason) => {
-            reason.replace('\n', " ")
+/// Why something could not be read.
+enum Fault {
+    /// The bytes are not what they should be.
+    Bytes(String),
+    /// Another machine does not give them.
+    Io(io::Error),
+}
+
+impl Fault {
+    fn of(self, path: &Path, damaged: impl FnOnce(String) -> SourceError) -> SourceError {
+        match self {
+            Self::Bytes(reason) => damaged(reason),
+            Self::Io(source) => failed(path, source),
         }
-        other => other.to_string().replace('\n', " "),
+    }
+}
+
+/// What the crate makes of a file, which may be an error or a panic.
+fn said<T>(work: impl FnOnce() -> Parsed<T>) -> Result<T, Fault> {
+    let reason = |reason: String| Fault::Bytes(reason.replace('\n', " "));
+    caught(work).map_err(reason)?.map_err(|error| match error {
+        ParquetError::General(text) | ParquetError::NYI(text) | ParquetError::EOF(text) => reason(text),
+        // Decoders have such errors too.
+        ParquetError::External(error) => match error.downcast::<io::Error>() {
+            Ok(error) if error.get_ref().is_some_and(|cause| cause.is::<Unread>()) => Fault::Io(*error),
+            Ok(error) => reason(error.to_string()),
+            Err(error) => reason(error.to_string()),
+        },
+        other => reason(other.to_string()),
     })
 }
 
 /// A file. The crate reserves memory for as much as a file says it has; no part of it is longer than itself.
 struct Input {
-    file: File,
+    lies: Lies,
     bytes: u64,
+}
+
+enum Lies {
+    Disk(File),
+    Elsewhere(Arc<dyn RemoteFile>, Arc<Mutex<Window>>),
+}
+
+impl Input {
+    fn new(opened: Opened, bytes: u64) -> Self {
+        let lies = match opened {
+            Opened::Disk(file) => Lies::Disk(file),
+            Opened::Elsewhere(file) => Lies::elsewhere(file, bytes),
+        };
+        Self { lies, bytes }
+    }
+
+    /// The same, of which nothing beyond a place is read.
+    fn up_to(self: &Arc<Self>, end: u64) -> Arc<Self> {
+        match &self.lies {
+            Lies::Disk(_) => Arc::clone(self),
+            Lies::Elsewhere(file, _) => {
+                Arc::new(Self { lies: Lies::elsewhere(Arc::clone(file), end), bytes: self.bytes })
+            }
+        }
+    }
+}
+
+impl Lies {
+    fn elsewhere(file: Arc<dyn RemoteFile>, end: u64) -> Self {
+        let window = Window::of_part(Arc::clone(&file), end);
+        Self::Elsewhere(file, Arc::new(Mutex::new(window)))
+    }
 }
 
 impl Length for Input {
@@ -242,10 +304,15 @@ impl Length for Input {
 }
 
 impl ChunkReader for Input {
-    type T = BufReader<File>;
+    type T = Box<dyn Read + Send>;
 
     fn get_read(&self, start: u64) -> Parsed<Self::T> {
-        self.file.get_read(start)
+        Ok(match &self.lies {
+            Lies::Disk(file) => Box::new(file.get_read(start)?),
+            Lies::Elsewhere(_, window) => {
+                Box::new(BufReader::with_capacity(HEADER, Following { window: Arc::clone(window), at: start }))
+            }
+        })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Parsed<Bytes> {
@@ -253,7 +320,26 @@ impl ChunkReader for Input {
             let reason = format!("{length} bytes from byte {start} on are not in a file of {} bytes", self.bytes);
             return Err(ParquetError::EOF(reason));
         }
-        self.file.get_bytes(start, length)
+        match &self.lies {
+            Lies::Disk(file) => file.get_bytes(start, length),
+            Lies::Elsewhere(_, window) => {
+                Ok(window.lock().unwrap_or_else(PoisonError::into_inner).bytes(start, length as u64)?)
+            }
+        }
+    }
+}
+
+/// Bytes of a window from a place on.
+struct Following {
+    window: Arc<Mutex<Window>>,
+    at: u64,
+}
+
+impl Read for Following {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.window.lock().unwrap_or_else(PoisonError::into_inner).some(self.at, buffer)?;
+        self.at += read as u64;
+        Ok(read)
     }
 }
 

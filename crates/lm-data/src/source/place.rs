@@ -1,25 +1,34 @@
-//! Where the bytes of a text lie: in a file, or in a member of a zip archive.
+//! Where the bytes of a text lie: in a file, in a member of a zip archive, or in a file on another machine.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flate2::read::DeflateDecoder;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::error::{SourceError, failed};
+use super::remote::{RemoteFile, Sought};
+use crate::memo::Stamp;
 
 /// A file, or a member of an archive.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Place {
     /// What messages call it: the file, or the archive and the member's name in it.
     pub path: PathBuf,
-    member: Option<Member>,
+    lies: Lies,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
+enum Lies {
+    OnDisk,
+    Elsewhere(Arc<dyn RemoteFile>),
+    In(Arc<Member>),
+}
+
 struct Member {
-    archive: PathBuf,
+    archive: Place,
     name: String,
     start: u64,
     compressed_bytes: u64,
@@ -28,51 +37,111 @@ struct Member {
     deflated: bool,
 }
 
+/// Opens a file on the disk, whose opens tests count.
+pub(super) fn open_on_disk(path: &Path) -> io::Result<File> {
+    #[cfg(test)]
+    opened::count(path);
+    File::open(path)
+}
+
+/// Bytes in which places are sought.
+pub(super) trait ReadSeek: Read + Seek + Send {}
+impl<T: Read + Seek + Send> ReadSeek for T {}
+
 /// How an archive begins.
 pub(super) const ZIP: &[u8] = b"PK\x03\x04";
 
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.path.fmt(f)
+    }
+}
+
 impl Place {
     pub fn file(path: PathBuf) -> Self {
-        Self { path, member: None }
+        Self { path, lies: Lies::OnDisk }
     }
 
-    /// The file on the disk.
-    pub fn on_disk(&self) -> &Path {
-        self.member.as_ref().map_or(&self.path, |member| &member.archive)
+    /// The file of an address.
+    pub fn elsewhere(address: &str, file: &Arc<dyn RemoteFile>) -> Self {
+        Self { path: address.into(), lies: Lies::Elsewhere(Arc::clone(file)) }
     }
 
-    /// Its name from the root of the file system.
+    /// The file, which an archive may be.
+    fn file_of(&self) -> &Self {
+        match &self.lies {
+            Lies::In(member) => member.archive.file_of(),
+            _ => self,
+        }
+    }
+
+    /// The name of the file.
+    pub fn file_name(&self) -> &Path {
+        &self.file_of().path
+    }
+
+    /// Its name from the root of the file system, or its address.
     pub fn full_path(&self) -> io::Result<PathBuf> {
-        let path = self.on_disk().canonicalize()?;
-        Ok(self
-            .member
-            .as_ref()
-            .map_or(path.clone(), |member| PathBuf::from(format!("{}/{}", path.display(), member.name))))
+        match &self.lies {
+            Lies::OnDisk => self.path.canonicalize(),
+            Lies::Elsewhere(_) => Ok(self.path.clone()),
+            Lies::In(member) => Ok(PathBuf::from(format!("{}/{}", member.archive.full_path()?.display(), member.name))),
+        }
     }
 
-    /// Whether it is all of a file on the disk.
-    pub fn is_file(&self) -> bool {
-        self.member.is_none()
+    /// What tells whether it has changed.
+    pub fn stamp(&self) -> io::Result<Stamp> {
+        match &self.file_of().lies {
+            Lies::Elsewhere(file) => Ok(Stamp::unchanging(file.bytes())),
+            _ => Stamp::of(self.file_name()),
+        }
+    }
+
+    /// The file, if it is all of one on the disk.
+    pub fn on_disk(&self) -> Option<&Path> {
+        matches!(self.lies, Lies::OnDisk).then_some(&self.path)
+    }
+
+    /// The file, if it lies on another machine.
+    pub fn remote(&self) -> Option<&Arc<dyn RemoteFile>> {
+        match &self.lies {
+            Lies::Elsewhere(file) => Some(file),
+            _ => None,
+        }
     }
 
     /// Bytes that are read for all of it.
     pub fn bytes(&self) -> io::Result<u64> {
-        match &self.member {
-            Some(member) => Ok(member.compressed_bytes),
-            None => Ok(self.path.metadata()?.len()),
+        match &self.lies {
+            Lies::OnDisk => Ok(self.path.metadata()?.len()),
+            Lies::Elsewhere(file) => Ok(file.bytes()),
+            Lies::In(member) => Ok(member.compressed_bytes),
         }
     }
 
     /// The bytes from one of them on.
     pub fn open(&self, byte: u64) -> io::Result<Box<dyn Read + Send>> {
-        let Some(member) = &self.member else {
-            let mut file = File::open(&self.path)?;
-            file.seek(SeekFrom::Start(byte))?;
-            return Ok(Box::new(file));
-        };
-        let mut member: Box<dyn Read + Send> = Box::new(member.open()?);
-        io::copy(&mut member.by_ref().take(byte), &mut io::sink())?;
-        Ok(member)
+        match &self.lies {
+            Lies::OnDisk => {
+                let mut file = open_on_disk(&self.path)?;
+                file.seek(SeekFrom::Start(byte))?;
+                Ok(Box::new(file))
+            }
+            Lies::Elsewhere(file) => file.open(byte, file.bytes()),
+            Lies::In(member) => {
+                let mut member: Box<dyn Read + Send> = Box::new(member.open()?);
+                io::copy(&mut member.by_ref().take(byte), &mut io::sink())?;
+                Ok(member)
+            }
+        }
+    }
+
+    /// The bytes of a file, to seek places in.
+    fn seekable(&self) -> io::Result<Box<dyn ReadSeek>> {
+        Ok(match self.remote() {
+            Some(file) => Box::new(Sought::new(Arc::clone(file))),
+            None => Box::new(io::BufReader::new(open_on_disk(&self.path)?)),
+        })
     }
 
     /// The members of an archive that may hold text, in the order in which `datasets` reads what it unpacked: the files of a
@@ -80,9 +149,10 @@ impl Place {
     ///
     /// # Errors
     /// If the archive is damaged, or a member cannot be read: an encrypted one, or one packed by a method of its own.
-    pub fn members(path: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Self>, SourceError> {
+    pub fn members(&self, wanted: impl Fn(&Path) -> bool) -> Result<Vec<Self>, SourceError> {
+        let path = &self.path;
         let broken = |reason: String| SourceError::Unreadable { path: path.into(), reason };
-        let file = io::BufReader::new(File::open(path).map_err(|source| failed(path, source))?);
+        let file = self.seekable().map_err(|source| failed(path, source))?;
         let damaged = |error: zip::result::ZipError| {
             broken(format!("the zip archive is damaged or cut off ({error}); check it with unzip -t"))
         };
@@ -107,11 +177,9 @@ impl Place {
             let start = entry.data_start().ok_or_else(|| broken(format!("its member {name} has no beginning")))?;
             let (compressed_bytes, bytes, crc32) = (entry.compressed_size(), entry.size(), entry.crc32());
             let member =
-                Member { archive: path.into(), name: name.clone(), start, compressed_bytes, bytes, crc32, deflated };
-            members.push((
-                name.clone(),
-                Self { path: PathBuf::from(format!("{}/{name}", path.display())), member: Some(member) },
-            ));
+                Member { archive: self.clone(), name: name.clone(), start, compressed_bytes, bytes, crc32, deflated };
+            let path = PathBuf::from(format!("{}/{name}", path.display()));
+            members.push((name, Self { path, lies: Lies::In(Arc::new(member)) }));
         }
         members.sort_by(|(a, _), (b, _)| walk_order(a, b));
         Ok(members.into_iter().map(|(_, place)| place).collect())
@@ -138,9 +206,7 @@ pub(super) fn walk_order(a: &str, b: &str) -> std::cmp::Ordering {
 
 impl Member {
     fn open(&self) -> io::Result<Checked> {
-        let mut file = File::open(&self.archive)?;
-        file.seek(SeekFrom::Start(self.start))?;
-        let packed = io::BufReader::new(file).take(self.compressed_bytes);
+        let packed = io::BufReader::new(self.archive.open(self.start)?).take(self.compressed_bytes);
         let input: Box<dyn Read + Send> =
             if self.deflated { Box::new(DeflateDecoder::new(packed)) } else { Box::new(packed) };
         Ok(Checked { input, read: 0, expected: (self.bytes, self.crc32), crc: crc32fast::Hasher::new() })
@@ -174,6 +240,28 @@ impl Read for Checked {
             return Err(damaged("another CRC-32".into()));
         }
         Ok(read)
+    }
+}
+
+/// How often tests open files.
+#[cfg(test)]
+pub(crate) mod opened {
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+    use std::sync::Mutex;
+
+    static OPENED: Mutex<BTreeMap<PathBuf, usize>> = Mutex::new(BTreeMap::new());
+
+    /// Counts an opening of a file.
+    pub(super) fn count(path: &Path) {
+        *OPENED.lock().unwrap().entry(path.into()).or_default() += 1;
+    }
+
+    /// How often files in a folder were opened: all together, and that which was opened most often.
+    pub(crate) fn in_folder(folder: &Path) -> (usize, usize) {
+        let opened = OPENED.lock().unwrap();
+        let counts = || opened.iter().filter(|(path, _)| path.starts_with(folder)).map(|(_, count)| *count);
+        (counts().sum(), counts().max().unwrap_or(0))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod downloads;
 mod refusals;
+mod remote;
 mod uploads;
 
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +32,10 @@ struct Script {
     no_parts: bool,
     /// How often the body of a file breaks off in the middle.
     breaks: Mutex<HashMap<&'static str, usize>>,
+    /// Files whose body stops in the middle, once, on a connection that stays open.
+    stalls: Mutex<Vec<&'static str>>,
+    /// The first requests for files, whichever they are, are answered with these statuses.
+    busy: Mutex<Vec<&'static str>>,
     /// Files that are answered with a short page of this status.
     refused: HashMap<&'static str, &'static str>,
     /// Status and `X-Error-Code` of every answer about the model.
@@ -124,6 +129,12 @@ impl TestHub {
         result
     }
 
+    /// How often a file of a repository was asked for.
+    fn downloaded_of(&self, repository: &str, file: &str) -> usize {
+        let request = format!("GET /{repository}/resolve/{COMMIT}/{file}");
+        self.log.lock().unwrap().iter().filter(|line| **line == request).count()
+    }
+
     /// The files whose contents were asked for since the last call, sorted.
     fn downloaded(&self) -> Vec<String> {
         let log = std::mem::take(&mut *self.log.lock().unwrap());
@@ -155,7 +166,10 @@ fn answer(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<String>>, base
             seen.0 = value.to_string();
         }
         if let Some(value) = line.trim_end().strip_prefix("range: bytes=") {
-            range = value.split('-').next().and_then(|from| from.parse().ok()).filter(|_| !script.no_parts);
+            range = value.split_once('-').and_then(|(from, to)| {
+                Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok().map(|last| last + 1)))
+            });
+            range = range.filter(|_| !script.no_parts);
             seen.1 = value.to_string();
         }
         line.clear();
@@ -225,6 +239,9 @@ fn answer(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<String>>, base
     let Some((&name, bytes)) = script.files.get_key_value(name) else {
         return reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", b"", 0);
     };
+    if let ("GET", Some(status)) = (method, script.busy.lock().unwrap().pop()) {
+        return reply(status, "", b"later", 5);
+    }
     if let (Some(status), "GET") = (script.refused.get(name), method) {
         return reply(status, "", b"denied", 6);
     }
@@ -253,21 +270,31 @@ fn answer(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<String>>, base
         Lie::Longer => [bytes.as_slice(), b"more"].concat(),
         _ => bytes.clone(),
     };
-    let from: usize = range.unwrap_or(0);
-    let mut until = sent.len();
+    let (from, end) = range.map_or((0, sent.len()), |(from, to)| (from, to.unwrap_or(sent.len()).min(sent.len())));
+    let mut until = end;
     if method == "GET"
         && let Some(breaks) = script.breaks.lock().unwrap().get_mut(name)
         && *breaks > 0
     {
         *breaks -= 1;
-        until = from + (sent.len() - from) / 2;
+        until = from + (end - from) / 2;
     }
-    match from {
-        0 => reply("200 OK", &headers, &sent, until),
-        _ => {
-            let headers = format!("{headers}Content-Range: bytes {from}-{}/{}\r\n", sent.len() - 1, sent.len());
-            reply("206 Partial Content", &headers, &sent[from..], until - from)
+    let mut stalls = script.stalls.lock().unwrap();
+    let stalls =
+        method == "GET" && stalls.iter().position(|stalling| *stalling == name).map(|at| stalls.remove(at)).is_some();
+    if stalls {
+        until = from + (end - from) / 2;
+    }
+    match range {
+        None => reply("200 OK", &headers, &sent, until),
+        Some(_) => {
+            let headers = format!("{headers}Content-Range: bytes {from}-{}/{}\r\n", end - 1, sent.len());
+            reply("206 Partial Content", &headers, &sent[from..end], until - from)
         }
+    }
+    if stalls {
+        // Until the other side gives up.
+        let _ = reader.read_line(&mut line);
     }
 }
 

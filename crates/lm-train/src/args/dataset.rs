@@ -1,6 +1,7 @@
 //! `--dataset_name` and what belongs to it: the rules, and the files that it stands for once they are found.
 
 use lm_data::dataset::{Slice, SplitPart};
+use lm_data::source::RemoteFiles;
 
 use super::error::rule;
 use super::{ArgsError, Arguments};
@@ -16,6 +17,8 @@ pub struct DatasetFiles {
     pub validation: Vec<String>,
     /// Only these rows of them, if any are said.
     pub validation_parts: Vec<SplitPart>,
+    /// Those of them that are read from the Hub as they are needed.
+    pub remote: RemoteFiles,
 }
 
 /// A data set or files, not both, and nothing about a data set that is not named.

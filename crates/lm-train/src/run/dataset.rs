@@ -1,12 +1,16 @@
 //! `--dataset_name` to files: which splits a run reads, as the scripts take them.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use lm_data::dataset::{
     CARD_FILES, DatasetError, Repository, SplitFiles, converted_splits, files_of, folder_splits, script, splits,
 };
-use lm_hub::{DataSet, HubError, HubOptions};
+use lm_data::source::RemoteFiles;
+use lm_hub::{DataSet, HubError, HubOptions, RemoteFile};
 
 use crate::args::{Arguments, DatasetFiles};
 use crate::run::resolve;
@@ -41,12 +45,41 @@ fn find(args: &Arguments, name: &str) -> Result<DatasetFiles> {
         Repository { name: set.name(), files: &listed, readme: readme.as_deref(), standalone: standalone.as_deref() };
     let found = if converted { converted_splits(&repository, config)? } else { splits(&repository, config)? };
     let mut files = choose(args, set.name(), &found)?;
-    let folder = set.download(&[&files.train[..], &files.validation].concat())?;
-    let parts = files.train_parts.iter_mut().chain(&mut files.validation_parts).flat_map(|part| &mut part.files);
-    for file in files.train.iter_mut().chain(&mut files.validation).chain(parts) {
-        *file = folder.join(&*file).display().to_string();
+    let wanted = [&files.train[..], &files.validation].concat();
+    if args.data.streaming {
+        let (set, mut streamed) = (Arc::new(set), BTreeMap::new());
+        for path in &wanted {
+            let file = RemoteFile::of(&set, path)?;
+            streamed.insert(file.address(), Arc::new(Streamed(file)) as Arc<dyn lm_data::source::RemoteFile>);
+        }
+        files.remote = RemoteFiles::new(streamed);
+        rename(&mut files, |path| set.address(path));
+    } else {
+        let folder = set.download(&wanted)?;
+        rename(&mut files, |path| folder.join(path).display().to_string());
     }
     Ok(files)
+}
+
+/// Gives all files other names.
+fn rename(files: &mut DatasetFiles, name: impl Fn(&str) -> String) {
+    let parts = files.train_parts.iter_mut().chain(&mut files.validation_parts).flat_map(|part| &mut part.files);
+    for file in files.train.iter_mut().chain(&mut files.validation).chain(parts) {
+        *file = name(file);
+    }
+}
+
+/// A file of the Hub, for those who read text.
+struct Streamed(RemoteFile);
+
+impl lm_data::source::RemoteFile for Streamed {
+    fn bytes(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn open(&self, from: u64, to: u64) -> io::Result<Box<dyn io::Read + Send>> {
+        self.0.open(from, to)
+    }
 }
 
 /// The data set, and whether it is what the Hub converted to Parquet: what is only a script has nothing else.

@@ -89,7 +89,8 @@ fn texts(args: &Arguments) -> Result<Vec<Input>> {
         None => ["train_file", "validation_file"],
     };
     for (flag, names) in [(train, &config.train_files), (validation, &config.validation_files)] {
-        let files = find_files(names).with_context(|| format!("--{flag}"))?;
+        let local: Vec<String> = names.iter().filter(|name| config.remote_files.get(name).is_none()).cloned().collect();
+        let files = find_files(&local).with_context(|| format!("--{flag}"))?;
         inputs.extend(files.into_iter().map(|path| Input { flag: Some(flag), path }));
     }
     Ok(inputs)

@@ -270,6 +270,7 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         train_files,
         train_weights,
         validation_files: dataset.validation,
+        remote_files: dataset.remote,
         train_parts: dataset.train_parts,
         validation_parts: dataset.validation_parts,
         text_column: args.beyond.text_column.clone(),

@@ -1,11 +1,11 @@
 //! The texts of a column in one record batch.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, SeekFrom};
 use std::sync::Arc;
 
 use arrow_ipc::{CompressionType, RecordBatch, root_as_message};
 
+use super::super::place::ReadSeek;
 use super::layout::{Form, Layout};
 
 /// The most bytes of a buffer, decompressed: a batch is in memory as a whole.
@@ -86,7 +86,7 @@ fn view<'a>(views: &'a [u8], buffers: &'a [Vec<u8>], at: usize) -> Option<&'a [u
 
 /// Reads a column of a message of rows or of a dictionary.
 pub(super) fn read_strings(
-    file: &mut File,
+    file: &mut dyn ReadSeek,
     header: (u64, u64),
     body: (u64, u64),
     layout: &Layout,
@@ -141,7 +141,7 @@ pub(super) fn read_strings(
 
 /// The buffers of a message, one after another.
 struct Buffers<'a> {
-    file: &'a mut File,
+    file: &'a mut dyn ReadSeek,
     body: (u64, u64),
     batch: RecordBatch<'a>,
     next: usize,
@@ -208,7 +208,7 @@ fn too_large(bytes: u64) -> String {
 }
 
 /// As many bytes as there are.
-pub(super) fn read_up_to(file: &mut File, start: u64, buffer: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_up_to(file: &mut dyn ReadSeek, start: u64, buffer: &mut [u8]) -> io::Result<usize> {
     file.seek(SeekFrom::Start(start))?;
     let mut read = 0;
     while read < buffer.len() {

@@ -7,7 +7,6 @@
 mod batch;
 mod layout;
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ use super::columnar::{self, Groups, Table};
 use super::compression;
 use super::error::{SourceError, failed};
 use super::format::{Format, RowOptions, RowReader, Start};
-use super::place::Place;
+use super::place::{Place, ReadSeek};
 
 pub(super) const FORMAT: Format = Format {
     name: "Arrow",
@@ -67,7 +66,7 @@ struct Dictionary {
 
 /// Where everything in a file lies, as the headers of its messages say.
 struct Index {
-    file: File,
+    file: Box<dyn ReadSeek>,
     table: Table,
     schema: Schema,
     batches: Vec<Batch>,
@@ -76,11 +75,11 @@ struct Index {
 
 impl Index {
     fn read(place: &Place) -> Result<Self, SourceError> {
-        let (path, mut file) = (&*place.path, compression::open_file(place)?);
+        let (path, opened) = (&*place.path, compression::open_file(place)?);
         let known = |bytes: io::Result<u64>| bytes.map_err(|source| failed(path, source));
-        let bytes = known(file.metadata().map(|metadata| metadata.len()))?;
+        let (bytes, mut file) = (known(opened.bytes())?, opened.seekable());
         let damaged = |reason: String| SourceError::Unreadable { path: path.into(), reason };
-        let (mut at, end) = bounds(&mut file, bytes)
+        let (mut at, end) = bounds(&mut *file, bytes)
             .map_err(|source| failed(path, source))?
             .ok_or_else(|| damaged("no Arrow file, or one that is cut off: it does not end with ARROW1".into()))?;
         let is_file = end < bytes;
@@ -91,7 +90,7 @@ impl Index {
                 None => damaged(format!("no Arrow file, or a damaged one: {reason}")),
                 Some(_) => columnar::broken(path, rows, format!("the record batch that begins here {reason}")),
             };
-            let Some((header, metadata)) = next_header(&mut file, at, end).map_err(|source| failed(path, source))?
+            let Some((header, metadata)) = next_header(&mut *file, at, end).map_err(|source| failed(path, source))?
             else {
                 break;
             };
@@ -139,7 +138,7 @@ impl Index {
 }
 
 /// Where messages begin and where they end at the latest; None if a file has not both of its marks.
-fn bounds(file: &mut File, bytes: u64) -> io::Result<Option<(u64, u64)>> {
+fn bounds(file: &mut dyn ReadSeek, bytes: u64) -> io::Result<Option<(u64, u64)>> {
     let mut start = [0; 8];
     let read = read_up_to(file, 0, &mut start)?;
     if !start[..read].starts_with(MAGIC) {
@@ -157,7 +156,7 @@ fn bounds(file: &mut File, bytes: u64) -> io::Result<Option<(u64, u64)>> {
 
 /// The next message's header, None at the end of messages; and no bytes of it if the file ends in it.
 #[expect(clippy::type_complexity, reason = "two cases of an end")]
-fn next_header(file: &mut File, at: u64, end: u64) -> io::Result<Option<((u64, u64), Option<Vec<u8>>)>> {
+fn next_header(file: &mut dyn ReadSeek, at: u64, end: u64) -> io::Result<Option<((u64, u64), Option<Vec<u8>>)>> {
     let mut prefix = [0; 8];
     let length = usize::try_from(end.saturating_sub(at)).unwrap_or(8).min(8);
     let read = read_up_to(file, at, &mut prefix[..length])?;
@@ -209,7 +208,7 @@ impl Reader {
         let Some(&Batch { message, start, rows, dictionaries }) = self.index.batches.get(number) else { return Ok(()) };
         let strings = self.entries(dictionaries).and_then(|entries| {
             let dictionary = self.layout.dictionary.is_some().then_some(entries);
-            read_strings(&mut self.index.file, message.header, message.body, &self.layout, dictionary)
+            read_strings(&mut *self.index.file, message.header, message.body, &self.layout, dictionary)
         });
         let strings = strings.and_then(|strings| match strings.len() {
             length if length == rows => Ok(strings),
@@ -238,7 +237,7 @@ impl Reader {
             let mut entries = Vec::new();
             for Dictionary { message, .. } in all[first..].iter().filter(|dictionary| dictionary.id == id) {
                 let layout = Layout::of_entries(&self.layout);
-                entries.push(read_strings(&mut self.index.file, message.header, message.body, &layout, None)?);
+                entries.push(read_strings(&mut *self.index.file, message.header, message.body, &layout, None)?);
             }
             self.entries = (messages, Arc::new(entries));
         }

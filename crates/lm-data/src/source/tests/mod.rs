@@ -1,5 +1,6 @@
 mod options;
 mod packed;
+mod remote;
 
 use std::path::PathBuf;
 
