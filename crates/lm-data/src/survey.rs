@@ -147,7 +147,7 @@ struct Finding<'a> {
 
 impl Finding<'_> {
     fn add(&mut self, text: &str, begin: RowPosition) {
-        if self.count % self.every == 0 {
+        if self.count.is_multiple_of(self.every) {
             self.places.push((begin.byte, begin.line));
             let read = self.file.offset(begin);
             self.bar.inc(read - self.told);

@@ -11,6 +11,9 @@ use super::place::Place;
 /// Finds the columns of a file, as far as its beginning shows them.
 type ReadSample = fn(&Place, &RowOptions) -> Result<Sample, SourceError>;
 
+/// Finds how many rows a file has and where it can be divided.
+type FindGroups = fn(&Place) -> Result<Groups, SourceError>;
+
 /// How rows are made of files, as far as the files themselves leave it open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowOptions {
@@ -58,8 +61,8 @@ pub(super) struct Format {
     pub begins: Option<fn(&[u8]) -> bool>,
     /// None if rows are nothing but text.
     pub sample: Option<ReadSample>,
-    /// Finds how many rows a file has and where it can be divided, without reading them; None where only reading tells.
-    pub groups: Option<fn(&Place) -> Result<Groups, SourceError>>,
+    /// None where only reading tells.
+    pub groups: Option<FindGroups>,
     /// Opens a file at a row.
     pub open: fn(&Start<'_>) -> Result<Box<dyn RowReader>, SourceError>,
 }

@@ -102,9 +102,9 @@ fn reading_ends_with_a_reason() {
     let (error, asked) = fails(&|script| *script.busy.get_mut().unwrap() = vec!["503 Service Unavailable"; 100], 0);
     assert!(error.contains("data/train.csv from byte 0 on (503 Service Unavailable), asked 12 times"), "{error}");
     assert_eq!(asked, 12);
-    let (error, asked) = fails(&|script| drop(script.refused.insert(FILE, "403 Forbidden")), 0);
+    let (error, asked) = fails(&|script| script.refused = HashMap::from([(FILE, "403 Forbidden")]), 0);
     assert!(error.contains("refused the token") && asked == 1, "{error}");
-    let (error, asked) = fails(&|script| drop(script.refused.insert(FILE, "404 Not Found")), 0);
+    let (error, asked) = fails(&|script| script.refused = HashMap::from([(FILE, "404 Not Found")]), 0);
     assert!(error.contains("no such dataset") && asked == 1, "{error}");
     let (error, asked) = fails(&|script| script.no_parts = true, 5);
     assert!(error.contains("what no Hub answers: not bytes 5 to") && asked == 1, "{error}");
