@@ -23,6 +23,8 @@ fn the_first_command_of_every_tutorial() {
         card.contains("datasets:\n- wikitext\n") && card.contains("the wikitext wikitext-2-raw-v1 dataset"),
         "{card}"
     );
+    let evaluated = "- Evaluation: split validation of the wikitext wikitext-2-raw-v1 dataset: 8 examples";
+    assert!(card.contains("- Training: split train of the wikitext") && card.contains(evaluated), "{card}");
     assert!(scratch.path("hub/hub/datasets--Salesforce--wikitext/refs/main").exists(), "Python's own folder");
 
     // Again, without the Hub.

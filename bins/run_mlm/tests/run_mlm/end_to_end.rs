@@ -22,6 +22,24 @@ pub fn ids(scratch: &Scratch, file: &str, split: &str) -> Vec<Vec<u64>> {
     lines.map(|line| serde_json::from_value(line["input_ids"].clone()).expect("numbers")).collect()
 }
 
+const KNOWS: &str = "which knows only how frequent each token of the training text";
+
+/// By counts of the training ids in `dump.jsonl`, one added to each: that of its validation ids.
+fn unigram_perplexity(scratch: &Scratch) -> f64 {
+    let tokenizer = scratch.json("out/tokenizer.json");
+    let special: Vec<u64> =
+        tokenizer["added_tokens"].as_array().expect("a list").iter().filter_map(|t| t["id"].as_u64()).collect();
+    let mut counts = vec![1.0; 300];
+    let split = |name| {
+        let ids = ids(scratch, "dump.jsonl", name).into_iter().flatten();
+        ids.filter(|id| !special.contains(id)).collect::<Vec<_>>()
+    };
+    split("train").iter().for_each(|id| counts[*id as usize] += 1.0);
+    let total: f64 = counts.iter().sum();
+    let nats: Vec<f64> = split("validation").iter().map(|id| f64::ln(total / counts[*id as usize])).collect();
+    (nats.iter().sum::<f64>() / nats.len() as f64).exp()
+}
+
 /// Trains a tokenizer and a model on the samples; every file of the output folder is there and says what Python's says.
 #[test]
 fn from_a_text_to_a_folder() {
@@ -31,7 +49,7 @@ fn from_a_text_to_a_folder() {
          hidden_size=32,num_hidden_layers=1,num_attention_heads=2,intermediate_size=64,max_position_embeddings=64 \
          --train_tokenizer 300 --train_file {} --validation_file {} --line_by_line --max_seq_length 48 --max_train_samples 64 \
          --max_eval_samples 16 --do_train --do_eval --max_steps 6 --learning_rate 0.01 --logging_steps 2 --eval_strategy steps \
-         --eval_steps 3 --save_steps 3 --include_tokens_per_second --output_dir out",
+         --eval_steps 3 --save_steps 3 --include_tokens_per_second --dump_examples dump.jsonl --output_dir out",
         sample("train.txt"),
         sample("valid.txt")
     ));
@@ -109,6 +127,16 @@ fn from_a_text_to_a_folder() {
     assert_eq!(scratch.json("out/training_args.json")["learning_rate"], 0.01);
     let card = scratch.read("out/README.md");
     assert!(card.starts_with("---\n") && card.contains("learning_rate: 0.01"), "{card}");
+    for part in [
+        "A masked language model: `BertForMaskedLM`.",
+        "\nmodel = BertForMaskedLM.from_pretrained(\"out\")\n",
+        &format!("- Training: {}: 64 examples, ", sample("train.txt")),
+        &format!("- Evaluation: {}: 16 examples, ", sample("valid.txt")),
+        "- Perplexity: ",
+        &format!("- Perplexity of a unigram model, {KNOWS} is: {:.4}\n", unigram_perplexity(&scratch)),
+    ] {
+        assert!(card.contains(part), "{part}\n{card}");
+    }
     assert!(scratch.read("out/report.html").contains("</html>"));
     assert!(scratch.json_lines("out/log.jsonl").len() >= 6);
 }
@@ -160,6 +188,8 @@ fn evaluation_alone_and_nothing_at_all() {
     assert!(results["eval_model_preparation_time"].is_f64() && results.get("epoch").is_none(), "{results}");
     let card = scratch.read("out/README.md");
     assert!(card.contains("- eval_loss: ") && card.contains("- eval_model_preparation_time: "), "{card}");
+    assert!(card.contains("- Evaluation: valid.txt: 4 examples, ") && !card.contains("- Training: "), "{card}");
+    assert!(!card.contains("from_pretrained"), "no model lies there");
 
     // A card that a person wrote is theirs.
     scratch.write("out/README.md", "# My model\n");

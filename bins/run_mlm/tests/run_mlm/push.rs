@@ -116,6 +116,8 @@ fn what_is_uploaded_when() {
     {
         assert!(files.contains(&file.to_owned()), "{file}: {files:?}");
     }
+    let card = scratch.read("out/README.md");
+    assert!(card.contains("BertForMaskedLM.from_pretrained(\"owner/mine\")"), "{card}");
     assert!(!files.iter().any(|file| file.contains("checkpoint") || file.starts_with('.')), "{files:?}");
     assert!(run.stderr.contains("uploaded to owner/mine"), "{}", run.stderr);
     assert!(!scratch.list("out").iter().any(|name| name.starts_with("tmp-")), "{:?}", scratch.list("out"));

@@ -17,7 +17,7 @@ use crate::checkpoint::Saved;
 use crate::observe::console;
 use crate::observe::report::SplitFacts;
 use crate::run::resolve::{self, ModelSource};
-use crate::run::{generation, room};
+use crate::run::{generation, room, unigram};
 use crate::train::batches::TrainData;
 use crate::train::evaluate::Evaluation;
 use crate::train::plan;
@@ -225,6 +225,17 @@ impl<'a> Data<'a> {
             padding_share: Some(loader.padding_share(&self.padding)?),
             truncated_share: Some(store.statistics().truncated_share()),
         })
+    }
+
+    /// The perplexity of guessing the validation text, else the training text, by the frequencies of tokens in the training
+    /// text; none of a stream.
+    ///
+    /// # Errors
+    /// If the examples cannot be read.
+    pub fn unigram_perplexity(&self) -> Result<Option<f64>> {
+        let Train::Stored(train) = &self.train else { return Ok(None) };
+        let validation = self.validation.as_ref().filter(|store| !store.is_empty());
+        unigram::perplexity(train, validation.unwrap_or(train), self.tokenizer.len())
     }
 
     /// The first examples of the validation split, else of the training split, each with its index.

@@ -25,6 +25,7 @@ mod results;
 mod resume;
 mod room;
 mod training;
+mod unigram;
 
 use std::sync::Arc;
 
@@ -211,7 +212,10 @@ impl Run<'_> {
     /// The file that describes the whole, unless a signal left nothing to describe.
     fn describe(&self, state: &TrainerState, ended: Ended) -> Result<Ended> {
         if ended == Ended::Done || self.args.training.do_train {
-            ModelCard::of(self.args).write(self.output.path(), &state.log_history)?;
+            let repository = self.push.as_ref().map(|push| push.repository());
+            let mut card = ModelCard::of(self.args, self.files.config.family(), self.data.facts()?, repository);
+            card.unigram_perplexity = self.data.unigram_perplexity()?;
+            card.write(self.output.path(), &state.log_history)?;
         }
         Ok(ended)
     }

@@ -76,6 +76,11 @@ impl Push {
         })))
     }
 
+    /// The repository's full name.
+    pub fn repository(&self) -> &str {
+        self.repository.name()
+    }
+
     /// A checkpoint is whole: what the strategy says of it is uploaded in the background.
     fn checkpoint(self: &Arc<Self>, state: &TrainerState, folder: &Path) -> std::io::Result<()> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,6 @@
 //! The model card: `README.md` of the output folder, as Python's `Trainer.create_model_card` writes it.
 
+mod data;
 mod history;
 mod hyperparameters;
 mod text;
@@ -10,12 +11,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use lm_models::Task;
+use lm_models::config::Family;
 
 use crate::args::Arguments;
+use crate::observe::report::SplitFacts;
 use crate::observe::{LogRecord, LogValue};
+use data::Text;
 use history::{Results, results_of};
 use hyperparameters::hyperparameters;
-use text::{markdown, markdown_lines, rounded, url_path, yaml_number, yaml_string};
+use text::{markdown, markdown_lines, python_string, rounded, url_path, yaml_number, yaml_string};
 
 /// The file's name in the output folder.
 pub const MODEL_CARD_NAME: &str = "README.md";
@@ -26,6 +30,9 @@ const GENERATED: &str = "\
 should probably proofread and complete it, then remove this comment. -->
 ";
 
+/// How the list of results names the baseline.
+const UNIGRAM: &str = "Perplexity of a unigram model, which knows only how frequent each token of the training text is";
+
 /// What a model card tells about a run.
 #[derive(Clone, Debug, Default)]
 pub struct ModelCard {
@@ -35,6 +42,16 @@ pub struct ModelCard {
     pub finetuned_from: Option<String>,
     /// Whether the folder holds an adapter, which is peft's, not a model.
     pub adapter: bool,
+    /// What the model is, such as `masked language`.
+    pub noun: &'static str,
+    /// Its class in Python.
+    pub class: &'static str,
+    /// From where Python loads it: the name on the Hub, else the output folder; `None` if only an evaluation was made.
+    pub load_from: Option<String>,
+    /// What it was trained and evaluated on.
+    pub text: Text,
+    /// The perplexity that guessing by frequency reaches on the evaluation set.
+    pub unigram_perplexity: Option<f64>,
     /// The Hub's tag of the task, such as `fill-mask` or `text-generation`.
     pub task: String,
     /// `--dataset_name`.
@@ -51,14 +68,23 @@ pub struct ModelCard {
 const METRIC_TAGS: [&str; 1] = ["accuracy"];
 
 impl ModelCard {
-    /// The card of a run with these arguments.
-    pub fn of(args: &Arguments) -> Self {
+    /// The card of a run with these arguments, of a model of this family, on splits of which `facts` tell; `repository` is
+    /// where it is uploaded to.
+    pub fn of(args: &Arguments, family: &Family, facts: &[SplitFacts], repository: Option<&str>) -> Self {
         let name = args.training.output_dir.file_name().map(|name| name.to_string_lossy().into_owned());
         let versions = [(args.task.binary(), env!("CARGO_PKG_VERSION")), ("Burn", "0.22.1")];
         Self {
             model_name: name.unwrap_or_else(|| "model".into()),
             finetuned_from: args.model.model_name_or_path.clone(),
             adapter: args.writes_adapter(),
+            noun: family.task.noun(),
+            class: family.class,
+            load_from: args.training.do_train.then(|| match repository {
+                Some(name) => name.to_owned(),
+                None => args.training.output_dir.display().to_string(),
+            }),
+            text: Text::of(args, facts),
+            unigram_perplexity: None,
             task: match args.task {
                 Task::Mlm => "fill-mask".into(),
                 Task::Clm | Task::Plm => "text-generation".into(),
@@ -101,23 +127,18 @@ impl ModelCard {
                     write!(card, "This model is a fine-tuned version of [{name}](https://huggingface.co/{path}) on ");
             }
         }
-        match self.dataset_name() {
-            None => card += "an unknown dataset.",
-            Some(name) => {
-                let _ = write!(card, "the {} dataset.", markdown(&name));
-            }
-        }
+        let _ = write!(card, "{}.", self.text.name.as_deref().unwrap_or("an unknown dataset"));
         if !results.is_empty() {
             card += "\nIt achieves the following results on the evaluation set:";
             for (name, value) in &results {
                 let _ = write!(card, "\n- {name}: {}", rounded(value));
             }
         }
+        if let (false, Some(perplexity)) = (results.is_empty(), self.unigram_perplexity) {
+            let _ = write!(card, "\n- {UNIGRAM}: {}", rounded(&perplexity.into()));
+        }
+        let _ = write!(card, "\n\n## Model description\n\n{}", self.description());
         card += "
-
-## Model description
-
-More information needed
 
 ## Intended uses & limitations
 
@@ -125,7 +146,9 @@ More information needed
 
 ## Training and evaluation data
 
-More information needed
+";
+        card += &self.data(!results.is_empty());
+        card += "
 
 ## Training procedure
 
@@ -146,7 +169,34 @@ The following hyperparameters were used during training:
         card
     }
 
-    /// The dataset as prose names it.
+    /// What the model is, and how Python loads it.
+    fn description(&self) -> String {
+        let (noun, class) = (self.noun, self.class);
+        let Some(place) = &self.load_from else { return format!("A {noun} model: `{class}`.") };
+        let place = python_string(place);
+        let kind = if self.adapter { "A LoRA adapter, which `peft` loads, of a" } else { "A" };
+        format!(
+            "{kind} {noun} model: `{class}`. In Python it is loaded by
+
+```python
+from transformers import AutoTokenizer, {class}
+
+tokenizer = AutoTokenizer.from_pretrained({place})
+model = {class}.from_pretrained({place})
+```"
+        )
+    }
+
+    /// What the model was trained and evaluated on.
+    fn data(&self, evaluated: bool) -> String {
+        let evaluation = self.text.evaluation.as_ref().filter(|_| evaluated);
+        let lines = [("Training", self.text.training.as_ref()), ("Evaluation", evaluation)];
+        let lines = lines.into_iter().filter_map(|(what, text)| Some(format!("- {what}: {}", text?)));
+        let lines = lines.collect::<Vec<_>>().join("\n");
+        if lines.is_empty() { "More information needed".into() } else { lines }
+    }
+
+    /// The dataset as the metadata names it.
     fn dataset_name(&self) -> Option<String> {
         let name = self.dataset.as_ref()?;
         Some(self.dataset_config.as_ref().map_or_else(|| name.clone(), |config| format!("{name} {config}")))
@@ -238,6 +288,11 @@ mod tests {
             model_name: "mkstate".to_owned(),
             finetuned_from: Some("bert-tiny".to_owned()),
             adapter: false,
+            noun: "masked language",
+            class: "BertForMaskedLM",
+            load_from: None,
+            text: Text { name: Some("the wikitext wikitext-2-raw-v1 dataset".to_owned()), ..Text::default() },
+            unigram_perplexity: None,
             task: "fill-mask".to_owned(),
             dataset: Some("wikitext".to_owned()),
             dataset_config: Some("wikitext-2-raw-v1".to_owned()),
@@ -258,12 +313,37 @@ mod tests {
         // There the enum tells its own name, here the flag's value stands.
         let pythons = include_str!("../../../tests/fixtures/model_card.md");
         let pythons = pythons.replace("OptimizerNames.ADAMW_TORCH_FUSED", "adamw_torch_fused");
+        // What Python leaves to the reader.
+        let described = "## Model description\n\nA masked language model: `BertForMaskedLM`.";
+        let pythons = pythons.replace("## Model description\n\nMore information needed", described);
         assert_eq!(card().to_markdown(&history()), pythons);
     }
 
     #[test]
+    fn what_python_leaves_open_is_told() {
+        let place = "my \"model\"\\\n```";
+        let text =
+            Text { training: Some("a.txt".into()), evaluation: Some("b.txt".into()), name: Some("a.txt".into()) };
+        let told = ModelCard { load_from: Some(place.into()), text, unigram_perplexity: Some(232.612_34), ..card() };
+        let card = told.to_markdown(&history());
+        for part in [
+            " on a.txt.\n",
+            "- Perplexity of a unigram model, which knows only how frequent each token of the training text is: 232.6123\n\n##",
+            "import AutoTokenizer, BertForMaskedLM\n",
+            "\nmodel = BertForMaskedLM.from_pretrained(\"my \\\"model\\\"\\\\\\x0a```\")\n```\n\n## Intended",
+            "evaluation data\n\n- Training: a.txt\n- Evaluation: b.txt\n\n## Training procedure",
+        ] {
+            assert!(card.contains(part), "{part}\n{card}");
+        }
+        let adapter = ModelCard { adapter: true, ..told }.to_markdown::<LogRecord>(&[]);
+        assert!(adapter.contains("A LoRA adapter, which `peft` loads, of a masked language model"), "{adapter}");
+        assert!(!adapter.contains("unigram") && !adapter.contains("- Evaluation"), "nothing was evaluated");
+    }
+
+    #[test]
     fn without_training_evaluation_or_base_model_the_card_is_shorter() {
-        let plain = ModelCard { finetuned_from: None, dataset: None, dataset_config: None, ..card() };
+        let plain =
+            ModelCard { finetuned_from: None, dataset: None, dataset_config: None, text: Text::default(), ..card() };
         let empty = plain.to_markdown::<LogRecord>(&[]);
         assert!(empty.contains("trained from scratch on an unknown dataset.\n\n## Model description"), "{empty}");
         assert!(
@@ -286,16 +366,14 @@ mod tests {
             model_name: hostile.to_owned(),
             finetuned_from: Some(hostile.to_owned()),
             dataset: Some(hostile.to_owned()),
+            text: Text { name: Some(markdown(hostile)), ..Text::default() },
             ..card()
         };
         let text = card.to_markdown::<LogRecord>(&[]);
         let shown = r"x\](http://evil) \<script\> \# new \`y\`  \[31m";
         let link = "x%5D%28http%3A//evil%29%20%3Cscript%3E%0A%23%20new%20%60y%60%20%1B%5B31m";
         assert!(text.contains(&format!("\n# {shown}\n")), "{text}");
-        assert!(
-            text.contains(&format!("of [{shown}](https://huggingface.co/{link}) on the {shown} wikitext")),
-            "{text}"
-        );
+        assert!(text.contains(&format!("of [{shown}](https://huggingface.co/{link}) on {shown}.")), "{text}");
         assert!(!text.contains('\u{1b}'), "{text}");
         assert_eq!(markdown("my_model-v1.0 (a) _b_"), r"my_model-v1.0 (a) \_b\_");
     }

@@ -55,6 +55,16 @@ pub(super) fn url_path(name: &str) -> String {
     path
 }
 
+/// A string as Python's code writes it: on one line, without a control character.
+pub(super) fn python_string(text: &str) -> String {
+    let hide = |letter: char| match letter {
+        '"' | '\\' => format!("\\{letter}"),
+        _ if letter.is_control() => format!("\\x{:02x}", u32::from(letter)),
+        _ => letter.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(hide).collect::<String>())
+}
+
 /// A float as Python's `repr` writes it.
 pub(super) fn python_float(number: f64) -> String {
     if !number.is_finite() {
