@@ -1,6 +1,6 @@
 //! In which order torch's optimizers count a model's parameters under Python's Trainer, which optimizer.pt goes by.
 
-use crate::parameters::ParameterInfo;
+use crate::parameters::{Kind, ParameterInfo};
 
 /// Modules whose parts Python declares in another order than that in which data meet them. Layers are `*`.
 const DECLARED: &[(&str, &[&str])] = &[
@@ -24,31 +24,41 @@ const DECLARED: &[(&str, &[&str])] = &[
 pub fn optimizer_order(parameters: &[ParameterInfo]) -> Vec<usize> {
     let mut order = Vec::with_capacity(parameters.len());
     let trained = parameters.iter().enumerate().filter(|(_, info)| info.trainable);
-    list("", trained.map(|(index, info)| (index, info.name.as_str())).collect(), &mut order);
+    let trained = trained.map(|(index, info)| Member { index, rest: &info.name, kind: info.kind });
+    list("", trained.collect(), &mut order);
     // Stable: the order within the two stays.
     order.sort_by_key(|&index| !parameters[index].decays);
     order
 }
 
-/// Lists the parameters of the module at `path`, each an index with the rest of its name.
-fn list<'a>(path: &str, parameters: Vec<(usize, &'a str)>, into: &mut Vec<usize>) {
+/// A parameter of a module.
+struct Member<'a> {
+    index: usize,
+    /// The rest of its name.
+    rest: &'a str,
+    kind: Kind,
+}
+
+/// Lists the parameters of the module at `path`.
+fn list<'a>(path: &str, parameters: Vec<Member<'a>>, into: &mut Vec<usize>) {
     let mut own = Vec::new();
-    let mut parts: Vec<(&'a str, Vec<(usize, &'a str)>)> = Vec::new();
-    for (index, name) in parameters {
-        let Some((part, rest)) = name.split_once('.') else {
-            own.push((index, name));
+    let mut parts: Vec<(&'a str, Vec<Member<'a>>)> = Vec::new();
+    for member in parameters {
+        let Some((part, rest)) = member.rest.split_once('.') else {
+            own.push(member);
             continue;
         };
+        let member = Member { rest, ..member };
         match parts.iter_mut().find(|(name, _)| *name == part) {
-            Some((_, members)) => members.push((index, rest)),
-            None => parts.push((part, vec![(index, rest)])),
+            Some((_, members)) => members.push(member),
+            None => parts.push((part, vec![member])),
         }
     }
-    // MobileBERT's `NoNorm` declares its bias first.
-    if path.starts_with("mobilebert.") && path.ends_with(".LayerNorm") {
-        own.sort_by_key(|(_, name)| *name != "bias");
+    // What only scales and shifts, MobileBERT's `NoNorm`, declares its bias first.
+    if own.iter().any(|member| member.kind == Kind::Norm) {
+        own.sort_by_key(|member| member.kind != Kind::Bias);
     }
-    into.extend(own.into_iter().map(|(index, _)| index));
+    into.extend(own.into_iter().map(|member| member.index));
     if let Some((_, declared)) = DECLARED.iter().find(|(module, _)| *module == path) {
         parts.sort_by_key(|(part, _)| declared.iter().position(|declared| declared == part).unwrap_or(declared.len()));
     }

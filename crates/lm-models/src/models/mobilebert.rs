@@ -125,10 +125,11 @@ struct Norm {
 
 impl Norm {
     fn new(dim: usize, epsilon: f64, sizes: &Sizes, builder: &Builder) -> Self {
+        let normalizes = sizes.own.normalization_type == NormalizationType::LayerNorm;
         Self {
             weight: builder.parameter([dim], Kind::Norm, Initial::Ones),
-            bias: builder.parameter([dim], Kind::Norm, Initial::Zeros),
-            epsilon: (sizes.own.normalization_type == NormalizationType::LayerNorm).then_some(epsilon),
+            bias: builder.parameter([dim], if normalizes { Kind::Norm } else { Kind::Bias }, Initial::Zeros),
+            epsilon: normalizes.then_some(epsilon),
         }
     }
 
