@@ -125,6 +125,24 @@ fn what_does_not_fit_is_one_line() {
     assert_close(&rates, &[0.0, 0.01, 0.02, 0.015, 0.01, 0.005], 1e-12, "rates");
 }
 
+/// Python's Trainer would go on with the optimizer's own; here the arguments are in force, which is said.
+#[test]
+fn arguments_other_than_the_optimizers_are_told() {
+    let (root, scratch) = (trainer_checkpoint(), Scratch::new());
+    for (optim, told) in [
+        (
+            "adamw_torch",
+            "than the checkpoint was made with: --weight_decay 0.3 (was 0.01), --adam_beta2 0.95 (was 0.999), --adam_epsilon 1e-7 (was 1e-8)\n",
+        ),
+        ("sgd", "than the checkpoint was made with: --weight_decay 0.3 (was 0.01)\n"),
+    ] {
+        let checkpoint = root.join(optim).join("checkpoint-3");
+        let flags = "--max_steps 4 --learning_rate 0.02 --weight_decay 0.3 --adam_beta2 0.95 --adam_epsilon 1e-7";
+        let run = scratch.run(&format!("{} {flags}", arguments(&root, &checkpoint, optim, 5, 16))).done();
+        assert_eq!(run.stderr.matches(told).count(), 1, "{}", run.stderr);
+    }
+}
+
 /// What is written is in Python's form: without run_state.json, which Python does not read either, it goes on the same.
 #[test]
 fn what_is_written_goes_on_by_pythons_files_alone() {
@@ -156,7 +174,8 @@ fn what_is_written_goes_on_by_pythons_files_alone() {
                 scratch.write(&format!("checkpoint-3/{name}"), bytes);
             }
         }
-        scratch.run(&format!("{common} --output_dir out --resume_from_checkpoint checkpoint-3")).done();
+        let run = scratch.run(&format!("{common} --output_dir out --resume_from_checkpoint checkpoint-3")).done();
+        assert!(!run.stderr.contains("other arguments"), "{optim}: {}", run.stderr);
         let weights = |folder: &str| fs::read(scratch.path(&format!("{folder}/model.safetensors"))).expect("a file");
         assert!(weights("unbroken") == weights("out"), "{optim} {flags}");
     }

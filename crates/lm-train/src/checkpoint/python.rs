@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use lm_models::optimizer_order;
 use lm_models::parameters::ParameterInfo;
 use lm_models::weights::{PickleValue, TorchFile};
+use serde_json::{Map, Value};
 
 use super::{CheckpointError, OPTIMIZER_NAME, RUN_STATE_VERSION, RunState, SCALER_NAME, SCHEDULER_NAME, SinceLog};
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
@@ -68,6 +69,19 @@ pub(super) fn read(folder: &Path, state: &TrainerState) -> Result<(RunState, Mom
     let run_state =
         RunState { schedule: Some(schedule), optimizer: Some(name.to_owned()), grad_scaler, ..run_state(state) };
     Ok((run_state, Moments { file, steps: Steps::OfRun(state.global_step) }))
+}
+
+/// The arguments of Python's Trainer that a parameter group with weight decay tells.
+fn arguments(group: &Dict) -> Map<String, Value> {
+    let betas = list(group, "betas");
+    let adam = |value: Option<&PickleValue>| number(value).filter(|_| !betas.is_empty());
+    let told = [
+        ("weight_decay", number(group.get("weight_decay"))),
+        ("adam_beta1", adam(betas.first())),
+        ("adam_beta2", adam(betas.get(1))),
+        ("adam_epsilon", adam(group.get("eps"))),
+    ];
+    told.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.into()))).collect()
 }
 
 fn open(path: &Path) -> Result<TorchFile, CheckpointError> {
@@ -174,6 +188,11 @@ impl Moments {
     /// Those of a checkpoint of this program.
     pub(super) fn open(folder: &Path, steps: &[u64]) -> Result<Self, CheckpointError> {
         Ok(Self { file: open(&folder.join(OPTIMIZER_NAME))?, steps: Steps::Known(steps.to_vec()) })
+    }
+
+    /// See [`arguments`].
+    pub(super) fn arguments(&self) -> Map<String, Value> {
+        groups(dict(self.file.values())).map(|[decaying, _]| arguments(decaying)).unwrap_or_default()
     }
 
     /// Gives the optimizer its state.

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use lm_models::parameters::ParameterInfo;
 use lm_models::pretrained::{self, Loaded};
 use lm_models::{AutoModel, ModelConfig, adapter, weights};
+use serde_json::{Map, Value};
 
 use super::{ARGUMENTS_NAME, CheckpointError, FileCheck, OPTIMIZER_NAME, RUN_STATE_NAME, RunState, list, python};
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
@@ -96,6 +97,18 @@ impl Saved {
             &path,
             "is not there, nor Python's optimizer.pt with scheduler.pt and trainer_state.json: a run goes on only from a checkpoint saved without --save_only_model; to go on from the weights alone with a new optimizer add --allow_changes_on_resume, to start from them anew use --model_name_or_path",
         ))
+    }
+
+    /// The arguments that the checkpoint was made with, as far as it tells them.
+    pub fn arguments(&self) -> Map<String, Value> {
+        match &self.moments {
+            Moments::Python(moments) => moments.arguments(),
+            // The checkpoint has been found whole: a file that is no object is one written by hand, with nothing to compare.
+            Moments::Ours | Moments::None => {
+                let text = lm_files::read(&self.folder.join(ARGUMENTS_NAME), lm_files::SMALL).ok();
+                text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+            }
+        }
     }
 
     /// Gives an optimizer what the checkpoint holds of it, which is in memory twice only until this returns.

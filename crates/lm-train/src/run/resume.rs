@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use serde_json::{Map, Value};
 
 use crate::args::Arguments;
-use crate::checkpoint::{self, Fingerprint, Saved};
+use crate::checkpoint::{Fingerprint, Saved};
 use crate::run::data::Data;
 use crate::train::plan::Plan;
 
@@ -101,10 +100,7 @@ fn check_same_steps(args: &Arguments, plan: &Plan, then: &Fingerprint, folder: &
 
 /// Arguments whose values differ from those in the checkpoint, which may be meant, but should be seen.
 pub fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
-    let path = saved.folder.join(checkpoint::ARGUMENTS_NAME);
-    // The checkpoint has been found whole: a file that is no object is one written by hand, with nothing to compare.
-    let text = lm_files::read(&path, lm_files::SMALL).ok();
-    let then: Map<String, Value> = text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let then = saved.arguments();
     let now = args.to_json();
     let about_folders =
         ["output_dir", "overwrite_output_dir", "resume_from_checkpoint", "logging_dir", "allow_changes_on_resume"];
