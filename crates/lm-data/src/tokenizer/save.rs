@@ -120,13 +120,7 @@ fn config(backend: &Tokenizer, settings: &Settings, slow_class: bool) -> BTreeMa
             (id.to_string(), value)
         })
         .collect();
-    // Python drops "Fast" from the name where a slow class could read the folder too.
-    let known = Class::by_name(&settings.class_name).is_some();
-    let suffix = match known && !slow_class && !settings.class_name.ends_with("Fast") {
-        true => "Fast",
-        false => "",
-    };
-    let class_name = format!("{}{suffix}", settings.class_name);
+    let class_name = written_name(&settings.class_name, slow_class);
     fields.insert("tokenizer_class".to_owned(), json!(class_name));
 
     for (name, token) in &settings.special.extra {
@@ -148,6 +142,13 @@ fn config(backend: &Tokenizer, settings: &Settings, slow_class: bool) -> BTreeMa
     };
     fields.insert("model_max_length".to_owned(), limit);
     fields
+}
+
+/// Python drops "Fast" from the name where a slow class could read the folder too.
+fn written_name(class_name: &str, slow_class: bool) -> String {
+    let known = Class::by_name(class_name).is_some();
+    let suffix = if known && !slow_class && !class_name.ends_with("Fast") { "Fast" } else { "" };
+    format!("{class_name}{suffix}")
 }
 
 fn special_tokens(settings: &Settings) -> BTreeMap<String, Value> {
@@ -173,4 +174,41 @@ fn write_json(path: &Path, value: &impl Serialize) -> Result<(), TokenizerError>
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), TokenizerError> {
     lm_files::write(path, bytes).map_err(|source| TokenizerError::Io { action: "write", path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::class::CLASSES;
+    use super::super::settings::is_only_in_5;
+    use super::*;
+
+    /// A folder is of no use to a version that does not know the class it names.
+    #[test]
+    fn classes_are_written_that_both_versions_know() {
+        let known: BTreeMap<String, Vec<String>> =
+            serde_json::from_str(include_str!("../../tests/fixtures/tokenizer_classes/known.json")).unwrap();
+        let versions: Vec<&String> = known.keys().collect();
+        assert!(versions[0].starts_with("4.57") && versions[1].starts_with("5."), "{versions:?}");
+        let in_4 = |name: &str| known[versions[0]].iter().any(|known| known == name);
+        let in_5 = |name: &str| known[versions[1]].iter().any(|known| known == name);
+        for class in CLASSES {
+            // Without its sentencepiece model no slow class reads a folder.
+            let slow = |slow: &bool| match class.name {
+                "PreTrainedTokenizer" => !slow,
+                _ => *slow || class.sentencepiece_file().is_some(),
+            };
+            for slow in [true, false].into_iter().filter(slow) {
+                let name = written_name(class.name, slow);
+                // 4.57 looks for the fast class first.
+                assert!(in_4(&name) || in_4(&format!("{name}Fast")), "{name} in 4.57");
+                assert!(in_5(&name), "{name} in 5");
+            }
+        }
+        for name in &known[versions[1]] {
+            let in_4 = in_4(name) || in_4(&format!("{name}Fast")) || in_4(name.strip_suffix("Fast").unwrap_or(name));
+            assert_eq!(is_only_in_5(name), !in_4, "{name}");
+        }
+    }
 }

@@ -242,7 +242,7 @@ fn find_class(
         }
     }
     // transformers 5 has classes that 4.57 does not know; what they do is all in tokenizer.json.
-    if unknown.as_deref().is_some_and(|name| name.ends_with("Backend") || ONLY_IN_5.contains(&name)) {
+    if unknown.as_deref().is_some_and(is_only_in_5) {
         unknown = None;
     }
     let known = |class: &&Class| has_tokenizer_file || !class.legacy_files().is_empty();
@@ -265,7 +265,20 @@ fn find_class(
 }
 
 /// Classes of transformers 5 without a namesake in 4.57, besides `TokenizersBackend` and the other backends.
-const ONLY_IN_5: &[&str] = &["EsmcTokenizer", "LasrTokenizer", "Siglip2Tokenizer", "Tipsv2Tokenizer"];
+const ONLY_IN_5: &[&str] = &[
+    "EsmcTokenizer",
+    "LasrTokenizer",
+    "Qwen3_5Tokenizer",
+    "Siglip2Tokenizer",
+    "Tipsv2Tokenizer",
+    "VideoPrismTokenizer",
+];
+
+/// Whether a folder of this class is one that 4.57 would not read.
+pub(super) fn is_only_in_5(class_name: &str) -> bool {
+    let name = class_name.strip_suffix("Fast").unwrap_or(class_name);
+    name.ends_with("Backend") || ONLY_IN_5.contains(&name)
+}
 
 /// What transformers 5 writes otherwise than 4.57, whose files ours are.
 fn from_transformers_5(options: &mut Map<String, Value>) {
