@@ -109,10 +109,16 @@ fn what_does_not_fit_is_one_line() {
     let parts = &["checkpoint-3 was trained with --optim adamw_torch, not sgd"];
     scratch.run(&arguments("checkpoint-3", "sgd")).fails(1, parts);
 
-    let whole = fs::read(scratch.path("checkpoint-3/optimizer.pt")).expect("a file");
-    for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
-        scratch.write("checkpoint-3/optimizer.pt", &whole[..cut]);
-        scratch.run(&arguments("checkpoint-3", "adamw_torch")).fails(1, &["checkpoint-3/optimizer.pt"]);
+    for name in ["optimizer.pt", "scheduler.pt"].map(|name| format!("checkpoint-3/{name}")) {
+        let whole = fs::read(scratch.path(&name)).expect("a file");
+        for cut in [0, 1, whole.len() / 2, whole.len() - 1] {
+            scratch.write(&name, &whole[..cut]);
+            scratch.run(&arguments("checkpoint-3", "adamw_torch")).fails(1, &[name.as_str()]);
+        }
+        // Weights, in another format.
+        scratch.write(&name, fs::read(scratch.path("checkpoint-3/model.safetensors")).expect("a file"));
+        scratch.run(&arguments("checkpoint-3", "adamw_torch")).fails(1, &[name.as_str()]);
+        scratch.write(&name, whole);
     }
 
     // Without its optimizer a checkpoint is its weights alone, which must be asked for.

@@ -206,7 +206,9 @@ impl<'a> Data<'a> {
 
     fn find_facts(&self) -> Result<Vec<SplitFacts>> {
         let mut splits = Vec::new();
-        if let Some(loader) = self.train_loader()? {
+        // Examples that are only looked at need not make a batch.
+        let loader = if self.args.training.do_train { self.train_loader()? } else { None };
+        if let Some(loader) = loader {
             splits.push(self.split_facts("train", &loader)?);
         }
         if let Some(store) = self.validation.clone().filter(|store| !store.is_empty()) {
