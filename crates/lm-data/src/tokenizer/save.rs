@@ -178,8 +178,6 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), TokenizerError> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::class::CLASSES;
     use super::super::settings::is_only_in_5;
     use super::*;
