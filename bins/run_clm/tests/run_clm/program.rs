@@ -43,7 +43,18 @@ fn trains_evaluates_and_continues_prompts() {
     let samples: Vec<&str> = log.iter().filter_map(|record| record["sample_1"].as_str()).collect();
     assert_eq!(samples.len(), 2, "one continuation per evaluation: {log:?}");
     assert!(samples.iter().all(|text| text.starts_with("The clock on the tower")), "{samples:?}");
-    assert!(scratch.read("out/report.html").contains("The clock on the tower"));
+    let report = scratch.read("out/report.html");
+    for part in [
+        "Continued as it learns",
+        "<td>The clock on the tower</td>",
+        "<th>before</th>",
+        "<th>step 2</th>",
+        "<th>step 4</th>",
+    ] {
+        assert!(report.contains(part), "{part}");
+    }
+    let continued = report.split("<td>The clock on the tower").filter(|rest| rest.trim_start().starts_with("<mark>"));
+    assert!(continued.count() >= 2, "what the model added is marked");
     // GPT-2's layout stays on disk: [in, out].
     let weights = tensors(&scratch.path("out/model.safetensors"));
     assert_eq!(weights["transformer.h.0.attn.c_attn.weight"].1, [16, 48]);

@@ -18,6 +18,7 @@ mod kill_chain;
 mod libtorch;
 mod lora;
 mod push;
+mod report;
 mod resume;
 mod run;
 #[cfg(unix)]

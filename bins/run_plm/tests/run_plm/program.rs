@@ -30,6 +30,13 @@ fn trains_and_evaluates_in_blocks_and_line_by_line() {
         }
         let results = scratch.json(&format!("{folder}/all_results.json"));
         assert!(results["eval_loss"].is_number() && results["perplexity"].is_number(), "{results}");
+        let report = scratch.read(&format!("{folder}/report.html"));
+        let hidden = report.matches("the model sees: ").count();
+        let guessed = report.matches("%</i></mark>").count();
+        assert!(
+            hidden > 0 && guessed == 2 * hidden,
+            "predicted tokens are marked: {guessed} of {hidden}, before and after"
+        );
     }
     // The folder is a model that can be trained on.
     let (train, valid) = (sample("train.txt"), sample("valid.txt"));

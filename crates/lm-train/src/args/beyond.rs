@@ -47,6 +47,9 @@ arguments! {
         preview: Option<usize> = None, Supported;
         /// Print parameters, memory, steps, tokens, checkpoints, disk and time of the run, without training.
         plan: bool = false, Supported;
+        /// Write one page that compares the runs in these output folders, compare.html in --output_dir, by default here:
+        /// curves, arguments that differ, final figures. Nothing is trained or evaluated.
+        compare: Option<Vec<String>> = None, Supported;
         /// Where to compute: auto, cpu, or what --device list names.
         device: String = "auto".into(), Supported;
         /// Several devices of this machine, separated by commas, that train together: a step takes

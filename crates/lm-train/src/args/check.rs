@@ -17,6 +17,10 @@ type Checked = Result<(), ArgsError>;
 
 /// Completes `args` as Python does and checks them; what the user should know goes to `args.notes`.
 pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
+    if let Some(folders) = &args.beyond.compare {
+        rule(folders.len() >= 2, || "--compare needs two output folders or more, separated by spaces".into())?;
+        return compare(args, given);
+    }
     old_names(args, given);
     sampling(args, given)?;
     inference::check(args, given)?;
@@ -32,6 +36,18 @@ pub(super) fn check(args: &mut Arguments, given: &Given) -> Checked {
     precision(args)?;
     reports(args)?;
     whole_run(args, given)
+}
+
+/// `--compare` reads runs and makes none: nothing else has an effect beside it.
+fn compare(args: &mut Arguments, given: &Given) -> Checked {
+    let own = ["compare", "output_dir", "log_level"];
+    if let Some((other, _)) = given.0.iter().find(|(flag, _)| !own.contains(&flag.name)) {
+        return Err(ArgsError::Rule(format!("--compare only reads runs that are there: leave --{} out", other.name)));
+    }
+    if !given.has("output_dir") {
+        args.training.output_dir = ".".into();
+    }
+    Ok(())
 }
 
 /// Old names set what they were replaced by.

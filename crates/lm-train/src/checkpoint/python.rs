@@ -11,6 +11,7 @@ use lm_models::weights::{PickleValue, TorchFile};
 use serde_json::{Map, Value};
 
 use super::{CheckpointError, OPTIMIZER_NAME, RUN_STATE_VERSION, RunState, SCALER_NAME, SCHEDULER_NAME, SinceLog};
+use crate::observe::history::RunHistory;
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
 use crate::optim::{GradScaler, Optimizer};
 use crate::schedule::{PlateauState, ScheduleState};
@@ -34,7 +35,7 @@ pub(super) fn run_state(state: &TrainerState) -> RunState {
         stream_position: None,
         total_loss: total_loss(state),
         since_log: SinceLog::default(),
-        samples: Vec::new(),
+        history: RunHistory::default(),
         evaluation_due: false,
         files: BTreeMap::new(),
     }

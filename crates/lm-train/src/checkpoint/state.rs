@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use lm_data::StreamPosition;
 use serde::{Deserialize, Serialize};
 
+use crate::observe::history::RunHistory;
 use crate::optim::{GradScaler, Hyperparameters, StateTensor};
 use crate::schedule::ScheduleState;
 
@@ -94,8 +95,9 @@ pub struct RunState {
     pub total_loss: f64,
     /// What the next log record is made of.
     pub since_log: SinceLog,
-    /// Prompts of the report, and what the model made of them before the run's first step.
-    pub samples: Vec<(String, String)>,
+    /// What the report shows of the run so far.
+    #[serde(default)]
+    pub history: RunHistory,
     /// Whether a signal came before the evaluation that is due after this step.
     pub evaluation_due: bool,
     /// The other files of the checkpoint.
@@ -212,6 +214,7 @@ pub const RUN_STATE_VERSION: u32 = 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::history::{Mark, Piece, Samples};
 
     fn fingerprint(size: usize, accumulation: usize, devices: usize) -> Fingerprint {
         Fingerprint {
@@ -245,6 +248,7 @@ mod tests {
     /// Every single bit of the file.
     #[test]
     fn no_flipped_bit_goes_unnoticed() {
+        let piece = Piece { text: "the \"seal\": \"deadbeef\" of é".into(), mark: Some(Mark::Added) };
         let state = RunState {
             version: RUN_STATE_VERSION,
             fingerprint: Some(fingerprint(4, 1, 1)),
@@ -265,7 +269,10 @@ mod tests {
             stream_position: None,
             total_loss: 12.5,
             since_log: SinceLog::default(),
-            samples: vec![("the \"seal\": \"deadbeef\" of".into(), "é".into())],
+            history: RunHistory {
+                samples: Samples { given: vec![vec![piece]], versions: Vec::new() },
+                ..RunHistory::default()
+            },
             evaluation_due: false,
             files: BTreeMap::from([("config.json".into(), FileCheck { bytes: 3, crc32: 7 })]),
         };

@@ -10,7 +10,9 @@
 //! No callback can end or change a run: one that fails (a full disk, say) is named in a warning and left out from then on.
 
 pub mod console;
+pub mod curve;
 pub(crate) mod format;
+pub mod history;
 pub mod json;
 mod log_file;
 pub mod memory;
@@ -67,17 +69,6 @@ pub struct StepInfo {
     pub real_tokens: u64,
     /// What it took.
     pub seconds: f64,
-}
-
-/// A text that the model fills in or continues, before and after training.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sample {
-    /// What the model was given: masks as the tokenizer writes them for filling in, the beginning for a continuation.
-    pub prompt: String,
-    /// The whole text, filled in or continued by the model that training began with.
-    pub before: String,
-    /// The same by the trained model, once there is one.
-    pub after: Option<String>,
 }
 
 /// How training ended.
@@ -139,11 +130,6 @@ pub trait Callback {
         Ok(())
     }
 
-    /// The texts that the model fills in or continues: before training, and once more after it.
-    fn on_samples(&mut self, _samples: &[Sample]) -> CallbackResult {
-        Ok(())
-    }
-
     /// A checkpoint is complete on disk.
     fn on_save(&mut self, _state: &TrainerState, _checkpoint: &Path) -> CallbackResult {
         Ok(())
@@ -190,11 +176,6 @@ impl Callbacks {
     /// [`Callback::on_evaluate`] of each.
     pub fn on_evaluate(&mut self, state: &TrainerState, metrics: &LogRecord) {
         self.each(|callback| callback.on_evaluate(state, metrics));
-    }
-
-    /// [`Callback::on_samples`] of each.
-    pub fn on_samples(&mut self, samples: &[Sample]) {
-        self.each(|callback| callback.on_samples(samples));
     }
 
     /// [`Callback::on_save`] of each.

@@ -1,36 +1,44 @@
 //! What a person should notice in the figures of a run: said at its end and in the report.
 
-use std::sync::Arc;
-
-use super::LogRecord;
+use super::TrainerState;
 use super::format::count;
 use super::report::SplitFacts;
 
-/// Notes on what was logged, and on the text that it was logged of; `length_flag` is what limits the tokens of an example.
-pub(crate) fn notes(history: &[Arc<LogRecord>], data: &[SplitFacts], length_flag: &str) -> Vec<String> {
+/// Notes on a run that has come so far or is finished, and on the text that it is trained on; `length_flag` is what limits the
+/// tokens of an example.
+pub(crate) fn notes(state: &TrainerState, data: &[SplitFacts], length_flag: &str, finished: bool) -> Vec<String> {
+    let losses = losses(state);
     let mut notes = Vec::new();
-    notes.extend(diverged(history).or_else(|| still_falling(history)));
-    notes.extend(risen(history));
+    notes.extend(diverged(&losses).or_else(|| still_falling(&losses).filter(|_| finished)));
+    notes.extend(risen(&values(state, "eval_loss")));
     notes.extend(data.iter().find_map(|split| truncated(split, length_flag)));
     notes.extend(data.iter().find_map(padded));
     notes
 }
 
+/// Training losses: of the run's own record, else of the log.
+fn losses(state: &TrainerState) -> Vec<(u64, f64)> {
+    match state.history.curve.points() {
+        [] => values(state, "loss"),
+        points => points.iter().map(|point| (point.step, point.loss)).collect(),
+    }
+}
+
 /// Step and value of all records that have a finite one of this name.
-fn values(history: &[Arc<LogRecord>], name: &str) -> Vec<(u64, f64)> {
-    let value = |record: &Arc<LogRecord>| Some((record.step()?, record.get(name).filter(|value| value.is_finite())?));
-    history.iter().filter_map(value).collect()
+fn values(state: &TrainerState, name: &str) -> Vec<(u64, f64)> {
+    let history = state.log_history.iter();
+    history.filter_map(|record| Some((record.step()?, record.get(name).filter(|value| value.is_finite())?))).collect()
 }
 
 fn mean(values: &[(u64, f64)]) -> f64 {
     values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64
 }
 
-/// The loss ended above where it began.
-fn diverged(history: &[Arc<LogRecord>]) -> Option<String> {
-    let losses = values(history, "loss");
+/// The loss ended above where it began: the mean of the last quarter above that of the first twelfth.
+fn diverged(losses: &[(u64, f64)]) -> Option<String> {
     let quarter = losses.len() / 4;
-    let (first, last) = (losses.first()?.1, mean(losses.get(losses.len() - quarter.max(1)..)?));
+    let first = mean(losses.get(..losses.len().div_ceil(12)).filter(|first| !first.is_empty())?);
+    let last = mean(losses.get(losses.len() - quarter.max(1)..)?);
     (quarter > 0 && last > first * 1.05).then(|| {
         format!(
             "the training loss rose from {first:.3} to {last:.3}: the run diverged; a lower --learning_rate helps, or more --warmup_steps"
@@ -39,8 +47,7 @@ fn diverged(history: &[Arc<LogRecord>]) -> Option<String> {
 }
 
 /// The loss of the last quarter is lower than that of the quarter before by more than a fiftieth.
-fn still_falling(history: &[Arc<LogRecord>]) -> Option<String> {
-    let losses = values(history, "loss");
+fn still_falling(losses: &[(u64, f64)]) -> Option<String> {
     let quarter = losses.len() / 4;
     let (before, last) = losses.split_at_checked(losses.len() - quarter)?;
     let before = before.get(before.len().saturating_sub(quarter)..).filter(|_| quarter > 0)?;
@@ -53,8 +60,7 @@ fn still_falling(history: &[Arc<LogRecord>]) -> Option<String> {
 }
 
 /// The evaluation loss has a minimum before its end.
-fn risen(history: &[Arc<LogRecord>]) -> Option<String> {
-    let losses = values(history, "eval_loss");
+fn risen(losses: &[(u64, f64)]) -> Option<String> {
     let (step, best) = losses.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1))?;
     let last = losses.last()?.1;
     (last > best * 1.002).then(|| {
@@ -86,31 +92,50 @@ fn padded(split: &SplitFacts) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::{LogRecord, StepInfo};
 
-    fn history(name: &str, losses: &[f64]) -> Vec<Arc<LogRecord>> {
-        let record = |(i, &loss): (usize, &f64)| LogRecord::new().with(name, loss).with("step", 10 * (i as u64 + 1));
-        losses.iter().enumerate().map(record).map(Arc::new).collect()
+    fn state(name: &str, losses: &[f64]) -> TrainerState {
+        let mut state = TrainerState::default();
+        for loss in losses {
+            state.global_step += 10;
+            state.log(LogRecord::new().with(name, *loss));
+        }
+        state
     }
 
-    fn said(history: &[Arc<LogRecord>]) -> String {
-        notes(history, &[], "--block_size").join("\n")
+    fn said(state: &TrainerState) -> String {
+        notes(state, &[], "--block_size", true).join("\n")
     }
 
     #[test]
     fn a_loss_that_falls_rises_or_rests() {
-        assert!(said(&history("loss", &[8.0, 7.0, 6.0, 5.0, 4.9, 4.8, 4.6, 4.5])).contains("from 4.850 to 4.550"));
-        assert!(said(&history("loss", &[3.0, 2.0, 2.0, 4.0])).contains("diverged"));
-        assert_eq!(said(&history("loss", &[8.0, 5.0, 5.0, 4.99])), "");
+        let falling = state("loss", &[8.0, 7.0, 6.0, 5.0, 4.9, 4.8, 4.6, 4.5]);
+        assert!(said(&falling).contains("from 4.850 to 4.550"));
+        assert!(notes(&falling, &[], "", false).is_empty(), "a run that goes on is meant to fall");
+        assert!(said(&state("loss", &[3.0, 2.0, 2.0, 4.0])).contains("diverged"));
+        assert_eq!(said(&state("loss", &[8.0, 5.0, 5.0, 4.99])), "");
         for short in [&[][..], &[5.0], &[5.0, 1.0, 0.5]] {
-            assert_eq!(said(&history("loss", short)), "", "too few records to tell");
+            assert_eq!(said(&state("loss", short)), "", "too few records to tell");
         }
-        assert_eq!(said(&history("loss", &[f64::NAN; 8])), "");
+        assert_eq!(said(&state("loss", &[f64::NAN; 8])), "");
+    }
+
+    /// `--logging_steps` beyond the end of the run.
+    #[test]
+    fn the_runs_own_record_tells_without_a_log() {
+        let mut state = TrainerState::default();
+        for step in 1..=40 {
+            let loss = if step % 2 == 0 { 10.5 } else { 9.5 } - 0.1 * step as f64;
+            let info = StepInfo { loss, grad_norm: 1.0, learning_rate: 1e-4, tokens: 1, real_tokens: 1, seconds: 1.0 };
+            state.history.curve.add(step, &info, || None);
+        }
+        assert!(said(&state).contains("still falling, from 7.450 to 6.450"), "{}", said(&state));
     }
 
     #[test]
     fn an_evaluation_that_rises() {
-        assert!(said(&history("eval_loss", &[5.0, 4.0, 4.5])).contains("since step 20, from 4.000 to 4.500"));
-        assert_eq!(said(&history("eval_loss", &[5.0, 4.0, 4.001])), "");
+        assert!(said(&state("eval_loss", &[5.0, 4.0, 4.5])).contains("since step 20, from 4.000 to 4.500"));
+        assert_eq!(said(&state("eval_loss", &[5.0, 4.0, 4.001])), "");
     }
 
     #[test]
@@ -121,7 +146,7 @@ mod tests {
             padding_share: Some(padding),
             ..SplitFacts::default()
         };
-        let of = |split| notes(&[], &[split], "--max_seq_length").join("\n");
+        let of = |split| notes(&TrainerState::default(), &[split], "--max_seq_length", true).join("\n");
         assert!(of(split(0.36, 0.1)).starts_with("36 % of the train rows were cut: a larger --max_seq_length"));
         assert!(of(split(0.0, 0.62)).starts_with("62 % of the train batches is padding"));
         assert_eq!(of(split(0.004, 0.3)), "");

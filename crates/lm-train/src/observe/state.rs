@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use super::history::RunHistory;
 use super::json;
 use super::record::LogRecord;
 
@@ -63,6 +64,9 @@ pub struct TrainerState {
     /// Whether every record tells `num_input_tokens_seen`: `--include_num_input_tokens_seen`, not part of the file.
     #[serde(skip)]
     pub counts_tokens: bool,
+    /// What the report shows beside the log: not part of the file, but of run_state.json.
+    #[serde(skip)]
+    pub history: RunHistory,
 }
 
 impl Default for TrainerState {
@@ -89,6 +93,7 @@ impl Default for TrainerState {
             trial_name: None,
             trial_params: None,
             counts_tokens: false,
+            history: RunHistory::default(),
         }
     }
 }

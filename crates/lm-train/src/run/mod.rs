@@ -27,6 +27,7 @@ mod room;
 mod training;
 mod unigram;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -38,7 +39,7 @@ use crate::checkpoint::{self, ModelFiles, Saved};
 use crate::device::{self, precision};
 use crate::observe::memory::Stage;
 use crate::observe::model_card::ModelCard;
-use crate::observe::{Callbacks, Outcome, TrainerState, console, notes::notes};
+use crate::observe::{Callbacks, Outcome, TrainerState, console, notes::notes, report};
 use crate::sys::panics;
 use crate::sys::signals::{Ended, StopSignal};
 use data::Data;
@@ -55,6 +56,9 @@ pub use output_dir::what_is_kept;
 /// An [`ArgsError`] for arguments that this machine cannot follow; else what failed.
 pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
+    if let Some(folders) = &args.beyond.compare {
+        return compare(folders, &training.output_dir);
+    }
     let devices = open_devices(args)?;
     let args = &dataset::found(&adapter::found(args)?)?;
     paths::check(args)?;
@@ -68,6 +72,15 @@ pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
     panics::with_smaller_batches(training.per_device_train_batch_size, |size| {
         attempt(&with_batch_size(args, size), devices.clone(), stop)
     })
+}
+
+/// `--compare`: reads runs that are there, and makes none.
+fn compare(folders: &[String], into: &Path) -> Result<Ended> {
+    console::Messages::release();
+    let folders: Vec<PathBuf> = folders.iter().map(PathBuf::from).collect();
+    let page = report::compare(&folders, into)?;
+    console::say(&format!("{} runs compared: {}", folders.len(), page.display()));
+    Ok(Ended::Done)
 }
 
 fn open_devices(args: &Arguments) -> Result<Vec<Device>> {
@@ -222,7 +235,8 @@ impl Run<'_> {
 
     /// What to notice, where the results are, and what can be done with them.
     fn say_what_next(&self, state: &TrainerState) -> Result<()> {
-        for note in notes(&state.log_history, self.data.facts()?, DataTrainingArguments::length_flag(self.args.task)) {
+        let length_flag = DataTrainingArguments::length_flag(self.args.task);
+        for note in notes(state, self.data.facts()?, length_flag, true) {
             console::say(&format!("note: {note}"));
         }
         let folder = self.output.path();

@@ -3,19 +3,19 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::args::{self, Arguments};
+use crate::args::{self, Arguments, DataTrainingArguments};
 use crate::device;
 use crate::observe::format::count;
 use crate::observe::report::{Argument, RunFacts};
 use crate::run::Run;
 use crate::run::counts::Parameters;
+use crate::sys::machine;
 use crate::train::plan::Plan;
 
 impl Run<'_> {
     /// The facts of this run, of a model of so many parameters.
     pub(super) fn facts(&self, plan: &Plan, parameters: Parameters) -> Result<RunFacts> {
         let family = self.files.config.family();
-        let special = self.data.tokenizer.special();
         Ok(RunFacts {
             title: self.output.path().display().to_string(),
             task: format!("{} model", family.task.noun()),
@@ -29,11 +29,27 @@ impl Run<'_> {
                 ("dtype".into(), self.files.dtype.name().into()),
                 ("steps".into(), count(plan.max_steps)),
             ],
+            machine: machine(self.args),
             arguments: arguments(self.args),
             data: self.data.facts()?.to_vec(),
-            mask_token: special.mask.and_then(|id| self.data.tokenizer.token(id)),
+            length_flag: DataTrainingArguments::length_flag(self.args.task),
+            unigram_perplexity: self.data.unigram_perplexity()?,
         })
     }
+}
+
+/// Where and by what the run is made.
+fn machine(args: &Arguments) -> Vec<(String, String)> {
+    let version = format!("{} {}", args.task.binary(), env!("CARGO_PKG_VERSION"));
+    let mut rows = vec![
+        ("host".into(), machine::host()),
+        ("processor".into(), machine::processor()),
+        ("system".into(), machine::system()),
+        ("version".into(), version),
+    ];
+    // Set by who builds a release; a build script that asks git would build everything again after each commit.
+    rows.extend(option_env!("LM_COMMIT").map(|commit| ("commit".into(), commit.into())));
+    rows
 }
 
 /// Every argument of a run, with its default.

@@ -9,9 +9,10 @@ use lm_models::AutoModel;
 use crate::checkpoint::{self, CheckpointSize, ModelFiles, Saved, checkpoints_added, values};
 use crate::device;
 use crate::observe::format::count;
+use crate::observe::history;
 use crate::observe::memory::Stage;
 use crate::observe::report::Report;
-use crate::observe::{Callbacks, Console, LogFile, Sample, TensorBoard, TrainerState, default_logging_dir};
+use crate::observe::{Callbacks, Console, LogFile, TensorBoard, TrainerState, default_logging_dir};
 use crate::run::Run;
 use crate::run::counts::Parameters;
 use crate::run::output_dir::what_is_kept;
@@ -78,7 +79,7 @@ impl Run<'_> {
         let mut metrics = trainer.log_metrics([before, during.map(Stage::stop)].into_iter().flatten());
 
         self.publish(trainer.model(), &trainer.state, last_save)?;
-        self.tell_samples(&mut trainer, Some(&samples))?;
+        self.add_samples(&mut trainer, &samples)?;
         if trainer.state.global_step == first_step {
             tracing::info!("nothing left to train: the checkpoint is at step {first_step} already");
         }
@@ -149,28 +150,22 @@ impl Run<'_> {
         let examples = || self.data.first_examples(samples::CANDIDATES);
         let collator = self.data.collator(Split::Eval)?;
         let samples = Arc::new(Samples::new(self.args, &self.data.tokenizer, &*collator, examples)?);
-        let prompts = samples.prompts();
-        // "Before" is before the first step of all, not of this process.
-        if !trainer.first_samples.iter().map(|(prompt, _)| prompt).eq(&prompts) {
-            let texts = samples.texts(&trainer.model().valid(), &self.devices[0], trainer.compute(), 0)?;
-            trainer.first_samples = prompts.into_iter().zip(texts).collect();
+        let given = samples.given();
+        // A resumed run has those of before.
+        let known = &mut trainer.state.history.samples;
+        if known.given != given {
+            *known = history::Samples { given, versions: Vec::new() };
+            self.add_samples(trainer, &samples)?;
         }
-        self.tell_samples(trainer, None)?;
-        if self.args.beyond.sample_prompts.is_some() {
-            trainer.samples = Some(Arc::clone(&samples));
-        }
+        trainer.samples = Some(Arc::clone(&samples));
         Ok(samples)
     }
 
-    /// Tells the callbacks of the texts before training, and what the trained model makes of them, if there is one.
-    fn tell_samples(&self, trainer: &mut Trainer, trained: Option<&Samples>) -> Result<()> {
+    /// What the model makes of the texts now.
+    fn add_samples(&self, trainer: &mut Trainer, samples: &Samples) -> Result<()> {
         let step = trainer.state.global_step;
-        let texts =
-            |samples: &Samples| samples.texts(&trainer.model().valid(), &self.devices[0], trainer.compute(), step);
-        let mut after = trained.map(texts).transpose()?.into_iter().flatten();
-        let row = |(prompt, before): (String, String)| Sample { prompt, before, after: after.next() };
-        let rows: Vec<Sample> = trainer.first_samples.iter().cloned().map(row).collect();
-        trainer.callbacks().on_samples(&rows);
+        let made = samples.made(&trainer.model().valid(), &self.devices[0], trainer.compute(), step)?;
+        trainer.state.history.samples.add(step, made);
         Ok(())
     }
 

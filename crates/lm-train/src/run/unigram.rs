@@ -1,13 +1,15 @@
 //! What guessing by frequency alone achieves: the line that a language model has to get below.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use lm_data::example::{Example, ExampleStore};
 
 /// Tokens looked at of a split at most, so that a large corpus costs no more than a small one.
 const MOST_TOKENS: u64 = 1 << 20;
 
-/// Perplexity of the text of `of` for whom knows but how often each of `vocabulary` tokens stands in that of `train`, with one
-/// added to each count (Laplace). Tokens that the tokenizer put around the text are never predicted and don't count. None if
+/// Perplexity of the text of `of` for a guess by how often each of `vocabulary` tokens stands in that of `train`, one added to
+/// each count (Laplace). Tokens that the tokenizer put around the text are never predicted and don't count. None if
 /// there is no text.
 pub fn perplexity(train: &ExampleStore, of: &ExampleStore, vocabulary: usize) -> Result<Option<f64>> {
     let mut counts = vec![1_u64; vocabulary];
@@ -27,13 +29,28 @@ pub fn perplexity(train: &ExampleStore, of: &ExampleStore, vocabulary: usize) ->
     Ok((tokens > 0).then(|| (nats / tokens as f64).exp()))
 }
 
+/// Places of a store that examples are taken from, so that a slow disk seeks few times.
+const PLACES: u64 = 64;
+
 /// Examples from all over the store.
 fn examples(store: &ExampleStore) -> Result<Vec<Example>> {
     let (length, tokens) = (store.len() as u64, store.total_tokens()?.max(1));
-    let taken = if tokens <= MOST_TOKENS { length } else { (length * MOST_TOKENS / tokens).max(1) };
+    if tokens <= MOST_TOKENS {
+        return of_range(store, 0..length);
+    }
+    let each = (u128::from(length) * u128::from(MOST_TOKENS) / u128::from(tokens * PLACES)).max(1) as u64;
     let mut examples = Vec::new();
-    for index in 0..taken {
-        examples.extend(store.get((index * length / taken) as usize)?);
+    for place in 0..PLACES {
+        let begin = place * (length / PLACES);
+        examples.extend(of_range(store, begin..(begin + each).min(length))?);
+    }
+    Ok(examples)
+}
+
+fn of_range(store: &ExampleStore, range: Range<u64>) -> Result<Vec<Example>> {
+    let mut examples = Vec::new();
+    for index in range {
+        examples.extend(store.get(index as usize)?);
     }
     Ok(examples)
 }

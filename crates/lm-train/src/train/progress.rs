@@ -56,6 +56,7 @@ impl Progress {
             TokenCount::All => step.tokens,
             TokenCount::NonPadding => step.real_tokens,
         };
+        state.history.curve.add(state.global_step, step, memory::resident);
         self.total_loss += step.loss;
         self.tokens += step.tokens;
         let since = &mut self.since_log;

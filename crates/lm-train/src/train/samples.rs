@@ -14,7 +14,9 @@ use lm_models::ops::{self, Compute};
 use lm_models::{AutoModel, Mode, Task};
 
 use crate::args::Arguments;
+use crate::observe::history::{Mark, Text, joined as text_of};
 use crate::train::batches::{joined, to_inputs};
+use crate::train::pieces::pieces;
 
 /// Texts taken from the data.
 const COUNT: usize = 6;
@@ -46,6 +48,8 @@ enum Texts {
         prompts: Vec<Vec<u32>>,
         /// How tokens are drawn; the number of the evaluation is filled in for each.
         sampling: Sampling,
+        /// Whether `--sample_prompts` asks for them.
+        asked: bool,
     },
 }
 
@@ -64,24 +68,40 @@ impl Samples {
         Ok(Self { tokenizer: Arc::clone(tokenizer), texts })
     }
 
-    /// What the model is given, as text.
-    pub fn prompts(&self) -> Vec<String> {
-        let tokenizer = &self.tokenizer;
+    /// Whether they are made at every evaluation: to fill in masks costs next to nothing, to continue texts is to be asked
+    /// for (`--sample_prompts`).
+    pub fn at_evaluations(&self) -> bool {
         match &self.texts {
-            Texts::Masked { batches, .. } => {
-                let mask = tokenizer.special().mask;
-                let masked = |batch: &Batch| {
-                    filled(batch, tokenizer, predicted(batch).filter_map(|place| Some((place, mask? as i32))))
-                };
-                batches.iter().map(masked).collect()
-            }
-            Texts::Prompts { prompts, .. } => prompts.iter().map(|ids| tokenizer.decode(ids)).collect(),
+            Texts::Masked { .. } => true,
+            Texts::Prompts { asked, .. } => *asked,
         }
     }
 
-    /// The whole texts as the model makes them: the likeliest token in place of each mask, or the continuation drawn for
-    /// this `evaluation`, a number that only has to differ between evaluations. `model` is without autodiff.
-    pub fn texts(&self, model: &AutoModel, device: &Device, compute: Compute, evaluation: u64) -> Result<Vec<String>> {
+    /// Whether every evaluation logs them: `--sample_prompts`.
+    pub fn are_logged(&self) -> bool {
+        matches!(&self.texts, Texts::Prompts { asked: true, .. })
+    }
+
+    /// What the model is given; the hidden tokens stand in it, marked.
+    pub fn given(&self) -> Vec<Text> {
+        let tokenizer = &self.tokenizer;
+        match &self.texts {
+            Texts::Masked { batches, .. } => {
+                let hidden = |batch: &Batch| {
+                    let seen = |place: usize| tokenizer.decode(&[batch.input_ids[place] as u32]).trim().to_owned();
+                    let marks =
+                        predicted(batch).map(|(place, truth)| (place, truth, Mark::Hidden { seen: seen(place) }));
+                    filled(batch, tokenizer, marks)
+                };
+                batches.iter().map(hidden).collect()
+            }
+            Texts::Prompts { prompts, .. } => prompts.iter().map(|ids| pieces(tokenizer, ids, Vec::new())).collect(),
+        }
+    }
+
+    /// The texts as the model makes them: the likeliest token in place of each hidden one, or the continuation drawn for this
+    /// `evaluation`, a number that only has to differ between evaluations. `model` is without autodiff.
+    pub fn made(&self, model: &AutoModel, device: &Device, compute: Compute, evaluation: u64) -> Result<Vec<Text>> {
         let tokenizer = &self.tokenizer;
         match &self.texts {
             Texts::Masked { batches, task } => {
@@ -90,23 +110,58 @@ impl Samples {
                 }
                 let inputs = to_inputs(&joined(batches), *task, device)?;
                 let logits = model.decoder().logits(model.forward(&inputs, &Mode::eval(compute)), compute);
-                let likeliest = logits.argmax(1).into_data();
-                let mut likeliest = likeliest.iter::<i32>();
-                let fill_in = |batch| filled(batch, tokenizer, predicted(batch).zip(likeliest.by_ref()));
+                let vocabulary = logits.dims()[1];
+                let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+                let mut rows = logits.chunks(vocabulary);
+                let fill_in = |batch| {
+                    let marks = predicted(batch).zip(rows.by_ref()).map(|((place, truth), row)| {
+                        let (likeliest, mark) = guess(row, truth, tokenizer);
+                        (place, likeliest, mark)
+                    });
+                    filled(batch, tokenizer, marks)
+                };
                 Ok(batches.iter().map(fill_in).collect())
             }
-            Texts::Prompts { prompts, sampling } => {
+            Texts::Prompts { prompts, sampling, .. } => {
                 for (index, prompt) in prompts.iter().enumerate() {
                     check(model, prompt).with_context(|| format!("--sample_prompts: prompt {}", index + 1))?;
                 }
                 let sampling = Sampling { evaluation, ..*sampling };
                 let eos = tokenizer.special().eos;
                 let added = ops::on_worker(device, || generate(model, prompts, &sampling, eos, compute, |_, _| ()))?;
-                let texts = prompts.iter().zip(added);
-                Ok(texts.map(|(ids, added)| tokenizer.decode(&[ids.as_slice(), &added].concat())).collect())
+                let continued = |(ids, added): (&Vec<u32>, Vec<u32>)| {
+                    let (given, all) = (ids.len(), ids.len() + added.len());
+                    let marks = if added.is_empty() { Vec::new() } else { vec![(given..all, Mark::Added)] };
+                    pieces(tokenizer, &[ids.as_slice(), &added].concat(), marks)
+                };
+                Ok(prompts.iter().zip(added).map(continued).collect())
             }
         }
     }
+
+    /// [`Self::made`] without marks.
+    pub fn texts(&self, model: &AutoModel, device: &Device, compute: Compute, evaluation: u64) -> Result<Vec<String>> {
+        Ok(self.made(model, device, compute, evaluation)?.iter().map(text_of).collect())
+    }
+}
+
+/// The likeliest token of a row of logits, and how it compares with the true one.
+fn guess(logits: &[f32], truth: i32, tokenizer: &LmTokenizer) -> (i32, Mark) {
+    let (likeliest, most) = logits
+        .iter()
+        .enumerate()
+        .fold((0, f32::NEG_INFINITY), |best, (token, &logit)| if logit > best.1 { (token, logit) } else { best });
+    let sum: f32 = logits.iter().map(|logit| (logit - most).exp()).sum();
+    // Logits that are not finite give none.
+    let share = |logit: &f32| Some((logit - most).exp() / sum).filter(|share| share.is_finite());
+    let probability = |token: usize| logits.get(token).and_then(share).unwrap_or(0.0);
+    let mark = if likeliest == truth as usize {
+        Mark::Right { probability: probability(likeliest) }
+    } else {
+        let spelled = tokenizer.decode(&[truth as u32]).trim().to_owned();
+        Mark::Wrong { probability: probability(likeliest), truth: spelled, of_truth: probability(truth as usize) }
+    };
+    (likeliest as i32, mark)
 }
 
 /// The prompts of `--sample_prompts`, else beginnings of the examples.
@@ -130,7 +185,7 @@ fn beginnings(
             sequences(collator, examples()?)?.into_iter().map(beginning).collect()
         }
     };
-    Ok(Texts::Prompts { prompts, sampling: sampling(args) })
+    Ok(Texts::Prompts { prompts, sampling: sampling(args), asked: args.beyond.sample_prompts.is_some() })
 }
 
 /// How tokens are drawn, as the flags say.
@@ -182,21 +237,26 @@ fn sequences(collator: &dyn Collator, examples: Vec<(u64, Example)>) -> Result<V
     Ok(sequences)
 }
 
-/// The text of a sequence with some of its tokens replaced, without the tokens that only frame it.
-fn filled(batch: &Batch, tokenizer: &LmTokenizer, replace: impl Iterator<Item = (usize, i32)>) -> String {
-    let mut ids = batch.input_ids.clone();
-    for (place, id) in replace {
-        ids[place] = id;
-    }
+/// The text of a sequence with some of its tokens replaced and marked, without the tokens that only frame it.
+fn filled(batch: &Batch, tokenizer: &LmTokenizer, replace: impl Iterator<Item = (usize, i32, Mark)>) -> Text {
     let special = tokenizer.special();
     let frame = [special.cls, special.sep, special.bos, special.eos];
-    let ids: Vec<u32> = ids.into_iter().map(|id| id as u32).filter(|id| !frame.contains(&Some(*id))).collect();
-    tokenizer.decode(&ids).trim().to_owned()
+    let mut replace = replace.peekable();
+    let (mut ids, mut marks) = (Vec::new(), Vec::new());
+    for (place, &id) in batch.input_ids.iter().enumerate() {
+        if let Some((_, id, mark)) = replace.next_if(|(at, ..)| *at == place) {
+            marks.push((ids.len()..ids.len() + 1, mark));
+            ids.push(id as u32);
+        } else if !frame.contains(&Some(id as u32)) {
+            ids.push(id as u32);
+        }
+    }
+    pieces(tokenizer, &ids, marks)
 }
 
-/// Places with a label.
-fn predicted(batch: &Batch) -> impl Iterator<Item = usize> + '_ {
-    batch.labels.iter().enumerate().filter(|(_, label)| **label != IGNORE).map(|(place, _)| place)
+/// Places with a label, and the label.
+fn predicted(batch: &Batch) -> impl Iterator<Item = (usize, i32)> + '_ {
+    batch.labels.iter().copied().enumerate().filter(|(_, label)| *label != IGNORE)
 }
 
 /// One row of a batch without its padding, cut short; none if nothing is predicted in what is left.

@@ -17,8 +17,8 @@ pub struct Saves {
     failed: Option<(u32, u64)>,
     /// The newest checkpoint on disk of this run, and whether an evaluation was due in it.
     on_disk: Option<(PathBuf, bool)>,
-    /// Whether an evaluation is due in the checkpoint that is being written.
-    writing_due: bool,
+    /// Of the checkpoint that is being written: its step, and whether an evaluation is due in it.
+    writing: (u64, bool),
 }
 
 impl Saves {
@@ -37,7 +37,7 @@ impl Saves {
             check_disk,
             failed: None,
             on_disk: None,
-            writing_due: false,
+            writing: (0, false),
         }
     }
 
@@ -76,17 +76,16 @@ impl Saves {
         self.writer.is_done()
     }
 
-    /// Waits for the save that is under way; its folder, if there was one and it is whole.
+    /// Waits for the save that is under way; its step and folder, if there was one and it is whole.
     ///
     /// # Errors
     /// If it could not be written.
-    pub fn wait(&mut self) -> Result<Option<PathBuf>> {
-        let folder = self.writer.finish()?;
-        if let Some(folder) = &folder {
-            self.failed = None;
-            self.on_disk = Some((folder.clone(), self.writing_due));
-        }
-        Ok(folder)
+    pub fn wait(&mut self) -> Result<Option<(u64, PathBuf)>> {
+        let Some(folder) = self.writer.finish()? else { return Ok(None) };
+        let (step, due) = self.writing;
+        self.failed = None;
+        self.on_disk = Some((folder.clone(), due));
+        Ok(Some((step, folder)))
     }
 
     /// Whether there is room for a checkpoint.
@@ -106,7 +105,7 @@ impl Saves {
     /// If the thread cannot be started.
     pub fn start(&mut self, checkpoint: Pending, evaluation_due: bool, keep_all: bool) -> Result<()> {
         let best = checkpoint.state.best_model_checkpoint.as_ref().map(PathBuf::from);
-        self.writing_due = evaluation_due;
+        self.writing = (checkpoint.step, evaluation_due);
         Ok(self.writer.start(checkpoint, best, keep_all)?)
     }
 

@@ -13,6 +13,7 @@ use lm_models::ops::{self, Compute};
 use lm_models::parameters::{Kind, ParameterInfo};
 
 use crate::args::{Arguments, SaveStrategy, TokenCount};
+use crate::observe::history::{What, joined as text_of};
 use crate::observe::{Callbacks, LogRecord, Outcome, StepInfo, TrainerState};
 use crate::optim::{GradScaler, Hyperparameters, Optimizer};
 use crate::schedule::{Schedule, warmup_steps};
@@ -40,10 +41,8 @@ pub struct Diverged(String);
 pub struct Trainer<'a> {
     /// How far the run is.
     pub state: TrainerState,
-    /// What the model continues at every evaluation (`--sample_prompts`).
+    /// What the model fills in or continues, for the report.
     pub samples: Option<Arc<Samples>>,
-    /// Prompts of the report, and what the model made of them before the run's first step.
-    pub first_samples: Vec<(String, String)>,
     plan: Plan,
     /// There but while the optimizer has it, which moves the parameters in place, because nobody else holds them.
     model: Option<AutoModel>,
@@ -96,7 +95,6 @@ impl<'a> Trainer<'a> {
         Ok(Self {
             state: initial_state(args, &plan),
             samples: None,
-            first_samples: Vec::new(),
             model: Some(model),
             parameters,
             optimizer: Optimizer::new(plan.optimizer, hyper, plan.step.compute),
@@ -132,11 +130,6 @@ impl<'a> Trainer<'a> {
         self.plan.step.compute
     }
 
-    /// Who is told of the run.
-    pub fn callbacks(&mut self) -> &mut Callbacks {
-        self.callbacks
-    }
-
     /// Trains to the last step, or until a signal, early stopping or an error ends it. Whatever does, the model is saved
     /// first, if it is not yet, as the last whole step left it.
     ///
@@ -163,7 +156,10 @@ impl<'a> Trainer<'a> {
         self.stream_position = batches.stream_position.clone();
         match self.steps(&mut batches, stop) {
             Ok(Ended::Done) => Ok(Ended::Done),
-            Ok(Ended::Signal(signal)) => self.save_now(false).map(|()| Ended::Signal(signal)),
+            Ok(Ended::Signal(signal)) => {
+                self.state.history.note(self.state.global_step, What::Stopped);
+                self.save_now(false).map(|()| Ended::Signal(signal))
+            }
             Err(error) => Err(self.save_first(error)),
         }
     }
@@ -312,12 +308,17 @@ impl<'a> Trainer<'a> {
             .unwrap_or_else(|panic| Err(panic.into()))
             .with_context(|| format!("evaluating after step {}", self.state.global_step))?;
         let Some(metrics) = metrics else { return Ok(None) };
-        if let Some(samples) = &self.samples {
-            let texts = samples.texts(&model, &evaluation.device, evaluation.compute, self.state.global_step)?;
-            let numbered = texts.into_iter().enumerate();
-            let record =
-                numbered.fold(LogRecord::new(), |record, (i, text)| record.with(&format!("sample_{}", i + 1), text));
-            self.log(record);
+        if let Some(samples) = self.samples.clone().filter(|samples| samples.at_evaluations()) {
+            let step = self.state.global_step;
+            let made = samples.made(&model, &evaluation.device, evaluation.compute, step)?;
+            if samples.are_logged() {
+                let numbered = made.iter().map(text_of).enumerate();
+                self.log(
+                    numbered
+                        .fold(LogRecord::new(), |record, (i, text)| record.with(&format!("sample_{}", i + 1), text)),
+                );
+            }
+            self.state.history.samples.add(step, made);
         }
         let record = self.log(metrics);
         self.callbacks.on_evaluate(&self.state, &record);

@@ -33,9 +33,12 @@ pub(super) struct Axes {
 }
 
 impl Axes {
-    pub fn around(series: &[&Series], scale: Scale, width: f64) -> Option<Self> {
-        let points = || series.iter().flat_map(|series| series.finite());
-        let mut values: Vec<f64> = points().map(|(_, value)| value).collect();
+    /// Axes for all values of these lines and these levels, over the steps of a page's charts.
+    pub fn around(series: &[&Series], levels: &[f64], steps: (f64, f64), scale: Scale, width: f64) -> Option<Self> {
+        let mut values: Vec<f64> = series.iter().flat_map(|series| series.finite()).map(|(_, value)| value).collect();
+        if !values.is_empty() {
+            values.extend(levels);
+        }
         values.sort_unstable_by(f64::total_cmp);
         let (&least, &greatest) = (values.first()?, values.last()?);
         let median = values.get(values.len() / 2).copied().unwrap_or(greatest);
@@ -45,10 +48,6 @@ impl Axes {
                 Scale::FromZeroUnlessSpread => greatest > 20.0 * median,
                 Scale::Range | Scale::FromZero => false,
             };
-        let last_step = points().map(|(step, _)| step).fold(0.0, f64::max);
-        let first_step = points().map(|(step, _)| step).fold(last_step, f64::min);
-        // The first logged step is close enough to 0 to begin there, unless the run is a later piece of another.
-        let first_step = if first_step <= 0.25 * last_step { 0.0 } else { first_step };
         let (low, high) = match scale {
             _ if log => (least * 0.9, greatest * 1.1),
             Scale::FromZero | Scale::FromZeroUnlessSpread if least >= 0.0 => (0.0, greatest * 1.05),
@@ -57,11 +56,27 @@ impl Axes {
                 (least - margin, greatest + margin)
             }
         };
-        // One value, or one step: give it room.
+        // One value: give it room.
         let (low, high) =
             if high > low { (low, high) } else { (low - 0.5 * low.abs().max(1e-9), high + 0.5 * high.abs().max(1e-9)) };
-        let steps = if last_step > first_step { (first_step, last_step) } else { (first_step - 1.0, last_step + 1.0) };
         Some(Self { width, steps, values: (low, high), log })
+    }
+
+    /// The steps of several charts that lie above one another.
+    pub fn steps_of<'a>(series: impl Iterator<Item = &'a Series>) -> (f64, f64) {
+        let steps = series.flat_map(|series| series.finite()).map(|(step, _)| step);
+        let (first, last) = steps.fold((f64::MAX, 0.0), |(first, last), step| (step.min(first), step.max(last)));
+        let first = first.min(last);
+        // The first step is close enough to 0 to begin there, unless the run is a later piece of another.
+        let first = if first <= 0.25 * last { 0.0 } else { first };
+        // One step: give it room.
+        if last > first { (first, last) } else { (first - 1.0, last + 1.0) }
+    }
+
+    /// For the script: the steps of the left and right end, where these are, and top and bottom.
+    pub fn for_script(&self) -> String {
+        let (first, last) = self.steps;
+        format!("{first} {last} {LEFT} {} {TOP} {}", self.width - RIGHT, HEIGHT - BOTTOM)
     }
 
     pub fn x(&self, step: f64) -> f64 {

@@ -1,16 +1,15 @@
-//! Line charts as inline SVG, with tooltips that need no script.
+//! Line charts as inline SVG.
 
 use std::fmt::Write;
 
 use super::axes::{Axes, BOTTOM, HEIGHT, LEFT, RIGHT, Scale, TOP};
 use super::html::escape;
-use super::series::{Series, drawable, smoothed, thinned};
+use super::series::{Point, Series, drawable, smoothed};
 use crate::observe::format::{count, short_number};
+use crate::observe::history::{Event, What};
 
 /// From this many points on, a smoothed line is drawn over the raw one.
 const SMOOTH_FROM: usize = 40;
-/// At most so many places show a tooltip.
-const MOST_TOOLTIPS: usize = 90;
 
 /// How much of a row a chart takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,7 +37,7 @@ impl Width {
     }
 }
 
-/// A chart over the steps of a run.
+/// A chart over the steps of a run, or of several.
 pub(super) struct Chart {
     /// What it shows, unit included.
     pub title: String,
@@ -48,6 +47,8 @@ pub(super) struct Chart {
     pub scale: Scale,
     /// Whether to draw a smoothed line over noisy values.
     pub smooth: bool,
+    /// A value to compare with, and what it is.
+    pub level: Option<(&'static str, f64)>,
 }
 
 impl Chart {
@@ -57,37 +58,60 @@ impl Chart {
     }
 
     /// The chart as a `<figure>`; empty when there is nothing to draw.
-    pub fn figure(&self, width: Width) -> String {
+    pub fn figure(&self, width: Width, steps: (f64, f64), events: &[Event]) -> String {
         let series: Vec<&Series> = self.series.iter().filter(|series| series.finite().next().is_some()).collect();
-        let Some(axes) = Axes::around(&series, self.scale, width.units()) else {
+        let level = self.level.filter(|(_, value)| drawable(*value));
+        let levels: Vec<f64> = level.iter().map(|(_, value)| *value).collect();
+        let Some(axes) = Axes::around(&series, &levels, steps, self.scale, width.units()) else {
             return String::new();
         };
         let mut legend = String::new();
         for line in &series {
             let last = line.finite().last().map_or(String::new(), |(_, value)| short_number(value));
-            let key = if series.len() > 1 { line.class } else { "" };
-            let _ = write!(legend, r#"<span class="key {key}">{}<b>{last}</b></span>"#, escape(line.name));
+            let key = if series.len() > 1 { line.class.as_str() } else { "" };
+            let _ = write!(legend, r#"<span class="key {key}">{}<b>{last}</b></span>"#, escape(&line.name));
         }
         let (title, class, width) = (escape(&self.title), width.class(), axes.width);
-        let mut svg = format!(r#"<svg viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{title} over steps">"#);
+        let mut svg = format!(
+            r#"<svg viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{title} over steps" data-axis="{}">"#,
+            axes.for_script()
+        );
         axes.draw(&mut svg);
+        draw_events(&mut svg, events, &axes);
+        if let Some((name, value)) = level {
+            let (y, right) = (axes.y(value), width - RIGHT);
+            let _ = write!(
+                svg,
+                r#"<line class="level" x1="{LEFT}" x2="{right}" y1="{y:.1}" y2="{y:.1}"/><text class="tick" x="{right}" y="{:.1}" text-anchor="end">{} {}</text>"#,
+                y - 5.0,
+                escape(name),
+                short_number(value)
+            );
+        }
         for line in &series {
             self.draw_line(&mut svg, line, &axes);
         }
-        tooltips(&mut svg, &series, &axes);
         format!(
             r#"<figure class="card {class}"><figcaption><span>{title}</span>{legend}</figcaption>{svg}</svg></figure>"#
         )
     }
 
     fn draw_line(&self, svg: &mut String, series: &Series, axes: &Axes) {
-        let class = series.class;
+        let class = &series.class;
         let smooth = self.smooth && series.points.len() >= SMOOTH_FROM;
         let raw = if smooth { "raw" } else { "line" };
-        let _ = write!(svg, r#"<path class="{raw} {class}" d="{}"/>"#, path(&thinned(&series.points), axes));
+        let steps: Vec<String> = series.finite().map(|(step, _)| step.to_string()).collect();
+        let values: Vec<String> = series.finite().map(|(_, value)| short_number(value)).collect();
+        let _ = write!(
+            svg,
+            r#"<path class="{raw} {class}" data-line="{class}" data-steps="{}" data-values="{}" d="{}"/>"#,
+            steps.join(" "),
+            values.join(" "),
+            path(&series.points, axes)
+        );
         if smooth {
             let smoothed = smoothed(&series.points, axes.log);
-            let _ = write!(svg, r#"<path class="line {class}" d="{}"/>"#, path(&thinned(&smoothed), axes));
+            let _ = write!(svg, r#"<path class="line {class}" d="{}"/>"#, path(&smoothed, axes));
         }
         if series.points.len() <= 24 {
             for (step, value) in series.finite() {
@@ -99,7 +123,7 @@ impl Chart {
 }
 
 /// The `d` of a path; a gap where a value is no finite number.
-fn path(points: &[(f64, f64)], axes: &Axes) -> String {
+fn path(points: &[Point], axes: &Axes) -> String {
     let mut path = String::new();
     let mut command = 'M';
     for &(step, value) in points {
@@ -113,55 +137,28 @@ fn path(points: &[(f64, f64)], axes: &Axes) -> String {
     path
 }
 
-/// Invisible columns over the chart; the one under the pointer shows step and values.
-fn tooltips(svg: &mut String, series: &[&Series], axes: &Axes) {
-    let mut steps: Vec<f64> = series.iter().flat_map(|series| series.finite()).map(|(step, _)| step).collect();
-    steps.sort_unstable_by(f64::total_cmp);
-    steps.dedup();
-    let every = steps.len().div_ceil(MOST_TOOLTIPS).max(1);
-    // Counted from the end: the last value is the one most asked for.
-    let mut steps: Vec<f64> = steps.iter().rev().step_by(every).copied().collect();
-    steps.reverse();
-    let middle = |a: f64, b: f64| (axes.x(a) + axes.x(b)) / 2.0;
-    for (index, &step) in steps.iter().enumerate() {
-        let begin =
-            index.checked_sub(1).and_then(|before| steps.get(before)).map_or(LEFT, |&before| middle(before, step));
-        let end = steps.get(index + 1).map_or(axes.width - RIGHT, |&after| middle(step, after));
-        let x = axes.x(step);
-        let rows: Vec<(&Series, f64)> =
-            series.iter().filter_map(|series| Some((*series, series.value_at(step)?))).collect();
-        let (box_width, box_height) = (132.0, 24.0 + 15.0 * rows.len() as f64);
-        let box_x = if x > axes.width / 2.0 { x - box_width - 8.0 } else { x + 8.0 };
-        let _ = write!(
-            svg,
-            r#"<g class="tip"><rect class="hit" x="{begin:.1}" y="{TOP}" width="{:.1}" height="{}"/><g class="show"><line x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{}"/>"#,
-            (end - begin).max(0.0),
-            HEIGHT - TOP - BOTTOM,
-            HEIGHT - BOTTOM
-        );
-        for (series, value) in &rows {
-            let _ =
-                write!(svg, r#"<circle class="dot {}" cx="{x:.1}" cy="{:.1}" r="3.5"/>"#, series.class, axes.y(*value));
+/// Checkpoints as marks on the axis, resumes and stops as lines.
+fn draw_events(svg: &mut String, events: &[Event], axes: &Axes) {
+    let bottom = HEIGHT - BOTTOM;
+    for event in events {
+        let (x, step) = (axes.x(event.step as f64), count(event.step));
+        if !(LEFT - 1.0..=axes.width - RIGHT + 1.0).contains(&x) {
+            continue;
         }
-        let _ = write!(
-            svg,
-            r#"<rect class="box" x="{box_x:.1}" y="{TOP}" width="{box_width}" height="{box_height}" rx="5"/><text x="{:.1}" y="{}">step {}</text>"#,
-            box_x + 9.0,
-            TOP + 16.0,
-            count(step as u64)
-        );
-        for (row, (series, value)) in rows.iter().enumerate() {
-            let _ = write!(
+        let _ = match event.what {
+            What::Checkpoint => write!(
                 svg,
-                r#"<text class="{}" x="{:.1}" y="{}">{} {}</text>"#,
-                series.class,
-                box_x + 9.0,
-                TOP + 31.0 + 15.0 * row as f64,
-                escape(series.name),
-                short_number(*value)
-            );
-        }
-        svg.push_str("</g></g>");
+                r#"<path class="checkpoint" d="M{x:.1} {bottom}l-3.5 6h7z"><title>checkpoint {step}</title></path>"#
+            ),
+            What::Resumed | What::Stopped => {
+                let (class, what) =
+                    if event.what == What::Resumed { ("resumed", "resumed from") } else { ("stopped", "stopped at") };
+                write!(
+                    svg,
+                    r#"<line class="{class}" x1="{x:.1}" x2="{x:.1}" y1="{TOP}" y2="{bottom}"><title>{what} step {step}</title></line>"#
+                )
+            }
+        };
     }
 }
 
@@ -170,20 +167,42 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn chart(points: Vec<(f64, f64)>, scale: Scale) -> Chart {
+    fn chart(points: Vec<Point>, scale: Scale) -> Chart {
         Chart {
             title: "Loss".to_owned(),
-            series: vec![Series { name: "train", class: "train", points }],
+            series: vec![Series::new("train", "train", points)],
             scale,
             smooth: true,
+            level: Some(("unigram", 100.0)),
         }
+    }
+
+    fn figure(chart: &Chart, events: &[Event]) -> String {
+        chart.figure(Width::Third, Axes::steps_of(chart.series.iter()), events)
     }
 
     #[test]
     fn nothing_to_draw_is_no_chart() {
         assert!(!chart(Vec::new(), Scale::Range).has_data());
         let gaps = chart(vec![(1.0, f64::NAN)], Scale::Log);
-        assert!(!gaps.has_data() && gaps.figure(Width::Half).is_empty());
+        assert!(!gaps.has_data() && figure(&gaps, &[]).is_empty());
+    }
+
+    #[test]
+    fn what_happened_is_marked_at_its_step() {
+        let events = [(5, What::Checkpoint), (5, What::Stopped), (5, What::Resumed), (50, What::Checkpoint)];
+        let events = events.map(|(step, what)| Event { step, what });
+        let html = figure(&chart((0..=10).map(|step| (f64::from(step), 1.0)).collect(), Scale::Range), &events);
+        for part in ["checkpoint 5<", "stopped at step 5<", "resumed from step 5<", "unigram 100<"] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+        assert!(!html.contains("checkpoint 50"), "beyond the last step");
+    }
+
+    #[test]
+    fn the_script_finds_a_step_and_a_value_for_each_place_of_a_line() {
+        let html = figure(&chart(vec![(1.0, 2.5), (2.0, f64::NAN), (3.0, 1e-5)], Scale::Range), &[]);
+        assert!(html.contains(r#"data-steps="1 3" data-values="2.5 1e-05" d="M"#), "{html}");
     }
 
     proptest! {
@@ -197,7 +216,7 @@ mod tests {
             first in 0_u32..1000,
         ) {
             let points = values.iter().enumerate().map(|(i, &value)| (f64::from(first) + i as f64, value)).collect();
-            let figure = chart(points, scale).figure(Width::Third);
+            let figure = figure(&chart(points, scale), &[]);
             prop_assert!(!figure.contains("NaN") && !figure.contains("inf"), "{figure}");
         }
     }

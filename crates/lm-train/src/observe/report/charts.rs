@@ -1,83 +1,85 @@
-//! What of the log is drawn.
+//! What of a run is drawn.
 
-use super::axes::Scale;
+use super::axes::{Axes, Scale};
 use super::chart::{Chart, Width};
-use super::series::Series;
-use crate::observe::format::count;
-use crate::observe::{LogRecord, Outcome, TrainerState};
+use super::data::RunData;
+use super::series::{Point, Series};
+use crate::observe::LogRecord;
+use crate::observe::history::What;
 
-/// The charts of a run, as far as it has logged something for them.
-pub(super) fn charts(state: &TrainerState, outcome: Option<&Outcome>) -> String {
-    let charts = all(state);
-    let charts: Vec<&Chart> = charts.iter().filter(|chart| chart.has_data()).collect();
-    if charts.is_empty() {
-        let when = match outcome {
-            None => " yet; a record is due every",
-            Some(_) => ": the run ended before a record was due, which is every",
-        };
-        let every = count(state.logging_steps);
-        return format!(
-            r#"<div class="card note">Nothing has been logged{when} {every} steps (--logging_steps).</div>"#
-        );
+/// The charts of a run, as far as it has come.
+pub(super) fn charts(data: &RunData) -> String {
+    let drawn = drawn(&all(data), data);
+    if drawn.is_empty() {
+        return r#"<div class="card note">No step has been made yet.</div>"#.to_owned();
     }
+    let has = |what| data.events.iter().any(|event| event.what == what);
+    let legend: String = [
+        (What::Checkpoint, r#"<span class="event checkpoint">checkpoint</span>"#),
+        (What::Stopped, r#"<span class="event stopped">stopped</span>"#),
+        (What::Resumed, r#"<span class="event resumed">resumed</span>"#),
+    ]
+    .into_iter()
+    .filter(|(what, _)| has(*what))
+    .map(|(_, html)| html)
+    .collect();
+    let csv = data.csv().replace('\n', "%0A");
+    format!(
+        r#"<section class="charts">{drawn}</section><p class="under">{legend}<a download="curves.csv" href="data:text/csv;charset=utf-8,{csv}">Download the curves as CSV</a></p>"#
+    )
+}
+
+/// The figures of the charts that have data, over the same steps.
+pub(super) fn drawn(charts: &[Chart], data: &RunData) -> String {
+    let charts: Vec<&Chart> = charts.iter().filter(|chart| chart.has_data()).collect();
+    let steps = Axes::steps_of(charts.iter().flat_map(|chart| &chart.series));
     // Rows of two; an odd number of charts is made up by one row of three.
     let three =
         if charts.len() % 2 == 1 && charts.len() >= 3 { charts.len() / 4 * 2..charts.len() / 4 * 2 + 3 } else { 0..0 };
     let width = |place: usize| if three.contains(&place) { Width::Third } else { Width::Half };
-    let figures: String = charts.iter().enumerate().map(|(place, chart)| chart.figure(width(place))).collect();
-    format!(r#"<section class="charts">{figures}</section>"#)
+    charts.iter().enumerate().map(|(place, chart)| chart.figure(width(place), steps, &data.events)).collect()
 }
 
 /// Every chart, those without data too.
-fn all(state: &TrainerState) -> Vec<Chart> {
-    let line = |name, class, points| Series { name, class, points };
-    let chart = |title: &str, scale, smooth, series| Chart { title: title.to_owned(), series, scale, smooth };
-    let memory = values(state, LogRecord::MEMORY);
-    let most = memory.iter().map(|(_, bytes)| *bytes).fold(0.0, f64::max);
-    let (unit, bytes_of_unit) =
-        if most >= 1024.0 * 1024.0 * 1024.0 { ("GiB", 1024_f64.powi(3)) } else { ("MiB", 1024_f64.powi(2)) };
-    let memory = memory.into_iter().map(|(step, bytes)| (step, bytes / bytes_of_unit)).collect();
+fn all(data: &RunData) -> Vec<Chart> {
+    let both = |name: &str, of: fn(&[Point]) -> Vec<Point>| {
+        vec![
+            Series::new("train", "train", of(data.points(name))),
+            Series::new("evaluation", "eval", of(data.points(&format!("eval_{name}")))),
+        ]
+    };
+    let one = |name: &str| vec![Series::new("", "train", data.points(name).to_vec())];
+    let chart =
+        |title: &str, scale, smooth, series| Chart { title: title.to_owned(), series, scale, smooth, level: None };
+    let (unit, memory) = in_binary_unit(data.points(LogRecord::MEMORY));
+    let accuracy = vec![Series::new("evaluation", "eval", data.points("eval_accuracy").to_vec())];
     vec![
+        chart("Loss", Scale::Range, true, both("loss", <[Point]>::to_vec)),
+        Chart {
+            level: data.unigram_perplexity.map(|perplexity| ("unigram baseline", perplexity)),
+            ..chart("Perplexity", Scale::Log, true, both("loss", perplexities))
+        },
+        chart("Accuracy", Scale::Range, false, accuracy),
+        chart("Learning rate", Scale::FromZero, false, one("learning_rate")),
+        chart("Gradient norm before clipping", Scale::FromZeroUnlessSpread, true, one("grad_norm")),
+        chart("Tokens per second", Scale::FromZero, true, one(LogRecord::TOKENS_PER_SECOND)),
         chart(
-            "Loss",
-            Scale::Range,
-            true,
-            vec![line("train", "train", values(state, "loss")), line("evaluation", "eval", values(state, "eval_loss"))],
-        ),
-        chart(
-            "Perplexity",
-            Scale::Log,
-            true,
-            vec![
-                line("train", "train", perplexities(state, "loss")),
-                line("evaluation", "eval", perplexities(state, "eval_loss")),
-            ],
-        ),
-        chart("Accuracy", Scale::Range, false, vec![line("evaluation", "eval", values(state, "eval_accuracy"))]),
-        chart("Learning rate", Scale::FromZero, false, vec![line("", "train", values(state, "learning_rate"))]),
-        chart(
-            "Gradient norm before clipping",
-            Scale::FromZeroUnlessSpread,
-            true,
-            vec![line("", "train", values(state, "grad_norm"))],
-        ),
-        chart(
-            "Tokens per second",
+            &format!("Memory of the process ({unit})"),
             Scale::FromZero,
-            true,
-            vec![line("", "train", values(state, LogRecord::TOKENS_PER_SECOND))],
+            false,
+            vec![Series::new("", "train", memory)],
         ),
-        chart(&format!("Memory of the process ({unit})"), Scale::FromZero, false, vec![line("", "train", memory)]),
     ]
 }
 
-/// All values called `name`, with their steps.
-pub(super) fn values(state: &TrainerState, name: &str) -> Vec<(f64, f64)> {
-    let history = state.log_history.iter();
-    history.filter_map(|record| Some((record.step()? as f64, record.get(name)?))).collect()
+/// exp of each loss.
+pub(super) fn perplexities(losses: &[Point]) -> Vec<Point> {
+    losses.iter().map(|(step, loss)| (*step, loss.exp())).collect()
 }
 
-/// Perplexity of each record that has the loss called `name`.
-fn perplexities(state: &TrainerState, name: &str) -> Vec<(f64, f64)> {
-    values(state, name).into_iter().map(|(step, loss)| (step, loss.exp())).collect()
+/// Bytes in the unit that suits most of them.
+fn in_binary_unit(bytes: &[Point]) -> (&'static str, Vec<Point>) {
+    let most = bytes.iter().map(|(_, bytes)| *bytes).fold(0.0, f64::max);
+    let (unit, size) = if most >= 1024_f64.powi(3) { ("GiB", 1024_f64.powi(3)) } else { ("MiB", 1024_f64.powi(2)) };
+    (unit, bytes.iter().map(|(step, bytes)| (*step, bytes / size)).collect())
 }

@@ -5,18 +5,22 @@
 pub struct RunFacts {
     /// The headline: the run's name or its output folder.
     pub title: String,
-    /// The task, such as `Masked language modeling`.
+    /// The task, such as `masked language model`.
     pub task: String,
     /// The command that started the run, to repeat it.
     pub command: String,
     /// Name and value of what describes the model: architecture, parameters, device, dtype.
     pub model: Vec<(String, String)>,
+    /// Name and value of what describes the machine and the program.
+    pub machine: Vec<(String, String)>,
     /// Every argument of the run.
     pub arguments: Vec<Argument>,
     /// What the model is trained and evaluated on.
     pub data: Vec<SplitFacts>,
-    /// How a prompt writes a token to fill in; `None` when the samples are continuations.
-    pub mask_token: Option<String>,
+    /// The flag that limits the tokens of an example.
+    pub length_flag: &'static str,
+    /// What the validation text's perplexity is for a guess by the frequency of tokens in the training text alone.
+    pub unigram_perplexity: Option<f64>,
 }
 
 /// An argument of the run.

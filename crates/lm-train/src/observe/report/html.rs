@@ -1,38 +1,16 @@
-//! Text as HTML.
+//! Text as HTML, and the frame of a page.
 
-use std::fmt::Write;
-
-/// `text` with the model's own words marked: what stands for the masks of `prompt`, or what follows it.
-pub(super) fn marked(prompt: &str, mask: Option<&str>, text: &str) -> String {
-    let Some(mask) = mask.filter(|mask| !mask.is_empty()) else {
-        return match text.strip_prefix(prompt) {
-            Some(rest) => format!("{}<mark>{}</mark>", escape(prompt), escape(rest)),
-            None => escape(text),
-        };
-    };
-    let mut given = prompt.split(mask);
-    let Some(mut rest) = given.next().and_then(|first| text.strip_prefix(first)) else {
-        return escape(text);
-    };
-    let mut html = escape(&text[..text.len() - rest.len()]);
-    let given: Vec<&str> = given.collect();
-    for (index, &next) in given.iter().enumerate() {
-        // The last piece ends the text; an empty one between two masks gives no hint where the first word ends.
-        let found = if index + 1 == given.len() {
-            rest.ends_with(next).then(|| rest.len() - next.len())
-        } else {
-            rest.find(if next.is_empty() { " " } else { next })
-        };
-        let Some((words, after)) = found.and_then(|end| rest.split_at_checked(end)) else {
-            return escape(text);
-        };
-        let Some(after) = after.strip_prefix(next) else {
-            return escape(text);
-        };
-        let _ = write!(html, "<mark>{}</mark>{}", escape(words), escape(next));
-        rest = after;
-    }
-    html
+/// A whole page: `body` between what every page of this program begins and ends with. `title` is text.
+pub(super) fn page(title: &str, head: &str, body: &str, written_at: &str) -> String {
+    format!(
+        r#"<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{head}<title>{}</title><style>{}</style></head><body><main>{body}<footer>Written by lm-train {} on {}.</footer></main><script>{}</script></body></html>
+"#,
+        escape(title),
+        include_str!("style.css"),
+        env!("CARGO_PKG_VERSION"),
+        escape(written_at),
+        include_str!("script.js")
+    )
 }
 
 /// Text for HTML, attributes included.
@@ -51,20 +29,4 @@ pub(super) fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_models_own_words_are_marked() {
-        let fill = |prompt, text| marked(prompt, Some("[MASK]"), text);
-        assert_eq!(fill("A [MASK] is red.", "A rose is red."), "A <mark>rose</mark> is red.");
-        assert_eq!(fill("[MASK] and [MASK]", "you and me"), "<mark>you</mark> and <mark>me</mark>");
-        assert_eq!(fill("a [MASK][MASK] b", "a c d b"), "a <mark>c</mark><mark> d</mark> b");
-        assert_eq!(fill("A [MASK] b.", "other < words"), "other &lt; words");
-        assert_eq!(fill("no mask", "no mask"), "no mask");
-        assert_eq!(marked("Once", None, "Once upon"), "Once<mark> upon</mark>");
-    }
 }

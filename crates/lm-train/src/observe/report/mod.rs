@@ -1,26 +1,33 @@
-//! `report.html`: a picture of the run in one file, without scripts and without network use.
+//! `report.html`: a picture of the run in one file that needs no network, and `compare.html`, one of several runs.
 //!
 //! ```text
-//! Report ──> Page ─┬─ header, tiles, samples, tables
-//!                  └─ charts ──> Chart (Axes, Series) ──> SVG
+//! Report ──> Page ─┬─ header, tiles, notes, samples, tables
+//!                  └─ RunData ──> charts ──> Chart (Axes, Series) ──> SVG
+//! compare ──> RunData of each report.html ──> charts, tables
 //! ```
 //!
 //! It is rewritten while the run goes on, beside its name and then renamed, so a whole page is there whenever a run dies.
+//! What it shows of the course of a run is in [`RunHistory`](super::history::RunHistory), and in the log.
 
 mod axes;
 mod chart;
 mod charts;
+mod compare;
+mod data;
 mod facts;
 mod html;
 mod page;
+mod samples;
 mod series;
+mod tables;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+pub use compare::compare;
 pub use facts::{Argument, RunFacts, SplitFacts};
 
-use crate::observe::{Callback, CallbackError, CallbackResult, LogRecord, Outcome, Sample, TrainerState};
+use crate::observe::{Callback, CallbackError, CallbackResult, LogRecord, Outcome, TrainerState};
 use page::Page;
 
 /// The file's name in the output folder.
@@ -31,7 +38,6 @@ pub const REPORT_NAME: &str = "report.html";
 pub struct Report {
     path: PathBuf,
     facts: RunFacts,
-    samples: Vec<Sample>,
     begin: Option<Instant>,
     outcome: Option<Outcome>,
     written: Option<(Instant, Duration)>,
@@ -40,25 +46,17 @@ pub struct Report {
 impl Report {
     /// The report of the run in `output_dir`.
     pub fn new(output_dir: &Path, facts: RunFacts) -> Self {
-        Self {
-            path: output_dir.join(REPORT_NAME),
-            facts,
-            samples: Vec::new(),
-            begin: None,
-            outcome: None,
-            written: None,
-        }
+        Self { path: output_dir.join(REPORT_NAME), facts, begin: None, outcome: None, written: None }
     }
 
     fn write(&mut self, state: &TrainerState) -> CallbackResult {
         let begin = Instant::now();
         let page = Page {
             facts: &self.facts,
-            samples: &self.samples,
             state,
             outcome: self.outcome.as_ref(),
             seconds: self.begin.map(|begin| begin.elapsed().as_secs_f64()),
-            written_at: &chrono::Local::now().format("%Y-%m-%d %H:%M:%S").to_string(),
+            written_at: &now(),
         };
         let html = page.render();
         lm_files::write(&self.path, html.as_bytes()).map_err(CallbackError::at(&self.path))?;
@@ -86,12 +84,6 @@ impl Callback for Report {
         self.write(state)
     }
 
-    /// They are in the file after the next record, checkpoint or the end of training.
-    fn on_samples(&mut self, samples: &[Sample]) -> CallbackResult {
-        self.samples = samples.to_vec();
-        Ok(())
-    }
-
     fn on_save(&mut self, state: &TrainerState, _checkpoint: &Path) -> CallbackResult {
         self.write(state)
     }
@@ -102,11 +94,17 @@ impl Callback for Report {
     }
 }
 
+/// Local time, as pages write it.
+fn now() -> String {
+    chrono::Local::now().format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+    use crate::observe::history::Piece;
 
     #[test]
     fn the_file_is_there_from_the_first_moment_and_whole() {
@@ -118,10 +116,10 @@ mod tests {
         assert!(read().contains("running"));
         let record = state.log(LogRecord::new().with("loss", 1.0));
         report.on_log(&state, &record).expect("not due");
-        assert!(read().contains("Nothing has been logged yet"), "written a moment ago");
-        report.on_samples(&[Sample { prompt: "Once".to_owned(), ..Sample::default() }]).expect("noted");
+        assert!(read().contains("No step has been made yet"), "written a moment ago");
+        state.history.samples.given.push(vec![Piece { text: "Once".to_owned(), mark: None }]);
         report.on_train_end(&state, &Outcome::Finished).expect("written");
-        assert!(read().contains("finished") && read().contains("Once") && read().contains("not trained yet"));
+        assert!(read().contains("finished") && read().contains("Once"));
         assert_eq!(fs::read_dir(folder.path()).expect("listed").count(), 1, "nothing else is left");
     }
 }

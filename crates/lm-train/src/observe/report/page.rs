@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::charts::{charts, values};
-use super::facts::{Argument, RunFacts};
-use super::html::{escape, marked};
+use super::charts::charts;
+use super::data::RunData;
+use super::facts::RunFacts;
+use super::html::{escape, page};
+use super::{samples, tables};
 use crate::observe::format::{count, duration, human_size, short_number};
-use crate::observe::{LogRecord, Outcome, Sample, TrainerState};
+use crate::observe::notes::notes;
+use crate::observe::{LogRecord, Outcome, TrainerState};
 use crate::sys::memory;
 
 /// Everything that one version of the file shows.
 pub(super) struct Page<'a> {
     pub facts: &'a RunFacts,
-    pub samples: &'a [Sample],
     pub state: &'a TrainerState,
     pub outcome: Option<&'a Outcome>,
     /// Since training began in this process.
@@ -22,28 +24,20 @@ pub(super) struct Page<'a> {
 
 impl Page<'_> {
     pub fn render(&self) -> String {
-        let title = escape(&self.facts.title);
+        let data = RunData::new(self.facts, self.state, self.outcome);
         let refresh = if self.outcome.is_none() { r#"<meta http-equiv="refresh" content="30">"# } else { "" };
-        let mut html = format!(
-            r#"<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{refresh}<title>{title}</title><style>{}</style></head><body><main>"#,
-            include_str!("style.css")
-        );
-        html += &self.header(&title);
-        html += &self.tiles();
-        html += &charts(self.state, self.outcome);
-        html += &self.samples();
-        html += &self.tables();
-        html += &self.arguments();
-        let _ = writeln!(
-            html,
-            "<footer>Written by lm-train {} on {}.</footer></main></body></html>",
-            env!("CARGO_PKG_VERSION"),
-            escape(self.written_at)
-        );
-        html
+        let mut body = self.header();
+        body += &self.tiles(&data);
+        body += &self.notes();
+        body += &charts(&data);
+        body += &samples::section(&self.state.history.samples);
+        body += &tables::facts(self.facts);
+        body += &tables::arguments(self.facts);
+        body += &data.island();
+        page(&self.facts.title, refresh, &body, self.written_at)
     }
 
-    fn header(&self, title: &str) -> String {
+    fn header(&self) -> String {
         let (class, status, reason) = match self.outcome {
             None => ("run", "running".to_owned(), ""),
             Some(Outcome::Finished) => ("good", "finished".to_owned(), ""),
@@ -63,7 +57,8 @@ impl Page<'_> {
         }
         line.push(format!("as of {}", escape(self.written_at)));
         let mut html = format!(
-            r#"<header><h1>{title}</h1><span class="status {class}">{}</span><p>{}</p>"#,
+            r#"<header><h1>{}</h1><span class="status {class}">{}</span><p>{}</p>"#,
+            escape(&self.facts.title),
             escape(&status),
             line.join(" · ")
         );
@@ -77,8 +72,8 @@ impl Page<'_> {
         html + "</header>"
     }
 
-    fn tiles(&self) -> String {
-        if self.state.log_history.is_empty() {
+    fn tiles(&self, data: &RunData) -> String {
+        if data.series.is_empty() {
             return String::new();
         }
         let mut tiles = String::from(r#"<section class="tiles">"#);
@@ -88,34 +83,29 @@ impl Page<'_> {
                 r#"<div class="card tile"><span>{name}</span><b>{value}</b><span>{note}&nbsp;</span></div>"#
             );
         };
-        let eval = values(self.state, "eval_loss");
+        let eval = data.points("eval_loss");
         if let (Some(first), Some(last)) = (eval.first(), eval.last()) {
             let best = eval.iter().map(|(_, loss)| *loss).fold(f64::INFINITY, f64::min);
             tile("Evaluation loss", &format!("{:.4}", last.1), &format!("best {best:.4}"));
             let note = if eval.len() > 1 { format!("first {}", short_number(first.1.exp())) } else { String::new() };
             tile("Perplexity", &short_number(last.1.exp()), &note);
         }
-        let accuracy = values(self.state, "eval_accuracy");
+        let accuracy = data.points("eval_accuracy");
         if let Some((_, last)) = accuracy.last() {
             let best = accuracy.iter().map(|(_, share)| *share).fold(0.0, f64::max);
             tile("Accuracy", &format!("{:.2} %", 100.0 * last), &format!("best {:.2} %", 100.0 * best));
         }
-        let train = values(self.state, "loss");
+        let train = data.points("loss");
         if let (Some(first), Some(last)) = (train.first(), train.last()) {
             let note = if train.len() > 1 { format!("first {:.4}", first.1) } else { String::new() };
             tile("Training loss", &format!("{:.4}", last.1), &note);
         }
-        let speeds = values(self.state, LogRecord::TOKENS_PER_SECOND);
-        if let Some((_, last)) = speeds.last() {
-            let mean = speeds.iter().map(|(_, speed)| speed).sum::<f64>() / speeds.len() as f64;
-            tile(
-                "Tokens / s",
-                &count(mean.max(0.0).round() as u64),
-                &format!("now {}", count(last.max(0.0).round() as u64)),
-            );
+        if let Some(mean) = data.figures.get(LogRecord::TOKENS_PER_SECOND) {
+            let last = data.points(LogRecord::TOKENS_PER_SECOND).last().map_or(*mean, |(_, speed)| *speed);
+            let whole = |speed: f64| count(speed.max(0.0).round() as u64);
+            tile("Tokens / s", &whole(*mean), &format!("now {}", whole(last)));
         }
-        let runtime = self.state.log_history.iter().rev().find_map(|record| record.get("train_runtime"));
-        if let Some(seconds) = runtime.or(self.seconds) {
+        if let Some(seconds) = data.figures.get("train_runtime").copied().or(self.seconds) {
             tile("Training time", &duration(seconds), &format!("{} steps", count(self.state.global_step)));
         }
         if let Some(peak) = memory::peak() {
@@ -124,130 +114,49 @@ impl Page<'_> {
         tiles + "</section>"
     }
 
-    fn samples(&self) -> String {
-        let samples = self.samples;
-        if samples.is_empty() {
+    fn notes(&self) -> String {
+        let finished = self.outcome == Some(&Outcome::Finished);
+        let notes = notes(self.state, &self.facts.data, self.facts.length_flag, finished);
+        if notes.is_empty() {
             return String::new();
         }
-        let what = if self.facts.mask_token.is_some() { "Filled in" } else { "Continued" };
-        let mut html = format!(
-            r#"<h2>{what} before and after training</h2><div class="card wide"><table class="samples"><thead><tr><th>Given</th><th>Before</th><th>After</th></tr></thead><tbody>"#
-        );
-        let mask = self.facts.mask_token.as_deref();
-        for sample in samples {
-            let after = match &sample.after {
-                Some(after) => format!("<td>{}</td>", marked(&sample.prompt, mask, after)),
-                None => r#"<td class="muted">not trained yet</td>"#.to_owned(),
-            };
-            let before = marked(&sample.prompt, mask, &sample.before);
-            let _ = write!(html, "<tr><td>{}</td><td>{before}</td>{after}</tr>", escape(&sample.prompt));
-        }
-        html + "</tbody></table></div>"
-    }
-
-    fn tables(&self) -> String {
-        let mut html = String::new();
-        if !self.facts.data.is_empty() {
-            html += r#"<div><h2>Data</h2><div class="card wide"><table><thead><tr><th>Split</th><th class="n">Examples</th><th class="n">Tokens</th><th class="n">Padding</th><th class="n">Truncated</th></tr></thead><tbody>"#;
-            for split in &self.facts.data {
-                let share =
-                    |share: Option<f64>| share.map_or("–".to_owned(), |share| format!("{:.1} %", 100.0 * share));
-                let _ = write!(
-                    html,
-                    r#"<tr><td>{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td><td class="n">{}</td></tr>"#,
-                    escape(&split.split),
-                    count(split.examples),
-                    count(split.tokens),
-                    share(split.padding_share),
-                    share(split.truncated_share)
-                );
-            }
-            html += "</tbody></table></div></div>";
-        }
-        if !self.facts.model.is_empty() {
-            html += r#"<div><h2>Model</h2><div class="card wide"><table>"#;
-            for (name, value) in &self.facts.model {
-                let _ = write!(html, "<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(value));
-            }
-            html += "</table></div></div>";
-        }
-        if html.is_empty() { html } else { format!(r#"<section class="two">{html}</section>"#) }
-    }
-
-    fn arguments(&self) -> String {
-        let table = |arguments: Vec<&Argument>, with_default: bool| {
-            let mut rows = String::new();
-            for Argument { name, value, default } in arguments {
-                let _ = write!(
-                    rows,
-                    r#"<tr><td class="name code">{}</td><td class="code">{}</td>"#,
-                    escape(name),
-                    escape(value)
-                );
-                if with_default {
-                    let _ = write!(rows, r#"<td class="code muted">{}</td>"#, escape(default));
-                }
-                rows += "</tr>";
-            }
-            let head = if with_default {
-                "<thead><tr><th>Argument</th><th>Value</th><th>Default</th></tr></thead>"
-            } else {
-                ""
-            };
-            format!("<table>{head}<tbody>{rows}</tbody></table>")
-        };
-        let mut html = String::new();
-        let (changed, kept): (Vec<_>, Vec<_>) =
-            self.facts.arguments.iter().partition(|argument| argument.value != argument.default);
-        if !changed.is_empty() {
-            let _ = write!(html, r#"<h2>Arguments</h2><div class="card wide">{}</div>"#, table(changed, true));
-        }
-        if !kept.is_empty() {
-            let _ = write!(
-                html,
-                r#"<details class="card wide"><summary>{} arguments at their default</summary>{}</details>"#,
-                kept.len(),
-                table(kept, false)
-            );
-        }
-        if !self.facts.command.is_empty() {
-            let _ = write!(
-                html,
-                r#"<details class="card"><summary>Command</summary><pre class="code">{}</pre></details>"#,
-                escape(&self.facts.command)
-            );
-        }
-        html
+        let lines: String = notes.iter().map(|note| format!("<li>{}</li>", escape(note))).collect();
+        format!(r#"<section class="card notes"><h2>What to notice</h2><ul>{lines}</ul></section>"#)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::facts::SplitFacts;
+    use super::super::facts::{Argument, SplitFacts};
     use super::*;
+    use crate::observe::StepInfo;
+    use crate::observe::history::{Mark, Piece, Samples, What};
 
     fn page(facts: &RunFacts, state: &TrainerState, outcome: Option<&Outcome>) -> String {
-        page_with(facts, &[], state, outcome)
+        Page { facts, state, outcome, seconds: Some(5.0), written_at: "2024-01-01 00:00:00" }.render()
     }
 
-    fn page_with(facts: &RunFacts, samples: &[Sample], state: &TrainerState, outcome: Option<&Outcome>) -> String {
-        Page { facts, samples, state, outcome, seconds: Some(5.0), written_at: "2024-01-01 00:00:00" }.render()
-    }
-
-    fn run_of(steps: u64) -> TrainerState {
-        let mut state = TrainerState { max_steps: steps, ..TrainerState::default() };
+    /// A run that logs every `every` steps.
+    fn run_of(steps: u64, every: u64) -> TrainerState {
+        let mut state = TrainerState { max_steps: steps, logging_steps: every, ..TrainerState::default() };
         for step in 1..=steps {
             state.global_step = step;
             let loss = 8.0 / (step as f64).sqrt();
-            state.log(LogRecord::new().with("loss", loss).with("grad_norm", 1.0).with("learning_rate", 1e-4));
-            state.log(LogRecord::new().with("eval_loss", loss + 0.1).with("eval_accuracy", 0.5));
+            let info =
+                StepInfo { loss, grad_norm: 1.0, learning_rate: 1e-4, tokens: 100, real_tokens: 90, seconds: 0.1 };
+            state.history.curve.add(step, &info, || Some(1 << 30));
+            if step % every == 0 {
+                state.log(LogRecord::new().with("loss", loss));
+                state.log(LogRecord::new().with("eval_loss", loss + 0.1).with("eval_accuracy", 0.5));
+            }
         }
         state
     }
 
-    /// Every element that is opened is closed, in order.
+    /// Every element that is opened is closed, in order. The script's text is no markup.
     fn assert_well_formed(html: &str) {
         let mut open = Vec::new();
+        let html = html.replace(include_str!("script.js"), "");
         for tag in html.split('<').skip(1).filter_map(|rest| rest.split_once('>').map(|(tag, _)| tag)) {
             let name = tag.split([' ', '/']).next().unwrap_or("");
             if let Some(closed) = tag.strip_prefix('/') {
@@ -261,15 +170,36 @@ mod tests {
 
     #[test]
     fn any_length_of_run_gives_a_whole_page() {
-        for steps in [0, 1, 3, 2000] {
-            let html = page(&RunFacts::default(), &run_of(steps), None);
+        for steps in [0, 1, 3, 2000, 20_000] {
+            let html = page(&RunFacts::default(), &run_of(steps, 1), None);
             assert_well_formed(&html);
-            assert_eq!(html.contains("Nothing has been logged yet"), steps == 0);
-            assert!(html.len() < 600_000, "{} bytes for {steps} steps", html.len());
-            for network in ["http://", "https://", "<script", "url(", "@import"] {
-                assert!(!html.contains(network), "{network}");
+            assert_eq!(html.contains("No step has been made yet"), steps == 0);
+            assert!(html.len() < 250_000, "{} bytes for {steps} steps", html.len());
+            let page = html.replace("http://www.w3.org/2000/svg", "");
+            for network in ["http://", "https://", "url(", "@import", "src=", "fetch("] {
+                assert!(!page.contains(network), "{network}");
             }
         }
+    }
+
+    #[test]
+    fn a_run_that_logs_nothing_has_curves() {
+        let html = page(&RunFacts::default(), &run_of(200, 500), Some(&Outcome::Finished));
+        for part in
+            ["<figcaption><span>Loss<", ">Learning rate<", ">Tokens per second<", ">Memory of the process (GiB)<"]
+        {
+            assert!(html.contains(part), "{part}");
+        }
+        assert!(html.contains("What to notice") && html.contains("still falling"), "the curve is what notes go by");
+    }
+
+    #[test]
+    fn the_csv_file_needs_no_network() {
+        let html = page(&RunFacts::default(), &run_of(3, 1), None);
+        let csv = html.split("data:text/csv;charset=utf-8,").nth(1).and_then(|rest| rest.split('"').next());
+        let csv = csv.expect("a link").replace("%0A", "\n");
+        assert_eq!(csv.lines().count(), 4, "{csv}");
+        assert!(csv.starts_with("step,eval_accuracy,eval_loss,grad_norm,") && csv.contains("\n1,0.5,8.1,1,"), "{csv}");
     }
 
     #[test]
@@ -280,19 +210,30 @@ mod tests {
             task: evil.clone(),
             command: evil.clone(),
             model: vec![(evil.clone(), evil.clone())],
-            arguments: vec![Argument { name: evil.clone(), value: evil.clone(), default: "\u{0}".to_owned() }],
-            data: vec![SplitFacts { split: evil.clone(), ..SplitFacts::default() }],
-            mask_token: Some("<mask>".to_owned()),
+            machine: vec![(evil.clone(), evil.clone())],
+            arguments: vec![
+                Argument { name: evil.clone(), value: evil.clone(), default: "\u{0}".to_owned() },
+                Argument { name: "long".to_owned(), value: evil.repeat(20), default: evil.repeat(20) + "!" },
+            ],
+            data: vec![SplitFacts { split: evil.clone(), truncated_share: Some(0.5), ..SplitFacts::default() }],
+            length_flag: "--block_size",
+            unigram_perplexity: Some(f64::INFINITY),
         };
-        let samples = [Sample { prompt: evil.clone(), before: evil.clone(), after: Some(evil.clone()) }];
-        let html = page_with(&facts, &samples, &run_of(2), Some(&Outcome::Failed(evil)));
+        let mut state = run_of(2, 1);
+        let piece = |mark| Piece { text: evil.clone(), mark };
+        let wrong = Mark::Wrong { probability: f32::NAN, truth: evil.clone(), of_truth: 0.0 };
+        let texts = vec![vec![piece(None), piece(Some(wrong)), piece(Some(Mark::Hidden { seen: evil.clone() }))]];
+        state.history.samples = Samples { given: texts.clone(), versions: vec![(0, texts)] };
+        state.history.note(1, What::Stopped);
+        let html = page(&facts, &state, Some(&Outcome::Failed(evil)));
         assert_well_formed(&html);
-        assert!(!html.contains("<script") && !html.contains('\u{0}'));
+        assert_eq!(html.matches("<script").count(), 2, "the figures and the script");
+        assert!(!html.contains('\u{0}') && !html.contains("alert(\"x"));
     }
 
     #[test]
     fn the_status_is_plain() {
-        let status = |outcome: Option<Outcome>| page(&RunFacts::default(), &run_of(3), outcome.as_ref());
+        let status = |outcome: Option<Outcome>| page(&RunFacts::default(), &run_of(3, 1), outcome.as_ref());
         assert!(status(None).contains("running") && status(None).contains("http-equiv=\"refresh\""));
         assert!(!status(Some(Outcome::Finished)).contains("refresh"));
         assert!(status(Some(Outcome::Stopped("SIGTERM".to_owned()))).contains("stopped by SIGTERM"));

@@ -1,10 +1,13 @@
 //! What a run in progress leaves on disk, and goes on from.
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::{Diverged, Trainer};
 use crate::checkpoint::{self, Pending, RUN_STATE_VERSION, Resumable, RunState, Saved};
 use crate::observe::TrainerState;
+use crate::observe::history::What;
 use crate::sys::noted::Noted;
 use crate::train::cadence::due;
 
@@ -30,7 +33,8 @@ impl Trainer<'_> {
         saved.load_optimizer(&mut self.optimizer, &self.parameters, &device)?;
         self.progress.resume(run);
         self.saves.resume(saved);
-        self.first_samples = run.samples.clone();
+        self.state.history = run.history.clone();
+        self.state.history.note(self.state.global_step, What::Resumed);
         self.evaluation_due = run.evaluation_due && self.evaluation.is_some();
         if let Some(stopping) = &mut self.early_stopping {
             self.stop_early = stopping.restore(&self.state.stateful_callbacks);
@@ -60,7 +64,7 @@ impl Trainer<'_> {
     /// Waits for the save that is under way and tells of it.
     pub(super) fn finish_save(&mut self) {
         match self.saves.wait() {
-            Ok(Some(folder)) => self.callbacks.on_save(&self.state, &folder),
+            Ok(Some((step, folder))) => self.saved(step, &folder),
             Ok(None) => {}
             Err(error) => self.saves.note_failure(self.state.global_step, &error),
         }
@@ -82,10 +86,16 @@ impl Trainer<'_> {
             return Ok(());
         }
         self.start_save(keep_all)?;
-        if let Some(folder) = self.saves.wait()? {
-            self.callbacks.on_save(&self.state, &folder);
+        if let Some((step, folder)) = self.saves.wait()? {
+            self.saved(step, &folder);
         }
         Ok(())
+    }
+
+    /// The checkpoint of `step` is complete on disk.
+    fn saved(&mut self, step: u64, folder: &Path) {
+        self.state.history.note(step, What::Checkpoint);
+        self.callbacks.on_save(&self.state, folder);
     }
 
     /// The error that ends the run, after the model, which is whole, has been saved. Nothing is removed for it: nobody knows
@@ -118,6 +128,8 @@ impl Trainer<'_> {
         }
         let due = due(&self.plan, step);
         self.state.set_control(step >= self.plan.max_steps || self.stop_early, due.evaluate, due.log);
+        let mut history = self.state.history.clone();
+        history.note(step, What::Checkpoint);
         let run_state = RunState {
             version: RUN_STATE_VERSION,
             fingerprint: Some(self.plan.fingerprint.clone()),
@@ -128,7 +140,7 @@ impl Trainer<'_> {
             stream_position: self.stream_position.clone(),
             total_loss: self.progress.total_loss,
             since_log: self.progress.since_log,
-            samples: self.first_samples.clone(),
+            history,
             evaluation_due: self.evaluation_due,
             files: Default::default(),
         };
