@@ -22,6 +22,7 @@ pub fn every_family(task: Task, words: &str) {
     scratch.text("train.txt", 12);
     scratch.text("valid.txt", 4);
     scratch.write("prompts.txt", "line 3 tells\n");
+    scratch.write("lines.txt", "line 3\n\nline 3 tells of ships\n");
     let configs = configs();
     for family in FAMILIES.iter().filter(|family| family.task == task) {
         let config = configs.iter().find(|config| config["model_type"] == family.model_type);
@@ -73,4 +74,20 @@ fn one_family(scratch: &Scratch, family: &Family, mut config: Value, words: &str
         let sample = ran.stdout.lines().find(|line| line.starts_with("  1  ")).unwrap_or_default();
         assert!(sample.contains("line 3 tells"), "{name}: {}", ran.stdout);
     }
+    let [alone, together] = [1, 8].map(|size| scores(scratch, &format!("{whole} {words}"), size));
+    assert!(alone.len() == 3 && alone[1].is_none_or(|score| score == 0.0), "{name}: {alone:?}");
+    let close = |(one, other): (&Option<f64>, &Option<f64>)| match (one, other) {
+        (Some(one), Some(other)) => *one < 1.0 && (one - other).abs() <= 1e-5 * one.abs(),
+        _ => false,
+    };
+    assert!(alone.iter().zip(&together).all(close), "{name}: {alone:?} {together:?}");
+}
+
+/// The log-likelihoods of lines.txt, so many sequences at once.
+fn scores(scratch: &Scratch, words: &str, batch_size: usize) -> Vec<Option<f64>> {
+    let words = format!("--score lines.txt --per_device_eval_batch_size {batch_size} --model_name_or_path {words}");
+    let ran = scratch.run(&words.replace("--line_by_line", "")).done();
+    let row = |line: &str| -> Value { serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")) };
+    let score = |row: Value| row["log_likelihood"].as_f64().or(row["pseudo_log_likelihood"].as_f64());
+    ran.stdout.lines().map(row).map(score).collect()
 }

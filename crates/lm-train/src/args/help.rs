@@ -6,13 +6,17 @@ use super::command::shown;
 use super::flag::flags_of;
 use super::{ArgsError, Origin, Status, Task};
 
-/// What a command line without arguments gets: the two things that people come for.
+/// What a command line without arguments gets: the three things that people come for.
 pub(super) fn usage(task: Task) -> String {
     let program = task.binary();
-    let (what, example, model, model_type) = match task {
-        Task::Mlm => ("masked", "fill in words", "bert-base-uncased", "--model_type bert"),
-        Task::Clm => ("causal", "continue texts", "gpt2", "--model_type gpt2"),
-        Task::Plm => ("permutation", "predict words in any order", "xlnet-base-cased", "--model_type xlnet"),
+    let (what, example, model, model_type, inference) = match task {
+        Task::Mlm => {
+            ("masked", "fill in words", "bert-base-uncased", "--model_type bert", "--fill \"The [MASK] sat.\"")
+        }
+        Task::Clm => ("causal", "continue texts", "gpt2", "--model_type gpt2", "--generate \"Once upon a time\""),
+        Task::Plm => {
+            ("permutation", "predict words in any order", "xlnet-base-cased", "--model_type xlnet", "--score LINES.txt")
+        }
     };
     format!(
         "{program} trains {what} language models, which {example}.\n\n\
@@ -22,6 +26,8 @@ pub(super) fn usage(task: Task) -> String {
          Train a new one, and its tokenizer, on nothing but your text:\n\
          \x20 {program} {model_type} --train_tokenizer 8000 --train_file YOUR.txt \\\n\
          \x20     --do_train --do_eval --output_dir results/\n\n\
+         Use a trained one:\n\
+         \x20 {program} --model_name_or_path results/ {inference}\n\n\
          {program} -h lists the common arguments, --help all.\n"
     )
 }

@@ -250,12 +250,16 @@ fn no_arguments_at_all_are_answered_with_what_to_do() {
     for task in Task::ALL {
         let Ok(Parsed::Usage(text)) = parse_words(*task, &[]) else { panic!() };
         let commands = text.matches(&format!("  {} --", task.binary())).count();
-        assert!(commands == 2 && text.contains("--help all"), "{text}");
+        assert!(commands == 3 && text.contains("--help all"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-        // Both are understood as they stand.
-        for command in text.split("\n\n").filter(|part| part.contains("--do_train")) {
-            let words: Vec<&str> = command.split_whitespace().skip_while(|word| !word.starts_with("--")).collect();
-            let words: Vec<&str> = words.into_iter().filter(|word| *word != "\\").collect();
+        // All are understood as they stand.
+        for command in text.split("\n\n").filter(|part| part.contains(&format!("  {} --", task.binary()))) {
+            let words = command.split('"').enumerate().flat_map(|(index, part)| match index % 2 {
+                0 => part.split_whitespace().collect(),
+                _ => vec![part],
+            });
+            let words = words.skip_while(|word| !word.starts_with("--")).filter(|word| *word != "\\");
+            let words: Vec<&str> = words.collect();
             assert!(matches!(parse_words(*task, &words), Ok(Parsed::Run(_))), "{words:?}");
         }
     }
