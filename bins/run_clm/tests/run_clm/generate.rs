@@ -102,6 +102,6 @@ fn what_can_be_wrong() {
     generate("a", &["--temperature", "-1"]).fails(2, &["--temperature"]);
     generate("a", &["--do_eval"]).fails(2, &["--generate and --do_eval"]);
     let ran = run_on(&scratch, &[&GENERATE, &["-"][..]].concat(), &format!("a\n{}\n", "a ".repeat(70)));
-    ran.fails(1, &["standard input, line 2", "at most 66"]);
+    ran.fails(1, &["standard input:2: ", "at most 66"]);
     scratch.run("--generate a").fails(2, &["--generate", "--model_name_or_path"]);
 }

@@ -43,7 +43,7 @@ fn what_can_be_wrong() {
     fill("").fails(1, &["--fill", "no mask"]);
     fill(&format!("[MASK] {}", "a ".repeat(70))).fails(1, &["--fill", "73 tokens", "at most 66"]);
     let ran = run_on(&scratch, &["--model_name_or_path", "model", "--fill", "-"], "a [MASK]\n\nb\n");
-    let ran = ran.fails(1, &["standard input, line 3", "no mask"]);
+    let ran = ran.fails(1, &["standard input:3: ", "no mask"]);
     assert!(ran.stdout.starts_with("a [MASK]\n"), "{}", ran.stdout);
     scratch.run("--model_name_or_path model --fill [MASK] --score model/vocab.txt").fails(2, &["--fill and --score"]);
     scratch.run("--fill [MASK]").fails(2, &["--fill", "--model_name_or_path"]);

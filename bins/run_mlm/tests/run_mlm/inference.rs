@@ -89,7 +89,7 @@ pub fn what_can_be_wrong_with_a_score(name: &str) {
     scratch.run(&format!("{words} model")).fails(1, &["--score model", "a folder"]);
     scratch.write("bytes.txt", [&b"fine\n".repeat(70)[..], b"\xff\n"].concat());
     let ran = scratch.run(&format!("{words} bytes.txt --score_output scores.jsonl"));
-    ran.fails(1, &["bytes.txt, line 71", "UTF-8"]);
+    ran.fails(1, &["bytes.txt:71: ", "UTF-8"]);
     assert!(!scratch.path("scores.jsonl").exists(), "a file is whole or absent");
     scratch.write("lines.txt", "one\n");
     for (more, part) in [("lines.txt", "this run reads that file"), ("model/config.json", "this run reads that file")] {

@@ -39,10 +39,10 @@ arguments! {
         data_cache_limit: f64 = 100.0, Supported;
         /// Read all text and all tokenized text again to check it, not only what is new or changed.
         verify_data: bool = false, Supported;
-        /// Write what the model will see to this file, one JSON object per example. Then the run goes on only if --do_train or
+        /// Write what the model will see to this file, one JSON object per example. The run continues only if --do_train or
         /// --do_eval is given.
         dump_examples: Option<PathBuf> = None, Supported;
-        /// Print this many examples decoded, predicted tokens marked. Then the run goes on only if --do_train or
+        /// Print this many examples decoded, predicted tokens marked. The run continues only if --do_train or
         /// --do_eval is given.
         preview: Option<usize> = None, Supported;
         /// Print parameters, memory, steps, tokens, checkpoints, disk and time of the run, without training.

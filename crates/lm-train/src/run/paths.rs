@@ -67,12 +67,9 @@ pub fn check(args: &Arguments) -> Result<()> {
     if writes_output_dir(args) {
         keep(args, &inputs)?;
     }
-    let written = [("dump_examples", &beyond.dump_examples), ("score_output", &args.inference.score_output)];
-    for (flag, path) in written {
-        let Some(path) = path else { continue };
-        return writable(args, flag, path, inputs);
-    }
-    Ok(())
+    let dump = beyond.dump_examples.as_deref().map(|path| ("dump_examples", path));
+    let scores = args.inference.score_output.as_deref().map(|path| ("score_output", path));
+    dump.or(scores).map_or(Ok(()), |(flag, path)| writable(args, flag, path, inputs))
 }
 
 /// Whether the run writes into its output folder.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::args::Inference;
 
-/// More than any line of text is long.
+/// More bytes than any line of text has: 64 MiB.
 const LONGEST_LINE: u64 = 64 << 20;
 
 /// A text, and where it stands: for messages.
@@ -52,17 +52,17 @@ impl Lines {
 
     fn read(&mut self) -> Result<Option<Line>> {
         self.number += 1;
-        let place = format!("{}, line {}", self.name, self.number);
+        let place = format!("{}:{}", self.name, self.number);
         let mut bytes = Vec::new();
         self.reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes).with_context(|| place.clone())?;
         if bytes.is_empty() {
             return Ok(None);
         }
         if bytes.len() as u64 == LONGEST_LINE && !bytes.ends_with(b"\n") {
-            bail!("{place} is longer than {LONGEST_LINE} bytes: break it into several");
+            bail!("{place}: the line is longer than 64 MiB; break it into several");
         }
         let Ok(mut text) = String::from_utf8(bytes) else {
-            bail!("{place} is not UTF-8 text: convert it, as with iconv -f latin1 -t utf-8");
+            bail!("{place}: not valid UTF-8; convert the text to UTF-8");
         };
         if text.ends_with('\n') {
             text.pop();
@@ -93,14 +93,11 @@ mod tests {
 
     #[test]
     fn lines_end_as_they_may() -> Result<()> {
-        assert_eq!(
-            read(b"one\r\n\n two \nlast")?,
-            ["text, line 1|one", "text, line 2|", "text, line 3| two ", "text, line 4|last"]
-        );
-        assert_eq!(read(b"one\n")?, ["text, line 1|one"]);
+        assert_eq!(read(b"one\r\n\n two \nlast")?, ["text:1|one", "text:2|", "text:3| two ", "text:4|last"]);
+        assert_eq!(read(b"one\n")?, ["text:1|one"]);
         assert!(read(b"")?.is_empty());
         let line = read(b"one\n\xff\n").expect_err("no text").to_string();
-        assert!(line.starts_with("text, line 2 is not UTF-8"), "{line}");
+        assert!(line.starts_with("text:2: not valid UTF-8"), "{line}");
         Ok(())
     }
 
