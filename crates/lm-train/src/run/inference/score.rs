@@ -158,15 +158,21 @@ impl Scorer<'_> {
 
     fn scores(&self, lines: &[Encoded]) -> Result<Vec<Score>> {
         let mut scores = vec![Score::default(); lines.len()];
-        let mut sequences = lines.iter().enumerate().flat_map(|(index, line)| self.sequences(index, line));
-        loop {
-            let batch: Vec<Batch> = sequences.by_ref().take(self.batch_size).collect();
-            if batch.is_empty() {
-                return Ok(scores);
+        let mut sequences = lines.iter().enumerate().flat_map(|(index, line)| self.sequences(index, line)).peekable();
+        // What ESM makes of a text depends on the padding beside it, in Python too: a masked model gets none.
+        let padded = self.model.task != Task::Mlm;
+        while let Some(first) = sequences.next() {
+            let length = first.seq_len;
+            let mut batch = vec![first];
+            while batch.len() < self.batch_size
+                && let Some(next) = sequences.next_if(|next| padded || next.seq_len == length)
+            {
+                batch.push(next);
             }
             let found = ops::on_worker(&self.model.device, || self.score_batch(&batch))?;
             found.into_iter().for_each(|(line, score)| scores[line].add(score));
         }
+        Ok(scores)
     }
 
     /// The sequences that predict a line's tokens, as batches of one: a masked model reads the line once for each of them.
