@@ -6,11 +6,13 @@
 //! in how many bits matrices are multiplied.
 
 mod activation;
+mod adamw_8bit;
 mod attention;
 mod convolution;
 mod cross_entropy;
 mod disentangled;
 mod dropout;
+mod dynamic_map;
 mod embedding;
 mod engine;
 #[cfg(any(feature = "flex", feature = "tch"))]
@@ -37,6 +39,7 @@ mod torch;
 mod workers;
 
 pub use activation::Activation;
+pub use adamw_8bit::{Quantized, adamw_8bit, dynamic_maps};
 pub use attention::{alibi_slopes, attention};
 pub use convolution::{convolution, dynamic_convolution};
 pub use cross_entropy::{cross_entropy, predictions};

@@ -25,7 +25,7 @@ pub fn adamw(
     }
 }
 
-fn plain_adamw(
+pub(super) fn plain_adamw(
     p: Tensor<1>,
     m: Tensor<1>,
     v: Tensor<1>,

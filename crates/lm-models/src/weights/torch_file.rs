@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 pub use pytorch_reader::PickleValue;
 use pytorch_reader::{PytorchReader, Tensor};
+use safetensors::Dtype;
 
 use super::WeightsError;
 use super::format::{dtype, refuse_bomb};
@@ -47,9 +48,26 @@ impl TorchFile {
     /// # Errors
     /// If there is no such tensor, it is not of numbers, or cannot be read.
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let (tensor, bytes) = self.read(name)?;
+        decode_f32(dtype(tensor.dtype()), &bytes).map_err(|reason| WeightsError::tensor(&self.path, name, reason))
+    }
+
+    /// The values of a tensor of unsigned bytes, row-major.
+    ///
+    /// # Errors
+    /// If there is no such tensor, it is of something else, or cannot be read.
+    pub fn read_u8(&self, name: &str) -> Result<Vec<u8>, WeightsError> {
+        let (tensor, bytes) = self.read(name)?;
+        match dtype(tensor.dtype()) {
+            Dtype::U8 => Ok(bytes),
+            other => Err(WeightsError::tensor(&self.path, name, format!("holds {other}, expected U8"))),
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<(&Tensor, Vec<u8>), WeightsError> {
         let error = |reason: String| WeightsError::tensor(&self.path, name, reason);
         let tensor = self.tensors.get(name).ok_or_else(|| error("is not in the file".to_owned()))?;
         let bytes = tensor.read().map_err(|e| error(format!("cannot be read: {e}: get the file again")))?;
-        decode_f32(dtype(tensor.dtype()), &bytes).map_err(error)
+        Ok((tensor, bytes))
     }
 }

@@ -53,8 +53,6 @@ by_name!(
         "adamw_torch_4bit",
         "adamw_torch_8bit",
         "ademamix",
-        "adamw_bnb_8bit",
-        "adamw_8bit",
         "ademamix_8bit",
         "lion_8bit",
         "paged_adamw_32bit",

@@ -4,12 +4,13 @@
 use std::io;
 use std::path::Path;
 
+use lm_models::ops;
 use lm_models::optimizer_order;
 use lm_models::parameters::{ParameterInfo, Snapshot};
 
-use super::torch_save::{self, Value};
-use super::{CheckpointError, OPTIMIZER_NAME, Resumable, RunState, SCALER_NAME, SCHEDULER_NAME};
-use crate::optim::{GradScaler, Hyperparameters, StateTensor, adafactor, adagrad, rmsprop};
+use super::torch_save::{self, Value, Values};
+use super::{CheckpointError, OPTIMIZER_NAME, QMAPS, Resumable, RunState, SCALER_NAME, SCHEDULER_NAME};
+use crate::optim::{GradScaler, Hyperparameters, Kept, StateTensor, adafactor, adagrad, rmsprop};
 use crate::schedule::ScheduleState;
 
 /// Writes the files.
@@ -56,17 +57,25 @@ fn optimizer<'a>(
         let Some(&step) = run.optimizer_steps.get(index).filter(|&&step| step > 0) else { continue };
         let slots = tensors.iter().filter_map(|state| {
             let slot = state.name.strip_suffix(&info.name)?.strip_suffix('.')?;
-            let values = move || {
-                let data = state.tensor.clone().try_into_data().map_err(io::Error::other)?;
-                data.try_into_vec_as::<f32>().map_err(|error| io::Error::other(format!("{error:?}")))
-            };
-            Some((slot.to_owned(), Value::Tensor(slot_shape(slot, &info.shape), Box::new(values))))
+            Some((slot.to_owned(), Value::Tensor(state.shape.clone(), values(&state.values))))
         });
         let mut state: Vec<(String, Value<'a>)> = slots.collect();
         match name {
             "sgd" => {}
             "adafactor" => state.push(("step".to_owned(), Value::Int(step as i64))),
-            _ => state.push(("step".to_owned(), Value::Tensor(Vec::new(), Box::new(move || Ok(vec![step as f32]))))),
+            "adamw_8bit" => {
+                state.push(("step".to_owned(), Value::Int(step as i64)));
+                if state.iter().any(|(slot, _)| slot == "absmax1") {
+                    state.extend(QMAPS.into_iter().zip(ops::dynamic_maps()).map(|(name, map)| {
+                        let values = Values::Float32(Box::new(|| Ok(map.to_vec())));
+                        (name.to_owned(), Value::Tensor(vec![map.len()], values))
+                    }));
+                }
+            }
+            _ => {
+                let step = Values::Float32(Box::new(move || Ok(vec![step as f32])));
+                state.push(("step".to_owned(), Value::Tensor(Vec::new(), step)));
+            }
         }
         states.push((position, Value::Dict(state)));
     }
@@ -82,15 +91,19 @@ fn optimizer<'a>(
     dict([("state", Value::Numbered(states)), ("param_groups", Value::List(groups))])
 }
 
-/// As torch shapes it: Adafactor's means of rows and columns lack the other dimension.
-fn slot_shape(slot: &str, shape: &[usize]) -> Vec<usize> {
-    let mut shape = shape.to_vec();
-    match slot {
-        "exp_avg_sq_row" => drop(shape.pop()),
-        "exp_avg_sq_col" => drop(shape.remove(shape.len() - 2)),
-        _ => {}
+/// A tensor's values, read from the device when they are written.
+fn values(kept: &Kept) -> Values<'_> {
+    fn other(error: impl std::fmt::Debug) -> io::Error {
+        io::Error::other(format!("{error:?}"))
     }
-    shape
+    match kept {
+        Kept::Float(tensor) => Values::Float32(Box::new(|| {
+            tensor.clone().try_into_data().map_err(io::Error::other)?.try_into_vec_as().map_err(other)
+        })),
+        Kept::Codes(tensor) => Values::Uint8(Box::new(|| {
+            tensor.clone().try_into_data().map_err(io::Error::other)?.try_into_vec_as().map_err(other)
+        })),
+    }
 }
 
 /// What a parameter group holds besides: everything, since Python takes the groups as they are saved.
@@ -116,6 +129,15 @@ fn hyperparameters(optimizer: &str, hyper: &Hyperparameters) -> Vec<(&'static st
             ("centered", no()),
             ("capturable", no()),
         ],
+        "adamw_8bit" => {
+            return vec![
+                ("betas", Value::Pair(hyper.adam_beta1, hyper.adam_beta2)),
+                ("eps", Value::Float(hyper.adam_epsilon)),
+                ("alpha", Value::Float(0.0)),
+                ("t_alpha", none()),
+                ("t_beta3", none()),
+            ];
+        }
         "adafactor" => {
             return vec![
                 ("eps", Value::Pair(adafactor::EPS, 1e-3)),

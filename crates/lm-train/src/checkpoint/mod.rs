@@ -29,6 +29,8 @@ pub use write::{ModelFiles, Pending, Writer};
 
 /// Tensors of the optimizer.
 pub const OPTIMIZER_NAME: &str = "optimizer.pt";
+/// Its tensors that say what number each byte of AdamW's moments of 8 bits stands for: of the mean, of the mean square.
+const QMAPS: [&str; 2] = ["qmap1", "qmap2"];
 /// The learning-rate schedule, for Python.
 const SCHEDULER_NAME: &str = "scheduler.pt";
 /// The loss scale, for Python.

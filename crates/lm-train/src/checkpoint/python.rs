@@ -4,17 +4,23 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Element, TensorData};
+use lm_models::ops;
 use lm_models::optimizer_order;
 use lm_models::parameters::ParameterInfo;
 use lm_models::weights::{PickleValue, TorchFile};
 use serde_json::{Map, Value};
 
-use super::{CheckpointError, OPTIMIZER_NAME, RUN_STATE_VERSION, RunState, SCALER_NAME, SCHEDULER_NAME, SinceLog};
+use super::{
+    CheckpointError, OPTIMIZER_NAME, QMAPS, RUN_STATE_VERSION, RunState, SCALER_NAME, SCHEDULER_NAME, SinceLog,
+};
 use crate::observe::history::RunHistory;
 use crate::observe::{TRAINER_STATE_NAME, TrainerState};
-use crate::optim::{GradScaler, Optimizer};
+use crate::optim::{GradScaler, Layout, Optimizer, Slot};
 use crate::schedule::{PlateauState, ScheduleState};
+
+/// Where bitsandbytes keeps what is of another shape than the parameter.
+const BITSANDBYTES: &str = "__bnb_optimizer_quant_state__";
 
 type Dict = HashMap<String, PickleValue>;
 
@@ -134,6 +140,8 @@ fn optimizer_name(groups: &[&Dict; 2]) -> Result<&'static str, String> {
         Ok("adamw_torch")
     } else if has("relative_step") {
         Ok("adafactor")
+    } else if has("t_alpha") {
+        Ok("adamw_8bit")
     } else if has("lr_decay") {
         Ok("adagrad")
     } else if has("alpha") && groups[0].get("centered") == Some(&PickleValue::Bool(false)) && plain() {
@@ -169,6 +177,11 @@ fn schedule(scheduler: &Dict, group: &Dict, global_step: u64) -> Result<Schedule
 
 fn scaler(scaler: &Dict) -> Result<GradScaler, String> {
     Ok(GradScaler { scale: needed(scaler, "scale")? as f32, growth_tracker: needed(scaler, "_growth_tracker")? as u32 })
+}
+
+fn flat<E: Element>(values: Vec<E>) -> TensorData {
+    let len = values.len();
+    TensorData::new(values, [len])
 }
 
 /// An open optimizer.pt.
@@ -229,18 +242,39 @@ impl Moments {
                 positions.iter().map(steps).collect::<anyhow::Result<_>>()?
             }
         };
-        let slot = |index: usize, slot: &str| {
+        let slot = |index: usize, slot: &Slot| {
             let position = positions[index].ok_or("is frozen, and has a state in the checkpoint")?;
-            let (name, info) = (format!("state.{position}.{slot}"), &parameters[index]);
-            let values = self.file.read_f32(&name).map_err(|error| error.to_string())?;
-            match self.file.shape(&name) {
-                Some(shape) if values.len() == info.len() && shape != info.shape => {
+            let info = &parameters[index];
+            // bitsandbytes hides its own from those who gather a distributed state.
+            let names = [format!("state.{position}."), format!("state.{position}.{BITSANDBYTES}.")];
+            let names = names.map(|state| state + slot.name);
+            let name = names.iter().find(|name| self.file.shape(name).is_some()).unwrap_or(&names[0]);
+            let data = match slot.layout {
+                Layout::Codes => {
+                    self.expect_our_maps(&name[..name.len() - slot.name.len()])?;
+                    self.file.read_u8(name).map(flat)
+                }
+                _ => self.file.read_f32(name).map(flat),
+            };
+            let data = data.map_err(|error| error.to_string())?;
+            match self.file.shape(name) {
+                Some(shape) if data.num_elements() == info.len() && shape != info.shape => {
                     Err(format!("has shape {shape:?} in {OPTIMIZER_NAME}, the parameter {:?}", info.shape))
                 }
-                _ => Ok(values),
+                _ => Ok(data),
             }
         };
         Ok(optimizer.load(parameters, &steps, slot, device)?)
+    }
+
+    /// What stands for a byte has changed before.
+    fn expect_our_maps(&self, state: &str) -> Result<(), String> {
+        for (name, map) in QMAPS.into_iter().zip(ops::dynamic_maps()) {
+            if self.file.read_f32(&format!("{state}{name}")).map_err(|error| error.to_string())? != map {
+                return Err(format!("{state}{name} is another map of 8 bits than that of bitsandbytes from 0.38 on"));
+            }
+        }
+        Ok(())
     }
 
     /// The steps that a parameter took: none if it has no state.

@@ -31,12 +31,40 @@ pub(super) enum Value<'a> {
     Dict(Vec<(String, Value<'a>)>),
     /// A dictionary by numbers.
     Numbered(Vec<(usize, Value<'a>)>),
-    /// A float32 tensor of this shape, whose values are asked for when their turn comes.
-    Tensor(Vec<usize>, Box<dyn Fn() -> io::Result<Vec<f32>> + 'a>),
+    /// A tensor of this shape, whose values are asked for when their turn comes.
+    Tensor(Vec<usize>, Values<'a>),
 }
 
-/// A tensor's shape and values.
-type Storage<'a> = (usize, &'a dyn Fn() -> io::Result<Vec<f32>>);
+/// The values of a tensor.
+pub(super) enum Values<'a> {
+    /// `torch.float32`
+    Float32(Box<dyn Fn() -> io::Result<Vec<f32>> + 'a>),
+    /// `torch.uint8`
+    Uint8(Box<dyn Fn() -> io::Result<Vec<u8>> + 'a>),
+}
+
+impl Values<'_> {
+    /// torch's name of the memory that holds them, and the bytes of one.
+    fn storage(&self) -> (&'static str, u64) {
+        match self {
+            Self::Float32(_) => ("FloatStorage", 4),
+            Self::Uint8(_) => ("ByteStorage", 1),
+        }
+    }
+
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Float32(values) => values()?.chunks(1 << 16).try_for_each(|part| {
+                let bytes: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
+                out.write_all(&bytes)
+            }),
+            Self::Uint8(values) => out.write_all(&values()?),
+        }
+    }
+}
+
+/// A tensor's number of values, and the values.
+type Storage<'a> = (usize, &'a Values<'a>);
 
 /// Writes `value` beside `path` and gives it the name once it is on the disk; `name` is the folder in the archive.
 pub(super) fn save(path: &Path, name: &str, value: &Value) -> io::Result<()> {
@@ -62,12 +90,8 @@ fn write(file: &mut File, name: &str, value: &Value) -> io::Result<()> {
         zip.write_all(bytes)?;
     }
     for (index, (len, values)) in storages.iter().enumerate() {
-        zip.start_file(format!("{name}/data/{index}"), options(4 * *len as u64))?;
-        let values = values()?;
-        for part in values.chunks(1 << 16) {
-            let bytes: Vec<u8> = part.iter().flat_map(|value| value.to_le_bytes()).collect();
-            zip.write_all(&bytes)?;
-        }
+        zip.start_file(format!("{name}/data/{index}"), options(values.storage().1 * *len as u64))?;
+        values.write(&mut zip)?;
     }
     zip.start_file(format!("{name}/version"), options(0))?;
     zip.write_all(b"3\n")?;
@@ -108,18 +132,18 @@ fn put<'v>(value: &'v Value, out: &mut Vec<u8>, storages: &mut Vec<Storage<'v>>)
         }
         Value::Tensor(shape, values) => {
             let len: usize = shape.iter().product();
-            tensor(shape, len, storages.len(), out);
+            tensor(shape, len, values.storage().0, storages.len(), out);
             storages.push((len, values));
         }
     }
 }
 
 /// `torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`
-fn tensor(shape: &[usize], len: usize, storage: usize, out: &mut Vec<u8>) {
+fn tensor(shape: &[usize], len: usize, storage: &str, index: usize, out: &mut Vec<u8>) {
     out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
     text("storage", out);
-    out.extend(b"ctorch\nFloatStorage\n");
-    text(&storage.to_string(), out);
+    out.extend(format!("ctorch\n{storage}\n").bytes());
+    text(&index.to_string(), out);
     text("cpu", out);
     int(len as i64, out);
     // The tuple is the persistent id, by which the reader finds the storage.

@@ -1,11 +1,12 @@
-//! `--bf16`, `--fp16`, `--bf16_full_eval`, `--fp16_full_eval` and `--tf32`: what the arguments ask for, and whether the
+//! `--bf16`, `--fp16`, `--bf16_full_eval`, `--fp16_full_eval`, `--tf32` and moments of 8 bits: what the arguments ask for, and whether the
 //! device can.
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use lm_models::ops::{Compute, Precision};
 
 use crate::args::{ArgsError, Arguments};
 use crate::device;
+use crate::optim::OptimizerNames;
 
 /// How training computes, and evaluation while it goes on.
 pub fn of_training(args: &Arguments) -> Compute {
@@ -56,6 +57,12 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
                 precision.name()
             );
         }
+    }
+    if training.optim.canonical() == OptimizerNames::Adamw8bit && !device.supports_dtype(DType::U8) {
+        return Err(ArgsError::Rule(format!(
+            "--optim {}: {} has no integers of 8 bits; take adamw_torch, or name another --device",
+            training.optim, args.beyond.device
+        )));
     }
     if training.tf32 == Some(true) {
         if !has_tensor_float(device) {

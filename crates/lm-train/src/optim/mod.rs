@@ -17,5 +17,6 @@ pub use gradients::GradientSum;
 pub use optimizer::Optimizer;
 pub(crate) use optimizer::StateTensor;
 pub use rule::Hyperparameters;
+pub(crate) use rule::{Kept, Layout, Slot};
 pub use rules::OptimizerNames;
 pub(crate) use rules::{adafactor, adagrad, rmsprop};

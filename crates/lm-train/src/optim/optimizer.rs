@@ -6,7 +6,7 @@ use lm_models::ops::Compute;
 use lm_models::parameters::ParameterInfo;
 
 use super::gradients::GradientSum;
-use super::rule::{Hyperparameters, Slots, Update, slot_len};
+use super::rule::{Hyperparameters, Kept, Slot, Slots, Update};
 use super::rules::OptimizerNames;
 
 /// A saved state does not fit the model.
@@ -35,8 +35,10 @@ pub struct Optimizer {
 pub struct StateTensor {
     /// `<slot>.<parameter name>`
     pub name: String,
-    /// `[values]`
-    pub tensor: Tensor<1>,
+    /// The shape that torch gives it.
+    pub shape: Vec<usize>,
+    /// Its values.
+    pub values: Kept,
 }
 
 impl Optimizer {
@@ -84,8 +86,11 @@ impl Optimizer {
     pub fn state(&self, parameters: &[ParameterInfo]) -> Vec<StateTensor> {
         let states = self.states.iter().zip(parameters);
         let tensors = states.flat_map(|(state, info)| {
-            let named = |slot: &str| format!("{slot}.{}", info.name);
-            state.slots.iter().map(move |(slot, tensor)| StateTensor { name: named(slot), tensor: tensor.clone() })
+            let slots = (self.name.rule().slots)(&info.shape).iter();
+            slots.filter_map(|Slot { name, layout }| {
+                let values = state.slots.get(name)?.clone();
+                Some(StateTensor { name: format!("{name}.{}", info.name), shape: layout.shape(&info.shape), values })
+            })
         });
         tensors.collect()
     }
@@ -100,8 +105,8 @@ impl Optimizer {
         self.states.iter().map(|state| state.step).collect()
     }
 
-    /// Takes up a saved state again: `steps` of each parameter in visiting order, and of `saved` the values of the slot with
-    /// this name of the parameter with this index.
+    /// Takes up a saved state again: `steps` of each parameter in visiting order, and of `saved` the values of this slot of
+    /// the parameter with this index, float32 or unsigned bytes as its layout is.
     ///
     /// # Errors
     /// If a tensor is missing, or is not what this optimizer keeps for the parameter.
@@ -109,7 +114,7 @@ impl Optimizer {
         &mut self,
         parameters: &[ParameterInfo],
         steps: &[u64],
-        mut saved: impl FnMut(usize, &str) -> Result<Vec<f32>, String>,
+        mut saved: impl FnMut(usize, &Slot) -> Result<TensorData, String>,
         device: &Device,
     ) -> Result<(), OptimizerStateError> {
         let bad = OptimizerStateError;
@@ -124,13 +129,13 @@ impl Optimizer {
         for (index, (info, &step)) in parameters.iter().zip(steps).enumerate() {
             let mut state = State { step, slots: Slots::default() };
             for slot in if step > 0 { (self.name.rule().slots)(&info.shape) } else { &[] } {
-                let name = format!("{slot}.{}", info.name);
-                let values = saved(index, slot).map_err(|e| bad(format!("tensor {name}: {e}")))?;
-                let expected = slot_len(slot, &info.shape);
-                if values.len() != expected {
-                    return Err(bad(format!("tensor {name} has {} values, expected {expected}", values.len())));
+                let name = format!("{}.{}", slot.name, info.name);
+                let data = saved(index, slot).map_err(|e| bad(format!("tensor {name}: {e}")))?;
+                let (found, expected) = (data.num_elements(), slot.layout.len(&info.shape));
+                if found != expected {
+                    return Err(bad(format!("tensor {name} has {found} values, expected {expected}")));
                 }
-                state.slots.put(slot, Tensor::from_data(TensorData::new(values, [expected]), device));
+                state.slots.insert(slot.name, Kept::new(data, slot.layout, device));
             }
             states.push(state);
         }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
-use lm_models::ops::{self, Compute};
+use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
+use lm_models::ops::{self, Compute, Quantized};
 
 /// The numbers of an update rule, by Python's names.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,8 @@ impl Default for Hyperparameters {
 
 /// An update rule.
 pub struct Rule {
-    /// Names of the tensors kept for a parameter of this shape; each has the parameter's size unless factored.
-    pub slots: fn(&[usize]) -> &'static [&'static str],
+    /// What is kept for a parameter of this shape.
+    pub slots: fn(&[usize]) -> &'static [Slot],
     /// The parameter, flattened, moved against its gradient, whose slots are updated.
     pub update: fn(Tensor<1>, Tensor<1>, &mut Slots, &Update) -> Tensor<1>,
 }
@@ -53,6 +53,19 @@ impl Update<'_> {
         if self.factor == 1.0 { g } else { g * self.factor }
     }
 
+    /// What AdamW goes by.
+    pub fn adamw(&self) -> ops::AdamW {
+        ops::AdamW {
+            learning_rate: self.learning_rate,
+            beta1: self.hyper.adam_beta1,
+            beta2: self.hyper.adam_beta2,
+            epsilon: self.hyper.adam_epsilon,
+            weight_decay: self.hyper.weight_decay,
+            step: self.step,
+            factor: self.factor,
+        }
+    }
+
     /// The gradient times its factor, and the decay as a part of it, as torch's optimizers before AdamW have it.
     pub fn with_decay(&self, g: Tensor<1>, p: &Tensor<1>) -> Tensor<1> {
         let (g, decay) = (self.scaled(g), self.hyper.weight_decay);
@@ -60,33 +73,133 @@ impl Update<'_> {
     }
 }
 
-/// The state's tensors of one parameter.
-#[derive(Clone, Default)]
-pub struct Slots(BTreeMap<&'static str, Tensor<1>>);
+/// A tensor that is kept for a parameter.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// Its name in checkpoints, which is that in Python's.
+    pub name: &'static str,
+    /// What it is.
+    pub layout: Layout,
+}
 
-impl Slots {
-    /// Takes the tensor out: zeros before the parameter's first step.
-    pub fn take(&mut self, slot: &'static str, update: &Update, like: &Tensor<1>) -> Tensor<1> {
-        self.0.remove(slot).unwrap_or_else(|| ops::zeros(slot_len(slot, update.shape), &like.device(), update.compute))
-    }
-
-    /// Keeps it for the next step.
-    pub fn put(&mut self, slot: &'static str, tensor: Tensor<1>) {
-        self.0.insert(slot, tensor);
-    }
-
-    /// Each with its name.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Tensor<1>)> {
-        self.0.iter().map(|(slot, tensor)| (*slot, tensor))
+impl Slot {
+    /// A number for each of the parameter's values.
+    pub const fn whole(name: &'static str) -> Self {
+        Self { name, layout: Layout::Whole }
     }
 }
 
-/// Values of a slot of a parameter of this shape.
-pub fn slot_len(slot: &str, shape: &[usize]) -> usize {
-    let len = shape.iter().fold(1, |len: usize, &size| len.saturating_mul(size));
-    match (slot, shape) {
-        ("exp_avg_sq_row", [.., _, columns]) => len / (*columns).max(1),
-        ("exp_avg_sq_col", [.., rows, _]) => len / (*rows).max(1),
-        _ => len,
+/// Type and shape of what is kept for a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// float32, of the parameter's shape.
+    Whole,
+    /// float32, one for each row of a matrix.
+    Rows,
+    /// float32, one for each column of a matrix.
+    Columns,
+    /// Unsigned bytes, of the parameter's shape.
+    Codes,
+    /// float32, one for each block of [`Layout::Codes`].
+    Blocks,
+}
+
+impl Layout {
+    /// As torch shapes it.
+    pub fn shape(self, parameter: &[usize]) -> Vec<usize> {
+        match (self, parameter) {
+            (Self::Rows, [outer @ .., _]) => outer.to_vec(),
+            (Self::Columns, [outer @ .., _, columns]) => [outer, &[*columns]].concat(),
+            (Self::Blocks, _) => vec![Quantized::blocks(count(parameter))],
+            _ => parameter.to_vec(),
+        }
+    }
+
+    /// Number of values.
+    pub fn len(self, parameter: &[usize]) -> usize {
+        count(&self.shape(parameter))
+    }
+
+    /// Bytes of all values.
+    pub fn bytes(self, parameter: &[usize]) -> u64 {
+        let each = if self == Self::Codes { 1 } else { 4 };
+        (self.len(parameter) as u64).saturating_mul(each)
+    }
+}
+
+/// Values of a tensor, however large.
+pub(super) fn count(shape: &[usize]) -> usize {
+    shape.iter().fold(1, |len, &size| len.saturating_mul(size))
+}
+
+/// A tensor of the state, `[values]`.
+#[derive(Clone)]
+pub enum Kept {
+    /// float32
+    Float(Tensor<1>),
+    /// Unsigned bytes.
+    Codes(Tensor<1, Int>),
+}
+
+impl Kept {
+    /// What a checkpoint has of a tensor of this layout.
+    pub fn new(data: TensorData, layout: Layout, device: &Device) -> Self {
+        match layout {
+            Layout::Codes => Self::Codes(Tensor::from_data(data, (device, IntDType::U8.into()))),
+            _ => Self::Float(Tensor::from_data(data, device)),
+        }
+    }
+}
+
+/// The state's tensors of one parameter.
+#[derive(Clone, Default)]
+pub struct Slots(BTreeMap<&'static str, Kept>);
+
+impl Slots {
+    /// Takes the tensor out: zeros before the parameter's first step.
+    pub fn take(&mut self, name: &'static str, layout: Layout, update: &Update, device: &Device) -> Tensor<1> {
+        match self.0.remove(name) {
+            Some(Kept::Float(tensor)) => tensor,
+            _ => ops::zeros(layout.len(update.shape), device, update.compute),
+        }
+    }
+
+    /// Takes a tensor of the parameter's size out.
+    pub fn take_whole(&mut self, name: &'static str, update: &Update, device: &Device) -> Tensor<1> {
+        self.take(name, Layout::Whole, update, device)
+    }
+
+    /// Takes a tensor of 8 bits out, whose parts have these names.
+    pub fn take_quantized(
+        &mut self,
+        [codes, absmax]: [&'static str; 2],
+        update: &Update,
+        device: &Device,
+    ) -> Quantized {
+        match (self.0.remove(codes), self.0.remove(absmax)) {
+            (Some(Kept::Codes(codes)), Some(Kept::Float(absmax))) => Quantized { codes, absmax },
+            _ => Quantized::zeros(count(update.shape), device),
+        }
+    }
+
+    /// Keeps it for the next step.
+    pub fn put(&mut self, name: &'static str, tensor: Tensor<1>) {
+        self.insert(name, Kept::Float(tensor));
+    }
+
+    /// Keeps a tensor of 8 bits.
+    pub fn put_quantized(&mut self, [codes, absmax]: [&'static str; 2], tensor: Quantized) {
+        self.insert(codes, Kept::Codes(tensor.codes));
+        self.put(absmax, tensor.absmax);
+    }
+
+    /// Keeps what a checkpoint has.
+    pub fn insert(&mut self, name: &'static str, kept: Kept) {
+        self.0.insert(name, kept);
+    }
+
+    /// The one of this name.
+    pub fn get(&self, name: &str) -> Option<&Kept> {
+        self.0.get(name)
     }
 }

@@ -17,28 +17,60 @@ pub fn adamw(
     options: AdamW,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
     let (mut p, mut m, mut v, g) = (primitive(p), primitive(m), primitive(v), primitive(g));
-    let (factor, beta1, beta2) = (options.factor as f32, options.beta1 as f32, options.beta2 as f32);
-    let (rest1, rest2) = ((1.0 - options.beta1) as f32, (1.0 - options.beta2) as f32);
-    let keep = (1.0 - options.learning_rate * options.weight_decay) as f32;
-    let root = (1.0 - options.beta2.powi(options.step)).sqrt() as f32;
-    let epsilon = options.epsilon as f32;
-    let rate = (options.learning_rate / (1.0 - options.beta1.powi(options.step))) as f32;
+    let numbers = Numbers::new(options);
     let chunks = values_mut(&mut p).par_chunks_mut(CHUNK).zip(values_mut(&mut m).par_chunks_mut(CHUNK));
     let chunks = chunks.zip(values_mut(&mut v).par_chunks_mut(CHUNK)).zip(values(&g).par_chunks(CHUNK));
     chunks.for_each(|(((p, m), v), g)| {
         simd(
             #[inline(always)]
-            || {
-                for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
-                    let g = g * factor;
-                    *m = *m * beta1 + g * rest1;
-                    *v = *v * beta2 + g * g * rest2;
-                    *p = *p * keep - *m / (v.sqrt() / root + epsilon) * rate;
-                }
-            },
+            || numbers.update(p, m, v, g),
         );
     });
     (wrap(p), wrap(m), wrap(v))
+}
+
+/// What of the options every value needs.
+pub struct Numbers {
+    factor: f32,
+    beta1: f32,
+    beta2: f32,
+    /// 1 − β
+    rest1: f32,
+    rest2: f32,
+    /// What the weight decay leaves.
+    keep: f32,
+    /// Root of the second moment's bias correction.
+    root: f32,
+    epsilon: f32,
+    /// Over the first moment's bias correction.
+    rate: f32,
+}
+
+impl Numbers {
+    pub fn new(options: AdamW) -> Self {
+        Self {
+            factor: options.factor as f32,
+            beta1: options.beta1 as f32,
+            beta2: options.beta2 as f32,
+            rest1: (1.0 - options.beta1) as f32,
+            rest2: (1.0 - options.beta2) as f32,
+            keep: (1.0 - options.learning_rate * options.weight_decay) as f32,
+            root: (1.0 - options.beta2.powi(options.step)).sqrt() as f32,
+            epsilon: options.epsilon as f32,
+            rate: (options.learning_rate / (1.0 - options.beta1.powi(options.step))) as f32,
+        }
+    }
+
+    /// One step of each value.
+    #[inline(always)]
+    pub fn update(&self, p: &mut [f32], m: &mut [f32], v: &mut [f32], g: &[f32]) {
+        for (((p, m), v), g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            let g = g * self.factor;
+            *m = *m * self.beta1 + g * self.rest1;
+            *v = *v * self.beta2 + g * g * self.rest2;
+            *p = *p * self.keep - *m / (v.sqrt() / self.root + self.epsilon) * self.rate;
+        }
+    }
 }
 
 /// See [`crate::ops::sum_of_squares`].

@@ -5,6 +5,7 @@
 
 pub(super) mod activation;
 pub(super) mod adamw;
+pub(super) mod adamw_8bit;
 pub(super) mod attention;
 mod attention_scores;
 #[cfg(target_arch = "x86_64")]

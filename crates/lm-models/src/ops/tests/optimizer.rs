@@ -38,3 +38,67 @@ fn memory_that_others_hold_is_left_alone() {
     assert_eq!(host(p), before);
     assert_ne!(host(moved), before);
 }
+
+/// A step, quantized and not, of means and mean squares that were quantized before.
+fn steps_of_8_bits(compute: Compute, len: usize, step: i32, decay: f64) -> (Vec<Vec<f32>>, Vec<Vec<u8>>) {
+    let options =
+        AdamW { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: decay, step, factor: 0.7 };
+    let device = device().inner();
+    let make = |seed, size| vector(seed, len, size).inner();
+    let (p, m, v) = (make(1, 1.0), Quantized::zeros(len, &device), Quantized::zeros(len, &device));
+    let (p, m, v) = adamw_8bit(p, m, v, make(2, 1.0), options, compute);
+    let (p, m, v) = adamw_8bit(p, m, v, make(3, 0.1), options, compute);
+    let codes = [m.codes, v.codes].map(|codes| codes.into_data().iter::<u8>().collect());
+    (vec![host(p), host(m.absmax), host(v.absmax)], codes.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// A value half-way between two numbers may go to either, by the rounding of a division.
+    #[test]
+    fn steps_with_moments_of_8_bits(
+        len in prop::sample::select(vec![1usize, 255, 256, 257, 4096, 16_384, 16_385, 40_000]),
+        decay in prop::sample::select(vec![0.0, 0.1]),
+        step in 1i32..1000,
+    ) {
+        let (plain, plain_codes) = steps_of_8_bits(PLAIN, len, step, decay);
+        let fast = on_any_threads(|| {
+            let (mut values, codes) = steps_of_8_bits(FAST, len, step, decay);
+            values.extend(codes.iter().map(|codes| codes.iter().map(|code| f32::from(*code)).collect()));
+            values
+        });
+        assert_close(&fast[..3], &plain, 1e-4, usual);
+        for (fast, plain) in fast[3..].iter().zip(&plain_codes) {
+            let differing = fast.iter().zip(plain).filter(|(fast, plain)| **fast != f32::from(**plain)).count();
+            prop_assert!(differing <= len / 500 + 1, "{differing} of {len}");
+            prop_assert!(fast.iter().zip(plain).all(|(fast, plain)| (fast - f32::from(*plain)).abs() <= 1.0));
+        }
+    }
+}
+
+/// Where a gradient comes once and then no more, the root of the mean square falls as slowly as the mean at most.
+#[test]
+fn small_mean_squares_stay_above_zero() {
+    for compute in [FAST, PLAIN] {
+        let device = device().inner();
+        let gradients: Vec<f32> = (0..512).map(|i| if i % 256 == 0 { 1.0 } else { 1e-5 }).collect();
+        let gradients = Tensor::<1>::from_data(TensorData::new(gradients, [512]), &device);
+        let options = AdamW {
+            learning_rate: 1.0,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            step: 1,
+            factor: 1.0,
+        };
+        let (mut p, mut m, mut v) =
+            (Tensor::zeros([512], &device), Quantized::zeros(512, &device), Quantized::zeros(512, &device));
+        for step in 1..4 {
+            let gradients = if step == 1 { gradients.clone() } else { gradients.zeros_like() };
+            (p, m, v) = adamw_8bit(p, m, v, gradients, AdamW { step, ..options }, compute);
+        }
+        assert!(host(p).iter().all(|p| p.abs() <= 3.0));
+    }
+}

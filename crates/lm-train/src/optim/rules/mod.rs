@@ -3,13 +3,14 @@
 pub(crate) mod adafactor;
 pub(crate) mod adagrad;
 mod adamw;
+mod adamw_8bit;
 mod lion;
 pub(crate) mod rmsprop;
 mod sgd;
 
 use std::fmt;
 
-use crate::optim::rule::{Rule, slot_len};
+use crate::optim::rule::Rule;
 
 /// The optimizers, named as in Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,10 @@ pub enum OptimizerNames {
     AdamwTorchFused,
     /// Adafactor with Python's settings (`scale_parameter` and `relative_step` off).
     Adafactor,
+    /// AdamW with moments of 8 bits.
+    AdamwBnb8bit,
+    /// The same.
+    Adamw8bit,
     /// Plain stochastic gradient descent.
     Sgd,
     /// Adagrad: squares of the gradients, added up.
@@ -36,6 +41,8 @@ impl OptimizerNames {
         Self::AdamwTorch,
         Self::AdamwTorchFused,
         Self::Adafactor,
+        Self::AdamwBnb8bit,
+        Self::Adamw8bit,
         Self::Sgd,
         Self::Adagrad,
         Self::RmsProp,
@@ -55,6 +62,8 @@ impl OptimizerNames {
         match self {
             Self::AdamwTorch => ("adamw_torch", &adamw::RULE),
             Self::AdamwTorchFused => ("adamw_torch_fused", &adamw::RULE),
+            Self::AdamwBnb8bit => ("adamw_bnb_8bit", &adamw_8bit::RULE),
+            Self::Adamw8bit => ("adamw_8bit", &adamw_8bit::RULE),
             Self::Adafactor => ("adafactor", &adafactor::RULE),
             Self::Sgd => ("sgd", &sgd::RULE),
             Self::Adagrad => ("adagrad", &adagrad::RULE),
@@ -65,13 +74,16 @@ impl OptimizerNames {
 
     /// The one name of those that mean the same numbers.
     pub fn canonical(self) -> Self {
-        if self == Self::AdamwTorchFused { Self::AdamwTorch } else { self }
+        match self {
+            Self::AdamwTorchFused => Self::AdamwTorch,
+            Self::AdamwBnb8bit => Self::Adamw8bit,
+            other => other,
+        }
     }
 
     /// Bytes of state for a parameter of this shape, however large, for the plans of disk and memory.
     pub fn state_bytes(self, shape: &[usize]) -> u64 {
-        let bytes = |slot: &&str| (slot_len(slot, shape) as u64).saturating_mul(4);
-        (self.rule().slots)(shape).iter().map(bytes).fold(0, u64::saturating_add)
+        (self.rule().slots)(shape).iter().map(|slot| slot.layout.bytes(shape)).fold(0, u64::saturating_add)
     }
 }
 

@@ -1,0 +1,41 @@
+//! AdamW with moments of 8 bits (Dettmers et al., 2022), as bitsandbytes' `AdamW(optim_bits=8)`: its names, and float32 for
+//! small parameters.
+
+use lm_models::ops;
+
+use crate::optim::rule::{Layout, Rule, Slot, count};
+
+/// bitsandbytes' `min_8bit_size`
+const MIN_8BIT_SIZE: usize = 4096;
+
+const MEAN: [&str; 2] = ["state1", "absmax1"];
+const SQUARE: [&str; 2] = ["state2", "absmax2"];
+
+const SMALL: &[Slot] = &[Slot::whole(MEAN[0]), Slot::whole(SQUARE[0])];
+const LARGE: &[Slot] = &[
+    Slot { name: MEAN[0], layout: Layout::Codes },
+    Slot { name: MEAN[1], layout: Layout::Blocks },
+    Slot { name: SQUARE[0], layout: Layout::Codes },
+    Slot { name: SQUARE[1], layout: Layout::Blocks },
+];
+
+pub(super) const RULE: Rule = Rule {
+    slots: |shape| if count(shape) < MIN_8BIT_SIZE { SMALL } else { LARGE },
+    update: |p, g, slots, update| {
+        let (device, options) = (g.device(), update.adamw());
+        if count(update.shape) < MIN_8BIT_SIZE {
+            let mut take = |[name, _]: [&'static str; 2]| slots.take_whole(name, update, &device);
+            let (m, v) = (take(MEAN), take(SQUARE));
+            let (p, m, v) = ops::adamw(p, m, v, g, options, update.compute);
+            slots.put(MEAN[0], m);
+            slots.put(SQUARE[0], v);
+            return p;
+        }
+        let mut take = |names| slots.take_quantized(names, update, &device);
+        let (m, v) = (take(MEAN), take(SQUARE));
+        let (p, m, v) = ops::adamw_8bit(p, m, v, g, options, update.compute);
+        slots.put_quantized(MEAN, m);
+        slots.put_quantized(SQUARE, v);
+        p
+    },
+};
