@@ -16,6 +16,29 @@ fn every_family_from_scratch() {
     crate::families::every_family(lm_models::Task::Clm, "--block_size 16");
 }
 
+/// The losses of a run stay within a hundredth, and Python's other name means the same.
+#[test]
+fn moments_of_8_bits_learn_as_well() {
+    let scratch = Scratch::new();
+    let losses = |optim: &str| -> Vec<f64> {
+        let words = format!(
+            "--do_train --optim {optim} --max_steps 60 --logging_steps 10 --learning_rate 3e-3 --save_strategy no \
+             --config_overrides n_embd=32,n_layer=1,n_head=2,n_positions=32 --output_dir {optim}"
+        );
+        let words = NEW.split(" --config_overrides").next().unwrap_or_default().to_owned() + " " + &words;
+        scratch.run(&format!("{words} --train_file {}", sample("train.txt"))).done();
+        let log = scratch.json_lines(&format!("{optim}/log.jsonl"));
+        log.iter().filter_map(|record| record["loss"].as_f64()).collect()
+    };
+    let (float32, ours) = (losses("adamw_torch"), losses("adamw_8bit"));
+    assert_eq!(float32.len(), 6);
+    assert!(float32[5] < 0.9 * float32[0], "{float32:?}");
+    for (float32, ours) in float32.iter().zip(&ours) {
+        assert!((ours - float32).abs() < 0.01 * float32 && ours != float32, "{ours}, in float32 {float32}");
+    }
+    assert_eq!(losses("adamw_bnb_8bit"), ours);
+}
+
 #[test]
 fn trains_evaluates_and_continues_prompts() {
     let scratch = Scratch::new();

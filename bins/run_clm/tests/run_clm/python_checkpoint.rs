@@ -48,11 +48,28 @@ fn goes_on_as_in_python() {
     let root = trainer_checkpoint();
     let expected: Value = serde_json::from_slice(&fs::read(root.join("expected.json")).expect("a file")).expect("JSON");
     let examples = expected["examples"].as_u64().expect("a number") as usize;
-    let rates = [("adamw_torch", 0.02), ("adafactor", 0.02), ("rmsprop", 0.01), ("adagrad", 0.05), ("sgd", 1.0)];
+    let rates = [
+        ("adamw_torch", 0.02),
+        ("adafactor", 0.02),
+        ("rmsprop", 0.01),
+        ("adagrad", 0.05),
+        ("sgd", 1.0),
+        ("adamw_bnb_8bit", 0.02),
+    ];
     for (optim, rate) in rates {
         let scratch = Scratch::new();
         let checkpoint = root.join(optim).join("checkpoint-3");
-        let arguments = arguments(&root, &checkpoint, optim, examples, 16);
+        let mut arguments = arguments(&root, &checkpoint, optim, examples, 16);
+        if optim == "adamw_bnb_8bit" {
+            // A model of its own, which is wide enough for them.
+            let start = format!("--model_name_or_path {}", root.join("start").display());
+            let wide = format!(
+                "--model_name_or_path {} --tokenizer_name {}",
+                checkpoint.display(),
+                root.join("start").display()
+            );
+            arguments = arguments.replace(&start, &wide);
+        }
         let more = format!("--max_steps 6 --save_steps 5 --learning_rate {rate} --weight_decay 0.01");
         let run = scratch.run(&format!("{arguments} {more}")).done();
         assert_eq!(run.stderr.matches("does not tell its examples").count(), 1, "{}", run.stderr);
@@ -153,7 +170,14 @@ fn arguments_other_than_the_optimizers_are_told() {
 #[test]
 fn what_is_written_goes_on_by_pythons_files_alone() {
     let root = trainer_checkpoint();
+    let start = root.join("start").display().to_string();
+    // Wide enough for moments of 8 bits.
+    let wide = format!(
+        "--model_type gpt2 --tokenizer_name {start} --config_overrides n_embd=16,n_layer=1,n_head=2,n_positions=16"
+    );
+    let start = format!("--model_name_or_path {start}");
     for (optim, flags) in [
+        ("adamw_bnb_8bit", ""),
         ("adamw_torch", ""),
         ("adafactor", ""),
         ("rmsprop", ""),
@@ -165,11 +189,11 @@ fn what_is_written_goes_on_by_pythons_files_alone() {
         ),
     ] {
         let scratch = Scratch::new();
+        let model = if optim == "adamw_bnb_8bit" { &wide } else { &start };
         let common = format!(
             "{flags} --do_train --optim {optim} --per_device_train_batch_size 5 --block_size 16 --logging_steps 1 \
-             --max_grad_norm 0 --keep_linebreaks false --data_cache_dir cache --model_name_or_path {} --train_file {} \
+             --max_grad_norm 0 --keep_linebreaks false --data_cache_dir cache {model} --train_file {} \
              --validation_file {} --max_steps 6 --save_steps 3 --learning_rate 0.02 --weight_decay 0.01",
-            root.join("start").display(),
             root.join("train.txt").display(),
             root.join("train.txt").display()
         );

@@ -12,6 +12,12 @@ fn while_streaming() {
     resumes_exactly("--streaming --max_steps 8", &[3]);
 }
 
+/// Each step begins from moments that were rounded.
+#[test]
+fn with_moments_of_8_bits() {
+    resumes_exactly("--optim adamw_8bit --weight_decay 0.1 --max_steps 6", &[2, 5]);
+}
+
 #[cfg(feature = "tch")]
 #[test]
 fn on_libtorch() {

@@ -78,7 +78,7 @@ fn with_blocks_and_streaming() {
 
 #[test]
 fn with_each_optimizer() {
-    for optimizer in ["adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop", "lion_32bit"] {
+    for optimizer in ["adamw_torch", "adafactor", "sgd", "adagrad", "rmsprop", "lion_32bit", "adamw_8bit"] {
         resumes_exactly(&format!("--optim {optimizer} --weight_decay 0.1 --max_steps 4"), &[2]);
     }
 }

@@ -102,3 +102,40 @@ fn small_mean_squares_stay_above_zero() {
         assert!(host(p).iter().all(|p| p.abs() <= 3.0));
     }
 }
+
+/// Three steps, as bitsandbytes computes them.
+#[test]
+fn moments_of_8_bits_are_those_of_bitsandbytes() {
+    let expected = include_str!("../../../tests/fixtures/adamw_8bit/expected.json");
+    let expected: serde_json::Value = serde_json::from_str(expected).expect("JSON");
+    let numbers = |value: &serde_json::Value| -> Vec<f32> {
+        value.as_array().expect("a list").iter().map(|value| value.as_f64().expect("a number") as f32).collect()
+    };
+    let device = device().inner();
+    let tensor = |value| Tensor::<1>::from_data(&numbers(value)[..], &device);
+    let len = numbers(&expected["p"]).len();
+    for compute in [PLAIN, FAST] {
+        let (mut m, mut v) = (Quantized::zeros(len, &device), Quantized::zeros(len, &device));
+        let mut p = tensor(&expected["p"]);
+        for (step, gradient) in expected["gradients"].as_array().expect("a list").iter().enumerate() {
+            let step = step as i32 + 1;
+            let options = AdamW {
+                learning_rate: 1e-2,
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                weight_decay: 0.1,
+                step,
+                factor: 0.7,
+            };
+            (p, m, v) = adamw_8bit(p, m, v, tensor(gradient), options, compute);
+        }
+        let ours = [host(p), host(m.absmax), host(v.absmax)];
+        let theirs = [&expected["after"], &expected["absmax"][0], &expected["absmax"][1]].map(numbers);
+        assert_close(&ours, &theirs, 1e-5, usual);
+        for (ours, theirs) in [m.codes, v.codes].into_iter().zip(expected["codes"].as_array().expect("a list")) {
+            let ours: Vec<f32> = ours.into_data().iter().collect();
+            assert_eq!(ours, numbers(theirs));
+        }
+    }
+}

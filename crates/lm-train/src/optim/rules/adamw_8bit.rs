@@ -39,3 +39,36 @@ pub(super) const RULE: Rule = Rule {
         p
     },
 };
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::optim::OptimizerNames::{self, Adamw8bit, AdamwTorch};
+    use crate::optim::rule::{Hyperparameters, Kept, Slots, Update};
+
+    /// Bytes that a step leaves for a parameter of this shape.
+    fn held(optimizer: OptimizerNames, shape: &[usize]) -> u64 {
+        let (device, mut slots) = (Device::flex(), Slots::default());
+        let (step, factor, learning_rate) = (1, 1.0, 1e-3);
+        let (hyper, compute) = (Hyperparameters::default(), ops::Compute::default());
+        let update = Update { shape, step, factor, learning_rate, hyper, compute };
+        let ones = Tensor::ones([count(shape)], &device);
+        (optimizer.rule().update)(ones.clone(), ones, &mut slots, &update);
+        let bytes = |slot: &Slot| match slots.get(slot.name).expect("kept") {
+            Kept::Float(tensor) => tensor.to_data().as_bytes().len() as u64,
+            Kept::Codes(tensor) => tensor.to_data().as_bytes().len() as u64,
+        };
+        (optimizer.rule().slots)(shape).iter().map(bytes).sum()
+    }
+
+    #[test]
+    fn large_parameters_take_a_quarter() {
+        for (shape, share) in [(&[4095][..], 1.0), (&[4096], 0.26), (&[4097], 0.26), (&[3, 100, 200], 0.26)] {
+            let (ours, float32) = (held(Adamw8bit, shape), held(AdamwTorch, shape));
+            assert!(ours as f64 <= share * float32 as f64, "{shape:?}: {ours} of {float32} bytes");
+            assert_eq!((ours, float32), (Adamw8bit.state_bytes(shape), AdamwTorch.state_bytes(shape)));
+        }
+    }
+}
