@@ -21,14 +21,14 @@ pub enum OptimizerNames {
     AdamwTorchFused,
     /// Adafactor with Python's settings (`scale_parameter` and `relative_step` off).
     Adafactor,
-    /// AdamW with moments of 8 bits.
-    AdamwBnb8bit,
-    /// The same.
-    Adamw8bit,
     /// Plain stochastic gradient descent.
     Sgd,
     /// Adagrad: squares of the gradients, added up.
     Adagrad,
+    /// AdamW with moments of 8 bits.
+    AdamwBnb8bit,
+    /// The same.
+    Adamw8bit,
     /// RMSprop: squares of the gradients, averaged.
     RmsProp,
     /// Lion: the sign of the momentum.
@@ -41,10 +41,10 @@ impl OptimizerNames {
         Self::AdamwTorch,
         Self::AdamwTorchFused,
         Self::Adafactor,
-        Self::AdamwBnb8bit,
-        Self::Adamw8bit,
         Self::Sgd,
         Self::Adagrad,
+        Self::AdamwBnb8bit,
+        Self::Adamw8bit,
         Self::RmsProp,
         Self::Lion,
     ];
@@ -62,11 +62,11 @@ impl OptimizerNames {
         match self {
             Self::AdamwTorch => ("adamw_torch", &adamw::RULE),
             Self::AdamwTorchFused => ("adamw_torch_fused", &adamw::RULE),
-            Self::AdamwBnb8bit => ("adamw_bnb_8bit", &adamw_8bit::RULE),
-            Self::Adamw8bit => ("adamw_8bit", &adamw_8bit::RULE),
             Self::Adafactor => ("adafactor", &adafactor::RULE),
             Self::Sgd => ("sgd", &sgd::RULE),
             Self::Adagrad => ("adagrad", &adagrad::RULE),
+            Self::AdamwBnb8bit => ("adamw_bnb_8bit", &adamw_8bit::RULE),
+            Self::Adamw8bit => ("adamw_8bit", &adamw_8bit::RULE),
             Self::RmsProp => ("rmsprop", &rmsprop::RULE),
             Self::Lion => ("lion_32bit", &lion::RULE),
         }
