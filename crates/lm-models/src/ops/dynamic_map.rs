@@ -44,7 +44,7 @@ impl DynamicMap {
         // Numbers that share 16 bits have at most one midpoint between them; the one nearest to −∞ is first in a negative group.
         let near = (0..=u16::MAX).map(|bits| {
             let first = if bits < 0x8000 { 0 } else { 0xffff };
-            let x = f32::from_bits(u32::from(bits) << 16 | first);
+            let x = f32::from_bits((u32::from(bits) << 16) | first);
             if x.is_nan() { 0 } else { below(x) }
         });
         Self { values, midpoints, near: near.collect(), keeps_positive: !signed }
@@ -87,7 +87,7 @@ mod tests {
             let search = |x: f32| map.midpoints.partition_point(|midpoint| *midpoint < x) as u8;
             let beside = map.midpoints.iter().flat_map(|m| [m.next_down(), *m, m.next_up()]);
             let many = (0..400_000u32).map(|i| (i as f32 - 200_000.0) / 200_000.0);
-            let small = (0..0x3f81u32).flat_map(|bits| [bits << 16, bits << 16 | 0xffff].map(f32::from_bits));
+            let small = (0..0x3f81u32).flat_map(|bits| [bits << 16, (bits << 16) | 0xffff].map(f32::from_bits));
             let small = small.filter(|x| *x <= 1.0).flat_map(|x| [x, -x]);
             for x in beside.chain(many).chain(small).chain([0.0, -0.0, 1.0, -1.0]) {
                 assert_eq!(map.nearest(x), search(x), "{x:e}");

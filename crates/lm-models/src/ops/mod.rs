@@ -26,6 +26,7 @@ mod optimizer;
 mod options;
 mod precision;
 mod projections;
+mod quantized;
 mod relative_attention;
 mod rms_norm;
 mod rotary;
@@ -39,7 +40,7 @@ mod torch;
 mod workers;
 
 pub use activation::Activation;
-pub use adamw_8bit::{Quantized, adamw_8bit, dynamic_maps};
+pub use adamw_8bit::{adamw_8bit, dynamic_maps};
 pub use attention::{alibi_slopes, attention};
 pub use convolution::{convolution, dynamic_convolution};
 pub use cross_entropy::{cross_entropy, predictions};
@@ -59,6 +60,7 @@ pub use options::{
 };
 pub use precision::Precision;
 pub use projections::{columns, projections};
+pub use quantized::Quantized;
 pub use relative_attention::relative_attention;
 pub use rms_norm::rms_norm;
 pub use rotary::rotary;

@@ -9,9 +9,9 @@ use super::adamw::Numbers;
 use super::buffer::CHUNK;
 use super::simd::simd;
 use super::tensor::{primitive, values, values_mut, wrap};
-use crate::ops::adamw_8bit::{BLOCK, Quantized};
 use crate::ops::dynamic_map::{DynamicMap, SIGNED, UNSIGNED};
 use crate::ops::options::AdamW;
+use crate::ops::quantized::{BLOCK, Quantized};
 
 /// See [`crate::ops::adamw_8bit`].
 pub fn adamw_8bit(
