@@ -271,7 +271,7 @@ impl Moments {
     fn expect_our_maps(&self, state: &str) -> Result<(), String> {
         for (name, map) in QMAPS.into_iter().zip(ops::dynamic_maps()) {
             if self.file.read_f32(&format!("{state}{name}")).map_err(|error| error.to_string())? != map {
-                return Err(format!("{state}{name} is another map of 8 bits than that of bitsandbytes from 0.38 on"));
+                return Err(format!("{state}{name} is another map of 8 bits than that of bitsandbytes 0.50"));
             }
         }
         Ok(())
