@@ -35,7 +35,7 @@ impl CheckpointSize {
         only_model: bool,
     ) -> Self {
         let trained = || parameters.iter().filter(|info| info.trainable);
-        let state: u64 = trained().map(|info| optimizer.state_bytes(&info.shape)).sum();
+        let state: u64 = trained().map(|info| optimizer.state_bytes(&info.shape, info.kind)).sum();
         let float32 = FloatDtype::F32.bytes();
         let (count, dtype) = match adapter {
             true => (values(trained()), FloatDtype::F32),

@@ -77,8 +77,8 @@ impl Optimizer {
         state.step += 1;
         let weight_decay = if info.decays { self.hyper.weight_decay } else { 0.0 };
         let hyper = Hyperparameters { weight_decay, ..self.hyper };
-        let (shape, step, compute) = (&info.shape[..], state.step as i32, self.compute);
-        let update = Update { shape, step, factor, learning_rate, hyper, compute };
+        let (shape, kind, step, compute) = (&info.shape[..], info.kind, state.step as i32, self.compute);
+        let update = Update { shape, kind, step, factor, learning_rate, hyper, compute };
         (self.name.rule().update)(p, g, &mut state.slots, &update)
     }
 
@@ -86,7 +86,7 @@ impl Optimizer {
     pub fn state(&self, parameters: &[ParameterInfo]) -> Vec<StateTensor> {
         let states = self.states.iter().zip(parameters);
         let tensors = states.flat_map(|(state, info)| {
-            let slots = (self.name.rule().slots)(&info.shape).iter();
+            let slots = (self.name.rule().slots)(&info.shape, info.kind).iter();
             slots.filter_map(|Slot { name, layout }| {
                 let values = state.slots.get(name)?.clone();
                 Some(StateTensor { name: format!("{name}.{}", info.name), shape: layout.shape(&info.shape), values })
@@ -128,7 +128,7 @@ impl Optimizer {
         let mut states = Vec::with_capacity(steps.len());
         for (index, (info, &step)) in parameters.iter().zip(steps).enumerate() {
             let mut state = State { step, slots: Slots::default() };
-            for slot in if step > 0 { (self.name.rule().slots)(&info.shape) } else { &[] } {
+            for slot in if step > 0 { (self.name.rule().slots)(&info.shape, info.kind) } else { &[] } {
                 let name = format!("{}.{}", slot.name, info.name);
                 let data = saved(index, slot).map_err(|e| bad(format!("tensor {name}: {e}")))?;
                 let (found, expected) = (data.num_elements(), slot.layout.len(&info.shape));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
 use lm_models::ops::{self, Compute, Quantized};
+use lm_models::parameters::Kind;
 
 /// The numbers of an update rule, by Python's names.
 #[derive(Clone, Copy, Debug)]
@@ -14,7 +15,7 @@ pub struct Hyperparameters {
     pub adam_beta2: f64,
     /// `--adam_epsilon`
     pub adam_epsilon: f64,
-    /// `--weight_decay`, on the parameters that [`Kind::decays`](lm_models::parameters::Kind::decays) says.
+    /// `--weight_decay`, on the parameters that [`Kind::decays`] says.
     pub weight_decay: f64,
 }
 
@@ -26,8 +27,8 @@ impl Default for Hyperparameters {
 
 /// An update rule.
 pub struct Rule {
-    /// What is kept for a parameter of this shape.
-    pub slots: fn(&[usize]) -> &'static [Slot],
+    /// What is kept for a parameter of this shape and kind.
+    pub slots: fn(&[usize], Kind) -> &'static [Slot],
     /// The parameter, flattened, moved against its gradient, whose slots are updated.
     pub update: fn(Tensor<1>, Tensor<1>, &mut Slots, &Update) -> Tensor<1>,
 }
@@ -36,6 +37,8 @@ pub struct Rule {
 pub struct Update<'a> {
     /// The parameter's shape.
     pub shape: &'a [usize],
+    /// What the parameter is.
+    pub kind: Kind,
     /// Steps of the parameter, this one counted.
     pub step: i32,
     /// What the gradient is multiplied with.

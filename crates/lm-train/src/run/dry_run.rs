@@ -38,7 +38,7 @@ pub fn print(args: &Arguments, source: &ModelSource, data: &Data, devices: &[Dev
     let parameters = model.parameters();
     let trained = || parameters.iter().filter(|info| info.trainable);
     let number = Parameters { all: values(&parameters), trained: values(trained()) };
-    let optimizer_bytes: u64 = trained().map(|info| training.optim.state_bytes(&info.shape)).sum();
+    let optimizer_bytes: u64 = trained().map(|info| training.optim.state_bytes(&info.shape, info.kind)).sum();
     let mut out = io::stdout().lock();
     writeln!(out, "model        {} with {number}", source.config.family().class)?;
     writeln!(

@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use lm_models::ModelConfig;
+use lm_models::parameters::Kind;
 use lm_models::sizes::Sizes;
 
 use crate::args::Arguments;
@@ -37,7 +38,8 @@ fn expect_for(args: &Arguments, config: &ModelConfig, device: &Device) -> Result
     // Beside an adapter's base, what is trained is next to nothing.
     let trains = (args.training.do_train || args.beyond.plan) && !args.adapts();
     let (bytes, what) = if trains && on_host {
-        let state = sizes.sum(|shape| args.training.optim.state_bytes(shape));
+        // As if there were no embeddings, of which an optimizer of 8 bits keeps more: this is the least that is needed.
+        let state = sizes.sum(|shape| args.training.optim.state_bytes(shape, Kind::Weight));
         (weights.saturating_mul(2).saturating_add(state), "weights, gradients and optimizer")
     } else {
         (weights, "weights")

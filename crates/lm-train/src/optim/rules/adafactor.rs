@@ -18,7 +18,7 @@ const ROW: Slot = Slot { name: "exp_avg_sq_row", layout: Layout::Rows };
 const COL: Slot = Slot { name: "exp_avg_sq_col", layout: Layout::Columns };
 
 pub(super) const RULE: Rule = Rule {
-    slots: |shape| if shape.len() >= 2 { &[ROW, COL] } else { const { &[Slot::whole("exp_avg_sq")] } },
+    slots: |shape, _| if shape.len() >= 2 { &[ROW, COL] } else { const { &[Slot::whole("exp_avg_sq")] } },
     update: |p, g, slots, update| {
         let (lr, decay) = (update.learning_rate, update.hyper.weight_decay);
         let direction = direction(update.scaled(g), slots, update);

@@ -6,7 +6,7 @@ use crate::optim::rule::{Rule, Slot};
 pub(crate) const EPS: f64 = 1e-10;
 
 pub(super) const RULE: Rule = Rule {
-    slots: |_| const { &[Slot::whole("sum")] },
+    slots: |_, _| const { &[Slot::whole("sum")] },
     update: |p, g, slots, update| {
         let g = update.with_decay(g, &p);
         let sum = slots.take_whole("sum", update, &g.device()) + g.clone() * g.clone();

@@ -5,7 +5,7 @@ use lm_models::ops;
 use crate::optim::rule::{Rule, Slot};
 
 pub(super) const RULE: Rule = Rule {
-    slots: |_| const { &[Slot::whole("exp_avg"), Slot::whole("exp_avg_sq")] },
+    slots: |_, _| const { &[Slot::whole("exp_avg"), Slot::whole("exp_avg_sq")] },
     update: |p, g, slots, update| {
         let (m, v) =
             (slots.take_whole("exp_avg", update, &g.device()), slots.take_whole("exp_avg_sq", update, &g.device()));

@@ -3,7 +3,7 @@
 use crate::optim::rule::{Rule, Slot};
 
 pub(super) const RULE: Rule = Rule {
-    slots: |_| const { &[Slot::whole("exp_avg")] },
+    slots: |_, _| const { &[Slot::whole("exp_avg")] },
     update: |p, g, slots, update| {
         let (lr, decay) = (update.learning_rate, update.hyper.weight_decay);
         let (beta1, beta2) = (update.hyper.adam_beta1, update.hyper.adam_beta2);

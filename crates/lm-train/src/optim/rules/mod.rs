@@ -10,6 +10,8 @@ mod sgd;
 
 use std::fmt;
 
+use lm_models::parameters::Kind;
+
 use crate::optim::rule::Rule;
 
 /// The optimizers, named as in Python.
@@ -81,9 +83,9 @@ impl OptimizerNames {
         }
     }
 
-    /// Bytes of state for a parameter of this shape, however large, for the plans of disk and memory.
-    pub fn state_bytes(self, shape: &[usize]) -> u64 {
-        (self.rule().slots)(shape).iter().map(|slot| slot.layout.bytes(shape)).fold(0, u64::saturating_add)
+    /// Bytes of state for a parameter of this shape and kind, however large, for the plans of disk and memory.
+    pub fn state_bytes(self, shape: &[usize], kind: Kind) -> u64 {
+        (self.rule().slots)(shape, kind).iter().map(|slot| slot.layout.bytes(shape)).fold(0, u64::saturating_add)
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) const ALPHA: f64 = 0.99;
 pub(crate) const EPS: f64 = 1e-8;
 
 pub(super) const RULE: Rule = Rule {
-    slots: |_| const { &[Slot::whole("square_avg")] },
+    slots: |_, _| const { &[Slot::whole("square_avg")] },
     update: |p, g, slots, update| {
         let g = update.with_decay(g, &p);
         let square =

@@ -3,7 +3,7 @@
 use crate::optim::rule::Rule;
 
 pub(super) const RULE: Rule = Rule {
-    slots: |_| &[],
+    slots: |_, _| &[],
     update: |p, g, _, update| {
         let g = update.with_decay(g, &p);
         p - g * update.learning_rate
