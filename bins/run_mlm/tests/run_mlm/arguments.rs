@@ -118,7 +118,7 @@ fn no_arguments_are_answered_with_what_to_do() {
     let output = Command::new(env!("CARGO_BIN_EXE_run_mlm")).output().expect("the program starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{said}");
-    assert_eq!(said.matches("  run_mlm --").count(), 2, "{said}");
+    assert_eq!(said.matches("  run_mlm --").count(), 3, "{said}");
     assert!(!said.contains("error") && said.contains("--do_train"), "{said}");
 }
 
@@ -138,6 +138,10 @@ fn every_argument_does_what_the_page_says() {
             assert_eq!(output.status.code(), Some(2), "{words:?}: {message}");
             assert!(message.contains(&row.flag) && message.contains(why), "{words:?}: {message}");
             assert_eq!(message.trim_end().lines().count(), 1, "{words:?}: {message}");
+        } else if row.flag == "--compare" {
+            // Of runs that are there; it starts none.
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {message}");
+            assert!(message.contains("--compare needs two output folders"), "{words:?}: {message}");
         } else if row.flag == "--tf32" {
             // Supported, but not by the processor.
             assert_eq!(output.status.code(), Some(2), "{words:?}: {message}");

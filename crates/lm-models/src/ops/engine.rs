@@ -30,11 +30,11 @@ impl Compute {
     }
 
     /// The type in which operands of matrix products are tensors on this device: ours on the CPU backend take float32,
-    /// and round it themselves.
+    /// and round it to bfloat16 themselves.
     pub(super) fn operands(self, device: Device) -> FloatDType {
         match Engine::on(device, DType::F32, self) {
             #[cfg(feature = "flex")]
-            Engine::Flex => FloatDType::F32,
+            Engine::Flex if self.precision != Precision::Float16 => FloatDType::F32,
             _ => self.precision.dtype(),
         }
     }

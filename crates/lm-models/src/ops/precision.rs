@@ -2,14 +2,10 @@
 //! stream, norms, softmax and loss stay float32; a product takes 16-bit copies of its operands, and its 16-bit result is
 //! widened where it meets float32. Activation functions and dropout in between work on what they are given.
 //!
-//! Our operations on the CPU backend round less: the operands of large products, while these are laid out for the
-//! processor. Sums and results are float32.
+//! Our operations on the CPU backend take bfloat16 otherwise: tensors stay float32, products round their operands while they
+//! lay them out for the processor, and their sums and results are float32. float16 is Burn's there, with tensors of 16 bits.
 
 use burn::tensor::{FloatDType, Tensor};
-#[cfg(feature = "flex")]
-use half::slice::HalfFloatSliceExt;
-#[cfg(feature = "flex")]
-use half::{bf16, f16};
 
 /// The type in which matrices are multiplied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,23 +25,6 @@ impl Precision {
             Self::Float32 => FloatDType::F32,
             Self::BFloat16 => FloatDType::BF16,
             Self::Float16 => FloatDType::F16,
-        }
-    }
-
-    /// Values become the nearest of the type, ties to even.
-    #[cfg(feature = "flex")]
-    pub(super) fn round(self, values: &mut [f32]) {
-        match self {
-            Self::Float32 => {}
-            Self::BFloat16 => values.iter_mut().for_each(|value| *value = bf16::from_f32(*value).to_f32()),
-            Self::Float16 => {
-                let mut narrow = [f16::ZERO; 64];
-                for values in values.chunks_mut(narrow.len()) {
-                    let narrow = &mut narrow[..values.len()];
-                    narrow.convert_from_f32_slice(values);
-                    narrow.convert_to_f32_slice(values);
-                }
-            }
         }
     }
 

@@ -51,11 +51,17 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
                 precision.name()
             )));
         }
-        if device::is_flex(device) && !is_fast(precision) {
-            tracing::warn!(
-                "--{flag}: this processor has no instructions for {}: rounded to it, but no faster than float32",
-                precision.name()
-            );
+        if device::is_flex(device) {
+            match precision {
+                Precision::BFloat16 if multiplies_bfloat16() => {}
+                Precision::BFloat16 => tracing::warn!(
+                    "--{flag}: this processor has no instructions for bfloat16: rounded to it, but no faster than float32"
+                ),
+                _ => tracing::warn!(
+                    "--{flag}: the CPU backend rounds to {} and is slower than in float32",
+                    precision.name()
+                ),
+            }
         }
     }
     if training.optim.canonical() == OptimizerNames::Adamw8bit && !device.supports_dtype(DType::U8) {
@@ -84,13 +90,13 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
     Ok(())
 }
 
-/// Whether this processor gains by products in 16 bits.
-fn is_fast(precision: Precision) -> bool {
+/// Whether this processor gains by products in bfloat16.
+fn multiplies_bfloat16() -> bool {
     #[cfg(feature = "flex")]
-    let bfloat16 = lm_models::ops::bfloat16_instructions().is_some();
+    let found = lm_models::ops::bfloat16_instructions().is_some();
     #[cfg(not(feature = "flex"))]
-    let bfloat16 = false;
-    precision == Precision::BFloat16 && bfloat16
+    let found = false;
+    found
 }
 
 fn tensor_float_is_on() -> bool {

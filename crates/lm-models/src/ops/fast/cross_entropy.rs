@@ -93,8 +93,6 @@ pub fn cross_entropy(
         loss += losses.collect::<Vec<f32>>().iter().map(|&loss| f64::from(loss)).sum::<f64>();
         // `logits` holds their gradients from here on.
         let gradient = Matrix::new(logits, targets.len(), vocab);
-        // Not yet scaled, so most of them are below what float16 can hold.
-        let precision = if precision == Precision::Float16 { Precision::Float32 } else { precision };
         matmul(row_gradient, gradient, matrix, false, Threads::All, precision);
         if !decoder.frozen {
             matmul(&mut weight_gradient, gradient.transpose(), x, index > 0, Threads::All, precision);

@@ -2,16 +2,28 @@
 
 use std::ops::Range;
 
+use half::bf16;
+
 use super::blocked::Kernel;
 use super::panels::{Side, pack};
 #[cfg(target_arch = "x86_64")]
 use super::simd::LANES;
 use super::simd::{Vectors, vectors};
-use crate::ops::precision::Precision;
 
-/// Values as they are, or rounded to 16 bits first: what a processor does that has no instructions for them.
+/// Products in float32.
 #[derive(Clone, Copy)]
-pub struct Float32(pub Precision);
+pub struct Float32 {
+    /// Whether operands are rounded to bfloat16 first, for processors without instructions for it.
+    pub rounded: bool,
+}
+
+impl Float32 {
+    fn round(self, values: &mut [f32]) {
+        if self.rounded {
+            values.iter_mut().for_each(|value| *value = bf16::from_f32(*value).to_f32());
+        }
+    }
+}
 
 impl<const M: usize, const N: usize> Kernel<M, N> for Float32 {
     type Word = f32;
@@ -22,13 +34,13 @@ impl<const M: usize, const N: usize> Kernel<M, N> for Float32 {
     fn left(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
         let len = across.len().next_multiple_of(M) * along.len();
         pack::<M>(side, across, along, out);
-        self.0.round(&mut out[..len]);
+        self.round(&mut out[..len]);
     }
 
     fn right(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
         let len = across.len().next_multiple_of(N) * along.len();
         pack::<N>(side, across, along, out);
-        self.0.round(&mut out[..len]);
+        self.round(&mut out[..len]);
     }
 
     #[inline(always)]

@@ -8,10 +8,6 @@ use super::simd::{Vectors, vectors};
 use super::{blocked, few_rows};
 use crate::ops::precision::Precision;
 
-/// Products from which on bfloat16 is the faster way, where the processor has instructions for it.
-#[cfg(target_arch = "x86_64")]
-const ROUNDED: usize = 1 << 16;
-
 /// Whether a product uses all threads. Either way each element is summed in the same order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
@@ -19,7 +15,7 @@ pub enum Threads {
     All,
 }
 
-/// `out = a b`, or `out += a b`; the rows of `out` are laid end to end. Large products round their operands to `precision`.
+/// `out = a b`, or `out += a b`; the rows of `out` are laid end to end. Operands are rounded to `precision`.
 pub fn matmul(out: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, threads: Threads, precision: Precision) {
     assert_eq!(out.len(), a.rows * b.columns, "size of a product");
     let start = if accumulate { Start::Result } else { Start::Zero };
@@ -27,7 +23,8 @@ pub fn matmul(out: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, threads: 
     unsafe { multiply(out.as_mut_ptr(), a, b, start, threads, precision) }
 }
 
-/// `a b`, or `a b` with a row added to each of its rows. Large products round their operands to `precision`.
+/// `a b`, or `a b` with a row added to each of its rows. Operands are rounded to `precision`, but for a few rows, whose
+/// product takes as long as reading the matrix.
 pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>, threads: Threads, precision: Precision) -> Vec<f32> {
     if let Some(out) = few_rows::product(a, b, row) {
         return out;
@@ -62,25 +59,29 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: T
     // Small products are done before a second thread has started, or a side has been laid out anew.
     let large = m * n * k >= 1 << 21;
     let many = large && threads == Threads::All;
-    #[cfg(target_arch = "x86_64")]
-    if precision == Precision::BFloat16 && m * n * k >= ROUNDED {
-        match bfloat16::instructions() {
-            // SAFETY: the caller's for `out`; the rest was checked above.
-            Some(Instructions::Tiles) => return unsafe { blocked::multiply(bfloat16::Tiles, out, a, b, start, many) },
-            Some(Instructions::Vectors) => {
-                // SAFETY: as above.
-                return unsafe { blocked::multiply::<_, 12, 32>(bfloat16::Vectors, out, a, b, start, many) };
+    let rounded = precision == Precision::BFloat16;
+    let kernel = Float32 { rounded };
+    let by_blocks = k > 0 && (large || rounded);
+    // SAFETY: the caller's for `out`; the rest was checked above.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if by_blocks && rounded {
+            match bfloat16::instructions() {
+                Some(Instructions::Tiles) => return blocked::multiply(bfloat16::Tiles, out, a, b, start, many),
+                Some(Instructions::Vectors) => {
+                    return blocked::multiply::<_, 12, 32>(bfloat16::Vectors, out, a, b, start, many);
+                }
+                None => {}
             }
-            None => {}
         }
-    }
-    let kernel = Float32(precision);
-    match vectors() {
-        // SAFETY: as above.
-        Vectors::Avx512 if large => return unsafe { blocked::multiply::<_, 12, 32>(kernel, out, a, b, start, many) },
-        // SAFETY: as above.
-        Vectors::Avx2 if large => return unsafe { blocked::multiply::<_, 6, 16>(kernel, out, a, b, start, many) },
-        _ => {}
+        match vectors() {
+            Vectors::Avx512 if by_blocks => return blocked::multiply::<_, 12, 32>(kernel, out, a, b, start, many),
+            Vectors::Avx2 if by_blocks => return blocked::multiply::<_, 6, 16>(kernel, out, a, b, start, many),
+            Vectors::Least if by_blocks && rounded => {
+                return blocked::multiply::<_, 6, 16>(kernel, out, a, b, start, many);
+            }
+            _ => {}
+        }
     }
     // What `gemm` adds to is laid out first.
     let rows = (0..m).map(|row| out.wrapping_add(row * n));
@@ -140,49 +141,32 @@ mod tests {
 
     /// All ways to compute a product, kernels for other processors among them.
     fn ways<'a>(a: Matrix<'a>, b: Matrix<'a>, precision: Precision) -> Vec<Way<'a>> {
-        let kernel = Float32(precision);
-        // SAFETY, of all: the results have m · n values, and no extent is zero.
-        let mut ways: Vec<Way> = vec![
-            (
-                "6 x 16",
-                Box::new(move |out, start, many| unsafe {
-                    blocked::multiply::<_, 6, 16>(kernel, out, a, b, start, many)
-                }),
-            ),
-            (
-                "12 x 32",
-                Box::new(move |out, start, many| unsafe {
-                    blocked::multiply::<_, 12, 32>(kernel, out, a, b, start, many)
-                }),
-            ),
-        ];
-        // Small products are `gemm`'s, which rounds nothing, and asks Miri for what it lacks.
-        if cfg!(not(miri)) && (precision == Precision::Float32 || a.rows * a.columns * b.columns >= 1 << 21) {
-            ways.push((
-                "this processor",
+        macro_rules! by {
+            ($kernel:expr, $m:literal, $n:literal) => {
                 Box::new(move |out, start, many| {
-                    let threads = if many { Threads::All } else { Threads::One };
-                    unsafe { multiply(out, a, b, start, threads, precision) }
-                }),
-            ));
+                    // SAFETY: the result has m · n values, and no extent is zero.
+                    unsafe { blocked::multiply::<_, $m, $n>($kernel, out, a, b, start, many) }
+                })
+            };
+        }
+        let kernel = Float32 { rounded: precision == Precision::BFloat16 };
+        let mut ways: Vec<Way> = vec![("6 x 16", by!(kernel, 6, 16)), ("12 x 32", by!(kernel, 12, 32))];
+        // Small products are `gemm`'s, which asks Miri for what it lacks.
+        if cfg!(not(miri)) {
+            let this = move |out, start: Start<'_>, many| {
+                let threads = if many { Threads::All } else { Threads::One };
+                // SAFETY: as above.
+                unsafe { multiply(out, a, b, start, threads, precision) }
+            };
+            ways.push(("this processor", Box::new(this)));
         }
         #[cfg(target_arch = "x86_64")]
         if precision == Precision::BFloat16 {
             if bfloat16::has_vectors() {
-                ways.push((
-                    "vectors",
-                    Box::new(move |out, start, many| unsafe {
-                        blocked::multiply::<_, 12, 32>(bfloat16::Vectors, out, a, b, start, many);
-                    }),
-                ));
+                ways.push(("vectors", by!(bfloat16::Vectors, 12, 32)));
             }
             if bfloat16::instructions() == Some(Instructions::Tiles) {
-                ways.push((
-                    "tiles",
-                    Box::new(move |out, start, many| unsafe {
-                        blocked::multiply(bfloat16::Tiles, out, a, b, start, many);
-                    }),
-                ));
+                ways.push(("tiles", by!(bfloat16::Tiles, 32, 32)));
             }
         }
         ways
@@ -193,13 +177,9 @@ mod tests {
         let mut stream = lm_random::Stream::new(5, lm_random::Purpose::Init, 0, 0);
         let mut noise = |len: usize| (0..len).map(|_| stream.normal()).collect::<Vec<f32>>();
         let (a, b, row, before) = (noise((m + gap) * (k + gap)), noise((k + gap) * (n + gap)), noise(n), noise(m * n));
-        let precisions = [Precision::Float32, Precision::BFloat16, Precision::Float16];
-        for precision in if cfg!(miri) { &precisions[..1] } else { &precisions } {
-            let rounded = |x: &[f32]| {
-                let mut x = x.to_vec();
-                precision.round(&mut x);
-                x
-            };
+        for precision in [Precision::Float32, Precision::BFloat16] {
+            let round = |&x: &f32| if precision == Precision::BFloat16 { half::bf16::from_f32(x).to_f32() } else { x };
+            let rounded = |x: &[f32]| x.iter().map(round).collect::<Vec<_>>();
             let (rounded_a, rounded_b) = (rounded(&a), rounded(&b));
             let at = |x: Matrix, i: usize, j: usize| f64::from(x.values[i * x.strides.0 + j * x.strides.1]);
             let (x, y) = (laid_out(m, k, turn_a, gap, &rounded_a), laid_out(k, n, turn_b, gap, &rounded_b));
@@ -207,7 +187,7 @@ mod tests {
                 (0..m * n).map(|place| (0..k).map(|i| at(x, place / n, i) * at(y, i, place % n)).sum()).collect();
             let (a, b) = (laid_out(m, k, turn_a, gap, &a), laid_out(k, n, turn_b, gap, &b));
             for (start, many) in [(Start::Zero, false), (Start::Row(&row), true), (Start::Result, true)] {
-                for (way, multiply) in ways(a, b, *precision) {
+                for (way, multiply) in ways(a, b, precision) {
                     let mut out = before.clone();
                     multiply(out.as_mut_ptr(), start, many);
                     for (place, (out, exact)) in out.iter().zip(&exact).enumerate() {
@@ -238,7 +218,7 @@ mod tests {
         };
         let (a, b) = (noise(m * k, 1), noise(k * n, 2));
         let pools = [2, 3, 5].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
-        for precision in [Precision::Float32, Precision::BFloat16, Precision::Float16] {
+        for precision in [Precision::Float32, Precision::BFloat16] {
             for (way, multiply) in ways(Matrix::new(&a, m, k), Matrix::new(&b, k, n), precision) {
                 let result = |many| {
                     let mut out = vec![0.0f32; m * n];
