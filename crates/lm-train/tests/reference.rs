@@ -62,11 +62,12 @@ const FLOAT32: Limits = Limits {
     after: 1e-3,
     loss_scale: 1.0,
 };
-/// Matrix products with 8 bits of precision. Python's own under autocast are off by as much on these folders: logits by
-/// 3.7e-2 (OLMo 2, which normalises small outputs to large ones), the loss by 2.2e-3 (XLM-RoBERTa-XL, where ours on libtorch is
+/// Matrix products with 8 bits of precision. Python's own are off by as much on these folders: logits by 3.7e-2 under autocast,
+/// and by 5.5e-2 where the operands of all products are rounded and nothing else, as ours are on the CPU (OLMo 2, which
+/// normalises small outputs to large ones); under autocast the loss by 2.2e-3 (XLM-RoBERTa-XL, where ours on libtorch is
 /// off by the same), gradients by 8.6e-2 and, in float16, 1.7e-2 (Gemma 3).
 const BFLOAT16: Limits = Limits {
-    logits: 5e-2,
+    logits: 6e-2,
     loss: 3e-3,
     gradient: 1e-1,
     floor: 1e-4,

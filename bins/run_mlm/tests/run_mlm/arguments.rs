@@ -122,6 +122,16 @@ fn no_arguments_are_answered_with_what_to_do() {
     assert!(!said.contains("error") && said.contains("--do_train"), "{said}");
 }
 
+/// What is said of flags that train nothing, beside `--do_train`.
+fn beside_training(flag: &str) -> Option<&'static str> {
+    match flag {
+        "--compare" => Some("--compare needs two output folders"),
+        "--fill" | "--generate" | "--score" => Some("are runs of their own"),
+        "--score_output" => Some("--score_output needs --score"),
+        _ => None,
+    }
+}
+
 #[test]
 fn every_argument_does_what_the_page_says() {
     let folder = std::env::temp_dir().join(format!("run_mlm_arguments_{}", std::process::id()));
@@ -138,10 +148,9 @@ fn every_argument_does_what_the_page_says() {
             assert_eq!(output.status.code(), Some(2), "{words:?}: {message}");
             assert!(message.contains(&row.flag) && message.contains(why), "{words:?}: {message}");
             assert_eq!(message.trim_end().lines().count(), 1, "{words:?}: {message}");
-        } else if row.flag == "--compare" {
-            // Of runs that are there; it starts none.
+        } else if let Some(says) = beside_training(&row.flag) {
             assert_eq!(output.status.code(), Some(2), "{words:?}: {message}");
-            assert!(message.contains("--compare needs two output folders"), "{words:?}: {message}");
+            assert!(message.contains(says), "{words:?}: {message}");
         } else if row.flag == "--tf32" {
             // Supported, but not by the processor.
             assert_eq!(output.status.code(), Some(2), "{words:?}: {message}");
