@@ -113,9 +113,12 @@ fn key(index: usize, run: &Run) -> String {
     format!(r#"<span class="key {}">{}</span>"#, colour(index), escape(&run.name))
 }
 
+/// A figure's name, its title, which of them is the best, and how it is written.
+type Column = (&'static str, &'static str, Best, fn(f64) -> String);
+
 /// A row for each run: how it ended, and its last figures; the best of each column stands out.
 fn final_figures(runs: &[Run]) -> String {
-    let columns: [(&str, &str, Best, fn(f64) -> String); 7] = [
+    let columns: [Column; 7] = [
         ("eval_loss", "Evaluation loss", Best::Least, |loss| format!("{loss:.4}")),
         ("best_eval_loss", "Best", Best::Least, |loss| format!("{loss:.4}")),
         (LogRecord::PERPLEXITY, "Perplexity", Best::Least, short_number),
