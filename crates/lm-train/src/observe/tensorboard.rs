@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, TrainerState};
+use crate::sys::machine;
 
 /// Writes every log record to an event file.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl TensorBoard {
 /// The default of `--logging_dir`: `OUTPUT_DIR/runs/Nov23_16-47-37_host`, in local time as in Python.
 pub fn default_logging_dir(output_dir: &Path) -> PathBuf {
     let now = chrono::Local::now().format("%b%d_%H-%M-%S");
-    output_dir.join("runs").join(format!("{now}_{}", gethostname::gethostname().display()))
+    output_dir.join("runs").join(format!("{now}_{}", machine::host()))
 }
 
 impl Callback for TensorBoard {
@@ -87,8 +88,7 @@ struct EventFile {
 impl EventFile {
     fn create(folder: &Path, now: f64) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
-        let host = gethostname::gethostname();
-        let name = format!("events.out.tfevents.{now:010.0}.{}.{}.0", host.display(), std::process::id());
+        let name = format!("events.out.tfevents.{now:010.0}.{}.{}.0", machine::host(), std::process::id());
         let mut events = Self { file: File::create(folder.join(name))? };
         let mut version = Message::event(now, 0);
         version.bytes(3, b"brain.Event:2");

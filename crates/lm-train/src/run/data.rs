@@ -36,6 +36,18 @@ pub struct Data<'a> {
     /// None where nothing is evaluated and no file is given for it.
     validation: Option<ExampleStore>,
     facts: OnceCell<Vec<SplitFacts>>,
+    unigram_perplexity: OnceCell<Option<f64>>,
+}
+
+/// What a cell holds; found the first time.
+fn once<T>(cell: &OnceCell<T>, find: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(value) => Ok(value),
+        None => {
+            let value = find()?;
+            Ok(cell.get_or_init(|| value))
+        }
+    }
 }
 
 /// The training examples, as far as they are there before training.
@@ -86,7 +98,8 @@ impl<'a> Data<'a> {
                 config.validation_split_percentage
             );
         }
-        Ok(Self { args, corpus, tokenizer, config, padding, train, validation, facts: OnceCell::new() })
+        let (facts, unigram_perplexity) = (OnceCell::new(), OnceCell::new());
+        Ok(Self { args, corpus, tokenizer, config, padding, train, validation, facts, unigram_perplexity })
     }
 
     /// `--dump_examples` and `--preview`.
@@ -195,13 +208,7 @@ impl<'a> Data<'a> {
     /// # Errors
     /// If the examples cannot be read.
     pub fn facts(&self) -> Result<&[SplitFacts]> {
-        match self.facts.get() {
-            Some(facts) => Ok(facts),
-            None => {
-                let facts = self.find_facts()?;
-                Ok(self.facts.get_or_init(|| facts))
-            }
-        }
+        once(&self.facts, || self.find_facts()).map(Vec::as_slice)
     }
 
     fn find_facts(&self) -> Result<Vec<SplitFacts>> {
@@ -236,8 +243,8 @@ impl<'a> Data<'a> {
     /// If the examples cannot be read.
     pub fn unigram_perplexity(&self) -> Result<Option<f64>> {
         let Train::Stored(train) = &self.train else { return Ok(None) };
-        let validation = self.validation.as_ref().filter(|store| !store.is_empty());
-        unigram::perplexity(train, validation.unwrap_or(train), self.tokenizer.len())
+        let validation = self.validation.as_ref().filter(|store| !store.is_empty()).unwrap_or(train);
+        once(&self.unigram_perplexity, || unigram::perplexity(train, validation, self.tokenizer.len())).copied()
     }
 
     /// The first examples of the validation split, else of the training split, each with its index.

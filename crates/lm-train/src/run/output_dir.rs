@@ -11,6 +11,7 @@ use crate::checkpoint::{self, Saved};
 use crate::observe::report::REPORT_NAME;
 use crate::observe::{LOG_FILE_NAME, TRAINER_STATE_NAME, TrainerState};
 use crate::run::resume::changed_arguments;
+use crate::sys::machine;
 
 /// The lock file's name in the output folder. A leading dot: it is no part of the model.
 const LOCK_NAME: &str = ".run.lock";
@@ -143,7 +144,7 @@ impl OutputDir {
 
 /// One run per output folder.
 fn lock(output_dir: &Path) -> Result<Lock> {
-    let me = format!("pid {} on {}", std::process::id(), gethostname::gethostname().display());
+    let me = format!("pid {} on {}", std::process::id(), machine::host());
     Lock::acquire(&output_dir.join(LOCK_NAME), &me).map_err(|error| match error {
         LockError::InUse { owner, .. } => anyhow!(
             "--output_dir {}: in use by another run ({owner}); wait for it, stop it, or choose another --output_dir",

@@ -14,7 +14,7 @@ pub mod cadence;
 pub mod early_stopping;
 pub mod evaluate;
 mod lengths;
-mod pieces;
+pub mod pieces;
 pub mod plan;
 mod progress;
 mod ranks;

@@ -50,7 +50,7 @@ fn push(text: &mut Text, piece: &str, mark: Option<Mark>) {
 }
 
 /// Bytes at the beginning that two texts share, whole letters only.
-fn common(a: &str, b: &str) -> usize {
+pub fn common(a: &str, b: &str) -> usize {
     let differs = a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y);
     differs.map_or(a.len().min(b.len()), |((at, _), _)| at)
 }

@@ -11,6 +11,7 @@ use super::language_model::LanguageModel;
 use super::lines;
 use crate::args::Arguments;
 use crate::sys::escape;
+use crate::train::pieces::common;
 use crate::train::samples::{prompt_ids, sampling};
 
 /// Prints each text and goes on with it.
@@ -76,10 +77,8 @@ impl<'a, W: Write> Growing<'a, W> {
 
     /// Prints what `text` has beyond what was shown.
     fn show(&mut self, text: &str) {
-        let mut pairs = text.char_indices().zip(self.shown.chars());
-        let differs = pairs.find(|((_, new), old)| new != old).map(|((at, _), _)| at);
         // A decoder may spell the end of a text in another way once more follows.
-        let from = differs.unwrap_or(text.len().min(self.shown.len()));
+        let from = common(text, &self.shown);
         if from < text.len() {
             self.write(&text[from..]);
             self.shown = text.to_owned();
