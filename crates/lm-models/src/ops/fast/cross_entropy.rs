@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::buffer::CHUNK;
 use super::buffer::zeros;
 use super::linear::column_sums;
-use super::matmul::{Threads, matmul};
+use super::matmul::{Threads, matmul, product};
 use super::matrix::Matrix;
 use super::simd::{add, exp, max, simd, sum, tanh};
 use super::tensor::{dims, primitive, tensor, values, values_mut, wrap};
@@ -62,24 +62,20 @@ pub fn cross_entropy(
     let matrix = Matrix::new(values(&weight), vocab, dim);
 
     let mut loss = 0.0;
-    let mut weight_gradient = if decoder.frozen { Vec::new() } else { zeros(vocab * dim) };
+    // Written by the first piece.
+    let mut weight_gradient = if count == 0 && !decoder.frozen { zeros(vocab * dim) } else { Vec::new() };
     let mut bias_gradient = vec![0.0; vocab];
     let mut row_gradient = zeros(count * dim);
     let piece = (PIECE / vocab.max(1)).max(1);
-    let mut logits = zeros(piece.min(count) * vocab);
     let pieces = values(&x).chunks(piece * dim.max(1)).zip(row_gradient.chunks_mut(piece * dim.max(1)));
     for (index, ((x, row_gradient), targets)) in pieces.zip(targets.chunks(piece)).enumerate() {
-        let logits = &mut logits[..targets.len() * vocab];
         let x = Matrix::new(x, targets.len(), dim);
-        matmul(logits, x, matrix.transpose(), false, Threads::All, precision);
+        let mut logits = product(x, matrix.transpose(), bias.as_ref().map(values), Threads::All, precision);
         // Where logits are capped, `slopes` is what a row keeps of the caps' slopes.
         let losses = logits.par_chunks_mut(vocab).zip(targets).map_init(Vec::new, |slopes, (logits, &target)| {
             simd(
                 #[inline(always)]
                 || {
-                    if let Some(bias) = &bias {
-                        add(logits, values(bias));
-                    }
                     let Some(cap) = decoder.softcap else { return row(logits, target, label_smoothing as f32) };
                     soften(logits, cap as f32);
                     slopes.clear();
@@ -92,13 +88,15 @@ pub fn cross_entropy(
         });
         loss += losses.collect::<Vec<f32>>().iter().map(|&loss| f64::from(loss)).sum::<f64>();
         // `logits` holds their gradients from here on.
-        let gradient = Matrix::new(logits, targets.len(), vocab);
+        let gradient = Matrix::new(&logits, targets.len(), vocab);
         matmul(row_gradient, gradient, matrix, false, Threads::All, precision);
-        if !decoder.frozen {
-            matmul(&mut weight_gradient, gradient.transpose(), x, index > 0, Threads::All, precision);
+        match (decoder.frozen, index) {
+            (true, _) => {}
+            (false, 0) => weight_gradient = product(gradient.transpose(), x, None, Threads::All, precision),
+            (false, _) => matmul(&mut weight_gradient, gradient.transpose(), x, true, Threads::All, precision),
         }
         if bias.is_some() {
-            add(&mut bias_gradient, &column_sums(logits, vocab));
+            add(&mut bias_gradient, &column_sums(&logits, vocab));
         }
     }
 
@@ -133,17 +131,13 @@ pub fn predictions(
 
     let mut total = Predictions { count, ..Predictions::default() };
     let piece = (PIECE / vocab.max(1)).max(1);
-    let mut logits = zeros(piece.min(count) * vocab);
     for (x, targets) in values(&x).chunks(piece * dim.max(1)).zip(targets.chunks(piece)) {
-        let logits = &mut logits[..targets.len() * vocab];
-        matmul(logits, Matrix::new(x, targets.len(), dim), matrix.transpose(), false, Threads::All, precision);
+        let x = Matrix::new(x, targets.len(), dim);
+        let mut logits = product(x, matrix.transpose(), bias.as_ref().map(values), Threads::All, precision);
         let judged = logits.par_chunks_mut(vocab).zip(targets).map(|(logits, &target)| {
             simd(
                 #[inline(always)]
                 || {
-                    if let Some(bias) = &bias {
-                        add(logits, values(bias));
-                    }
                     if let Some(cap) = decoder.softcap {
                         soften(logits, cap as f32);
                     }
