@@ -67,6 +67,10 @@ fn the_end_of_a_run_names_a_command_that_works() {
             used.stdout
         );
     }
+    let words = [train.split(' ').collect(), vec!["--output_dir", "a folder"]].concat();
+    let ran = scratch.run_with(&words).done();
+    assert!(ran.stdout.contains("run_mlm --model_name_or_path 'a folder' --fill"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("from_pretrained(\"a folder\")"), "{}", ran.stdout);
     let ran = scratch.run("--model_name_or_path bert --train_file train.txt --preview 2 --output_dir shown").done();
     assert!(ran.stdout.contains("train "), "{}", ran.stdout);
     assert!(!scratch.path("shown").exists());

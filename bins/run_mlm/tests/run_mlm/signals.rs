@@ -1,5 +1,6 @@
 //! Signals, and two runs on one output folder.
-use std::process::{Child, Command};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::run::{Run, Scratch};
@@ -184,6 +185,26 @@ fn before_training_and_without_it_nothing_is_left_behind() {
     let run: Run = child.wait_with_output().expect("an end").into();
     assert!(run.fails(143).contains("SIGTERM received"), "{}", run.stderr);
     assert_eq!(scratch.names("eval"), [""; 0]);
+}
+
+/// There is nothing to save of a model that only answers, and nothing to say.
+#[test]
+fn a_model_that_answers_ends_without_a_word() {
+    let scratch = Scratch::new();
+    scratch.run("model", "--max_steps 1").ok();
+    let pipe = Stdio::piped;
+    let mut program = Command::new(crate::PROGRAM);
+    program.args(["--model_name_or_path", "model", "--fill", "-"]).current_dir(scratch.path(""));
+    let mut child = program.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().expect("started");
+    let mut questions = child.stdin.take().expect("standard input");
+    writeln!(questions, "the [MASK] sat").expect("written");
+    let mut answer = String::new();
+    BufReader::new(child.stdout.take().expect("standard output")).read_line(&mut answer).expect("a line");
+    assert_eq!(answer, "the [MASK] sat\n");
+    send(&child, "INT");
+    let run: Run = child.wait_with_output().expect("an end").into();
+    assert_eq!(run.code, Some(130), "{}", run.stderr);
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
 }
 
 /// What `nohup` started lives on when the terminal is closed.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::ops::Range;
 
 use super::{Arguments, flags, is_secret};
+use crate::sys::escape::shell_word as quoted;
 use crate::sys::secrets;
 
 /// What stands for a secret in a command that can be run again.
@@ -49,15 +50,6 @@ pub fn command(words: impl IntoIterator<Item = OsString>) -> String {
 
 fn quoted_part(text: &str) -> String {
     if text.is_empty() { String::new() } else { quoted(text) }
-}
-
-/// As `shlex.quote` of Python.
-fn quoted(word: &str) -> String {
-    let plain = |character: char| character.is_ascii_alphanumeric() || "_@%+=:,./-".contains(character);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\"'\"'")),
-    }
 }
 
 /// Where in each word the value of a secret argument stands.

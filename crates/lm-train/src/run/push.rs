@@ -15,6 +15,7 @@ use crate::args::{Arguments, HubStrategy, SaveStrategy};
 use crate::checkpoint::{self, UPLOADED, is_for_resuming};
 use crate::observe::{Callback, CallbackResult, TrainerState, console};
 use crate::run::paths::is_result;
+use crate::sys::escape::shell_word;
 
 /// The uploads of a run.
 pub struct Push {
@@ -175,7 +176,7 @@ fn step_of(checkpoint: &Path) -> Option<u64> {
 }
 
 fn by_hand(name: &str, folder: &Path) -> String {
-    format!("the model is saved; upload it with `hf upload {name} {}`", folder.display())
+    format!("the model is saved; upload it with `hf upload {name} {}`", shell_word(&folder.display().to_string()))
 }
 
 /// `--hub_model_id`, by its old names too, else the output folder's name.

@@ -28,6 +28,15 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// A word as a shell reads it, as Python's `shlex.quote` writes it.
+pub fn shell_word(word: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "_@%+=:,./-".contains(character);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\"'\"'")),
+    }
+}
+
 /// JSON on one line with the same characters as `\\uXXXX`, so that it stays JSON.
 pub fn json(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

@@ -29,6 +29,8 @@ struct Shared {
     received: AtomicI32,
     /// Whether the run looks at `received`, and saves.
     training: AtomicBool,
+    /// Whether a model only answers: there is nothing to say of an end.
+    answering: AtomicBool,
 }
 
 impl StopSignal {
@@ -79,6 +81,11 @@ impl StopSignal {
         self.0.training.store(true, Ordering::SeqCst);
     }
 
+    /// From here on a model answers (`--fill`, `--generate`, `--score`), and a signal ends the program without a word.
+    pub fn begin_answering(&self) {
+        self.0.answering.store(true, Ordering::SeqCst);
+    }
+
     /// The signal that came, if one did.
     pub fn received(&self) -> Option<i32> {
         match self.0.received.load(Ordering::Relaxed) {
@@ -100,11 +107,12 @@ impl StopSignal {
             return;
         }
         let name = name(signal);
-        match training {
-            true => tracing::warn!("a second signal, {name}: left at once, without what was not saved yet"),
-            false => tracing::warn!(
+        if training {
+            tracing::warn!("a second signal, {name}: left at once, without what was not saved yet");
+        } else if !self.0.answering.load(Ordering::SeqCst) {
+            tracing::warn!(
                 "{name} received before anything was trained or evaluated to its end: unfinished files are removed"
-            ),
+            );
         }
         lm_files::remove_temporaries();
         signal_hook::low_level::exit(128 + signal);

@@ -72,8 +72,13 @@ fn likeliest(logits: &[f32]) -> Vec<(u32, f64)> {
     let weight = |logit: f32| f64::from(logit - largest).exp();
     let sum: f64 = logits.iter().map(|&logit| weight(logit)).sum();
     let mut tokens: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
-    tokens.sort_by(|a, b| b.1.total_cmp(&a.1));
-    tokens.into_iter().take(SHOWN).map(|(token, logit)| (token, weight(logit) / sum)).collect()
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if tokens.len() > SHOWN {
+        tokens.select_nth_unstable_by(SHOWN - 1, order);
+        tokens.truncate(SHOWN);
+    }
+    tokens.sort_unstable_by(order);
+    tokens.into_iter().map(|(token, logit)| (token, weight(logit) / sum)).collect()
 }
 
 /// A token as text; as the vocabulary spells it where it is none by itself, as a part of a character.
