@@ -5,7 +5,7 @@
 //! run         the story of a run: resolve, data, dry run, resume, training, evaluation, results
 //! train       the loop: plan, cadence, step, progress, evaluate, saves
 //! checkpoint  folders that are whole: written beside their name, read back, rotated
-//! observe     who watches a run: console, log.jsonl, TensorBoard, report, model card
+//! observe     who watches a run: console, log.jsonl, TensorBoard, W&B, MLflow, report, model card
 //! device      which backend computes, and in what precision
 //! args        the tables of arguments, the parser, rules, help
 //! optim       gradients, update rules, loss scale

@@ -12,6 +12,7 @@ use super::value::{Files, Kwargs, Steps};
 use super::{ArgsError, Arguments, Task, dataset, inference, lora};
 use crate::optim::OptimizerNames;
 use crate::schedule::{Schedule, SchedulerType};
+use crate::sys::variable;
 
 type Checked = Result<(), ArgsError>;
 
@@ -446,21 +447,42 @@ fn device(args: &mut Arguments, given: &Given) -> Checked {
 }
 
 fn reports(args: &mut Arguments) -> Checked {
-    let names = args.training.report_to.take().unwrap_or_else(|| vec!["all".into()]);
-    let mut kept = Vec::new();
-    for name in names {
+    let names = args.training.report_to.take().unwrap_or_else(|| vec!["tensorboard".into()]);
+    let mut kept: Vec<String> = Vec::new();
+    for name in &names {
+        let alone = || match names.len() {
+            1 => Ok(()),
+            _ => Err(ArgsError::Rule(format!(
+                "--report_to {name} stands alone: give it without {}",
+                others(&names, name)
+            ))),
+        };
         match name.as_str() {
-            "all" | "tensorboard" if kept.is_empty() => kept.push("tensorboard".to_string()),
-            "all" | "tensorboard" | "none" => {}
+            "tensorboard" | "wandb" | "mlflow" if kept.contains(name) => {}
+            "tensorboard" | "wandb" | "mlflow" => kept.push(name.clone()),
+            "all" => {
+                alone()?;
+                kept = ["tensorboard", "wandb"].map(str::to_owned).to_vec();
+                kept.extend(has_mlflow().then(|| "mlflow".to_owned()));
+            }
+            "none" => alone()?,
             _ => {
-                return Err(ArgsError::Rule(format!(
-                    "--report_to {name} is not supported here: reports go to files; give tensorboard, all or none"
-                )));
+                let known = "give tensorboard, wandb, mlflow, all or none";
+                return Err(ArgsError::Rule(format!("--report_to {name} is not supported here: {known}")));
             }
         }
     }
     args.training.report_to = Some(kept);
     Ok(())
+}
+
+fn others(names: &[String], name: &str) -> String {
+    names.iter().filter(|other| *other != name).map(String::as_str).collect::<Vec<_>>().join(" and ")
+}
+
+/// Whether `--report_to all` means MLflow, too: if its server has an address, where Python asks whether MLflow is installed.
+fn has_mlflow() -> bool {
+    variable("MLFLOW_TRACKING_URI").is_some_and(|address| address.starts_with("http"))
 }
 
 fn whole_run(args: &mut Arguments, given: &Given) -> Checked {

@@ -113,6 +113,7 @@ const OTHER_NAMES: &[(&str, &[&str])] = &[
     ("half", &["bf16", "fp16"]),
     ("tensorboard", &["report_to", "logging_dir"]),
     ("wandb", &["report_to"]),
+    ("mlflow", &["report_to"]),
     ("logger", &["report_to"]),
     ("hf_token", &["token"]),
     ("cache", &["cache_dir", "data_cache_dir"]),

@@ -156,7 +156,7 @@ arguments! {
         /// Output that is handed to the next step as its past.
         past_index: i64 = -1, Refused("no state is carried from one batch to the next");
         /// Name of the run for services that collect runs.
-        run_name: Option<String> = None, SameByNature("read by services such as wandb and mlflow only");
+        run_name: Option<String> = None, Supported;
         /// No progress bar. Without a terminal there is none anyway.
         disable_tqdm: Option<bool> = None, Supported;
         /// Drop columns that the model does not read, and with them the mask of special tokens: special tokens in the text are then
@@ -198,7 +198,8 @@ arguments! {
         group_by_length: bool = false, Supported;
         /// Column with the lengths.
         length_column_name: String = "length".into(), SameByNature("lengths are counted while tokenizing, never read");
-        /// Where to report besides the log: tensorboard, all or none. Default: tensorboard; in transformers 5, none.
+        /// Where to report besides the log: tensorboard, wandb, mlflow, all or none. Default: tensorboard; in transformers 5,
+        /// none.
         report_to: Option<Vec<String>> = None, Supported;
         /// Project name for Trackio.
         project: String = "huggingface".into(), SameByNature("read by Trackio only");
@@ -335,9 +336,9 @@ impl TrainingArguments {
         self.data_seed.unwrap_or(self.seed)
     }
 
-    /// Whether TensorBoard files are to be written.
-    pub fn writes_tensorboard(&self) -> bool {
-        self.report_to.as_ref().is_some_and(|names| names.iter().any(|name| name == "tensorboard"))
+    /// Whether `--report_to` names `service`, after the rules have said what `all` is.
+    pub fn reports_to(&self, service: &str) -> bool {
+        self.report_to.as_ref().is_some_and(|names| names.iter().any(|name| name == service))
     }
 }
 

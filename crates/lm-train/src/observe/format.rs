@@ -1,4 +1,4 @@
-//! Numbers, sizes and times for people.
+//! Numbers, sizes and times for people, and numbers as Python writes them.
 
 /// A number with five significant digits, written as C's `%.5g`: `5.1002`, `4.5e-05`, `12346`.
 pub(crate) fn short_number(value: f64) -> String {
@@ -21,6 +21,22 @@ pub(crate) fn short_number(value: f64) -> String {
 
 fn without_trailing_zeros(number: &str) -> &str {
     if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }
+}
+
+/// A float as Python's `repr` writes it.
+pub(crate) fn python_float(number: f64) -> String {
+    if !number.is_finite() {
+        return number.to_string().to_lowercase();
+    }
+    let scientific = format!("{number:e}");
+    match scientific.split_once('e').map(|(mantissa, exponent)| (mantissa, exponent.parse::<i32>())) {
+        Some((mantissa, Ok(exponent))) if !(-4..16).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{mantissa}e{sign}{:02}", exponent.abs())
+        }
+        _ if number.fract() == 0.0 => format!("{number:.1}"),
+        _ => number.to_string(),
+    }
 }
 
 /// `1:02:03`, or `2d 1:02:03` from a day on.

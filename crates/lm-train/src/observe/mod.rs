@@ -4,6 +4,8 @@
 //! trainer ──> TrainerState::log ──> LogRecord ──> Callbacks ──┬─> console      progress bar or plain lines
 //!                                                             ├─> log_file     log.jsonl
 //!                                                             ├─> tensorboard  event files
+//!                                                             ├─> wandb        an offline run of Weights & Biases
+//!                                                             ├─> mlflow       a tracking server, from a thread of its own
 //!                                                             └─> report       report.html
 //! ```
 //!
@@ -16,21 +18,26 @@ pub mod history;
 pub mod json;
 mod log_file;
 pub mod memory;
+mod mlflow;
 pub mod model_card;
 pub(crate) mod notes;
+mod protobuf;
 mod record;
 pub mod report;
 mod state;
 mod tensorboard;
+mod wandb;
 
 use std::fmt;
 use std::path::Path;
 
 pub use console::Console;
 pub use log_file::{LOG_FILE_NAME, LogFile};
+pub use mlflow::{Mlflow, MlflowSettings};
 pub use record::{LogRecord, LogValue, round, speed_metrics};
 pub use state::{TRAINER_STATE_NAME, TrainerState, steps_of};
 pub use tensorboard::{TensorBoard, default_logging_dir};
+pub use wandb::{Wandb, WandbSettings};
 
 use crate::sys::signals::{self, Ended};
 

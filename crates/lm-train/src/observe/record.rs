@@ -166,6 +166,20 @@ impl<'de> Deserialize<'de> for LogRecord {
     }
 }
 
+/// The name under which services show a value: Python's `rewrite_logs`, and perplexity, which Python does not log, beside the
+/// evaluation's loss.
+pub(super) fn tag(name: &str) -> String {
+    if name == LogRecord::PERPLEXITY {
+        return format!("eval/{name}");
+    }
+    for split in ["eval", "test"] {
+        if let Some(rest) = name.strip_prefix(split).and_then(|rest| rest.strip_prefix('_')) {
+            return format!("{split}/{rest}");
+        }
+    }
+    format!("train/{name}")
+}
+
 /// Python's `round(value, digits)`: half to even on the exact binary value.
 pub fn round(value: f64, digits: usize) -> f64 {
     format!("{value:.digits$}").parse().unwrap_or(value)
@@ -221,6 +235,22 @@ mod tests {
         let rounded = [(2.675, 2), (0.5, 0), (1.5, 0), (5.12345, 4), (1e300, 4)].map(|(x, n)| round(x, n));
         assert_eq!(rounded, [2.67, 0.0, 2.0, 5.1235, 1e300]);
         assert!(round(f64::NAN, 4).is_nan());
+    }
+
+    #[test]
+    fn tags_are_pythons() {
+        let tags =
+            ["loss", "eval_loss", "test_loss", "train_runtime", "learning_rate", "perplexity", "evaluation"].map(tag);
+        let expected = [
+            "train/loss",
+            "eval/loss",
+            "test/loss",
+            "train/train_runtime",
+            "train/learning_rate",
+            "eval/perplexity",
+            "train/evaluation",
+        ];
+        assert_eq!(tags, expected);
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! TensorBoard event files, with the tags that Python's `TensorBoardCallback` uses.
 //!
-//! A file is a sequence of TFRecords, each an `Event` message of TensorFlow's `event.proto`. The few fields needed are
-//! encoded here by hand: the crates that write event files are unmaintained and bring a protobuf runtime.
+//! A file is a sequence of TFRecords, each an `Event` message of TensorFlow's `event.proto`. The crates that write event
+//! files are unmaintained.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, TrainerState};
+use super::protobuf::Message;
+use super::{Callback, CallbackError, CallbackResult, LogRecord, LogValue, Outcome, TrainerState, record};
 use crate::sys::machine;
 
 /// Writes every log record to an event file.
@@ -66,19 +67,6 @@ impl Callback for TensorBoard {
     }
 }
 
-/// The tag of a value: Python's `rewrite_logs`, and perplexity, which Python does not log, beside the evaluation's loss.
-fn tag(name: &str) -> String {
-    if name == LogRecord::PERPLEXITY {
-        return format!("eval/{name}");
-    }
-    for split in ["eval", "test"] {
-        if let Some(rest) = name.strip_prefix(split).and_then(|rest| rest.strip_prefix('_')) {
-            return format!("{split}/{rest}");
-        }
-    }
-    format!("train/{name}")
-}
-
 /// One `events.out.tfevents.…` file.
 #[derive(Debug)]
 struct EventFile {
@@ -90,7 +78,7 @@ impl EventFile {
         fs::create_dir_all(folder)?;
         let name = format!("events.out.tfevents.{now:010.0}.{}.{}.0", machine::host(), std::process::id());
         let mut events = Self { file: File::create(folder.join(name))? };
-        let mut version = Message::event(now, 0);
+        let mut version = event(now, 0);
         version.bytes(3, b"brain.Event:2");
         events.append(&version)?;
         Ok(events)
@@ -101,9 +89,9 @@ impl EventFile {
         const START: u64 = 1;
         let mut session_log = Message::default();
         session_log.varint(1, START);
-        let mut event = Message::event(now, step + 1);
-        event.bytes(7, &session_log.0);
-        self.append(&event)
+        let mut message = event(now, step + 1);
+        message.message(7, &session_log);
+        self.append(&message)
     }
 
     fn scalars(&mut self, now: f64, step: u64, record: &LogRecord) -> io::Result<()> {
@@ -115,13 +103,13 @@ impl EventFile {
                 LogValue::Number(number) => *number as f32,
             };
             let mut value = Message::default();
-            value.bytes(1, tag(name).as_bytes());
+            value.bytes(1, record::tag(name).as_bytes());
             value.float(2, number);
-            summary.bytes(1, &value.0);
+            summary.message(1, &value);
         }
-        let mut event = Message::event(now, step);
-        event.bytes(5, &summary.0);
-        self.append(&event)
+        let mut message = event(now, step);
+        message.message(5, &summary);
+        self.append(&message)
     }
 
     /// A tensor with one string, marked for the text plugin.
@@ -130,78 +118,44 @@ impl EventFile {
         let mut plugin = Message::default();
         plugin.bytes(1, b"text");
         let mut metadata = Message::default();
-        metadata.bytes(1, &plugin.0);
+        metadata.message(1, &plugin);
         let (mut size, mut shape) = (Message::default(), Message::default());
         size.varint(1, 1);
-        shape.bytes(2, &size.0);
+        shape.message(2, &size);
         let mut tensor = Message::default();
         tensor.varint(1, DT_STRING);
-        tensor.bytes(2, &shape.0);
+        tensor.message(2, &shape);
         tensor.bytes(8, text.as_bytes());
         let mut value = Message::default();
         value.bytes(1, format!("{tag}/text_summary").as_bytes());
-        value.bytes(8, &tensor.0);
-        value.bytes(9, &metadata.0);
+        value.message(8, &tensor);
+        value.message(9, &metadata);
         let mut summary = Message::default();
-        summary.bytes(1, &value.0);
-        let mut event = Message::event(now, 0);
-        event.bytes(5, &summary.0);
-        self.append(&event)
+        summary.message(1, &value);
+        let mut message = event(now, 0);
+        message.message(5, &summary);
+        self.append(&message)
     }
 
     /// One TFRecord, in one write: length, its checksum, the message, its checksum; all little-endian.
     fn append(&mut self, message: &Message) -> io::Result<()> {
-        let length = (message.0.len() as u64).to_le_bytes();
-        let mut record = Vec::with_capacity(message.0.len() + 16);
+        let message = message.as_bytes();
+        let length = (message.len() as u64).to_le_bytes();
+        let mut record = Vec::with_capacity(message.len() + 16);
         record.extend(length);
         record.extend(masked_crc32c(&length).to_le_bytes());
-        record.extend(&message.0);
-        record.extend(masked_crc32c(&message.0).to_le_bytes());
+        record.extend(message);
+        record.extend(masked_crc32c(message).to_le_bytes());
         self.file.write_all(&record)
     }
 }
 
-/// A protobuf message in the making; the first argument of each method is the field's number.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    /// An `Event` with its wall time in seconds and step.
-    fn event(now: f64, step: u64) -> Self {
-        let mut event = Self::default();
-        event.key(1, 1);
-        event.0.extend(now.to_le_bytes());
-        event.varint(2, step);
-        event
-    }
-
-    fn key(&mut self, field: u64, wire_type: u64) {
-        self.raw_varint(field << 3 | wire_type);
-    }
-
-    fn raw_varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn varint(&mut self, field: u64, value: u64) {
-        self.key(field, 0);
-        self.raw_varint(value);
-    }
-
-    fn float(&mut self, field: u64, value: f32) {
-        self.key(field, 5);
-        self.0.extend(value.to_le_bytes());
-    }
-
-    fn bytes(&mut self, field: u64, bytes: &[u8]) {
-        self.key(field, 2);
-        self.raw_varint(bytes.len() as u64);
-        self.0.extend(bytes);
-    }
+/// An `Event` with its wall time in seconds and step.
+fn event(now: f64, step: u64) -> Message {
+    let mut event = Message::default();
+    event.double(1, now);
+    event.varint(2, step);
+    event
 }
 
 /// The checksum of TFRecords: CRC-32C, rotated and shifted so that a checksum of checksums stays useful.
@@ -226,36 +180,6 @@ mod tests {
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
-    }
-
-    #[test]
-    fn tags_are_pythons() {
-        let tags =
-            ["loss", "eval_loss", "test_loss", "train_runtime", "learning_rate", "perplexity", "evaluation"].map(tag);
-        let expected = [
-            "train/loss",
-            "eval/loss",
-            "test/loss",
-            "train/train_runtime",
-            "train/learning_rate",
-            "eval/perplexity",
-            "train/evaluation",
-        ];
-        assert_eq!(tags, expected);
-    }
-
-    #[test]
-    fn messages_are_encoded_as_protobuf() {
-        // Checked against tensorboard.compat.proto.event_pb2.Event(wall_time=1.5, step=300, summary=…).
-        let mut event = Message::event(1.5, 300);
-        let mut value = Message::default();
-        value.bytes(1, b"train/loss");
-        value.float(2, 0.25);
-        let mut summary = Message::default();
-        summary.bytes(1, &value.0);
-        event.bytes(5, &summary.0);
-        let hex: String = event.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(hex, "09000000000000f83f10ac022a130a110a0a747261696e2f6c6f7373150000803e");
     }
 
     #[test]

@@ -7,11 +7,13 @@ use lm_data::collate::Split;
 use lm_models::AutoModel;
 use lm_models::ops::Compute;
 
+use crate::checkpoint::values;
 use crate::device::precision;
 use crate::observe::format::count;
 use crate::observe::memory::Stage;
 use crate::observe::{Callbacks, Console, TRAINER_STATE_NAME, TrainerState, console, round};
 use crate::run::Run;
+use crate::run::reporting;
 use crate::run::results::Results;
 use crate::sys::signals::Ended;
 use crate::train::samples::Samples;
@@ -50,7 +52,8 @@ impl Run<'_> {
         };
         if alone {
             metrics.set("eval_model_preparation_time", preparation);
-            state.log(metrics.clone());
+            let record = state.log(metrics.clone());
+            reporting::report_evaluation(self.args, &self.files, values(&model.parameters()), state, &record)?;
             self.continue_prompts(&model)?;
         } else {
             let record = state.log(metrics.clone());

@@ -20,6 +20,7 @@ mod output_dir;
 mod paths;
 mod push;
 mod report_facts;
+mod reporting;
 mod resolve;
 mod results;
 mod resume;
@@ -40,6 +41,7 @@ use crate::device::{self, precision};
 use crate::observe::memory::Stage;
 use crate::observe::model_card::ModelCard;
 use crate::observe::{Callbacks, Outcome, TrainerState, console, notes::notes, report};
+use crate::sys::escape::shell_word;
 use crate::sys::panics;
 use crate::sys::signals::{Ended, StopSignal};
 use data::Data;
@@ -62,7 +64,9 @@ pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
     let devices = open_devices(args)?;
     let args = &dataset::found(&adapter::found(args)?)?;
     paths::check(args)?;
+    reporting::check(args)?;
     if let Some(asked) = args.inference.asked() {
+        stop.begin_answering();
         inference::run(args, asked, &devices[0])?;
         return Ok(Ended::Done);
     }
@@ -239,13 +243,13 @@ impl Run<'_> {
         for note in notes(state, self.data.facts()?, length_flag, true) {
             console::say(&format!("note: {note}"));
         }
-        let folder = self.output.path();
+        let shown = self.output.path().display().to_string();
         let class = self.files.config.family().class;
         console::say(&format!(
-            "\nSaved to {folder}\n  look at it:       {folder}/report.html\n  try it:           {}\n  use it in Python: {class}.from_pretrained(\"{folder}\")\n  train it further: {} --model_name_or_path {folder} --train_file YOUR.txt --do_train --do_eval --output_dir results/next",
+            "\nSaved to {shown}\n  look at it:       {shown}/report.html\n  try it:           {}\n  use it in Python: {class}.from_pretrained({shown:?})\n  train it further: {} --model_name_or_path {} --train_file YOUR.txt --do_train --do_eval --output_dir results/next",
             self.command_to_try(),
             self.args.task.binary(),
-            folder = folder.display()
+            shell_word(&shown)
         ));
         Ok(())
     }
@@ -258,6 +262,7 @@ impl Run<'_> {
             Task::Clm => "--generate \"Once\"".to_owned(),
             Task::Plm => "--score YOUR.txt".to_owned(),
         };
-        format!("{} --model_name_or_path {} {words}", self.args.task.binary(), self.output.path().display())
+        let folder = self.output.path().display().to_string();
+        format!("{} --model_name_or_path {} {words}", self.args.task.binary(), shell_word(&folder))
     }
 }

@@ -12,11 +12,12 @@ use crate::observe::format::count;
 use crate::observe::history;
 use crate::observe::memory::Stage;
 use crate::observe::report::Report;
-use crate::observe::{Callbacks, Console, LogFile, TensorBoard, TrainerState, default_logging_dir};
+use crate::observe::{Callbacks, Console, LogFile, TrainerState};
 use crate::run::Run;
 use crate::run::counts::Parameters;
 use crate::run::output_dir::what_is_kept;
 use crate::run::push::PushCheckpoints;
+use crate::run::reporting;
 use crate::run::results::Results;
 use crate::run::resume;
 use crate::sys::noted::Noted;
@@ -107,14 +108,8 @@ impl Run<'_> {
         let (training, folder) = (&self.args.training, self.output.path());
         callbacks.add(Console::new(training.disable_tqdm.unwrap_or(false)));
         callbacks.add(LogFile::new(folder));
-        if training.writes_tensorboard() {
-            let logging_dir = training.logging_dir.clone().unwrap_or_else(|| default_logging_dir(folder));
-            let texts = vec![
-                ("args".to_owned(), self.files.arguments.clone()),
-                ("model_config".to_owned(), self.files.config.to_json()),
-            ];
-            callbacks.add(TensorBoard::new(logging_dir, texts));
-        }
+        reporting::add_tensorboard(callbacks, self.args, &self.files);
+        reporting::add_services(callbacks, self.args, &self.files, parameters.all)?;
         callbacks.add(Report::new(folder, self.facts(plan, parameters)?));
         if let Some(push) = &self.push {
             callbacks.add(PushCheckpoints(Arc::clone(push)));

@@ -11,6 +11,11 @@ pub mod signals;
 
 use std::path::PathBuf;
 
+/// A variable of the environment that is set, and to something.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 /// The cache folder: `$XDG_CACHE_HOME/run_lm`, by default under `~/.cache`; none for who has no home.
 pub fn cache_dir() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

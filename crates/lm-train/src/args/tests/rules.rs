@@ -54,7 +54,11 @@ fn rules_of_the_scripts() {
         (vec!["--lr_scheduler_kwargs", "{\"cycles\": 2}"], "--lr_scheduler_kwargs: linear has no argument 'cycles'"),
         (vec!["--early_stopping_patience", "2"], "--early_stopping_patience needs evaluations during training"),
         (vec!["--metric_for_best_model", "bleu"], "an evaluation computes loss, accuracy, perplexity"),
-        (vec!["--report_to", "wandb"], "--report_to wandb is not supported here"),
+        (
+            vec!["--report_to", "comet_ml"],
+            "--report_to comet_ml is not supported here: give tensorboard, wandb, mlflow",
+        ),
+        (vec!["--report_to", "none", "wandb"], "--report_to none stands alone: give it without wandb"),
         (vec!["--use_cpu", "--device", "wgpu"], "contradict each other"),
         (vec!["--shuffle_buffer_size", "100"], "give --streaming"),
         (vec!["--train_file", "a.txt:1,b.txt"], "b.txt: has no weight"),
@@ -90,7 +94,7 @@ fn what_follows_from_other_arguments() {
     assert_eq!(args.training.per_device_train_batch_size, 3);
     assert!(args.notes.iter().any(|note| note == "--no_cuda is an old name: write --use_cpu"));
 
-    assert!(run(Task::Mlm, &[]).training.writes_tensorboard());
+    assert!(run(Task::Mlm, &[]).training.reports_to("tensorboard"));
     assert_eq!(run(Task::Mlm, &[]).training.checkpoint_limit(), Some(3));
     for all in ["0", "-1"] {
         assert_eq!(run(Task::Mlm, &["--save_total_limit", all]).training.checkpoint_limit(), None);

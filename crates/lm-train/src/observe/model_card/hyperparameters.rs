@@ -1,7 +1,7 @@
 //! The settings that a model card lists.
 
-use super::text::python_float;
 use crate::args::{Arguments, TrainingArguments};
+use crate::observe::format::python_float;
 
 /// Python's `extract_hyperparameters_from_trainer`, for one process.
 pub(super) fn hyperparameters(args: &Arguments) -> Vec<(&'static str, String)> {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::observe::LogValue;
+use crate::observe::format::python_float;
 
 /// Python's `_maybe_round`: four decimals when there are more.
 pub(super) fn rounded(value: &LogValue) -> String {
@@ -63,22 +64,6 @@ pub(super) fn python_string(text: &str) -> String {
         _ => letter.to_string(),
     };
     format!("\"{}\"", text.chars().map(hide).collect::<String>())
-}
-
-/// A float as Python's `repr` writes it.
-pub(super) fn python_float(number: f64) -> String {
-    if !number.is_finite() {
-        return number.to_string().to_lowercase();
-    }
-    let scientific = format!("{number:e}");
-    match scientific.split_once('e').map(|(mantissa, exponent)| (mantissa, exponent.parse::<i32>())) {
-        Some((mantissa, Ok(exponent))) if !(-4..16).contains(&exponent) => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{mantissa}e{sign}{:02}", exponent.abs())
-        }
-        _ if number.fract() == 0.0 => format!("{number:.1}"),
-        _ => number.to_string(),
-    }
 }
 
 /// A number as PyYAML writes it.
