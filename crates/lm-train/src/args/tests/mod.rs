@@ -1,5 +1,6 @@
 //! Words that are read, and words that are not.
 
+mod pages;
 mod printed;
 mod python;
 mod rules;
@@ -212,7 +213,7 @@ fn flags_override_the_argument_file_wherever_it_stands() {
         assert_eq!(args.training.resume_from_checkpoint, Some(Resume::Newest));
         assert_eq!(args.training.include_num_input_tokens_seen, TokenCount::NonPadding);
         assert_eq!(args.training.learning_rate, 1.0);
-        assert!(!args.training.writes_tensorboard());
+        assert!(!args.training.reports_to("tensorboard"));
     }
     assert!(error(Task::Mlm, &[path, path]).contains("second argument file"));
 }

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Print the tables of docs/guide/memory.md: what `--plan` says of usual sizes.
+
+    cargo build --release
+    scripts/memory_table.py [--programs DIR] [--write]
+
+`--plan` computes two steps of each model, with new weights, on the sample text, so the whole takes some minutes on two cores and 12
+GB. --write puts the tables into the page. Only the standard library is needed.
+"""
+
+import argparse
+import pathlib
+import re
+import subprocess
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/guide/memory.md"
+MEDIUM = "n_embd=1024,n_layer=24,n_head=16,"
+# Name, program, arguments; the vocabulary is the published models', the tokenizer is not.
+MODELS = [
+    ("BERT 4 × 256", "run_mlm", "--model_type bert --config_overrides hidden_size=256,num_hidden_layers=4,"
+     "num_attention_heads=4,intermediate_size=1024,vocab_size=30522"),
+    ("BERT-base", "run_mlm", "--model_type bert --config_overrides vocab_size=30522"),
+    ("GPT-2", "run_clm", "--model_type gpt2 --config_overrides vocab_size=50257"),
+    ("GPT-2 medium", "run_clm", f"--model_type gpt2 --config_overrides {MEDIUM}vocab_size=50257"),
+]
+# Head of the column, batch size, length, more arguments.
+RUNS = [
+    ("8 × 128", 8, 128, ""),
+    ("2 × 512", 2, 512, ""),
+    ("8 × 512", 8, 512, ""),
+    ("8 × 512, `--gradient_checkpointing`", 8, 512, "--gradient_checkpointing"),
+    ("8 × 512, both and `--use_lora`", 8, 512, "--gradient_checkpointing --use_lora"),
+]
+BEGIN, END = "<!-- scripts/memory_table.py writes this -->\n", "<!-- end -->\n"
+
+
+def run(program, arguments):
+    """What a program prints, by the words that its lines begin with."""
+    command = f"{program} {arguments} --train_file {ROOT}/samples/train.txt --do_train --ignore_disk_check"
+    done = subprocess.run(command.split(), capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{command}\n{done.stderr}")
+    return dict(re.split(r" {2,}", line, maxsplit=1) for line in done.stdout.splitlines() if re.match(r"\S+( \S+)? {2,}", line))
+
+
+def row(program, folder, name, model):
+    """A row of the table: the size, its fixed part, and the peak of each run."""
+    length = "--block_size" if program.name == "run_clm" else "--max_seq_length"
+    peaks, said = [], {}
+    new = f"{model} --train_tokenizer 2000"
+    # An adapter needs a model that is there.
+    run(program, f"{new} --max_steps 1 --per_device_train_batch_size 1 {length} 8 --save_strategy no --output_dir {folder}/model")
+    for _, batch, tokens, more in RUNS:
+        start = f"--model_name_or_path {folder}/model" if "lora" in more else new
+        size = f"--per_device_train_batch_size {batch} {length} {tokens}"
+        ran = run(program, f"{start} {size} {more} --plan --output_dir {folder}/out")
+        said = said or ran
+        peaks.append(re.match(r"[\d.,]+ \w+", ran["peak memory"])[0])
+        print(name, batch, tokens, more, ran["memory"], "|", peaks[-1], flush=True)
+    parameters = re.search(r"with ([\d,]+) parameters", said["model"])[1]
+    fixed = [re.search(rf"([\d.,]+ \w+) {part}", said["memory"])[1] for part in ("weights", "gradients", "optimizer")]
+    return [name, parameters, " + ".join(fixed), *peaks]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--programs", type=pathlib.Path, default=ROOT / "target/release")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+    head = ["model", "parameters", "weights + gradients + AdamW", *(name for name, *_ in RUNS)]
+    rows = [head, ["---"] * len(head)]
+    for name, program, model in MODELS:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(row(arguments.programs.absolute() / program, folder, name, model))
+    table = "".join("| " + " | ".join(cells) + " |\n" for cells in rows)
+    print(table)
+    if arguments.write:
+        page = PAGE.read_text()
+        before, after = page.index(BEGIN) + len(BEGIN), page.index(END)
+        PAGE.write_text(page[:before] + table + page[after:])
+
+
+if __name__ == "__main__":
+    main()
