@@ -23,7 +23,7 @@ transformers.logging.set_verbosity_error()
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODELS = ROOT / "crates/lm-models/tests/fixtures/models"
-PROGRAMS = {"run_mlm": AutoModelForMaskedLM, "run_clm": AutoModelForCausalLM}
+PROGRAMS = {"run_mlm": AutoModelForMaskedLM, "run_clm": AutoModelForCausalLM, "run_plm": AutoModelForCausalLM}
 TEXT = "the clock on the tower tells of ships and storms and a lighthouse\n"
 
 
@@ -73,7 +73,7 @@ def check(family, program, folder, programs):
 
 def main():
     programs, wanted = pathlib.Path(sys.argv[1]).resolve(), sys.argv[2:]
-    table = re.findall(r"^\| `([^`]*)` \| `(run_[cm]lm)` ", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
+    table = re.findall(r"^\| `([^`]*)` \| `(run_[cmp]lm)` ", (ROOT / "docs/models.md").read_text(), re.MULTILINE)
     table = [(family, program) for family, program in table if not wanted or family in wanted]
     with tempfile.TemporaryDirectory() as folder:
         failed = [family for family, program in table if not check(family, program, pathlib.Path(folder), programs)]

@@ -5,9 +5,10 @@
 
 Needs torch, transformers and peft. The models are made in FOLDER with random weights in bfloat16: GPT-2 of 124 million
 parameters, a Llama of 1.1 billion (TinyLlama's shape), and a tiny one to try the script. A step is one example of 512
-tokens; the median of the steps but the first counts. Peak memory is the resident memory of the process, loading included.
-peft trains with the base in bfloat16, and a second time in float32, what the processor computes faster in; our run_clm gets
-what stands after `--`.
+tokens; the median of the steps but the first counts. Peak memory is the resident memory of the process, loading included, and
+pages of a file that is mapped into memory count like any others, for both. peft trains with the base in bfloat16, and a second
+time in float32, what the processor computes faster in; our run_clm gets what stands after `--`, such as
+`--base_dtype bfloat16 --bf16` and, to trade speed for memory, `--gradient_checkpointing`.
 """
 import argparse
 import json

@@ -23,7 +23,20 @@ pub enum Files {
     },
     /// config.json, generation_config.json and the weights.
     Model,
+    /// adapter_config.json, an adapter's weights, and the files of a tokenizer that lie beside.
+    Adapter {
+        /// See [`Self::Tokenizer`].
+        vocabularies: &'static [&'static str],
+        /// See [`Self::Tokenizer`].
+        others: &'static [&'static str],
+    },
 }
+
+/// What an adapter is.
+const ADAPTER_CONFIG: &str = "adapter_config.json";
+
+/// Files of an adapter's weights, the preferred first.
+const ADAPTER_WEIGHTS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
 
 impl Files {
     /// What may be wanted, apart from weights.
@@ -32,6 +45,28 @@ impl Files {
             Self::Config => vec!["config.json"],
             Self::Tokenizer { vocabularies, others } => [&["config.json"], vocabularies, others].concat(),
             Self::Model => vec!["config.json", "generation_config.json"],
+            Self::Adapter { vocabularies, others } => [&[ADAPTER_CONFIG], vocabularies, others].concat(),
+        }
+    }
+
+    /// The file without which there is nothing; a tokenizer has several to choose from.
+    fn config(self) -> Option<&'static str> {
+        match self {
+            Self::Config | Self::Model => Some("config.json"),
+            Self::Adapter { .. } => Some(ADAPTER_CONFIG),
+            Self::Tokenizer { .. } => None,
+        }
+    }
+
+    /// Of these files those that the weights may begin with, the preferred first; none where no weights are wanted.
+    fn weights<'a>(self, files: impl Iterator<Item = &'a str> + Clone) -> Option<Vec<String>> {
+        match self {
+            Self::Model => Some(weights::candidates(files)),
+            Self::Adapter { .. } => {
+                let there = ADAPTER_WEIGHTS.into_iter().filter(|known| files.clone().any(|file| file == *known));
+                Some(there.map(str::to_owned).collect())
+            }
+            Self::Config | Self::Tokenizer { .. } => None,
         }
     }
 
@@ -54,16 +89,20 @@ impl Files {
             Self::Tokenizer { vocabularies, .. } if !found.iter().any(|name| vocabularies.contains(name)) => {
                 return Err("the tokenizer".to_string());
             }
-            Self::Config | Self::Model if !found.contains(&"config.json") => return Err("config.json".to_string()),
             _ => {}
         }
+        if let Some(config) = self.config().filter(|config| !found.contains(config)) {
+            return Err(config.to_string());
+        }
         let folder = revision.cache.snapshot(&commit);
-        if self == Self::Model {
-            let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-            let files: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-            let files = || files.iter().map(String::as_str);
-            let weights = weights::candidates(files()).into_iter();
-            let weights = weights.map(|name| Ok::<_, String>(has(&name)?.then_some(name))).find_map(Result::transpose);
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let files: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let files = || files.iter().map(String::as_str);
+        if let Some(weights) = self.weights(files()) {
+            let weights = weights
+                .into_iter()
+                .map(|name| Ok::<_, String>(has(&name)?.then_some(name)))
+                .find_map(Result::transpose);
             for part in weights::parts(&folder, &weights.ok_or("the weights")??, files())? {
                 if !has(&part)? {
                     return Err(part);
@@ -81,7 +120,7 @@ impl Files {
             return Err(nonsense(format!("a {name} of {} bytes", sizes[name])));
         }
         let files = || sizes.keys().map(String::as_str);
-        let weights = weights::candidates(files()).into_iter().next().filter(|_| self == Self::Model);
+        let weights = self.weights(files()).into_iter().flatten().next();
         wanted.extend(weights.clone());
         wanted.retain(|name| sizes.contains_key(name));
         self.refuse_incomplete(&wanted, snapshot)?;
@@ -103,7 +142,17 @@ impl Files {
                 Err(missing(snapshot, "tokenizer", ": name one with --tokenizer_name"))
             }
             Self::Config | Self::Model if !has("config.json") => {
-                Err(missing(snapshot, "config.json", ": it is no model of the transformers library"))
+                let instead = match snapshot.sizes.contains_key(ADAPTER_CONFIG) {
+                    true => ": it is an adapter; name it with --adapter_name_or_path",
+                    false => ": it is no model of the transformers library",
+                };
+                Err(missing(snapshot, "config.json", instead))
+            }
+            Self::Adapter { .. } if !has(ADAPTER_CONFIG) => {
+                Err(missing(snapshot, ADAPTER_CONFIG, ": it is no adapter of peft's"))
+            }
+            Self::Adapter { .. } if !ADAPTER_WEIGHTS.iter().any(|name| has(name)) => {
+                Err(missing(snapshot, ADAPTER_WEIGHTS[0], ": it is no adapter of peft's"))
             }
             Self::Model if weights::candidates(snapshot.sizes.keys().map(String::as_str)).is_empty() => {
                 let is_gguf = snapshot.sizes.keys().any(|name| name.ends_with(".gguf"));

@@ -5,7 +5,7 @@ use burn::tensor::{Gradients, Tensor};
 use crate::inputs::{Mode, ModelInputs};
 use crate::model::AutoModel;
 use crate::ops::Loss;
-use crate::stages::Hidden;
+use crate::stages::{Hidden, Stages};
 
 /// Forward and backward pass with gradient checkpointing (Chen et al., 2016): the forward pass keeps what each stage was
 /// given and nothing else; the backward pass computes a stage again, dropout included, before it goes through it.
@@ -19,13 +19,15 @@ pub fn checkpointed(
     mut take: impl FnMut(Gradients),
 ) -> Tensor<1> {
     let stages = model.stages(inputs, &mode.clone());
-    let (hidden, kept) = forward(&model.valid(), inputs, mode);
+    let (hidden, kept) = forward(&stages, &model.valid(), inputs, mode);
 
     let leaves = leaves(hidden);
     let Loss { value, carrier } = loss((stages.head)(leaves.clone(), mode));
     let mut gradients = backward(carrier, leaves, &mut take);
-    for (layer, (hidden, mode)) in stages.layers.iter().zip(kept).rev() {
-        let leaves = self::leaves(hidden);
+    let trained = stages.layers.iter().skip(stages.layers.len() - kept.len());
+    for (index, (layer, (hidden, mode))) in trained.zip(kept).enumerate().rev() {
+        // Nothing before the first of them wants a gradient.
+        let leaves = if index == 0 { constants(hidden) } else { self::leaves(hidden) };
         let results = layer(leaves.clone(), &mode).into_iter().zip(gradients);
         // Σ y·∂y has the gradients that the layers above ask for.
         let carriers = results.filter_map(|(y, gradient)| Some((y * Tensor::from_inner(gradient?)).sum()));
@@ -37,15 +39,30 @@ pub fn checkpointed(
     value
 }
 
-/// The hidden states before the head, and what each layer was given, without autodiff; `mode` stands before the head's
-/// dropout then.
-fn forward(model: &AutoModel, inputs: &ModelInputs, mode: &Mode) -> (Hidden, Vec<(Hidden, Mode)>) {
+/// The hidden states before the head, and what each layer from the first that is trained was given, without autodiff; `mode`
+/// stands before the head's dropout then. `stages` are those of the model with autodiff, `model` has none.
+fn forward(stages: &Stages, model: &AutoModel, inputs: &ModelInputs, mode: &Mode) -> (Hidden, Vec<(Hidden, Mode)>) {
     let mut kept = Vec::new();
-    let hidden = model.stages(inputs, mode).layers.iter().fold(Hidden::new(), |hidden, layer| {
-        kept.push((hidden.clone(), mode.clone()));
-        layer(hidden, mode)
+    let layers = stages.layers.iter().zip(model.stages(inputs, mode).layers);
+    let hidden = layers.fold(Hidden::new(), |hidden, (trained, plain)| {
+        let before = (hidden.clone(), mode.clone());
+        if !kept.is_empty() {
+            kept.push(before);
+            return plain(hidden, mode);
+        }
+        // Where all is frozen so far, autodiff has nothing to keep.
+        let results = trained(constants(hidden), mode);
+        if results.iter().any(Tensor::is_tracked) {
+            kept.push(before);
+        }
+        results.into_iter().map(Tensor::inner).collect()
     });
     (hidden, kept)
+}
+
+/// The same values in autodiff's graph, where they want no gradient.
+fn constants(hidden: Hidden) -> Hidden {
+    hidden.into_iter().map(Tensor::from_inner).collect()
 }
 
 fn leaves(hidden: Hidden) -> Hidden {
@@ -127,8 +144,8 @@ mod tests {
             layers: (0..3).map(|_| Linear::new(DIM, DIM, builder)).collect(),
             as_stream,
         };
-        let filled =
-            AutoModel::new(toy, builder).fill(|info| Ok::<_, std::convert::Infallible>(info.initial_values(1)));
+        let filled = AutoModel::new(toy, builder)
+            .fill(|info| Ok::<_, std::convert::Infallible>(info.data(info.initial_values(1))));
         filled.unwrap_or_else(|never| match never {})
     }
 
@@ -181,6 +198,33 @@ mod tests {
         }
         // Both ways are the same model.
         assert!(of_shared[0].iter().zip(&of_shared[1]).all(|(a, b)| (a - b).abs() < 1e-6), "{of_shared:?}");
+    }
+
+    #[test]
+    fn what_lies_below_the_first_trained_layer_is_not_walked() {
+        let (inputs, compute) = (inputs(), Compute::default());
+        let mode = || Mode::train(compute, 3, 5, None);
+        // The embeddings and so many layers are frozen; of what all layers share, the gradient would go down to the first.
+        for frozen in 0..=3 {
+            let model = toy(false).freeze(|info| {
+                let layer = info.name.strip_prefix("layers.").and_then(|rest| rest[..1].parse::<usize>().ok());
+                layer.is_some_and(|layer| layer >= frozen)
+            });
+            let loss = |rows| ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, 0.25, compute);
+            let (mut kept, mut computed, mut walked) = (Vec::new(), Vec::new(), 0);
+            let whole = loss(model.forward(&inputs, &mode()));
+            if frozen < 3 {
+                add(&model, whole.carrier.backward(), &mut kept);
+            }
+            let value = checkpointed(&model, &inputs, &mode(), loss, |gradients| {
+                walked += 1;
+                add(&model, gradients, &mut computed);
+            });
+            assert_eq!(value.into_data(), whole.value.into_data());
+            // The head, and the layers that are trained.
+            assert_eq!(walked, 1 + 3 - frozen);
+            assert!(frozen == 3 || kept == computed, "{frozen} frozen: {kept:?} and {computed:?}");
+        }
     }
 
     /// Those of the fixtures; dropout where a family has it.

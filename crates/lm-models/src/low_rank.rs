@@ -107,7 +107,7 @@ impl Reparameterization for LowRank {
 
     fn apply<const D: usize>(&self, base: Tensor<D>) -> Tensor<D> {
         let shape = base.dims();
-        base + self.delta().reshape(shape)
+        ops::widen(base) + self.delta().reshape(shape)
     }
 }
 

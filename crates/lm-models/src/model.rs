@@ -1,12 +1,12 @@
 //! What a model is, whatever its architecture: a way from a batch to logits, and parameters with names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 
 use crate::cache::Causal;
 use crate::inputs::{Mode, ModelInputs};
@@ -84,8 +84,8 @@ pub trait Parameter {
 /// Gives a parameter's new values from its present ones, flattened and outside autodiff.
 type Update<'a> = &'a mut dyn FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>;
 
-/// Gives a parameter's new values whatever it holds; none leaves it as it is.
-type Fill<'a> = &'a mut dyn FnMut(&ParameterInfo) -> Option<Vec<f32>>;
+/// Gives a parameter's new values, in the type that they are to lie in, whatever it holds; none leaves it as it is.
+type Fill<'a> = &'a mut dyn FnMut(&ParameterInfo) -> Option<TensorData>;
 
 /// Gives the rank of the pair that a weight gets.
 type Choose<'a> = &'a mut dyn FnMut(&ParameterInfo) -> Option<Rank>;
@@ -174,13 +174,24 @@ impl AutoModel {
         taken
     }
 
+    /// Names of the weights that lie in bfloat16.
+    pub fn in_16_bits(&self) -> HashSet<String> {
+        let mut names = HashSet::new();
+        self.visit(&mut |parameter| {
+            if parameter.value().dtype() == DType::BF16 {
+                names.insert(parameter.info().name.clone());
+            }
+        });
+        names
+    }
+
     /// Replaces every parameter's values, flattened and outside autodiff.
     pub fn map(self, mut update: impl FnMut(&ParameterInfo, Tensor<1>) -> Tensor<1>) -> Self {
         Self(self.0.map(&mut update))
     }
 
     /// Gives every parameter its values. What it held before is not looked at, nor made if it was never needed.
-    pub fn fill<E>(self, mut values: impl FnMut(&ParameterInfo) -> Result<Vec<f32>, E>) -> Result<Self, E> {
+    pub fn fill<E>(self, mut values: impl FnMut(&ParameterInfo) -> Result<TensorData, E>) -> Result<Self, E> {
         let mut failed = None;
         let filled = self.0.fill(&mut |info| match failed {
             Some(_) => None,
@@ -190,7 +201,7 @@ impl AutoModel {
     }
 
     /// The same of only those parameters for which there is a value.
-    pub fn fill_some(self, mut values: impl FnMut(&ParameterInfo) -> Option<Vec<f32>>) -> Self {
+    pub fn fill_some(self, mut values: impl FnMut(&ParameterInfo) -> Option<TensorData>) -> Self {
         Self(self.0.fill(&mut values))
     }
 
@@ -474,7 +485,8 @@ impl ModuleMapper for Filler<'_> {
         let info = self.path.info(&param);
         let Some(values) = (self.fill)(&info) else { return param };
         let (device, trainable) = (param.lazy_device(), info.trainable);
-        let tensor = Tensor::from_data(TensorData::new(values, info.shape), &device);
+        let dtype = values.dtype();
+        let tensor = Tensor::from_data(values, (&device, dtype));
         Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff() && trainable))
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use lm_random::{Purpose, Stream};
 use rayon::prelude::*;
 
@@ -257,6 +257,11 @@ impl ParameterInfo {
     /// The values it starts with.
     pub fn initial_values(&self, seed: u64) -> Vec<f32> {
         self.initial.values(&self.name, &self.shape, seed)
+    }
+
+    /// Values, row-major, in its shape.
+    pub(crate) fn data(&self, values: Vec<f32>) -> TensorData {
+        TensorData::new(values, self.shape.clone())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use half::bf16;
 use rayon::prelude::*;
 
 use crate::config::{ConfigError, ModelConfig};
@@ -50,6 +51,19 @@ pub fn load(
     seed: u64,
     device: &Device,
 ) -> Result<Loaded, LoadError> {
+    load_some_in_16_bits(folder, config, vocab_in_checkpoint, seed, device, |_| false)
+}
+
+/// The same, with the weights that `in_16_bits` says in bfloat16: frozen ones of layers and tables, which are float32 only
+/// piece by piece, where they are computed with. A safetensors file of that type is not copied but stays mapped into memory.
+pub fn load_some_in_16_bits(
+    folder: &Path,
+    config: &ModelConfig,
+    vocab_in_checkpoint: usize,
+    seed: u64,
+    device: &Device,
+    in_16_bits: impl Fn(&ParameterInfo) -> bool,
+) -> Result<Loaded, LoadError> {
     let family = config.family();
     let checkpoint = Checkpoint::open_for(folder, family.tensorflow1)?;
     let model = (family.build)(config, device)?;
@@ -70,26 +84,41 @@ pub fn load(
     let report = weights::match_names(&names, &checkpoint)?;
 
     let tied = !model.parameters().iter().any(|info| info.kind == Kind::Head);
-    let model = model.fill(|info| match report.source(&info.name) {
-        Some(name) => {
-            let values = checkpoint.read_f32(name)?;
-            expect_finite(&checkpoint, name, &values)?;
-            Ok::<_, WeightsError>(resized(values, info, (vocab_in_checkpoint, config.vocab_size()), tied))
+    let model = model.fill(|info| {
+        let Some(name) = report.source(&info.name) else {
+            return Ok::<_, WeightsError>(info.data(info.initial_values(seed)));
+        };
+        let in_16_bits = in_16_bits(info);
+        if in_16_bits && checkpoint.info(name).is_some_and(|stored| stored.shape == info.shape) {
+            let values = checkpoint.read_bf16(name)?;
+            expect_finite(&checkpoint, name, bytemuck::cast_slice::<u8, bf16>(&values))?;
+            return Ok(TensorData::from_bytes(values, info.shape.clone(), DType::BF16));
         }
-        None => Ok(info.initial_values(seed)),
+        let values = checkpoint.read_f32(name)?;
+        expect_finite(&checkpoint, name, &values)?;
+        let values = resized(values, info, (vocab_in_checkpoint, config.vocab_size()), tied);
+        Ok(match in_16_bits {
+            true => TensorData::from_bytes(weights::to_bf16(values), info.shape.clone(), DType::BF16),
+            false => info.data(values),
+        })
     })?;
     Ok(Loaded { model, report })
 }
 
 /// A weight that is no number makes every loss one: no learning rate helps, so it is told where it stands.
-fn expect_finite(checkpoint: &Checkpoint, name: &str, values: &[f32]) -> Result<(), WeightsError> {
+fn expect_finite<T: Copy + Into<f32> + Sync>(
+    checkpoint: &Checkpoint,
+    name: &str,
+    values: &[T],
+) -> Result<(), WeightsError> {
     const AT_LEAST: usize = 1 << 16; // values for which a second thread pays
-    let fault = values.par_iter().with_min_len(AT_LEAST).position_first(|value| !value.is_finite());
+    let finite = |value: &T| Into::<f32>::into(*value).is_finite();
+    let fault = values.par_iter().with_min_len(AT_LEAST).position_first(|value| !finite(value));
     let Some(at) = fault else { return Ok(()) };
     let reason = format!(
         "holds {} (value {at} of {}), which is no usable number: the run that made these weights diverged or the file is \
          damaged; take an earlier checkpoint, or get the file again",
-        values[at],
+        values[at].into(),
         values.len()
     );
     Err(WeightsError::tensor(checkpoint.file_of(name), name, reason))
@@ -119,7 +148,8 @@ fn resized(values: Vec<f32>, info: &ParameterInfo, (from, to): (usize, usize), t
     out
 }
 
-/// Rounds every parameter to what `dtype` can hold, as Python does when it loads in this type.
+/// Rounds every parameter to what `dtype` can hold, as Python does when it loads in this type. What lies in 16 bits stays as
+/// it is.
 pub fn round_to(model: AutoModel, dtype: FloatDtype) -> AutoModel {
     let round = |tensor: Tensor<1>| {
         let device = tensor.device();
@@ -129,7 +159,7 @@ pub fn round_to(model: AutoModel, dtype: FloatDtype) -> AutoModel {
     };
     match dtype {
         FloatDtype::F32 => model,
-        _ => model.map(|_, tensor| round(tensor)),
+        _ => model.map(|_, tensor| if tensor.dtype() == DType::F32 { round(tensor) } else { tensor }),
     }
 }
 

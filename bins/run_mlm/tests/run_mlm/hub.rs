@@ -168,7 +168,9 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>, troubles: &Mutex<Vec<
         );
     }
     let is_elsewhere = path.starts_with("/cdn/");
-    let rest = path.trim_start_matches("/cdn").trim_start_matches("/api").trim_start_matches("/datasets/");
+    let rest = path.trim_start_matches("/cdn").trim_start_matches("/api");
+    // Models have no folder of their own where files are asked for.
+    let rest = rest.trim_start_matches("/datasets/").trim_start_matches("/models/").trim_start_matches('/');
     let parts: Vec<&str> = rest.splitn(5, '/').collect();
     let [owner, name, what, revision, ..] = parts[..] else { return reply("404 Not Found", "", b"") };
     let repository = format!("{owner}/{name}");

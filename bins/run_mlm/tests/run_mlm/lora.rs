@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::common::{Scratch, tensors};
+use crate::hub::{TestHub, serve};
 use crate::run::copy;
 
 const TRAIN: &str = "--train_file train.txt --validation_file valid.txt --line_by_line --max_seq_length 32 --do_train \
@@ -149,6 +150,103 @@ fn what_is_saved_whole_and_what_is_frozen() {
 }
 
 #[test]
+fn a_base_in_16_bits_trains_the_same_adapter() {
+    let scratch = Scratch::prepared();
+    train(&scratch, "--model_name_or_path bert --dtype bfloat16 --max_steps 1 --output_dir narrow").done();
+    let lora = LORA.replace("path bert", "path narrow");
+    for (folder, words) in [
+        ("wide", ""),
+        ("mapped", "--base_dtype bfloat16"),
+        ("computed", "--base_dtype bfloat16 --gradient_checkpointing"),
+    ] {
+        train(&scratch, &format!("{lora} {words} --output_dir {folder}")).done();
+        let (found, expected) = (eval_loss(&scratch, folder), eval_loss(&scratch, "wide"));
+        assert!((found - expected).abs() < 1e-5, "{folder}: {found}, not {expected}");
+    }
+    fs::create_dir(scratch.path("parts")).expect("a folder");
+    copy(&scratch.path("mapped/checkpoint-3"), &scratch.path("parts/checkpoint-3"));
+    train(&scratch, &format!("{lora} --base_dtype bfloat16 --output_dir parts")).done();
+    let adapter = |folder: &str| fs::read(scratch.path(&format!("{folder}/adapter_model.safetensors"))).expect("read");
+    assert!(adapter("parts") == adapter("mapped"), "the resumed run ends with another adapter");
+    let merged = |words: &str| {
+        scratch.run(&format!("--model_name_or_path mapped --merge_lora {words} --output_dir merged")).done();
+        let tensors = tensors(&scratch.path("merged/model.safetensors"));
+        fs::remove_dir_all(scratch.path("merged")).expect("removed");
+        tensors
+    };
+    assert!(merged("") == merged("--base_dtype bfloat16"), "merged weights differ");
+
+    // What is trained is not rounded, whatever the rest lies in.
+    let frozen = "--model_name_or_path bert --freeze_embeddings --freeze_layers 1 --max_steps 4 --save_steps 2";
+    train(&scratch, &format!("{frozen} --base_dtype bfloat16 --output_dir frozen")).done();
+    let (base, trained) =
+        (tensors(&scratch.path("bert/model.safetensors")), tensors(&scratch.path("frozen/model.safetensors")));
+    let values = |bytes: &[u8]| {
+        let values = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes));
+        values.collect::<Vec<_>>()
+    };
+    for (name, tensor) in &trained {
+        let in_16_bits = (name.contains(".layer.0.") && name.ends_with(".weight") && !name.contains("LayerNorm"))
+            || name.contains("_embeddings.");
+        let rounded = |x: f32| f32::from_bits((x.to_bits() + 0x7FFF + (x.to_bits() >> 16 & 1)) & 0xFFFF_0000);
+        if in_16_bits {
+            let expected = values(&base[name].2).into_iter().map(rounded).collect::<Vec<_>>();
+            assert!(values(&tensor.2) == expected, "{name}");
+        }
+    }
+    fs::create_dir(scratch.path("frozen_parts")).expect("a folder");
+    copy(&scratch.path("frozen/checkpoint-2"), &scratch.path("frozen_parts/checkpoint-2"));
+    train(&scratch, &format!("{frozen} --base_dtype bfloat16 --output_dir frozen_parts")).done();
+    assert!(tensors(&scratch.path("frozen_parts/model.safetensors")) == trained, "the resumed run ends elsewhere");
+}
+
+#[test]
+fn an_adapter_on_the_hub_finds_its_base_there() {
+    let (scratch, hub) = (Scratch::prepared(), TestHub::new());
+    if !serve("owner/base", &scratch.path("bert")) {
+        return eprintln!("not run: no sha256sum");
+    }
+    let lora = LORA.replace("path bert", "path owner/base");
+    hub.run(&scratch, &format!("{TRAIN} {lora} --output_dir out")).done();
+    assert_eq!(scratch.json("out/adapter_config.json")["base_model_name_or_path"], "owner/base");
+    serve("owner/adapter", &scratch.path("out"));
+    let evaluate = "--validation_file valid.txt --line_by_line --max_seq_length 32 --do_eval --seed 3";
+    let adapter = format!("--adapter_name_or_path owner/adapter {evaluate}");
+    hub.run(&scratch, &format!("{adapter} --output_dir there")).done();
+    // From the cache alone.
+    scratch.run(&format!("{adapter} --output_dir offline")).done();
+    for folder in ["there", "offline"] {
+        assert_eq!(eval_loss(&scratch, folder), eval_loss(&scratch, "out"), "{folder}");
+    }
+    hub.run(&scratch, &format!("--model_name_or_path owner/adapter {evaluate} --output_dir not"))
+        .fails(1, &["owner/adapter", "--adapter_name_or_path"]);
+    hub.run(&scratch, &format!("--adapter_name_or_path owner/base {evaluate} --output_dir not"))
+        .fails(1, &["owner/base", "adapter_config.json"]);
+}
+
+#[test]
+fn an_enlarged_vocabulary_is_saved_beside_the_pairs() {
+    let scratch = Scratch::prepared();
+    copy(&scratch.path("bert"), &scratch.path("larger"));
+    let words = scratch.read("larger/vocab.txt");
+    scratch.write("larger/vocab.txt", format!("{}\nthe\ncat\n", words.trim_end()));
+    let rows = words.lines().count() + 2;
+    train(&scratch, &format!("{LORA} --tokenizer_name larger --output_dir out")).done();
+    let saved = tensors(&scratch.path("out/adapter_model.safetensors"));
+    for name in ["bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"] {
+        assert_eq!(saved[&format!("base_model.model.{name}")].1[0], rows, "{name}");
+    }
+    let evaluate = "--validation_file valid.txt --line_by_line --max_seq_length 32 --do_eval --seed 3";
+    scratch.run(&format!("--model_name_or_path out {evaluate} --output_dir alone")).done();
+    scratch.run("--model_name_or_path out --merge_lora --output_dir merged").done();
+    scratch.run(&format!("--model_name_or_path merged {evaluate} --output_dir of_merged")).done();
+    for folder in ["alone", "of_merged"] {
+        let (found, expected) = (eval_loss(&scratch, folder), eval_loss(&scratch, "out"));
+        assert!((found - expected).abs() < 1e-4, "{folder}: {found}, not {expected}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_said() {
     let scratch = Scratch::prepared();
     let bert = "--model_name_or_path bert --output_dir out";
@@ -168,6 +266,7 @@ fn what_cannot_be_is_said() {
         ("--use_lora --lora_modules_to_save nothing", &["`nothing`"]),
         ("--freeze_layers 9", &["--freeze_layers 9", "2 layers"]),
         ("--merge_lora", &["--merge_lora", "no adapter"]),
+        ("--base_dtype bfloat16", &["--base_dtype bfloat16", "nothing is frozen"]),
         ("--adapter_name_or_path bert", &["--adapter_name_or_path bert", "adapter_config.json"]),
     ] {
         train(&scratch, &format!("{bert} {words}")).fails(1, parts);

@@ -89,8 +89,13 @@ pub fn attach(model: AutoModel, config: &LoraConfig, base: &ModelConfig, seed: u
             LoraBias::LoraOnly => info.name.strip_suffix(".bias").is_some_and(|m| adapted.iter().any(|a| a == m)),
         },
     };
-    let start = |info: &ParameterInfo| (info.kind == Kind::LowRank).then(|| info.initial_values(seed));
+    let start = |info: &ParameterInfo| (info.kind == Kind::LowRank).then(|| info.data(info.initial_values(seed)));
     Ok(model.freeze(trains).fill_some(start))
+}
+
+/// Whether an adapter of this kind trains none of this weight of its base: all but the modules that it saves whole.
+pub fn freezes(config: &LoraConfig, weight: &ParameterInfo) -> bool {
+    weight.layer.is_some() && !is_saved_whole(weight, &config.modules_to_save)
 }
 
 /// Whether a parameter belongs to a module that is trained whole: peft goes by the end of its path.
@@ -169,7 +174,7 @@ pub fn load(model: AutoModel, folder: &Path, base: &ModelConfig) -> Result<AutoM
             true => Ok(values),
             false => Err(unusable(key, "holds a value that is no finite number: take an earlier checkpoint".into())),
         });
-        read.map_err(|error| failed.get_or_insert(error).to_string()).ok()
+        read.map(|values| info.data(values)).map_err(|error| failed.get_or_insert(error).to_string()).ok()
     });
     match failed {
         None => Ok(filled),

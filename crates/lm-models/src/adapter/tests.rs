@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::*;
+use crate::inputs::{HostBatch, Mode, ModelInputs, Objective, Padding};
 use crate::models::FAMILIES;
+use crate::ops::{self, Compute};
+use crate::parameters::Initial;
 use crate::pretrained;
 
 fn fixtures() -> PathBuf {
@@ -79,6 +82,67 @@ fn a_pair_that_has_not_been_trained_changes_nothing() {
     assert_eq!(before.len(), merged.len());
     for (before, merged) in before.iter().zip(&merged) {
         assert_eq!(before.tensor.to_data(), merged.tensor.to_data(), "{}", before.info.name);
+    }
+}
+
+/// Loss and gradients of the pairs' parameters, by name.
+fn gradients(model: &AutoModel) -> Vec<(String, Vec<f32>)> {
+    let host = HostBatch {
+        batch: 2,
+        seq: 4,
+        input_ids: &[1, 2, 3, 4, 5, 6, 7, 0],
+        attention_mask: &[1, 1, 1, 1, 1, 1, 1, 0],
+        labels: &[-100, 9, -100, 10, 11, -100, 12, -100],
+        perm_mask: None,
+    };
+    let inputs = ModelInputs::new(host, Objective::Masked, Padding::Drop, &Device::flex()).expect("a batch");
+    let (compute, decoder) = (Compute::default(), model.decoder());
+    let rows = model.forward(&inputs, &Mode::eval(compute));
+    let loss = ops::cross_entropy(rows, &decoder, inputs.targets.clone(), 0.0, 0.25, compute);
+    let mut left = loss.carrier.backward();
+    let mut found = vec![("loss".to_owned(), loss.value.into_data().iter::<f32>().collect())];
+    model.visit(&mut |parameter| {
+        if let Some(gradient) = parameter.take_gradient(&mut left) {
+            found.push((parameter.info().name.clone(), gradient.into_data().iter::<f32>().collect()));
+        }
+    });
+    found
+}
+
+#[test]
+fn a_base_in_16_bits_computes_as_the_same_values_in_32() {
+    for family in FAMILIES {
+        let folder = fixtures().join("models").join(family.model_type);
+        let (config, model) = base(family.model_type);
+        let lora = lora(Targets::AllLinear);
+        let rounded = model.map(|info, tensor| match freezes(&lora, info) {
+            true => tensor.cast(FloatDType::BF16).cast(FloatDType::F32),
+            false => tensor,
+        });
+        let device = Device::flex().autodiff();
+        let narrow = |info: &ParameterInfo| freezes(&lora, info);
+        let loaded =
+            pretrained::load_some_in_16_bits(&folder, &config, config.vocab_size(), 0, &device, narrow).expect("read");
+        assert!(!loaded.model.in_16_bits().is_empty(), "{}", family.model_type);
+        // Pairs that change something, and have gradients.
+        let attached = |model| {
+            let started = attach(model, &lora, &config, 0).expect(family.model_type);
+            started.fill_some(|info| {
+                let values = || Initial::Normal(0.1).values(&info.name, &info.shape, 3);
+                (info.kind == Kind::LowRank).then(|| info.data(values()))
+            })
+        };
+        let (wide, narrow) = (attached(rounded), attached(loaded.model));
+        for ((name, expected), (_, found)) in gradients(&wide).into_iter().zip(gradients(&narrow)) {
+            let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+            let apart = expected.iter().zip(&found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(apart <= 1e-4 * largest.max(1e-2), "{}, {name}: {apart} of {largest}", family.model_type);
+        }
+        // What is saved of it.
+        for (wide, narrow) in wide.merge().snapshot().iter().zip(narrow.merge().snapshot()) {
+            let values = |tensor: &Tensor<1>| tensor.to_data().iter::<f32>().collect::<Vec<_>>();
+            assert_eq!(values(&wide.tensor), values(&narrow.tensor), "{}, {}", family.model_type, wide.info.name);
+        }
     }
 }
 

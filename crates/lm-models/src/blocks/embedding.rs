@@ -1,5 +1,7 @@
 //! Tables of vectors: words, positions, segments.
 
+use std::ops::Range;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Bool, Int, Tensor, TensorData};
 
@@ -48,7 +50,12 @@ impl Embedding {
 
     /// The first vector, for every row alike; [1, dim].
     pub fn first(&self) -> Tensor<2> {
-        self.weight.val().narrow(0, 0, 1)
+        self.vectors(0..1)
+    }
+
+    /// Neighbouring vectors as they stand in the table; [rows, dim], float32.
+    pub fn vectors(&self, rows: Range<usize>) -> Tensor<2> {
+        ops::widen(self.weight.val().narrow(0, rows.start, rows.len()))
     }
 
     /// `[rows]` → [rows, dim]

@@ -117,7 +117,7 @@ impl AutoModel {
     /// A model whose parameters are drawn as Python draws them for a new model (other numbers, the same distribution).
     pub fn from_config(config: &ModelConfig, seed: u64, device: &Device) -> Result<Self, ConfigError> {
         let empty = (config.family().build)(config, device)?;
-        empty.fill(|parameter| Ok(parameter.initial_values(seed)))
+        empty.fill(|parameter| Ok(parameter.data(parameter.initial_values(seed))))
     }
 }
 

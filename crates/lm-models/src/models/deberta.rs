@@ -251,7 +251,7 @@ impl<A: Attend> Encoder<A> {
         let table = self.rel_embeddings.as_ref().filter(|_| config.has("c2p") || config.has("p2c"))?;
         let rows = config.rows(seq.max(1));
         let (&first, &last) = rows.first().zip(rows.last())?;
-        let table = table.weight.val().narrow(0, first, last + 1 - first);
+        let table = table.vectors(first..last + 1);
         let table = match &self.layer_norm {
             Some(norm) => norm.forward(table, mode),
             None => table,

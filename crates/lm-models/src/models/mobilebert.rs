@@ -194,7 +194,7 @@ impl MobileBertEmbeddings {
         let zeros = Tensor::zeros([1, width], (&device, words.dtype()));
         // Padding that was dropped follows all the same.
         let padding = match self.padding_idx.filter(|&row| row < self.word_embeddings.weight.lazy_shape()[0]) {
-            Some(row) => self.word_embeddings.weight.val().detach().narrow(0, row, 1),
+            Some(row) => self.word_embeddings.vectors(row..row + 1).detach(),
             None => zeros.clone(),
         };
         let (nothing, dropped) = (rows as i32, rows as i32 + 1);
@@ -420,9 +420,9 @@ impl Architecture for MobileBertForMaskedLM {
         let MobileBertHead { dense, decoder, bias, .. } = &self.cls;
         let first = decoder.decoder(&self.mobilebert.embeddings.word_embeddings);
         let weight = match dense.weight.lazy_shape()[0] {
-            0 => first.weight.clone(),
-            _ => Tensor::cat(vec![first.weight.clone(), dense.weight.val().transpose()], 1),
+            0 => first.weight,
+            _ => Tensor::cat(vec![ops::widen(first.weight), ops::widen(dense.weight.val()).transpose()], 1),
         };
-        Decoder { weight, bias: Some(bias.val()), frozen: false, ..first }
+        Decoder { weight, bias: Some(bias.val()), frozen: false, softcap: first.softcap }
     }
 }

@@ -159,7 +159,7 @@ impl Encoder {
     fn bias(&self, seq: usize) -> AttentionBias {
         let longest = seq as i64 - 1;
         let buckets = (-longest..=longest).map(bucket).collect();
-        AttentionBias::Table { values: self.relative_attention_bias.weight.val().transpose(), buckets }
+        AttentionBias::Table { values: ops::widen(self.relative_attention_bias.weight.val()).transpose(), buckets }
     }
 }
 

@@ -126,7 +126,7 @@ impl RoFormerForMaskedLM {
 
     /// The angles of all layers.
     fn angles(&self, inputs: &ModelInputs) -> Angles {
-        let table = self.roformer.embed_positions.weight.val().detach();
+        let table = ops::widen(self.roformer.embed_positions.weight.val()).detach();
         let half = table.dims()[1] / 2;
         let tables = [half, 0].map(|start| table.clone().narrow(1, start, half));
         Angles::of_tables(tables, inputs.positions(), Pairs::Interleaved)

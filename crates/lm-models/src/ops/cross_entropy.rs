@@ -46,7 +46,7 @@ pub fn cross_entropy(
         Engine::Torch if decoder.softcap.is_none() => {
             let narrow = |bias| compute.narrow::<1>(bias);
             let weight = compute.narrow(decoder.weight.clone());
-            let decoder = Decoder::new(weight, decoder.bias.clone().map(narrow));
+            let decoder = Decoder { weight, bias: decoder.bias.clone().map(narrow), ..*decoder };
             let rows = compute.narrow(rows);
             super::torch::cross_entropy::cross_entropy(rows, &decoder, targets, label_smoothing, factor)
         }
@@ -72,7 +72,7 @@ fn plain(
 
     let device = x.device();
     let mut loss = Tensor::<1>::zeros([1], &device);
-    let mut weight_gradient = Tensor::zeros(weight.dims(), &device);
+    let mut weight_gradient = (!decoder.frozen).then(|| Tensor::zeros(weight.dims(), &device));
     let mut bias_gradient = bias.as_ref().map(Tensor::zeros_like);
     let mut row_gradients = Vec::new();
     let piece = inner.piece();
@@ -103,15 +103,17 @@ fn plain(
         bias_gradient = bias_gradient.map(|sum| sum + gradient.clone().sum_dim(0).squeeze_dim(0));
         let gradient = narrow(gradient);
         row_gradients.push(widen(gradient.clone().matmul(weight.clone())));
-        weight_gradient = weight_gradient + widen(gradient.transpose().matmul(x));
+        weight_gradient = weight_gradient.map(|sum| sum + widen(gradient.transpose().matmul(x)));
     }
     let row_gradient = match row_gradients.len() {
         0 => Tensor::zeros(x.dims(), &device),
         1 => row_gradients.remove(0),
         _ => Tensor::cat(row_gradients, 0),
     };
-    let mut carrier = (widen(rows) * Tensor::from_inner(row_gradient)).sum()
-        + (decoder.weight.clone() * Tensor::from_inner(weight_gradient)).sum();
+    let mut carrier = (widen(rows) * Tensor::from_inner(row_gradient)).sum();
+    if let Some(gradient) = weight_gradient {
+        carrier = carrier + (decoder.weight.clone() * Tensor::from_inner(gradient)).sum();
+    }
     if let (Some(bias), Some(gradient)) = (decoder.bias.clone(), bias_gradient) {
         carrier = carrier + (bias * Tensor::from_inner(gradient)).sum();
     }

@@ -34,6 +34,12 @@ pub(super) trait Operation<B: Extended, const N: usize>: Sized + Send + Debug + 
     /// The result; inputs are contiguous.
     fn forward(&self, inputs: [FloatTensor<B>; N]) -> (FloatTensor<B>, Self::Saved);
 
+    /// What of it the backward pass needs where only these inputs want a gradient: a frozen weight lets go of what it was
+    /// multiplied with.
+    fn needed(saved: Self::Saved, _wanted: [bool; N]) -> Self::Saved {
+        saved
+    }
+
     /// The gradients of the inputs that want one, from the gradient of the result, which is contiguous.
     fn backward(self, saved: Self::Saved, gradient: FloatTensor<B>, wanted: [bool; N]) -> [Option<FloatTensor<B>>; N];
 
@@ -122,11 +128,13 @@ fn enter<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
         let (output, _) = step.operation.forward(inputs.map(|input| B::contiguous(inner::<B>(input))));
         B::into_kind(BackendTensor::Float(output))
     } else {
-        let (inputs, nodes) = split(inputs.map(|input| tracked::<B>(input).into_parts()));
+        let inputs = inputs.map(tracked::<B>);
+        let wanted = inputs.each_ref().map(|input| input.is_tracked());
+        let (inputs, nodes) = split(inputs.map(|input| input.into_parts()));
         let inputs = inputs.map(B::contiguous);
         let (output, saved) = step.operation.forward(inputs);
         let output = match step.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish(saved, output),
+            OpsKind::Tracked(step) => step.finish(O::needed(saved, wanted), output),
             OpsKind::UnTracked(step) => step.finish(output),
         };
         DispatchTensorKind::Autodiff(Box::new(B::into_kind(BackendTensor::Autodiff(output))))

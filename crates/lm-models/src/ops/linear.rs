@@ -23,13 +23,15 @@ pub(super) fn affine(
     layout: Layout,
     compute: Compute,
 ) -> Tensor<2> {
-    let (x, weight, bias) = (compute.narrow(x), compute.narrow(weight), bias.map(|bias| compute.narrow(bias)));
+    let (x, bias) = (compute.narrow(x), bias.map(|bias| compute.narrow(bias)));
     match Engine::of(&x, compute) {
+        // Widens a weight of 16 bits piece by piece.
         #[cfg(feature = "flex")]
         Engine::Flex => super::fast::linear::linear(x, weight, bias, layout, compute.precision),
         #[cfg(feature = "tch")]
-        Engine::Torch => super::torch::linear::linear(x, weight, bias, layout),
+        Engine::Torch => super::torch::linear::linear(x, compute.narrow(weight), bias, layout),
         Engine::Plain => {
+            let weight = compute.narrow(weight);
             let weight = if layout == Layout::OutIn { weight.transpose() } else { weight };
             let y = x.matmul(weight);
             match bias {

@@ -59,6 +59,7 @@ pub use options::{
     RelativeKeys, RelativeQueries,
 };
 pub use precision::Precision;
+pub(crate) use precision::widen;
 pub use projections::{columns, projections};
 pub use quantized::Quantized;
 pub use relative_attention::relative_attention;

@@ -39,6 +39,6 @@ impl Precision {
 }
 
 /// What has to be float32.
-pub(super) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+pub(crate) fn widen<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     x.cast(FloatDType::F32)
 }

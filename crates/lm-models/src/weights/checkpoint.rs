@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{AllocationProperty, Bytes};
+use half::bf16;
+use safetensors::Dtype;
 use serde::Deserialize;
 
 use super::WeightsError;
 use super::file::{Format, Opened, WeightFile};
 use super::format::{FORMATS, TENSORFLOW1, find_tensorflow1};
-use super::tensor::TensorInfo;
+use super::tensor::{TensorInfo, to_bf16};
 use super::variable::{Variable, Variables};
 
 /// The weight files of one folder, open. Values are read when they are asked for.
@@ -143,6 +146,23 @@ impl Checkpoint {
             Some(&(file, index)) => self.files[file].read_f32(index),
             None => Err(WeightsError::tensor(&self.folder, name, "is not in the checkpoint")),
         }
+    }
+
+    /// The values of a tensor in bfloat16, row-major, rounded to nearest where the file has more. Those that a safetensors
+    /// file has in bfloat16 are not copied: they stay in the file, which is mapped into memory as long as they are used.
+    ///
+    /// # Errors
+    /// As of [`Self::read_f32`].
+    pub fn read_bf16(&self, name: &str) -> Result<Bytes, WeightsError> {
+        if let Some(&(file, index)) = self.places.get(name)
+            && self.files[file].info(index).dtype == Dtype::BF16
+            && let Some(mapped) = self.files[file].mapped(index)
+            && cfg!(target_endian = "little")
+            && bytemuck::try_cast_slice::<u8, bf16>(&mapped).is_ok()
+        {
+            return Ok(Bytes::from_shared(mapped, AllocationProperty::File));
+        }
+        self.read_f32(name).map(to_bf16)
     }
 
     /// The file that holds a tensor, or the folder when there is none of that name.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+
 use super::error::WeightsError;
 use super::tensor::TensorInfo;
 use super::variable::Variables;
@@ -33,6 +35,12 @@ pub(super) trait WeightFile: Send + Sync {
 
     /// The tensor at `index` of [`Self::names`], in the shape that PyTorch has it.
     fn info(&self, index: usize) -> &TensorInfo;
+
+    /// The memory of the tensor at `index` of [`Self::names`] as it is in the file, row-major and little-endian; none where
+    /// the file is not mapped into memory.
+    fn mapped(&self, _index: usize) -> Option<Bytes> {
+        None
+    }
 
     /// The values of the tensor at `index` of [`Self::names`], row-major.
     fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError>;

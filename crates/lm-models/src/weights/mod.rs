@@ -5,7 +5,7 @@
 //! parameters ──save──▶ model.safetensors, or model-0000X-of-0000N.safetensors + index
 //! ```
 //!
-//! Nothing here knows of tensors of a framework: values come and go as `Vec<f32>`, row-major.
+//! Nothing here knows of tensors of a framework: values come and go as `Vec<f32>`, row-major, or come as the bytes of bfloat16.
 
 mod checkpoint;
 mod error;
@@ -29,5 +29,6 @@ pub use report::LoadReport;
 pub use save::FloatDtype;
 pub(crate) use save::{NamedTensor, SaveOptions, save, save_file};
 pub use tensor::TensorInfo;
+pub(crate) use tensor::to_bf16;
 pub use torch_file::{PickleValue, TorchFile};
 pub(crate) use variable::{Form, Variable, Variables, by_scopes, is_number, is_word};

@@ -1,5 +1,6 @@
 //! A tensor in a file: its type, its shape, and its bytes as float32.
 
+use burn::tensor::Bytes;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -22,6 +23,11 @@ pub(super) fn decode_f32(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>, String>
         Dtype::BF16 => decode(bytes, |value| bf16::from_le_bytes(value).to_f32()),
         other => return Err(format!("holds {other}, which is not a floating-point type that a model is loaded from")),
     })
+}
+
+/// Values in bfloat16, the nearest, on all threads.
+pub(crate) fn to_bf16(values: Vec<f32>) -> Bytes {
+    Bytes::from_elems(values.into_par_iter().map(bf16::from_f32).collect::<Vec<_>>())
 }
 
 /// A tensor as another framework than PyTorch keeps it.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::LazyLock;
 
+use burn::tensor::AllocationProperty;
 use half::bf16;
 use proptest::prelude::*;
 use safetensors::Dtype;
@@ -65,6 +66,28 @@ fn shards_hold_what_the_single_file_holds() {
     }
     assert_eq!(single.info("absent"), None);
     assert!(single.read_f32("absent").unwrap_err().to_string().ends_with("tensor absent: is not in the checkpoint"));
+}
+
+#[test]
+fn bfloat16_stays_in_the_file_where_it_lies_as_the_processor_reads_it() {
+    let read = |header: &str, values: &[u8]| {
+        let mut bytes = safetensors(header, 0);
+        bytes.extend_from_slice(values);
+        let folder = folder("model.safetensors", &bytes);
+        Checkpoint::open(folder.path()).expect("a file").read_bf16("a").expect("a tensor")
+    };
+    let values = [1.0f32, -2.5, 0.15625];
+    let narrow: Vec<u8> = values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect();
+    let wide: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    let of_bf16 = r#"{"a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}}"#;
+    let of_f32 = r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}"#;
+    // A header of an odd length puts the data where no number of two bytes may lie.
+    let [even, odd] = [0, 1].map(|rest| if of_bf16.len() % 2 == rest { of_bf16.into() } else { format!("{of_bf16} ") });
+    for (header, bytes, mapped) in [(even.as_str(), &narrow, true), (&odd, &narrow, false), (of_f32, &wide, false)] {
+        let found = read(header, bytes);
+        assert_eq!(found[..], narrow[..], "{header}");
+        assert_eq!(found.property() == AllocationProperty::File, mapped, "{header}");
+    }
 }
 
 #[test]

@@ -124,6 +124,13 @@ choices! {
         /// A normal with standard deviation 1 / r, B at zero.
         Gaussian = "gaussian",
     } but not ["pissa", "olora", "eva", "corda", "loftq", "orthogonal"]
+    /// What frozen weights lie in.
+    BaseDtype {
+        /// Four bytes a value.
+        Float32 = "float32",
+        /// Two bytes a value.
+        Bfloat16 = "bfloat16",
+    }
     /// When to evaluate or to log.
     IntervalStrategy {
         /// Never.

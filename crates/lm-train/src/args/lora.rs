@@ -3,7 +3,7 @@
 use lm_models::adapter::{LoraBias, Targets};
 
 use super::Status::Supported;
-use super::choice::LoraInit;
+use super::choice::{BaseDtype, LoraInit};
 use super::error::rule;
 use super::flag::arguments;
 use super::{ArgsError, Arguments};
@@ -30,10 +30,13 @@ arguments! {
         use_rslora: bool = false, Supported;
         /// How the pairs start.
         lora_init: LoraInit = LoraInit::Default, Supported;
-        /// Folder of a LoRA adapter to go on with; its base is model_name_or_path, else the one that it names.
+        /// LoRA adapter to go on with, a folder or a name on the Hub; its base is model_name_or_path, else the one that it names.
         adapter_name_or_path: Option<String> = None, Supported;
         /// Write the model with its adapter added to its weights, a plain model: after training, or of an adapter alone.
         merge_lora: bool = false, Supported;
+        /// What the frozen weights of layers and tables lie in: bfloat16 takes half the memory of float32, or only that of the file
+        /// where it has this type.
+        base_dtype: BaseDtype = BaseDtype::Float32, Supported;
         /// Keep the embeddings as they are.
         freeze_embeddings: bool = false, Supported;
         /// Keep the first N layers as they are.

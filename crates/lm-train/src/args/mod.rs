@@ -42,7 +42,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 
 pub use beyond::BeyondArguments;
-pub use choice::{Autotune, Dtype, HubStrategy, IntervalStrategy, LogLevel, LoraInit, SamplingStrategy, SaveStrategy};
+pub use choice::{
+    Autotune, BaseDtype, Dtype, HubStrategy, IntervalStrategy, LogLevel, LoraInit, SamplingStrategy, SaveStrategy,
+};
 pub use data::DataTrainingArguments;
 pub use dataset::DatasetFiles;
 pub use error::{ArgsError, Origin};

@@ -132,12 +132,18 @@ impl Saved {
     }
 }
 
-/// The model of a checkpoint: unlike a pretrained one it must have every parameter.
+/// The model of a checkpoint: unlike a pretrained one it must have every parameter. `in_16_bits` says which frozen weights
+/// lie in bfloat16.
 ///
 /// # Errors
 /// If a tensor is missing or of another shape.
-pub fn load_model(folder: &Path, config: &ModelConfig, device: &Device) -> Result<AutoModel, CheckpointError> {
-    let loaded = pretrained::load(folder, config, config.vocab_size(), 0, device);
+pub fn load_model(
+    folder: &Path,
+    config: &ModelConfig,
+    device: &Device,
+    in_16_bits: impl Fn(&ParameterInfo) -> bool,
+) -> Result<AutoModel, CheckpointError> {
+    let loaded = pretrained::load_some_in_16_bits(folder, config, config.vocab_size(), 0, device, in_16_bits);
     let Loaded { model, report } = loaded.map_err(|e| CheckpointError::damaged(folder, e))?;
     match report.missing.first() {
         None => Ok(model),

@@ -4,7 +4,7 @@
 use burn::tensor::{DType, Device};
 use lm_models::ops::{Compute, Precision};
 
-use crate::args::{ArgsError, Arguments};
+use crate::args::{ArgsError, Arguments, BaseDtype};
 use crate::device;
 use crate::optim::OptimizerNames;
 
@@ -63,6 +63,12 @@ pub fn check(args: &Arguments, device: &Device) -> Result<(), ArgsError> {
                 ),
             }
         }
+    }
+    if args.lora.base_dtype == BaseDtype::Bfloat16 && !device.supports_dtype(DType::BF16) {
+        return Err(ArgsError::Rule(format!(
+            "--base_dtype bfloat16: {} has no such tensors; leave it out, or name another --device",
+            args.beyond.device
+        )));
     }
     if training.optim.canonical() == OptimizerNames::Adamw8bit && !device.supports_dtype(DType::U8) {
         return Err(ArgsError::Rule(format!(

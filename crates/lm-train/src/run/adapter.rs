@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use lm_data::tokenizer::{OTHER_FILES, VOCABULARY_FILES};
+use lm_hub::{Files, HubOptions};
 use lm_models::adapter::{self, LoraConfig, Targets, base_of, is_adapter};
 use lm_models::parameters::{Kind, ParameterInfo};
 use lm_models::{AutoModel, ModelConfig};
 
-use crate::args::{Arguments, LoraInit};
+use crate::args::{Arguments, BaseDtype, LoraInit};
 
 /// The arguments with an adapter that `--model_name_or_path` names as an adapter, and with its base.
 ///
@@ -24,30 +26,44 @@ pub fn found(args: &Arguments) -> Result<Arguments> {
         lora.adapter_name_or_path = model.model_name_or_path.take();
     }
     let output = &args.training.output_dir;
-    if let Some(name) = &lora.adapter_name_or_path {
+    if let Some(name) = &mut lora.adapter_name_or_path {
         ensure!(!lora.use_lora, "--use_lora: {name} is an adapter already and goes on as it is; leave the flag out");
-        let folder = Path::new(name);
+        let folder = match Path::new(name.as_str()) {
+            here if here.exists() => here.to_owned(),
+            _ => {
+                let files = Files::Adapter { vocabularies: VOCABULARY_FILES, others: OTHER_FILES };
+                let options =
+                    HubOptions { revision: None, token: model.token.clone(), cache_dir: model.cache_dir.clone() };
+                lm_hub::resolve(name, files, &options).context("--adapter_name_or_path")?
+            }
+        };
         ensure!(
-            is_adapter(folder),
+            is_adapter(&folder),
             "--adapter_name_or_path {name}: there is no {} in it; name the folder of an adapter",
             adapter::CONFIG_NAME
         );
         if model.model_name_or_path.is_none() {
-            let config = LoraConfig::from_folder(folder)?;
+            let config = LoraConfig::from_folder(&folder)?;
             let Some(base) = config.base_model_name_or_path else {
                 bail!("{name}: its {} does not name its base; give it with --model_name_or_path", adapter::CONFIG_NAME);
             };
-            let base = base_of(folder, &base);
+            let base = base_of(&folder, &base);
             tracing::info!("{name} is an adapter of {}", base.display());
             model.model_name_or_path = Some(base.display().to_string());
             if let (Some(revision), "main") = (config.revision, model.model_revision.as_str()) {
                 model.model_revision = revision;
             }
         }
+        *name = folder.display().to_string();
     }
     ensure!(
         args.adapts() || !args.lora.merge_lora,
         "--merge_lora: there is no adapter; name one with --adapter_name_or_path"
+    );
+    ensure!(
+        args.lora.base_dtype == BaseDtype::Float32 || args.adapts() || freezes(&args),
+        "--base_dtype {}: nothing is frozen; it goes with --use_lora, an adapter, --freeze_embeddings or --freeze_layers",
+        args.lora.base_dtype
     );
     let writes = args.training.do_train || args.merges_only();
     ensure!(
@@ -138,19 +154,35 @@ pub fn prepare(
     Ok(model)
 }
 
+/// Whether a weight of the base lies in bfloat16 (`--base_dtype`): those of layers and tables that are frozen.
+pub fn in_16_bits(args: &Arguments, adapter: Option<&LoraConfig>, weight: &ParameterInfo) -> bool {
+    let frozen = match adapter {
+        Some(config) => adapter::freezes(config, weight),
+        None => weight.layer.is_some() && is_frozen(args, weight),
+    };
+    args.lora.base_dtype == BaseDtype::Bfloat16 && frozen
+}
+
+/// Whether a model without an adapter has something frozen.
+fn freezes(args: &Arguments) -> bool {
+    args.lora.freeze_embeddings || args.lora.freeze_layers > 0
+}
+
+/// Whether `--freeze_embeddings` or `--freeze_layers` keeps a parameter as it is.
+fn is_frozen(args: &Arguments, info: &ParameterInfo) -> bool {
+    (args.lora.freeze_embeddings && info.kind == Kind::Embedding)
+        || layer_of(info).is_some_and(|layer| layer < args.lora.freeze_layers)
+}
+
 /// `--freeze_embeddings` and `--freeze_layers`.
 fn freeze(args: &Arguments, model: AutoModel) -> Result<AutoModel> {
-    let (embeddings, layers) = (args.lora.freeze_embeddings, args.lora.freeze_layers);
-    if !embeddings && layers == 0 {
+    if !freezes(args) {
         return Ok(model);
     }
-    let infos = model.parameters();
+    let (infos, layers) = (model.parameters(), args.lora.freeze_layers);
     let count = infos.iter().filter_map(layer_of).max().map_or(0, |last| last + 1);
     ensure!(layers <= count, "--freeze_layers {layers}: the model has {count} layers");
-    Ok(model.freeze(|info| {
-        let frozen = (embeddings && info.kind == Kind::Embedding) || layer_of(info).is_some_and(|layer| layer < layers);
-        !frozen
-    }))
+    Ok(model.freeze(|info| !is_frozen(args, info)))
 }
 
 /// The layer that a parameter belongs to: the first number in its name.

@@ -14,6 +14,7 @@ use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
 use lm_hub::{Files, HubOptions};
 use lm_models::adapter::LoraConfig;
 use lm_models::config::GenerationConfig;
+use lm_models::parameters::ParameterInfo;
 use lm_models::weights::FloatDtype;
 use lm_models::{AutoModel, ModelConfig, Task, pretrained};
 
@@ -392,7 +393,9 @@ pub fn model(
         None => AutoModel::from_config(&source.config, seed, device)?,
         Some(folder) => {
             let _busy = console::busy("loading weights");
-            let loaded = pretrained::load(folder, &source.config, source.vocab_in_checkpoint, seed, device)?;
+            let in_16_bits = |weight: &ParameterInfo| adapter::in_16_bits(args, adapter, weight);
+            let (config, rows) = (&source.config, source.vocab_in_checkpoint);
+            let loaded = pretrained::load_some_in_16_bits(folder, config, rows, seed, device, in_16_bits)?;
             let name = args.model.model_name_or_path.as_deref().unwrap_or_default();
             tracing::info!("{}", loaded.report.read_message(name));
             loaded.report.listing().for_each(|line| tracing::debug!("{line}"));

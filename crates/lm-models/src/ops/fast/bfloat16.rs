@@ -9,6 +9,9 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use bytemuck::Pod;
+use half::bf16;
+
 use super::blocked::{Kernel, Out};
 use super::matrix::Start;
 use super::panels::Side;
@@ -106,7 +109,12 @@ impl<const M: usize, const N: usize> Kernel<M, N> for Vectors {
 
     fn right(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [u32]) {
         // SAFETY: as above.
-        unsafe { right::<N>(side, across, along, out) }
+        unsafe { right::<N, f32>(side, across, along, out) }
+    }
+
+    fn right_of_16_bits(self, side: Side<bf16>, across: Range<usize>, along: Range<usize>, out: &mut [u32]) {
+        // SAFETY: as above.
+        unsafe { right::<N, bf16>(side, across, along, out) }
     }
 
     #[inline(always)]
@@ -129,7 +137,12 @@ impl Kernel<32, 32> for Tiles {
 
     fn right(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [u32]) {
         // SAFETY: as above.
-        unsafe { right::<32>(side, across, along, out) }
+        unsafe { right::<32, f32>(side, across, along, out) }
+    }
+
+    fn right_of_16_bits(self, side: Side<bf16>, across: Range<usize>, along: Range<usize>, out: &mut [u32]) {
+        // SAFETY: as above.
+        unsafe { right::<32, bf16>(side, across, along, out) }
     }
 
     #[inline(always)]
@@ -189,7 +202,7 @@ fn left<const M: usize>(side: Side, across: Range<usize>, along: Range<usize>, o
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-fn right<const N: usize>(side: Side, across: Range<usize>, along: Range<usize>, out: &mut [u32]) {
+fn right<const N: usize, T: Term>(side: Side<T>, across: Range<usize>, along: Range<usize>, out: &mut [u32]) {
     let side = side.from(across.start, along.start);
     let (count, terms) = (across.len(), along.len());
     let panel_len = N * terms.div_ceil(STEP) * LANES;
@@ -212,7 +225,7 @@ fn right<const N: usize>(side: Side, across: Range<usize>, along: Range<usize>, 
 /// terms; zeros fill it up.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[inline]
-fn words(side: Side, across: Range<usize>, along: Range<usize>) -> Square {
+fn words<T: Term>(side: Side<T>, across: Range<usize>, along: Range<usize>) -> Square {
     let mut square = [[0; LANES]; LANES];
     if across.is_empty() {
         return square;
@@ -222,9 +235,9 @@ fn words(side: Side, across: Range<usize>, along: Range<usize>) -> Square {
     if side.along == 1 {
         for (w, row) in square.iter_mut().enumerate().take(width) {
             let values = &side.values[w * side.across..][..terms];
-            prefetch(values.as_ptr().wrapping_add(STEP));
-            prefetch(values.as_ptr().wrapping_add(STEP + LANES));
-            *row = round(match values.as_chunks().0 {
+            prefetch(values.as_ptr().wrapping_add(STEP).cast());
+            prefetch(values.as_ptr().wrapping_add(STEP + LANES).cast());
+            *row = T::round(match values.as_chunks().0 {
                 &[low, high] => [low, high],
                 _ => filled(values),
             });
@@ -232,30 +245,51 @@ fn words(side: Side, across: Range<usize>, along: Range<usize>) -> Square {
     } else if side.across == 1 && width == LANES && terms == STEP {
         for (index, row) in square.iter_mut().enumerate() {
             let values = &side.values[TERMS * index * side.along..][..side.along + LANES];
-            prefetch(values.as_ptr().wrapping_add(STEP * side.along));
-            prefetch(values.as_ptr().wrapping_add((STEP + 1) * side.along));
+            prefetch(values.as_ptr().wrapping_add(STEP * side.along).cast());
+            prefetch(values.as_ptr().wrapping_add((STEP + 1) * side.along).cast());
             if let (Some(first), Some(second)) = (values.first_chunk(), values.last_chunk()) {
-                *row = interleave(round([*first, *second]));
+                *row = interleave(T::round([*first, *second]));
             }
         }
     } else {
         let value = |w: usize, k: usize| match w < width && k < terms {
             true => side.values[w * side.across + k * side.along],
-            false => 0.0,
+            false => T::zeroed(),
         };
         for (index, row) in square.iter_mut().enumerate() {
             let term = |k: usize| std::array::from_fn(|w| value(w, k));
-            *row = interleave(round([term(TERMS * index), term(TERMS * index + 1)]));
+            *row = interleave(T::round([term(TERMS * index), term(TERMS * index + 1)]));
         }
     }
     square
 }
 
 /// Values and zeros after them.
-fn filled(values: &[f32]) -> [[f32; LANES]; 2] {
-    let mut halves = [[0.0; LANES]; 2];
+fn filled<T: Term>(values: &[T]) -> [[T; LANES]; 2] {
+    let mut halves = [[T::zeroed(); LANES]; 2];
     halves.as_flattened_mut()[..values.len()].copy_from_slice(values);
     halves
+}
+
+/// What panels are laid out of.
+trait Term: Pod {
+    /// Two halves of a vector in 16 bits, one after the other.
+    fn round(halves: [[Self; LANES]; 2]) -> [u32; LANES];
+}
+
+impl Term for f32 {
+    #[inline(always)]
+    fn round(halves: [[Self; LANES]; 2]) -> [u32; LANES] {
+        // SAFETY: panels are laid out where the processor has the instructions.
+        unsafe { round(halves) }
+    }
+}
+
+impl Term for bf16 {
+    #[inline(always)]
+    fn round(halves: [[Self; LANES]; 2]) -> [u32; LANES] {
+        bytemuck::cast(halves)
+    }
 }
 
 /// Nearest numbers, ties to even.
@@ -437,8 +471,16 @@ mod tests {
         // SAFETY: the processor has the instructions, as the caller found.
         unsafe {
             left::<12>(side, first..first + count, from..from + terms, &mut rows);
-            right::<32>(side, first..first + count, from..from + terms, &mut columns);
+            right::<32, f32>(side, first..first + count, from..from + terms, &mut columns);
         }
+        let narrow: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
+        let mut of_narrow = vec![u32::MAX; columns.len()];
+        // SAFETY: as above.
+        unsafe {
+            let side = Side { values: &narrow, across, along };
+            right::<32, bf16>(side, first..first + count, from..from + terms, &mut of_narrow);
+        }
+        assert!(columns == of_narrow, "{count} x {terms}, {across} {along}: in 16 bits");
         for (place, &found) in rows.iter().enumerate() {
             let (panel, rest) = (place / (12 * deep), place % (12 * deep));
             let (block, row, w) = (rest / (12 * LANES), rest / LANES % 12, rest % LANES);

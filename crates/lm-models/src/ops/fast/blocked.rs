@@ -7,10 +7,11 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
+use half::bf16;
 use rayon::prelude::*;
 
-use super::matrix::{Matrix, Start};
-use super::panels::Side;
+use super::matrix::{Matrix, Right, Start};
+use super::panels::{Side, widened};
 use super::simd::{LANES, prefetch, simd};
 
 /// How the sums of a tile, `M` rows and `N` columns of the result, are taken, and how what they are taken of is laid out.
@@ -29,6 +30,12 @@ pub trait Kernel<const M: usize, const N: usize>: Copy + Sync {
 
     /// Panels of `N` columns of the right side.
     fn right(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [Self::Word]);
+
+    /// The same of a side in bfloat16.
+    fn right_of_16_bits(self, side: Side<bf16>, across: Range<usize>, along: Range<usize>, out: &mut [Self::Word]) {
+        let (width, depth) = (across.len(), along.len());
+        widened(side, across, along, |side| self.right(side, 0..width, 0..depth, out));
+    }
 
     /// `Σ left(k) ⊗ right(k)` for a panel of each side.
     fn sums(self, left: &[Self::Word], right: &[Self::Word]) -> [[f32; N]; M];
@@ -197,14 +204,21 @@ pub unsafe fn multiply<K: Kernel<M, N>, const M: usize, const N: usize>(
     kernel: K,
     out: *mut f32,
     a: Matrix,
-    b: Matrix,
+    b: Right,
     start: Start,
     many: bool,
 ) {
-    let (rows, columns, terms) = (a.rows, b.columns, a.columns);
+    let (rows, columns, terms) = (a.rows, b.columns(), a.columns);
     let out = Out { first: out, columns };
     let left = Side { values: a.values, across: a.strides.0, along: a.strides.1 };
-    let right = Side { values: b.values, across: b.strides.1, along: b.strides.0 };
+    let lay_out_right = |across: Range<usize>, along: Range<usize>, out: &mut [K::Word]| match b {
+        Right::Float32(Matrix { values, strides, .. }) => {
+            kernel.right(Side { values, across: strides.1, along: strides.0 }, across, along, out);
+        }
+        Right::BFloat16(Matrix { values, strides, .. }) => {
+            kernel.right_of_16_bits(Side { values, across: strides.1, along: strides.0 }, across, along, out);
+        }
+    };
     let threads = if many { rayon::current_num_threads() } else { 1 };
     // As deep as can be, and about equally so.
     let depth = terms.div_ceil(terms.div_ceil(DEPTH)).next_multiple_of(K::STEP);
@@ -229,7 +243,7 @@ pub unsafe fn multiply<K: Kernel<M, N>, const M: usize, const N: usize>(
         let ends: Vec<_> = ends.collect();
         let common = room(&mut common_lines, ends.last().copied().unwrap_or(0));
         let lay_out = |(across, along, out): Piece<K::Word>| {
-            if share_left { kernel.left(left, across, along, out) } else { kernel.right(right, across, along, out) }
+            if share_left { kernel.left(left, across, along, out) } else { lay_out_right(across, along, out) }
         };
         let jobs = pieces(common, short, PANELS * if share_left { M } else { N }, &depths, short_len, deep);
         if threads == 1 {
@@ -255,7 +269,7 @@ pub unsafe fn multiply<K: Kernel<M, N>, const M: usize, const N: usize>(
                     )
                 };
                 if share_left {
-                    kernel.right(right, across.clone(), along.clone(), own);
+                    lay_out_right(across.clone(), along.clone(), own);
                     for row in (0..rows).step_by(BLOCK) {
                         compute(row..rows.min(row + BLOCK), across.clone(), &common[row * deep..], own);
                     }

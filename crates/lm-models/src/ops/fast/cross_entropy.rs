@@ -11,7 +11,7 @@ use super::linear::column_sums;
 use super::matmul::{Threads, matmul, product};
 use super::matrix::Matrix;
 use super::simd::{add, exp, max, simd, sum, tanh};
-use super::tensor::{dims, primitive, tensor, values, values_mut, wrap};
+use super::tensor::{dims, primitive, right, tensor, values, values_mut, wrap};
 use crate::ops::extension::{Operation, apply};
 use crate::ops::options::{Decoder, Loss, Predictions};
 use crate::ops::precision::Precision;
@@ -59,7 +59,7 @@ pub fn cross_entropy(
     let bias = decoder.bias.clone().map(primitive);
     let targets: Vec<usize> = targets.into_data().iter::<i64>().map(|id| id as usize).collect();
     let ([count, dim], [vocab, _]) = (dims(&x), dims(&weight));
-    let matrix = Matrix::new(values(&weight), vocab, dim);
+    let matrix = right(&weight);
 
     let mut loss = 0.0;
     // Written by the first piece.
@@ -127,7 +127,7 @@ pub fn predictions(
     let bias = decoder.bias.clone().map(primitive);
     let targets: Vec<usize> = targets.into_data().iter::<i64>().map(|id| id as usize).collect();
     let ([count, dim], [vocab, _]) = (dims(&x), dims(&weight));
-    let matrix = Matrix::new(values(&weight), vocab, dim);
+    let matrix = right(&weight);
 
     let mut total = Predictions { count, ..Predictions::default() };
     let piece = (PIECE / vocab.max(1)).max(1);

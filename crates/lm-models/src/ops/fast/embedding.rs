@@ -6,13 +6,24 @@ use burn::tensor::{Int, Tensor};
 
 use super::buffer::build;
 use super::buffer::zeros;
-use super::simd::add;
-use super::tensor::{chunk_rows, dims, tensor, values};
+use super::simd::{add, widen};
+use super::tensor::{chunk_rows, dims, is_in_16_bits, tensor, values, values_in_16_bits};
 use crate::ops::extension::{Operation, apply};
 
 #[derive(Debug)]
 struct Embedding {
     ids: Vec<usize>,
+}
+
+impl Embedding {
+    /// The vectors of `dim` values, each written by `copy`.
+    fn rows<T: Sync>(&self, table: &[T], dim: usize, copy: impl Fn(&[T], &mut [f32]) + Sync) -> Vec<f32> {
+        build(self.ids.len() * dim, chunk_rows(dim) * dim, |start, rows| {
+            for (row, id) in rows.chunks_exact_mut(dim).zip(&self.ids[start / dim..]) {
+                copy(&table[id * dim..(id + 1) * dim], row);
+            }
+        })
+    }
 }
 
 impl Operation<Flex, 1> for Embedding {
@@ -21,12 +32,10 @@ impl Operation<Flex, 1> for Embedding {
 
     fn forward(&self, [table]: [FlexTensor; 1]) -> (FlexTensor, usize) {
         let [count, dim] = dims(&table);
-        let table = values(&table);
-        let rows = build(self.ids.len() * dim, chunk_rows(dim) * dim, |start, rows| {
-            for (row, id) in rows.chunks_exact_mut(dim).zip(&self.ids[start / dim..]) {
-                row.copy_from_slice(&table[id * dim..(id + 1) * dim]);
-            }
-        });
+        let rows = match is_in_16_bits(&table) {
+            true => self.rows(values_in_16_bits(&table), dim, widen),
+            false => self.rows(values(&table), dim, |row, out| out.copy_from_slice(row)),
+        };
         (tensor(rows, [self.ids.len(), dim]), count)
     }
 

@@ -6,12 +6,15 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::matmul::{Threads, matmul, product};
-use super::matrix::Matrix;
+use super::matrix::{Matrix, Right};
 use super::simd::{add, simd};
-use super::tensor::{dims, tensor, values, values_mut};
+use super::tensor::{dims, right, tensor, values, values_mut};
 use crate::ops::extension::{Operation, Siblings, apply, apply_among};
 use crate::ops::options::Layout;
 use crate::ops::precision::Precision;
+
+/// x, where the weight wants a gradient, and the weight.
+type Saved = (Option<FlexTensor>, FlexTensor);
 
 #[derive(Debug)]
 struct Linear {
@@ -21,9 +24,8 @@ struct Linear {
 
 impl Linear {
     /// The weight as [in, out].
-    fn matrix<'a>(&self, weight: &'a FlexTensor) -> Matrix<'a> {
-        let [rows, columns] = dims(weight);
-        let stored = Matrix::new(values(weight), rows, columns);
+    fn matrix<'a>(&self, weight: &'a FlexTensor) -> Right<'a> {
+        let stored = right(weight);
         if self.layout == Layout::OutIn { stored.transpose() } else { stored }
     }
 
@@ -31,21 +33,21 @@ impl Linear {
         let ([rows, inputs], weight) = (dims(x), self.matrix(weight));
         let x = Matrix::new(values(x), rows, inputs);
         let y = product(x, weight, bias.map(values), Threads::All, self.precision);
-        tensor(y, [rows, weight.columns])
+        tensor(y, [rows, weight.columns()])
     }
 
     /// Gradients of x and the weight.
     fn gradients(
         &self,
-        (x, weight): &(FlexTensor, FlexTensor),
+        (x, weight): &Saved,
         gradient: &FlexTensor,
         [of_x, of_weight]: [bool; 2],
         left: Option<FlexTensor>,
     ) -> [Option<FlexTensor>; 2] {
-        let [rows, inputs] = dims(x);
-        let [_, outputs] = dims(gradient);
+        let [rows, outputs] = dims(gradient);
         let g = Matrix::new(values(gradient), rows, outputs);
         let back = self.matrix(weight).transpose();
+        let inputs = back.columns();
         let of_x = of_x.then(|| match left {
             Some(mut sum) => {
                 matmul(values_mut(&mut sum), g, back, true, Threads::All, self.precision);
@@ -53,7 +55,7 @@ impl Linear {
             }
             None => tensor(product(g, back, None, Threads::All, self.precision), [rows, inputs]),
         });
-        let of_weight = of_weight.then(|| {
+        let of_weight = x.as_ref().filter(|_| of_weight).map(|x| {
             let x = Matrix::new(values(x), rows, inputs);
             let result = match self.layout {
                 Layout::OutIn => product(g.transpose(), x, None, Threads::All, self.precision),
@@ -80,10 +82,14 @@ pub fn column_sums(x: &[f32], columns: usize) -> Vec<f32> {
 }
 
 impl Operation<Flex, 2> for Linear {
-    type Saved = (FlexTensor, FlexTensor);
+    type Saved = Saved;
 
     fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
-        (self.product(&x, &weight, None), (x, weight))
+        (self.product(&x, &weight, None), (Some(x), weight))
+    }
+
+    fn needed((x, weight): Saved, wanted: [bool; 2]) -> Saved {
+        (x.filter(|_| wanted[1]), weight)
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
@@ -102,10 +108,14 @@ impl Operation<Flex, 2> for Linear {
 }
 
 impl Operation<Flex, 3> for Linear {
-    type Saved = (FlexTensor, FlexTensor);
+    type Saved = Saved;
 
     fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
-        (self.product(&x, &weight, Some(&bias)), (x, weight))
+        (self.product(&x, &weight, Some(&bias)), (Some(x), weight))
+    }
+
+    fn needed((x, weight): Saved, wanted: [bool; 3]) -> Saved {
+        (x.filter(|_| wanted[1]), weight)
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
@@ -161,5 +171,27 @@ pub fn linear(
     match bias {
         Some(bias) => apply(operation, [x, weight, bias.into_dispatch()]),
         None => apply(operation, [x, weight]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::ops::fast::tensor::primitive;
+
+    #[test]
+    fn a_frozen_weight_lets_go_of_what_it_was_multiplied_with() {
+        let device = Device::flex().autodiff();
+        for (trained, bias) in [(false, false), (false, true), (true, false), (true, true)] {
+            let x = Tensor::<2>::ones([3, 4], &device).require_grad();
+            let weight = Tensor::<2>::ones([5, 4], &device).set_require_grad(trained);
+            let bias = bias.then(|| Tensor::ones([5], &device).require_grad());
+            let y = linear(x.clone(), weight, bias, Layout::OutIn, Precision::Float32);
+            assert!(y.is_tracked());
+            // Nobody else has it, unless the backward pass will want it.
+            assert_eq!(primitive(x).is_unique(), !trained);
+        }
     }
 }

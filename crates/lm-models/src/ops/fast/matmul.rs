@@ -3,7 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::bfloat16::{self, Instructions};
 use super::float32::Float32;
-use super::matrix::{Matrix, Start};
+use super::matrix::{Matrix, Right, Start};
 use super::simd::{Vectors, vectors};
 use super::{blocked, few_rows};
 use crate::ops::precision::Precision;
@@ -16,8 +16,16 @@ pub enum Threads {
 }
 
 /// `out = a b`, or `out += a b`; the rows of `out` are laid end to end. Operands are rounded to `precision`.
-pub fn matmul(out: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, threads: Threads, precision: Precision) {
-    assert_eq!(out.len(), a.rows * b.columns, "size of a product");
+pub fn matmul<'a>(
+    out: &mut [f32],
+    a: Matrix,
+    b: impl Into<Right<'a>>,
+    accumulate: bool,
+    threads: Threads,
+    precision: Precision,
+) {
+    let b = b.into();
+    assert_eq!(out.len(), a.rows * b.columns(), "size of a product");
     let start = if accumulate { Start::Result } else { Start::Zero };
     // SAFETY: `out` is exclusively borrowed, and has as many values as are written.
     unsafe { multiply(out.as_mut_ptr(), a, b, start, threads, precision) }
@@ -25,11 +33,20 @@ pub fn matmul(out: &mut [f32], a: Matrix, b: Matrix, accumulate: bool, threads: 
 
 /// `a b`, or `a b` with a row added to each of its rows. Operands are rounded to `precision`, but for a few rows, whose
 /// product takes as long as reading the matrix.
-pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>, threads: Threads, precision: Precision) -> Vec<f32> {
-    if let Some(out) = few_rows::product(a, b, row) {
+pub fn product<'a>(
+    a: Matrix,
+    b: impl Into<Right<'a>>,
+    row: Option<&[f32]>,
+    threads: Threads,
+    precision: Precision,
+) -> Vec<f32> {
+    let b = b.into();
+    if let Right::Float32(b) = b
+        && let Some(out) = few_rows::product(a, b, row)
+    {
         return out;
     }
-    let len = a.rows * b.columns;
+    let len = a.rows * b.columns();
     let mut out: Vec<f32> = Vec::with_capacity(len);
     // SAFETY: `out` has room for `len` values, and all of them are written before it is said to hold them.
     unsafe {
@@ -45,11 +62,11 @@ pub fn product(a: Matrix, b: Matrix, row: Option<&[f32]>, threads: Threads, prec
 ///
 /// `out` is valid for writes of `a.rows * b.columns` values that nobody else uses meanwhile; with [`Start::Result`] they
 /// are initialised.
-unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: Threads, precision: Precision) {
+unsafe fn multiply(out: *mut f32, a: Matrix, b: Right, start: Start, threads: Threads, precision: Precision) {
     a.check();
     b.check();
-    assert_eq!(a.columns, b.rows, "inner dimensions of a product");
-    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert_eq!(a.columns, b.rows(), "inner dimensions of a product");
+    let (m, n, k) = (a.rows, b.columns(), a.columns);
     if let Start::Row(row) = start {
         assert_eq!(row.len(), n, "a row to add to those of a product");
     }
@@ -61,7 +78,9 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: T
     let many = large && threads == Threads::All;
     let rounded = precision == Precision::BFloat16;
     let kernel = Float32 { rounded };
-    let by_blocks = k > 0 && (large || rounded);
+    // `gemm` takes float32 alone.
+    let only_blocks = rounded || matches!(b, Right::BFloat16(_));
+    let by_blocks = k > 0 && (large || only_blocks);
     // SAFETY: the caller's for `out`; the rest was checked above.
     unsafe {
         #[cfg(target_arch = "x86_64")]
@@ -77,7 +96,7 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: T
         match vectors() {
             Vectors::Avx512 if by_blocks => return blocked::multiply::<_, 12, 32>(kernel, out, a, b, start, many),
             Vectors::Avx2 if by_blocks => return blocked::multiply::<_, 6, 16>(kernel, out, a, b, start, many),
-            Vectors::Least if by_blocks && rounded => {
+            Vectors::Least if by_blocks && only_blocks => {
                 return blocked::multiply::<_, 6, 16>(kernel, out, a, b, start, many);
             }
             _ => {}
@@ -92,6 +111,7 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: T
         Start::Zero if k == 0 => rows.for_each(|out| unsafe { out.write_bytes(0, n) }),
         _ => {}
     }
+    let Right::Float32(b) = b else { return };
     if k == 0 {
         return;
     }
@@ -125,13 +145,14 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Matrix, start: Start, threads: T
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
     use proptest::prelude::*;
 
     use super::blocked::{BLOCK, DEPTH};
     use super::*;
 
     /// A matrix whose rows, or columns, lie some way apart.
-    fn laid_out(rows: usize, columns: usize, turned: bool, gap: usize, values: &[f32]) -> Matrix<'_> {
+    fn laid_out<T>(rows: usize, columns: usize, turned: bool, gap: usize, values: &[T]) -> Matrix<'_, T> {
         let strides = if turned { (1, rows + gap) } else { (columns + gap, 1) };
         Matrix { values, rows, columns, strides }
     }
@@ -140,7 +161,7 @@ mod tests {
     type Way<'a> = (&'a str, Box<dyn Fn(*mut f32, Start, bool) + Sync + 'a>);
 
     /// All ways to compute a product, kernels for other processors among them.
-    fn ways<'a>(a: Matrix<'a>, b: Matrix<'a>, precision: Precision) -> Vec<Way<'a>> {
+    fn ways<'a>(a: Matrix<'a>, b: Right<'a>, precision: Precision) -> Vec<Way<'a>> {
         macro_rules! by {
             ($kernel:expr, $m:literal, $n:literal) => {
                 Box::new(move |out, start, many| {
@@ -177,15 +198,23 @@ mod tests {
         let mut stream = lm_random::Stream::new(5, lm_random::Purpose::Init, 0, 0);
         let mut noise = |len: usize| (0..len).map(|_| stream.normal()).collect::<Vec<f32>>();
         let (a, b, row, before) = (noise((m + gap) * (k + gap)), noise((k + gap) * (n + gap)), noise(n), noise(m * n));
-        for precision in [Precision::Float32, Precision::BFloat16] {
-            let round = |&x: &f32| if precision == Precision::BFloat16 { half::bf16::from_f32(x).to_f32() } else { x };
-            let rounded = |x: &[f32]| x.iter().map(round).collect::<Vec<_>>();
-            let (rounded_a, rounded_b) = (rounded(&a), rounded(&b));
+        let narrow_b: Vec<bf16> = b.iter().map(|&x| bf16::from_f32(x)).collect();
+        let all = [(Precision::Float32, false), (Precision::Float32, true), (Precision::BFloat16, false)];
+        for (precision, narrow) in all.into_iter().chain([(Precision::BFloat16, true)]) {
+            let rounds = precision == Precision::BFloat16;
+            let rounded = |x: &[f32], rounds: bool| {
+                x.iter().map(|&x| if rounds { bf16::from_f32(x).to_f32() } else { x }).collect::<Vec<_>>()
+            };
+            let (rounded_a, rounded_b) = (rounded(&a, rounds), rounded(&b, rounds || narrow));
             let at = |x: Matrix, i: usize, j: usize| f64::from(x.values[i * x.strides.0 + j * x.strides.1]);
             let (x, y) = (laid_out(m, k, turn_a, gap, &rounded_a), laid_out(k, n, turn_b, gap, &rounded_b));
             let exact: Vec<f64> =
                 (0..m * n).map(|place| (0..k).map(|i| at(x, place / n, i) * at(y, i, place % n)).sum()).collect();
-            let (a, b) = (laid_out(m, k, turn_a, gap, &a), laid_out(k, n, turn_b, gap, &b));
+            let a = laid_out(m, k, turn_a, gap, &a);
+            let b = match narrow {
+                true => Right::BFloat16(laid_out(k, n, turn_b, gap, &narrow_b)),
+                false => laid_out(k, n, turn_b, gap, &b).into(),
+            };
             for (start, many) in [(Start::Zero, false), (Start::Row(&row), true), (Start::Result, true)] {
                 for (way, multiply) in ways(a, b, precision) {
                     let mut out = before.clone();
@@ -200,7 +229,7 @@ mod tests {
                         let error = (f64::from(*out) - expected).abs();
                         assert!(
                             error < 1e-5 * (10.0 + k as f64).sqrt() * 10.0,
-                            "{way}, {precision:?}, place {place}: {out} not {expected}"
+                            "{way}, {precision:?}, narrow: {narrow}, place {place}: {out} not {expected}"
                         );
                     }
                 }
@@ -219,7 +248,7 @@ mod tests {
         let (a, b) = (noise(m * k, 1), noise(k * n, 2));
         let pools = [2, 3, 5].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
         for precision in [Precision::Float32, Precision::BFloat16] {
-            for (way, multiply) in ways(Matrix::new(&a, m, k), Matrix::new(&b, k, n), precision) {
+            for (way, multiply) in ways(Matrix::new(&a, m, k), Matrix::new(&b, k, n).into(), precision) {
                 let result = |many| {
                     let mut out = vec![0.0f32; m * n];
                     multiply(out.as_mut_ptr(), Start::Result, many);
@@ -270,6 +299,8 @@ mod tests {
             product(a, b, Some(&[1.0, 2.0, 3.0]), Threads::One, Precision::Float32),
             [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]
         );
+        let narrow = Right::BFloat16(Matrix::new(&[], 0, 3));
+        assert_eq!(product(a, narrow, None, Threads::One, Precision::Float32), [0.0; 6]);
         let mut out = [5.0; 6];
         matmul(&mut out, a, b, true, Threads::All, Precision::Float32);
         assert_eq!(out, [5.0; 6]);

@@ -1,25 +1,62 @@
 //! Parts of a matrix laid out anew in panels, as the kernel of a matrix product reads them.
 
+use std::cell::Cell;
 use std::ops::Range;
 
-use super::simd::{LANES, prefetch};
+use half::bf16;
+
+use super::simd::{LANES, prefetch, simd, widen};
 
 /// Rows before one is read at which it is asked for: they lie too far apart for the processor to foresee it.
 const AHEAD: usize = 8;
 
 /// One side of a product. Element `p` of the result's side, `k` of the sum, is `values[p * across + k * along]`.
 #[derive(Clone, Copy)]
-pub struct Side<'a> {
-    pub values: &'a [f32],
+pub struct Side<'a, T = f32> {
+    pub values: &'a [T],
     pub across: usize,
     pub along: usize,
 }
 
-impl<'a> Side<'a> {
+impl<'a, T> Side<'a, T> {
     /// The same without what lies before `across` and `along`.
     pub fn from(self, across: usize, along: usize) -> Self {
         Self { values: &self.values[across * self.across + along * self.along..], ..self }
     }
+}
+
+thread_local! {
+    /// What a thread widened last, kept for the next piece.
+    static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Hands on a piece of a side in float32, which begins where the piece does and has neighbours where the side has.
+pub fn widened(side: Side<bf16>, across: Range<usize>, along: Range<usize>, use_it: impl FnOnce(Side)) {
+    let (count, depth) = (across.len(), along.len());
+    let side = side.from(across.start, along.start);
+    let mut wide = WIDENED.take();
+    wide.resize(wide.len().max(count * depth), 0.0);
+    let values = &mut wide[..count * depth];
+    // Lines of neighbours, and how far apart the side has two lines, and two neighbours.
+    let (len, line, step) =
+        if side.across == 1 { (count, side.along, side.across) } else { (depth, side.across, side.along) };
+    simd(
+        #[inline(always)]
+        || {
+            for (index, out) in values.chunks_exact_mut(len.max(1)).enumerate() {
+                let from = &side.values[index * line..];
+                match step {
+                    1 => widen(&from[..len], out),
+                    _ => out.iter_mut().enumerate().for_each(|(i, out)| *out = from[i * step].to_f32()),
+                }
+            }
+        },
+    );
+    match side.across {
+        1 => use_it(Side { values, across: 1, along: count }),
+        _ => use_it(Side { values, across: depth, along: 1 }),
+    }
+    WIDENED.set(wide);
 }
 
 /// Panels of `W` elements across, each `along.len()` deep, one after the other; the last is filled up with zeros.

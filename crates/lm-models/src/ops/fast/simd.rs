@@ -1,5 +1,7 @@
 //! Loops that the compiler turns into vector instructions, and the functions in them.
 
+use half::bf16;
+
 /// The widest vectors that loops are compiled for and the processor has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Vectors {
@@ -62,6 +64,12 @@ pub fn prefetch(place: *const f32) {
 }
 
 pub const LANES: usize = 16;
+
+/// Numbers of 16 bits in 32, which have the same upper half.
+#[inline(always)]
+pub fn widen(x: &[bf16], out: &mut [f32]) {
+    out.iter_mut().zip(x).for_each(|(out, x)| *out = f32::from_bits(u32::from(x.to_bits()) << 16));
+}
 
 /// Σ over lanes, halves added to halves: one after the other they would take longer than the loop that filled them.
 #[inline(always)]

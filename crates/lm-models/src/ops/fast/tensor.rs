@@ -2,9 +2,11 @@
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind, Flex};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
+use half::bf16;
 
 use super::buffer::{CHUNK, build, zeros as zeroed};
+use super::matrix::{Matrix, Right};
 use crate::ops::extension::{self, Extended};
 
 impl Extended for Flex {
@@ -38,6 +40,26 @@ pub fn wrap<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
 pub fn values(tensor: &FlexTensor) -> &[f32] {
     let (start, end) = extent(tensor);
     &tensor.storage()[start..end]
+}
+
+/// The same of a tensor in bfloat16.
+pub fn values_in_16_bits(tensor: &FlexTensor) -> &[bf16] {
+    let (start, end) = extent(tensor);
+    &tensor.storage()[start..end]
+}
+
+/// Whether a tensor lies in bfloat16, as frozen weights may.
+pub fn is_in_16_bits(tensor: &FlexTensor) -> bool {
+    tensor.dtype() == DType::BF16
+}
+
+/// A contiguous weight as the right side of a product.
+pub fn right(weight: &FlexTensor) -> Right<'_> {
+    let [rows, columns] = dims(weight);
+    match is_in_16_bits(weight) {
+        true => Right::BFloat16(Matrix::new(values_in_16_bits(weight), rows, columns)),
+        false => Right::Float32(Matrix::new(values(weight), rows, columns)),
+    }
 }
 
 /// The values of a contiguous tensor, to be changed: copied first if somebody else holds them too.

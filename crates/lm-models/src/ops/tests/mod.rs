@@ -7,6 +7,7 @@ mod cross_entropy;
 mod disentangled;
 mod dropout;
 mod embedding;
+mod frozen;
 mod linear;
 mod norm;
 mod optimizer;

@@ -55,7 +55,7 @@ pub fn cross_entropy(
     let row_gradient = x.zeros_like();
     // Sums over the pieces stay float32, as the parameters are: a 16-bit sum would lose what each piece adds.
     let sum_of = |parameter: &tch::Tensor| tch::Tensor::zeros(parameter.size(), (Kind::Float, x.device()));
-    let mut weight_gradient = sum_of(&weight);
+    let mut weight_gradient = (!decoder.frozen).then(|| sum_of(&weight));
     let mut bias_gradient = bias.as_ref().map(sum_of);
     let piece = decoder.piece() as i64;
     for start in (0..count).step_by(piece as usize) {
@@ -82,19 +82,21 @@ pub fn cross_entropy(
         }
         let gradient = gradient.to_kind(x.kind());
         row_gradient.narrow(0, start, len).copy_(&gradient.mm(&weight));
-        match x.kind() {
-            Kind::Float => weight_gradient = weight_gradient.addmm_(&gradient.tr(), &x),
-            _ => weight_gradient = weight_gradient.g_add_(&wide_product(&gradient.tr(), &x)),
-        }
+        weight_gradient = weight_gradient.map(|mut sum| match x.kind() {
+            Kind::Float => sum.addmm_(&gradient.tr(), &x),
+            _ => sum.g_add_(&wide_product(&gradient.tr(), &x)),
+        });
     }
 
     let (rows, weight) = (rows.into_dispatch(), decoder.weight.clone().into_dispatch());
-    let carrier = match (&decoder.bias, bias_gradient) {
-        (Some(bias), Some(of_bias)) => {
-            let gradients = [row_gradient, weight_gradient, of_bias];
-            apply(Carrier(gradients), [rows, weight, bias.clone().into_dispatch()])
+    let bias = decoder.bias.clone().map(Tensor::into_dispatch).zip(bias_gradient);
+    let carrier = match (weight_gradient, bias) {
+        (Some(of_weight), Some((bias, of_bias))) => {
+            apply(Carrier([row_gradient, of_weight, of_bias]), [rows, weight, bias])
         }
-        _ => apply(Carrier([row_gradient, weight_gradient]), [rows, weight]),
+        (Some(of_weight), None) => apply(Carrier([row_gradient, of_weight]), [rows, weight]),
+        (None, Some((bias, of_bias))) => apply(Carrier([row_gradient, of_bias]), [rows, bias]),
+        (None, None) => apply(Carrier([row_gradient]), [rows]),
     };
     Loss { value: wrap(loss), carrier }
 }

@@ -7,6 +7,9 @@ use burn::tensor::Tensor;
 use super::{Operation, apply};
 use crate::ops::options::Layout;
 
+/// x, where the weight wants a gradient, and the weight.
+type Saved = (Option<TchTensor>, TchTensor);
+
 #[derive(Debug)]
 struct Linear(Layout);
 
@@ -22,7 +25,7 @@ impl Linear {
     /// Gradients of x and the weight.
     fn gradients(
         &self,
-        (x, weight): (TchTensor, TchTensor),
+        (x, weight): Saved,
         gradient: &TchTensor,
         [of_x, of_weight]: [bool; 2],
     ) -> [Option<TchTensor>; 2] {
@@ -31,7 +34,7 @@ impl Linear {
             Layout::OutIn => g.mm(&weight.tensor),
             Layout::InOut => g.mm(&weight.tensor.tr()),
         });
-        let of_weight = of_weight.then(|| match self.0 {
+        let of_weight = x.filter(|_| of_weight).map(|x| match self.0 {
             Layout::OutIn => g.tr().mm(&x.tensor),
             Layout::InOut => x.tensor.tr().mm(g),
         });
@@ -40,10 +43,14 @@ impl Linear {
 }
 
 impl Operation<LibTorch, 2> for Linear {
-    type Saved = (TchTensor, TchTensor);
+    type Saved = Saved;
 
     fn forward(&self, [x, weight]: [TchTensor; 2]) -> (TchTensor, Self::Saved) {
-        (self.product(&x, &weight, None), (x, weight))
+        (self.product(&x, &weight, None), (Some(x), weight))
+    }
+
+    fn needed((x, weight): Saved, wanted: [bool; 2]) -> Saved {
+        (x.filter(|_| wanted[1]), weight)
     }
 
     fn backward(self, saved: Self::Saved, gradient: TchTensor, wanted: [bool; 2]) -> [Option<TchTensor>; 2] {
@@ -52,10 +59,14 @@ impl Operation<LibTorch, 2> for Linear {
 }
 
 impl Operation<LibTorch, 3> for Linear {
-    type Saved = (TchTensor, TchTensor);
+    type Saved = Saved;
 
     fn forward(&self, [x, weight, bias]: [TchTensor; 3]) -> (TchTensor, Self::Saved) {
-        (self.product(&x, &weight, Some(&bias)), (x, weight))
+        (self.product(&x, &weight, Some(&bias)), (Some(x), weight))
+    }
+
+    fn needed((x, weight): Saved, wanted: [bool; 3]) -> Saved {
+        (x.filter(|_| wanted[1]), weight)
     }
 
     fn backward(self, saved: Self::Saved, gradient: TchTensor, wanted: [bool; 3]) -> [Option<TchTensor>; 3] {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use memmap2::Mmap;
 use safetensors::Dtype;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -110,7 +111,7 @@ pub(super) const FORMAT: Format = Format {
 /// An open file.
 struct SafetensorsFile {
     path: PathBuf,
-    map: Mmap,
+    map: Bytes,
     /// In the order of the data.
     entries: Vec<Entry>,
 }
@@ -123,7 +124,7 @@ impl SafetensorsFile {
         // and rename, which leaves the mapped file as it was. Reading instead would copy models of gigabytes twice.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| WeightsError::io(path, "map", source))?;
         let entries = read_header(path, &map)?;
-        Ok(Self { path: path.to_path_buf(), map, entries })
+        Ok(Self { path: path.to_path_buf(), map: Bytes::from_owner(map), entries })
     }
 }
 
@@ -139,6 +140,11 @@ impl WeightFile for SafetensorsFile {
 
     fn info(&self, index: usize) -> &TensorInfo {
         &self.entries[index].info
+    }
+
+    fn mapped(&self, index: usize) -> Option<Bytes> {
+        let entry = &self.entries[index];
+        Some(self.map.slice(entry.start..entry.end))
     }
 
     fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {

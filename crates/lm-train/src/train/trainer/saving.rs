@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use lm_models::parameters::ParameterInfo;
 
 use super::{Diverged, Trainer};
 use crate::checkpoint::{self, Pending, RUN_STATE_VERSION, Resumable, RunState, Saved};
@@ -166,7 +167,11 @@ impl Trainer<'_> {
         let (files, best) = (self.saves.files(), folder.as_ref());
         let loaded = match files.adapter {
             Some(_) => checkpoint::load_adapter(self.model().clone(), best, &files.config),
-            None => checkpoint::load_model(best, &files.config, &self.devices[0]),
+            None => {
+                let narrow = self.model().in_16_bits();
+                let in_16_bits = |weight: &ParameterInfo| narrow.contains(&weight.name);
+                checkpoint::load_model(best, &files.config, &self.devices[0], in_16_bits)
+            }
         };
         match loaded {
             Ok(model) => {
