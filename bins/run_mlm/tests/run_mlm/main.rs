@@ -17,6 +17,8 @@ mod kill_chain;
 #[cfg(feature = "tch")]
 mod libtorch;
 mod lora;
+#[cfg(target_os = "linux")]
+mod memory;
 mod push;
 mod report;
 mod resume;

@@ -257,8 +257,8 @@ arguments! {
         push_to_hub_token: Option<String> = None, Supported;
         /// Settings from SageMaker's launcher.
         mp_parameters: String = String::new(), SameByNature("Python ignores it too");
-        /// When the device runs out of memory, halve per_device_train_batch_size and go on from the last checkpoint, or start again.
-        /// The backend cpu cannot report it: there the system ends the program, and --plan prints what a batch needs.
+        /// When memory runs out, halve per_device_train_batch_size, double gradient_accumulation_steps, so that a step stays the
+        /// same, and go on from the last checkpoint, or start again.
         auto_find_batch_size: bool = false, Supported;
         /// Allow only what gives the same bits again: --device cpu, where every run does.
         full_determinism: bool = false, Supported;

@@ -8,9 +8,11 @@ use anyhow::Result;
 use burn::tensor::Device;
 use lm_data::Loader;
 use lm_models::AutoModel;
+use lm_models::parameters::ParameterInfo;
 
 use crate::args::Arguments;
 use crate::checkpoint::{CheckpointSize, available_space, checkpoints_added, values};
+use crate::device::precision;
 use crate::observe::format::{count, duration, human_size};
 use crate::optim::{Hyperparameters, Optimizer};
 use crate::run::adapter;
@@ -21,7 +23,7 @@ use crate::sys::memory;
 use crate::train::batches::to_inputs;
 use crate::train::cadence;
 use crate::train::plan::Plan;
-use crate::train::step::step;
+use crate::train::step::{evaluate, step};
 
 /// Steps timed for the estimate; the first one, which warms up, is not counted.
 const TIMED_STEPS: u64 = 3;
@@ -39,12 +41,15 @@ pub fn print(args: &Arguments, source: &ModelSource, data: &Data, devices: &[Dev
     let trained = || parameters.iter().filter(|info| info.trainable);
     let number = Parameters { all: values(&parameters), trained: values(trained()) };
     let optimizer_bytes: u64 = trained().map(|info| training.optim.state_bytes(&info.shape, info.kind)).sum();
+    let narrow = model.in_16_bits();
+    let bytes = |info: &ParameterInfo| info.len() as u64 * if narrow.contains(&info.name) { 2 } else { 4 };
+    let weights: u64 = parameters.iter().map(bytes).sum();
     let mut out = io::stdout().lock();
     writeln!(out, "model        {} with {number}", source.config.family().class)?;
     writeln!(
         out,
         "memory       {} weights + {} gradients + {} optimizer, activations besides",
-        human_size(4 * number.all),
+        human_size(weights),
         human_size(4 * number.trained),
         human_size(optimizer_bytes)
     )?;
@@ -57,7 +62,14 @@ pub fn print(args: &Arguments, source: &ModelSource, data: &Data, devices: &[Dev
     print_length(&mut out, &plan, &loader)?;
     let size = CheckpointSize::new(&parameters, adapter.is_some(), plan.optimizer, dtype, plan.save_only_model);
     print_disk(&mut out, &plan, size, &training.output_dir)?;
-    print_time(&mut out, &plan, model, &loader, devices)
+    let optimizer = Optimizer::new(plan.optimizer, Hyperparameters::default(), plan.step.compute);
+    let mut rehearsal = Rehearsal { plan: &plan, loader: &loader, devices, model: Some(model), optimizer };
+    print_time(&mut out, &mut rehearsal)?;
+    rehearsal.other_parts(args, data, &parameters)?;
+    if let Some(peak) = memory::peak() {
+        writeln!(out, "peak memory  {}", human_size(peak))?;
+    }
+    Ok(())
 }
 
 /// Examples, tokens, steps and epochs.
@@ -85,32 +97,60 @@ fn print_disk(out: &mut impl Write, plan: &Plan, size: CheckpointSize, output_di
 }
 
 /// The time that a few steps take, and all of them would.
-fn print_time(
-    out: &mut impl Write,
-    plan: &Plan,
-    mut model: AutoModel,
-    loader: &Loader,
-    devices: &[Device],
-) -> Result<()> {
-    let mut optimizer = Optimizer::new(plan.optimizer, Hyperparameters::default(), plan.step.compute);
+fn print_time(out: &mut impl Write, rehearsal: &mut Rehearsal) -> Result<()> {
+    let steps = rehearsal.plan.max_steps;
     let mut seconds = Vec::new();
-    for index in 0..TIMED_STEPS.min(plan.max_steps) {
+    for index in 0..TIMED_STEPS.min(steps) {
         let begin = Instant::now();
-        let first = plan.lengths.batches_before(index);
-        let inputs = (0..plan.lengths.batches_of(index)).zip(devices.iter().cycle()).map(|(i, device)| {
-            let place = loader.position(first + i);
-            Ok(to_inputs(&loader.batch(place.epoch, place.index)?, plan.task, device)?)
-        });
-        let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        (model, _) = step(model, &mut optimizer, &inputs, &plan.step);
+        rehearsal.step(index)?;
         seconds.push(begin.elapsed().as_secs_f64());
     }
     let timed = &seconds[usize::from(seconds.len() > 1)..];
     let mean = timed.iter().sum::<f64>() / timed.len().max(1) as f64;
-    let all = duration(mean * plan.max_steps as f64);
+    let all = duration(mean * steps as f64);
     writeln!(out, "time         about {all} ({mean:.2} s per step, {} steps timed)", timed.len())?;
-    if let Some(peak) = memory::peak() {
-        writeln!(out, "peak memory  {} in these steps", human_size(peak))?;
-    }
     Ok(())
+}
+
+/// Each part of a run once, for its time and its memory. Nothing is learned: the rate is zero.
+struct Rehearsal<'a> {
+    plan: &'a Plan,
+    loader: &'a Loader,
+    devices: &'a [Device],
+    /// There but while a step has it.
+    model: Option<AutoModel>,
+    optimizer: Optimizer,
+}
+
+impl Rehearsal<'_> {
+    fn step(&mut self, index: u64) -> Result<()> {
+        let (plan, first) = (self.plan, self.plan.lengths.batches_before(index));
+        let inputs = (0..plan.lengths.batches_of(index)).zip(self.devices.iter().cycle()).map(|(i, device)| {
+            let place = self.loader.position(first + i);
+            Ok(to_inputs(&self.loader.batch(place.epoch, place.index)?, plan.task, device)?)
+        });
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        self.model = self.model.take().map(|model| step(model, &mut self.optimizer, &inputs, &plan.step).0);
+        Ok(())
+    }
+
+    /// What takes memory besides steps: a checkpoint that is written while training goes on, an evaluation, and the merged
+    /// model of the end.
+    fn other_parts(&mut self, args: &Arguments, data: &Data, parameters: &[ParameterInfo]) -> Result<()> {
+        let Some(model) = &self.model else { return Ok(()) };
+        if args.training.do_eval {
+            let evaluation = data.evaluation(&self.devices[0], precision::of_evaluation(args))?;
+            let inputs = to_inputs(&evaluation.loader.batch(0, 0)?, self.plan.task, &evaluation.device)?;
+            evaluate(&model.valid(), &inputs, evaluation.label_smoothing, evaluation.compute);
+        }
+        if args.lora.merge_lora {
+            drop(model.valid().merge().snapshot());
+        }
+        if cadence::saves_after(self.plan, 0) > 1 {
+            let held = (model.snapshot(), self.optimizer.state(parameters));
+            self.step(0)?;
+            drop(held);
+        }
+        Ok(())
+    }
 }

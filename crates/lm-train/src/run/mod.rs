@@ -15,6 +15,7 @@ mod dry_run;
 mod evaluation;
 mod generation;
 mod inference;
+mod less_memory;
 mod merge;
 mod output_dir;
 mod paths;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
+use lm_models::parameters::ParameterInfo;
 use lm_models::{AutoModel, Task};
 
 use crate::args::{ArgsError, Arguments, DataTrainingArguments, TokenCount};
@@ -42,9 +44,10 @@ use crate::observe::memory::Stage;
 use crate::observe::model_card::ModelCard;
 use crate::observe::{Callbacks, Outcome, TrainerState, console, notes::notes, report};
 use crate::sys::escape::shell_word;
-use crate::sys::panics;
+use crate::sys::panics::{self, Batches};
 use crate::sys::signals::{Ended, StopSignal};
 use data::Data;
+use less_memory::{batches, with_batches};
 use output_dir::OutputDir;
 use push::Push;
 use resolve::ModelSource;
@@ -73,9 +76,7 @@ pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
     if !(training.auto_find_batch_size && training.do_train) || args.beyond.plan {
         return attempt(args, devices, stop);
     }
-    panics::with_smaller_batches(training.per_device_train_batch_size, |size| {
-        attempt(&with_batch_size(args, size), devices.clone(), stop)
-    })
+    panics::with_smaller_batches(batches(args), |batches| attempt(&with_batches(args, batches), devices.clone(), stop))
 }
 
 /// `--compare`: reads runs that are there, and makes none.
@@ -102,12 +103,6 @@ fn open_devices(args: &Arguments) -> Result<Vec<Device>> {
     Ok(devices)
 }
 
-fn with_batch_size(args: &Arguments, size: usize) -> Arguments {
-    let mut args = args.clone();
-    args.training.per_device_train_batch_size = size;
-    args
-}
-
 /// The whole of a run, with the batch size that the arguments name.
 fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
@@ -123,7 +118,9 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
     if let Some(size) = found.filter(|_| training.auto_find_batch_size) {
         tracing::info!("--auto_find_batch_size: the checkpoint was made with --per_device_train_batch_size {size}");
         drop(output);
-        return attempt(&with_batch_size(args, size), devices, stop);
+        let (now, examples) = (batches(args), batches(args).size.saturating_mul(batches(args).count));
+        let count = if examples.is_multiple_of(size) { examples / size } else { now.count };
+        return attempt(&with_batches(args, Batches { size, count }), devices, stop);
     }
     // Nothing is wrong with the arguments themselves.
     console::Messages::release();
@@ -138,6 +135,7 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
     data.show()?;
     let Some(source) = source else { return Ok(Ended::Done) };
     if args.beyond.plan {
+        let _armed = less_memory::plan_again_with_less(args, &devices[0]);
         dry_run::print(args, &source, &data, &devices)?;
         return Ok(Ended::Done);
     }
@@ -187,6 +185,7 @@ impl Run<'_> {
         let mut model = self.model(source, saved.as_ref())?;
         let mut memory = self.watch_memory("init")?;
         if training.do_train {
+            let _armed = less_memory::begin_again_with_smaller_batches(self.args, &self.devices[0]);
             let trained = self.train(model, saved, memory.take(), &mut callbacks, &mut results)?;
             let Some(trained) = trained else { return Ok(self.stop.ended()) };
             (model, state) = trained;
@@ -217,7 +216,10 @@ impl Run<'_> {
             adapter::expect_same(config, &saved.folder)?;
             return checkpoint::load_adapter(begin()?, &saved.folder, &source.config).context("resuming");
         }
-        let model = checkpoint::load_model(&saved.folder, &source.config, &device).context("resuming")?;
+        let model = {
+            let in_16_bits = |weight: &ParameterInfo| adapter::in_16_bits(self.args, None, weight);
+            checkpoint::load_model(&saved.folder, &source.config, &device, in_16_bits).context("resuming")?
+        };
         adapter::prepare(self.args, model, None, &source.config)
     }
 

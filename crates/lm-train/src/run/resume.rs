@@ -35,10 +35,11 @@ pub fn unless_another_run(args: &Arguments, data: &Data, saved: Option<Saved>) -
     }
 }
 
-/// Whether a run differs from the checkpoint only by a batch size that may be looked for.
+/// Whether a run differs from the checkpoint only by how its steps are cut into batches, where that may be looked for.
 fn may_differ(args: &Arguments, plan: &Plan, then: &Fingerprint) -> bool {
-    let per_device_train_batch_size = then.per_device_train_batch_size;
-    let same = Fingerprint { per_device_train_batch_size, ..plan.fingerprint.clone() };
+    let (per_device_train_batch_size, gradient_accumulation_steps) =
+        (then.per_device_train_batch_size, then.gradient_accumulation_steps);
+    let same = Fingerprint { per_device_train_batch_size, gradient_accumulation_steps, ..plan.fingerprint.clone() };
     args.training.auto_find_batch_size && same.difference(then).is_none()
 }
 
@@ -108,7 +109,10 @@ pub fn changed_arguments(args: &Arguments, saved: &Saved) -> Vec<String> {
         .into_iter()
         .flatten()
         .filter(|(name, _)| !about_folders.contains(&name.as_str()))
-        .filter(|(name, _)| !args.training.auto_find_batch_size || *name != "per_device_train_batch_size")
+        .filter(|(name, _)| {
+            let found = ["per_device_train_batch_size", "gradient_accumulation_steps"];
+            !args.training.auto_find_batch_size || !found.contains(&name.as_str())
+        })
         .filter_map(|(name, value)| Some((name, value, then.get(name)?)))
         .filter(|(_, value, then)| value != then)
         .map(|(name, value, then)| format!("--{name} {value} (was {then})"))

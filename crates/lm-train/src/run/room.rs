@@ -6,9 +6,10 @@ use lm_models::ModelConfig;
 use lm_models::parameters::Kind;
 use lm_models::sizes::Sizes;
 
-use crate::args::Arguments;
+use crate::args::{Arguments, BaseDtype};
 use crate::device;
 use crate::observe::format::{count, human_size};
+use crate::optim::OptimizerNames;
 use crate::run::resolve::ModelSource;
 use crate::sys::memory;
 
@@ -33,7 +34,9 @@ pub fn expect(args: &Arguments, source: &ModelSource, device: &Device) -> Result
 fn expect_for(args: &Arguments, config: &ModelConfig, device: &Device) -> Result<()> {
     let sizes = Sizes::of(config, device)?;
     let Some(free) = memory::available() else { return Ok(()) };
-    let weights = sizes.values().saturating_mul(4);
+    // An adapter's base may lie in 16 bits.
+    let narrow = args.adapts() && args.lora.base_dtype == BaseDtype::Bfloat16;
+    let weights = sizes.values().saturating_mul(if narrow { 2 } else { 4 });
     let on_host = device::in_main_memory(device);
     // Beside an adapter's base, what is trained is next to nothing.
     let trains = (args.training.do_train || args.beyond.plan) && !args.adapts();
@@ -48,12 +51,28 @@ fn expect_for(args: &Arguments, config: &ModelConfig, device: &Device) -> Result
     ensure!(
         bytes <= free,
         "config of `{}`: {}{} parameters, which need {} for {what}, and {} of memory are free: make the model smaller, or \
-         free memory",
+         free memory{}",
         config.model_type(),
         field().unwrap_or_default(),
         count(sizes.values()),
         human_size(bytes),
-        human_size(free)
+        human_size(free),
+        advice(args, &sizes, free).unwrap_or_default()
     );
     Ok(())
+}
+
+/// The first of the flags that take less memory by which the parameters would fit.
+fn advice(args: &Arguments, sizes: &Sizes, free: u64) -> Option<String> {
+    let weights = sizes.values().saturating_mul(4);
+    let state = sizes.sum(|shape| OptimizerNames::Adamw8bit.state_bytes(shape, Kind::Weight));
+    let pretrained = args.model.model_name_or_path.is_some();
+    let ways = [
+        ("--optim adamw_8bit", weights.saturating_mul(2).saturating_add(state), !args.adapts()),
+        ("--use_lora", weights, !args.adapts() && pretrained),
+        ("--base_dtype bfloat16", weights / 2, args.adapts()),
+        ("--use_lora --base_dtype bfloat16", weights / 2, !args.adapts() && pretrained),
+    ];
+    let fits = ways.iter().find(|(_, bytes, possible)| *possible && *bytes <= free);
+    fits.map(|(flags, bytes, _)| format!("; with {flags} they need {}", human_size(*bytes)))
 }

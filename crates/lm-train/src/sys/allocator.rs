@@ -4,7 +4,8 @@
 //! A step frees what the next one takes again, in the same sizes. Given back to the system in between, each page would be
 //! fetched and cleared anew, which cost an eighth of all processor time.
 //!
-//! Where memory cannot be had, Rust aborts the process. Here the program says so in one line and ends with code 1.
+//! Where memory cannot be had, Rust aborts the process. Here the program says so in one line and ends with code 1, or
+//! begins again with less to do (`--auto_find_batch_size`).
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::io::{self, Write};
@@ -12,6 +13,8 @@ use std::sync::OnceLock;
 
 use libmimalloc_sys::{mi_option_set_default, mi_option_t};
 use mimalloc::MiMalloc;
+
+use super::restart;
 
 #[global_allocator]
 static ALLOCATOR: OrExit = OrExit;
@@ -71,6 +74,7 @@ fn given(memory: *mut u8, size: usize) -> *mut u8 {
 /// that are there can be gone on from.
 #[cold]
 fn exhausted(size: usize) -> ! {
+    restart::begin();
     let mut line = [0; 512];
     let mut rest = &mut line[..];
     // There is nowhere left to report a failure of this.

@@ -9,6 +9,15 @@ pub fn available() -> Option<u64> {
     None
 }
 
+/// Makes the system refuse what this process cannot get in the end, in place of promising it and ending a program later.
+/// Only Linux does; where it is not told, nothing changes.
+pub fn refuse_beyond_available() {
+    #[cfg(target_os = "linux")]
+    if let (Some(free), Some(held)) = (available(), from_status("VmData:")) {
+        linux::limit_data(held.saturating_add(free));
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod linux {
     use std::fs;
@@ -16,6 +25,18 @@ mod linux {
 
     pub fn available() -> Option<u64> {
         [of_machine(), of_group(), of_process()].into_iter().flatten().min()
+    }
+
+    /// `ulimit -d`, which counts all memory that is the process's own since Linux 4.7; what was less before stays.
+    pub fn limit_data(bytes: u64) {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let Rlimit { current, maximum } = getrlimit(Resource::Data);
+        if current.is_none_or(|current| bytes < current) {
+            let limit = Rlimit { current: Some(bytes), maximum };
+            if let Err(error) = setrlimit(Resource::Data, limit) {
+                tracing::debug!("memory cannot be limited: {error}");
+            }
+        }
     }
 
     fn of_machine() -> Option<u64> {
@@ -47,10 +68,11 @@ mod linux {
         groups.lines().filter_map(left).min()
     }
 
-    /// What `ulimit -v` leaves; addresses that the allocator holds without using them are not lost.
+    /// What `ulimit -v` or `ulimit -d` leaves; addresses that the allocator holds without using them are not lost.
     fn of_process() -> Option<u64> {
         let limits = fs::read_to_string("/proc/self/limits").ok()?;
-        let limit = first_number(&limits, "Max address space")?;
+        let limits = ["Max address space", "Max data size"].map(|name| first_number(&limits, name));
+        let limit = limits.into_iter().flatten().min()?;
         let used = kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")?;
         Some(limit.saturating_sub(used))
     }

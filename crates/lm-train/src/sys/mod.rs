@@ -6,6 +6,7 @@ pub mod machine;
 pub mod memory;
 pub mod noted;
 pub mod panics;
+pub mod restart;
 pub mod secrets;
 pub mod signals;
 

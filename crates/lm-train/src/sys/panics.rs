@@ -80,22 +80,46 @@ pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| Panicked::new(&*payload))
 }
 
-/// Calls `work` with a batch size, and each time that the device runs out of memory again with half of it (Python's
-/// `find_executable_batch_size`), down to 1.
-pub fn with_smaller_batches<T>(mut size: usize, work: impl Fn(usize) -> anyhow::Result<T>) -> anyhow::Result<T> {
+/// Calls `work` with a batch size and a number of batches in a step, and each time that the device runs out of memory again
+/// with half the size (Python's `find_executable_batch_size`) and twice the number, down to 1.
+pub fn with_smaller_batches<T>(mut batches: Batches, work: impl Fn(Batches) -> anyhow::Result<T>) -> anyhow::Result<T> {
     loop {
-        let error = match caught(|| work(size)) {
+        let error = match caught(|| work(batches)) {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => error,
             Err(panic) => panic.into(),
         };
         let exhausted = Noted::cause_of::<Panicked>(&error).filter(|panic| is_exhausted(&panic.cause));
-        let Some(Panicked { cause, .. }) = exhausted.filter(|_| size > 1) else { return Err(error) };
-        tracing::warn!(
-            "--auto_find_batch_size: too little memory for --per_device_train_batch_size {size} ({cause}); going on with {}",
-            size / 2
-        );
-        size /= 2;
+        let Some((Panicked { cause, .. }, smaller)) = exhausted.zip(batches.smaller()) else { return Err(error) };
+        tracing::warn!("{} ({cause})", batches.too_large(smaller));
+        batches = smaller;
+    }
+}
+
+/// How the examples of a step on one device are shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batches {
+    /// `--per_device_train_batch_size`
+    pub size: usize,
+    /// `--gradient_accumulation_steps`
+    pub count: usize,
+}
+
+impl Batches {
+    /// As many examples in batches of half the size, or of the next size below into which they go; none below 1.
+    pub fn smaller(self) -> Option<Self> {
+        let examples = self.size.checked_mul(self.count)?;
+        let size = (1..=self.size / 2).rev().find(|size| examples.is_multiple_of(*size))?;
+        Some(Self { size, count: examples / size })
+    }
+
+    /// What is said before the smaller ones are tried.
+    pub fn too_large(self, smaller: Self) -> String {
+        format!(
+            "--auto_find_batch_size: too little memory for --per_device_train_batch_size {}; going on with {} and \
+             --gradient_accumulation_steps {}",
+            self.size, smaller.size, smaller.count
+        )
     }
 }
 
@@ -189,34 +213,40 @@ mod tests {
     fn a_batch_is_halved_until_it_fits() {
         let tried = RefCell::new(Vec::new());
         let fits = |most: usize| {
-            move |size: usize| {
-                if size > most {
+            move |batches: Batches| {
+                if batches.size > most {
                     panic!("wgpu error: Out of Memory");
                 }
-                Ok(size)
+                Ok(batches)
             }
         };
-        let work = |size| {
-            tried.borrow_mut().push(size);
-            fits(3)(size)
+        let work = |batches: Batches| {
+            tried.borrow_mut().push((batches.size, batches.count));
+            fits(3)(batches)
         };
-        assert_eq!(with_smaller_batches(13, work).expect("it fits"), 3);
-        assert_eq!(*tried.borrow(), [13, 6, 3]);
+        let batches = |size, count| Batches { size, count };
+        assert_eq!(with_smaller_batches(batches(12, 1), work).expect("it fits"), batches(3, 4));
+        assert_eq!(tried.take(), [(12, 1), (6, 2), (3, 4)]);
+        // A step has the same examples: 10 of them go into batches of 5, 2 and 1, 13 into batches of 1.
+        assert_eq!(with_smaller_batches(batches(10, 1), work).expect("it fits"), batches(2, 5));
+        assert_eq!(with_smaller_batches(batches(13, 2), work).expect("it fits"), batches(2, 13));
+        assert_eq!(batches(13, 1).smaller(), Some(batches(1, 13)));
+        assert_eq!(batches(1, 4).smaller(), None);
         // The trainer has caught it, saved, and noted that.
         tried.borrow_mut().clear();
-        let saved = |size| {
-            tried.borrow_mut().push(size);
-            caught(|| fits(3)(size))?.map_err(|error: anyhow::Error| Noted::add(error, "; saved".into()))
+        let saved = |batches: Batches| {
+            tried.borrow_mut().push((batches.size, batches.count));
+            caught(|| fits(3)(batches))?.map_err(|error: anyhow::Error| Noted::add(error, "; saved".into()))
         };
-        let saved = |size| saved(size).map_err(|error| Noted::add(error, "; the same command goes on".into()));
-        assert_eq!(with_smaller_batches(8, saved).expect("it fits"), 2);
-        assert_eq!(*tried.borrow(), [8, 4, 2]);
+        let saved = |batches| saved(batches).map_err(|error| Noted::add(error, "; the same command goes on".into()));
+        assert_eq!(with_smaller_batches(batches(8, 1), saved).expect("it fits"), batches(2, 4));
+        assert_eq!(*tried.borrow(), [(8, 1), (4, 2), (2, 4)]);
         let fails = |work: &dyn Fn(usize)| {
-            let work = |size| {
-                work(size);
+            let work = |batches: Batches| {
+                work(batches.size);
                 Ok(())
             };
-            with_smaller_batches(8, work).expect_err("a panic").to_string()
+            with_smaller_batches(batches(8, 1), work).expect_err("a panic").to_string()
         };
         assert!(fails(&|_| panic!("can't allocate")).starts_with("the device has too little memory"));
         let (tries, once) = (RefCell::new(0), fails(&|_| panic!("device lost")));
