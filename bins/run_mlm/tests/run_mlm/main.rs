@@ -21,6 +21,7 @@ mod lora;
 mod memory;
 mod push;
 mod report;
+mod reporting;
 mod resume;
 mod run;
 #[cfg(unix)]

@@ -12,11 +12,12 @@ use crate::observe::{
 use crate::sys::{secrets, variable};
 
 /// What Python's callbacks read and this program has no use for, each with the reason.
-const WITHOUT_EFFECT: [(&str, &str, &str); 4] = [
+const WITHOUT_EFFECT: [(&str, &str, &str); 5] = [
     ("wandb", "WANDB_LOG_MODEL", "models are not uploaded; --push_to_hub uploads them to the Hub"),
     ("wandb", "WANDB_WATCH", "parameters and gradients are not logged; grad_norm is"),
     ("mlflow", "HF_MLFLOW_LOG_ARTIFACTS", "checkpoints are not uploaded"),
     ("mlflow", "MLFLOW_FLATTEN_PARAMS", "parameters are logged as they are"),
+    ("mlflow", "MLFLOW_NESTED_RUN", "a run has no parent"),
 ];
 
 /// Looks whether the server of `--report_to mlflow` has an address.

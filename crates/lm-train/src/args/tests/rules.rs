@@ -94,7 +94,11 @@ fn what_follows_from_other_arguments() {
     assert_eq!(args.training.per_device_train_batch_size, 3);
     assert!(args.notes.iter().any(|note| note == "--no_cuda is an old name: write --use_cpu"));
 
-    assert!(run(Task::Mlm, &[]).training.reports_to("tensorboard"));
+    let reports = |words: &[&str]| run(Task::Mlm, words).training.report_to.expect("a list");
+    assert_eq!(reports(&[]), ["tensorboard"]);
+    assert_eq!(reports(&["--report_to", "all"])[..2], ["tensorboard", "wandb"]);
+    assert_eq!(reports(&["--report_to", "wandb", "tensorboard", "wandb"]), ["wandb", "tensorboard"]);
+    assert_eq!(reports(&["--report_to", "none"]), [""; 0]);
     assert_eq!(run(Task::Mlm, &[]).training.checkpoint_limit(), Some(3));
     for all in ["0", "-1"] {
         assert_eq!(run(Task::Mlm, &["--save_total_limit", all]).training.checkpoint_limit(), None);

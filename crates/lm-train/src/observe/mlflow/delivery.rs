@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value, json};
 
 use super::server::{Failure, Server};
+use crate::sys::secrets::hide_credentials;
 
 /// Metrics that are kept for a server that cannot be reached; the oldest go first.
 const KEPT: usize = 100_000;
@@ -37,8 +38,8 @@ impl MlflowSettings {
     pub fn new(run_name: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let address = variable("MLFLOW_TRACKING_URI")
             .ok_or("set MLFLOW_TRACKING_URI to the address of a server, such as http://localhost:5000")?;
-        let server =
-            Server::new(&address, &variable).map_err(|error| format!("MLFLOW_TRACKING_URI={address}: {error}"))?;
+        let server = Server::new(&address, &variable)
+            .map_err(|error| format!("MLFLOW_TRACKING_URI={}: {error}", hide_credentials(&address)))?;
         let mut tags = vec![("mlflow.source.type".to_owned(), "LOCAL".to_owned())];
         let program = std::env::current_exe().ok().map(|path| path.display().to_string());
         tags.extend(program.map(|program| ("mlflow.source.name".to_owned(), program)));
