@@ -31,7 +31,6 @@ RUNS = [
     ("8 × 128", 8, 128, ""),
     ("2 × 512", 2, 512, ""),
     ("2 × 512, `--gradient_checkpointing`", 2, 512, "--gradient_checkpointing"),
-    ("2 × 512, that and `--use_lora`", 2, 512, "--gradient_checkpointing --use_lora"),
 ]
 BEGIN, END = "<!-- scripts/memory_table.py writes this -->\n", "<!-- end -->\n"
 
@@ -60,12 +59,9 @@ def row(program, folder, name, model):
     peaks, said = [], {}
     text = f"{folder}/text.txt"
     write_text(text)
-    # An adapter needs a model that is there.
-    run(program, text, f"{model} --max_steps 1 --per_device_train_batch_size 1 {length} 8 --save_strategy no --output_dir {folder}/model")
     for _, batch, tokens, more in RUNS:
-        start = f"--model_name_or_path {folder}/model" if "lora" in more else model
         size = f"--per_device_train_batch_size {batch} {length} {tokens}"
-        ran = run(program, text, f"{start} {size} {more} --plan --output_dir {folder}/out")
+        ran = run(program, text, f"{model} {size} {more} --plan --output_dir {folder}/out")
         said = said or ran
         peaks.append(re.match(r"[\d.,]+ \w+", ran["peak memory"])[0])
         print(name, batch, tokens, more, ran["memory"], "|", peaks[-1], flush=True)
