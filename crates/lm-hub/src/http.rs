@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LINK, LOCATION, RANGE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_RANGE, ETAG, HeaderMap, HeaderValue, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::redirect::Policy;
 use reqwest::{Method, StatusCode, Url};
@@ -26,6 +26,8 @@ const LIST_TIME: Duration = Duration::from_secs(20);
 /// The list of 40,000 files.
 const LIST_BYTES: u64 = 16 << 20;
 const LIST_PAGES: usize = 100;
+/// The longest pause that a server can ask for: the Hub counts requests by five minutes.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub(super) const REDIRECTS: usize = 10;
 pub(super) const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
@@ -50,6 +52,8 @@ pub(super) enum Failure {
         code: String,
         /// Its words.
         message: String,
+        /// When to ask again.
+        retry_after: Option<Duration>,
     },
     /// An answer that no Hub gives.
     Nonsense(String),
@@ -78,6 +82,14 @@ impl Failure {
             Self::Refused { status, .. } => status.to_string(),
             Self::WrongBytes { file, .. } => format!("wrong bytes of {file}"),
             Self::Cache(error) => error.to_string(),
+        }
+    }
+
+    /// How long to wait before the same request is made again: our own pause, or what the server asks for, if that is longer.
+    pub(super) fn pause(&self, own: Duration) -> Duration {
+        match self {
+            Self::Refused { retry_after: Some(asked), .. } => own.max(LONGEST_PAUSE.min(*asked)),
+            _ => own,
         }
     }
 
@@ -213,24 +225,53 @@ impl Hub {
         if url.origin() == self.endpoint.origin() {
             headers.extend(self.authorization.clone().map(|token| (AUTHORIZATION, token)));
         }
-        let mut attempt = 1;
-        loop {
+        persist(self.attempts, self.retry_delay, url.host_str().unwrap_or_default(), || {
             let request = self.client.request(method.clone(), url.clone()).headers(headers.clone());
-            let failure = match request.send() {
+            match request.send() {
                 Ok(response) if response.status().is_client_error() || response.status().is_server_error() => {
-                    refusal(response)
+                    Err(refusal(response))
                 }
-                Ok(response) => return Ok(response),
-                Err(error) => Failure::Unreachable(chain(&error.without_url())),
-            };
-            if attempt >= self.attempts || !failure.passes() {
-                return Err(failure);
+                Ok(response) => Ok(response),
+                Err(error) => Err(Failure::Unreachable(chain(&error.without_url()))),
             }
-            tracing::warn!("{}: {}; trying again", url.host_str().unwrap_or_default(), failure.detail());
-            std::thread::sleep(self.retry_delay * (1 << (attempt - 1)));
-            attempt += 1;
+        })
+    }
+}
+
+/// What `ask` gives, asked so many times at most while its failure passes. The pause between is doubled each time.
+pub(super) fn persist<T>(
+    attempts: usize,
+    retry_delay: Duration,
+    whom: &str,
+    mut ask: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut attempt = 1;
+    loop {
+        match ask() {
+            Err(failure) if attempt < attempts && failure.passes() => {
+                let pause = failure.pause(retry_delay * (1 << (attempt - 1)));
+                tracing::warn!("{whom}: {}; trying again{}", failure.detail(), shown(pause));
+                std::thread::sleep(pause);
+                attempt += 1;
+            }
+            result => return result,
         }
     }
+}
+
+/// How long a pause is, if anybody notices.
+pub(super) fn shown(pause: Duration) -> String {
+    if pause < Duration::from_secs(5) { String::new() } else { format!(" in {} s", pause.as_secs()) }
+}
+
+/// `Retry-After: 120`, or `RateLimit: "api";r=0;t=120` as the Hub has it too; no dates, as in huggingface_hub.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let limit = header(headers, "ratelimit").and_then(|limit| {
+        let mut fields = limit.split(';').filter_map(|field| field.trim().split_once('='));
+        fields.find(|(name, _)| name.trim() == "t").map(|(_, seconds)| seconds)
+    });
+    let seconds = header(headers, RETRY_AFTER.as_str()).or(limit)?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Where a redirection or the next page leads: only over HTTP, and never out of encryption.
@@ -265,12 +306,13 @@ fn refusal(response: Response) -> Failure {
     let status = response.status();
     let told = |name| header(response.headers(), name).map(str::to_string);
     let (code, message) = (told("x-error-code").unwrap_or_default(), told("x-error-message"));
+    let retry_after = retry_after(response.headers());
     let message = message.unwrap_or_else(|| {
         // A reason that cannot be read is no reason.
         let body = read_bounded(response, 1 << 16, Instant::now() + SILENCE).unwrap_or_default();
         serde_json::from_slice(&body).map_or_else(|_| String::new(), |words: Words| words.error)
     });
-    Failure::Refused { status, code, message: plain(&message) }
+    Failure::Refused { status, code, message: plain(&message), retry_after }
 }
 
 /// The whole body, if it is no longer and takes no longer than it may.

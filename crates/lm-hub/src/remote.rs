@@ -11,11 +11,12 @@ use reqwest::blocking::Response;
 use crate::HubError;
 use crate::dataset::DataSet;
 use crate::error::chain;
+use crate::http::{Failure, shown};
 use crate::snapshot::connect;
 
 /// How often in a row a file is asked for in vain; with the pauses between, some three minutes.
 const ATTEMPTS: usize = 12;
-/// The longest pause before it is asked for again.
+/// The longest pause before it is asked for again, unless the Hub asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A file of a data set at a commit, which never changes.
@@ -75,7 +76,7 @@ impl RemoteFile {
         let hub = connect(&revision, 1).map_err(HubFailure::Lasting)?;
         let url = self.set.repo.file(hub.endpoint(), &self.set.commit, &self.path);
         hub.range(url, from, to, self.size).map_err(|failure| match failure.passes() {
-            true => HubFailure::Passing(failure.detail()),
+            true => HubFailure::Passing(failure),
             false => HubFailure::Lasting(revision.explain(failure)),
         })
     }
@@ -84,7 +85,7 @@ impl RemoteFile {
 /// Why a file could not be read.
 enum HubFailure {
     /// It may be answered later.
-    Passing(String),
+    Passing(Failure),
     /// It will not.
     Lasting(HubError),
 }
@@ -109,15 +110,18 @@ impl Incoming {
             none => none.insert(self.file.ask(self.at, self.to)?),
         };
         match response.read(buffer) {
-            Ok(0) => Err(HubFailure::Passing(format!("it broke off {} bytes before its end", self.to - self.at))),
+            Ok(0) => {
+                let detail = format!("it broke off {} bytes before its end", self.to - self.at);
+                Err(HubFailure::Passing(Failure::Broken(detail)))
+            }
             Ok(read) => Ok(read),
-            Err(error) => Err(HubFailure::Passing(chain(&error))),
+            Err(error) => Err(HubFailure::Passing(Failure::Broken(chain(&error)))),
         }
     }
 
-    fn wait(&mut self, detail: String) -> io::Result<()> {
+    fn wait(&mut self, failure: &Failure) -> io::Result<()> {
         let DataSet { repo, settings, .. } = &*self.file.set;
-        let file = self.file.path.clone();
+        let (file, detail) = (self.file.path.clone(), failure.detail());
         self.response = None;
         self.failed += 1;
         if self.failed == ATTEMPTS {
@@ -125,8 +129,9 @@ impl Incoming {
             let (at, attempts) = (self.at, ATTEMPTS);
             return Err(io::Error::other(HubError::Unread { name, endpoint, file, at, detail, attempts }));
         }
-        tracing::warn!("{repo}: {file}: {detail}; asking again for what follows byte {}", self.at);
-        std::thread::sleep((settings.retry_delay * (1 << (self.failed - 1))).min(LONGEST_PAUSE));
+        let pause = failure.pause((settings.retry_delay * (1 << (self.failed - 1))).min(LONGEST_PAUSE));
+        tracing::warn!("{repo}: {file}: {detail}; asking again{} for what follows byte {}", shown(pause), self.at);
+        std::thread::sleep(pause);
         Ok(())
     }
 }
@@ -144,7 +149,7 @@ impl Read for Incoming {
                     self.failed = 0;
                     return Ok(read);
                 }
-                Err(HubFailure::Passing(detail)) => self.wait(detail)?,
+                Err(HubFailure::Passing(failure)) => self.wait(&failure)?,
                 Err(HubFailure::Lasting(error)) => return Err(io::Error::other(error)),
             }
         }

@@ -71,7 +71,7 @@ impl<'a> Revision<'a> {
         };
         let (status, code, message) = match failure {
             // A server may repeat what it was sent.
-            Failure::Refused { status, code, message } => match &self.settings.token {
+            Failure::Refused { status, code, message, .. } => match &self.settings.token {
                 Some(token) => (status, code, message.replace(token.as_str(), "…")),
                 None => (status, code, message),
             },

@@ -64,6 +64,8 @@ pub(crate) struct Settings {
     pub offline: bool,
     /// Before a request is repeated; doubled each time.
     pub retry_delay: Duration,
+    /// How long a server that is sent something may be silent.
+    pub upload_silence: Duration,
 }
 
 impl Settings {
@@ -93,6 +95,8 @@ impl Settings {
             cache,
             offline: variable("HF_HUB_OFFLINE").or_else(|| variable("TRANSFORMERS_OFFLINE")).is_some_and(is_true),
             retry_delay: Duration::from_millis(500),
+            // A commit may take the Hub as long.
+            upload_silence: Duration::from_secs(120),
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use super::error::{chain, plain};
-use super::http::{AGENT, CONNECT, Failure, REDIRECTS, SILENCE, lead};
+use super::http::{AGENT, CONNECT, Failure, REDIRECTS, SILENCE, lead, persist, retry_after};
 use super::repo::Repo;
 use super::settings::Settings;
 
@@ -35,6 +35,9 @@ pub(super) struct Transfer {
     repository: Repository,
     client: Client,
     token: Option<String>,
+    /// How often a file is asked for at most, and the first pause between.
+    attempts: usize,
+    retry_delay: Duration,
     /// Whether hf-hub began to speak the Xet protocol.
     xet: Arc<AtomicBool>,
 }
@@ -88,8 +91,8 @@ impl Transfer {
             .token(settings.token.as_deref().unwrap_or("\n"))
             .client(client.clone())
             .cache_enabled(false)
-            .retry_max_attempts(attempts.saturating_sub(1))
-            .retry_base_delay(settings.retry_delay)
+            // Its pauses are not those that the Hub asks for.
+            .retry_max_attempts(0)
             .build()
             .map_err(|error| unusable(&error))?;
         let (owner, name) = hf_hub::split_id(&repo.name);
@@ -97,7 +100,8 @@ impl Transfer {
             RepoTypeAny::Dataset => Repository::Dataset(hub.repository(RepoTypeDataset, owner, name)),
             _ => Repository::Model(hub.repository(RepoTypeModel, owner, name)),
         };
-        Ok(Self { runtime: Some(runtime), repository, client, token: settings.token.clone(), xet })
+        let (token, retry_delay) = (settings.token.clone(), settings.retry_delay);
+        Ok(Self { runtime: Some(runtime), repository, client, token, attempts, retry_delay, xet })
     }
 
     /// The last bytes of a file of `size` bytes, beginning at `from`; None if the Hub sends no part of this file.
@@ -110,6 +114,11 @@ impl Transfer {
         from: u64,
         size: u64,
     ) -> Result<Option<Incoming<'_>>, Failure> {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        persist(self.attempts, self.retry_delay, &host, || self.ask(&url, commit, file, from, size))
+    }
+
+    fn ask(&self, url: &Url, commit: &str, file: &str, from: u64, size: u64) -> Result<Option<Incoming<'_>>, Failure> {
         let runtime = self.runtime.as_ref().ok_or_else(|| Failure::Unreachable("it was ended".to_string()))?;
         self.xet.store(false, Ordering::Relaxed);
         let range = (from > 0).then_some(from..size);
@@ -119,7 +128,7 @@ impl Transfer {
         };
         let (length, stream) = match answer? {
             Some(answer) => answer.map_err(failure)?,
-            None => runtime.block_on(self.open_plainly(url, from))?,
+            None => runtime.block_on(self.open_plainly(url.clone(), from))?,
         };
         // hf-hub does not say whether the server heeded the range, but a rest is shorter than the whole.
         let heeded = from == 0 || length == Some(size - from);
@@ -139,7 +148,8 @@ impl Transfer {
         let response = timeout(PATIENCE, request.send()).await.map_err(|_| late())?;
         let response = response.map_err(|error| failure(error.into()))?;
         if !matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-            return Err(Failure::Refused { status: response.status(), code: String::new(), message: String::new() });
+            let (status, retry_after) = (response.status(), retry_after(response.headers()));
+            return Err(Failure::Refused { status, code: String::new(), message: String::new(), retry_after });
         }
         Ok((response.content_length(), Box::new(response.bytes_stream().map_err(HFError::from))))
     }
@@ -211,6 +221,7 @@ fn late() -> Failure {
 
 /// What an error of hf-hub means: of an upload, or before a file's first bytes.
 pub(super) fn failure(error: HFError) -> Failure {
+    let retry_after = if let HFError::RateLimited { retry_after, .. } = &error { *retry_after } else { None };
     let context = match error {
         HFError::Request { source, .. } => {
             let nonsense = source.is_redirect() || source.is_decode();
@@ -228,5 +239,5 @@ pub(super) fn failure(error: HFError) -> Failure {
         error => return Failure::Nonsense(chain(&error)),
     };
     let message = plain(&context.server_message.unwrap_or_default());
-    Failure::Refused { status: context.status, code: context.error_code.unwrap_or_default(), message }
+    Failure::Refused { status: context.status, code: context.error_code.unwrap_or_default(), message, retry_after }
 }

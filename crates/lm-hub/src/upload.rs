@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hf_hub::repository::CommitOperation;
-use hf_hub::{HFClient, HFClientBuilder, HFError, HFRepository, RepoTypeModel};
+use hf_hub::{HFClient, HFClientBuilder, HFRepository, RepoTypeModel};
 use reqwest::{Client, StatusCode};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::HubError;
 use crate::error::{chain, plain};
-use crate::http::{AGENT, CONNECT, Failure};
+use crate::http::{AGENT, CONNECT, Failure, persist};
 use crate::settings::{HubOptions, Places, Settings, variable};
 use crate::transfer::failure;
 
@@ -25,12 +25,11 @@ pub struct Repository {
     endpoint: String,
     name: String,
     revision: Option<String>,
+    retry_delay: Duration,
 }
 
-/// A commit may take the Hub as long.
-const SILENCE: Duration = Duration::from_secs(120);
-/// Repetitions of a request that may be answered later.
-const RETRIES: usize = 5;
+/// How often something is tried that the Hub may take later.
+const ATTEMPTS: usize = 6;
 
 impl Repository {
     /// The repository `name` (`owner/name`, or the name alone, which is the token's owner's), made if it is not there. Commits
@@ -57,27 +56,33 @@ impl Repository {
             return Err(fails("HF_HUB_OFFLINE forbids it".into()));
         }
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| fails(error.to_string()))?;
-        let client = Client::builder().user_agent(AGENT).connect_timeout(CONNECT).read_timeout(SILENCE).build();
+        let client =
+            Client::builder().user_agent(AGENT).connect_timeout(CONNECT).read_timeout(settings.upload_silence).build();
         let hub = HFClientBuilder::new()
             .endpoint(&endpoint)
             .token(token)
             .client(client.map_err(|error| fails(chain(&error)))?)
             .cache_enabled(false)
-            .retry_max_attempts(RETRIES)
-            .retry_base_delay(settings.retry_delay)
+            // Its pauses are not those that the Hub asks for.
+            .retry_max_attempts(0)
             .build()
             .map_err(|error| fails(chain(&error)))?;
-        let explain = |error| explain(name, &endpoint, error);
+        let explain = |failure| explain(name, &endpoint, failure);
+        let retry_delay = settings.retry_delay;
         let full_name = match name.contains('/') {
             true => name.to_owned(),
             false => {
-                let user = runtime.block_on(hub.whoami().send()).map_err(explain)?;
+                let ask = || runtime.block_on(hub.whoami().send()).map_err(failure);
+                let user = persist(ATTEMPTS, retry_delay, name, ask).map_err(explain)?;
                 format!("{}/{name}", plain(&user.username))
             }
         };
-        let make = hub.create_repository().repo_id(&full_name).repo_type(RepoTypeModel).maybe_private(private);
-        runtime.block_on(make.exist_ok(true).send()).map_err(explain)?;
-        Ok(Self { runtime, hub, endpoint, name: full_name, revision })
+        let make = || {
+            let make = hub.create_repository().repo_id(&full_name).repo_type(RepoTypeModel).maybe_private(private);
+            runtime.block_on(make.exist_ok(true).send()).map_err(failure)
+        };
+        persist(ATTEMPTS, retry_delay, &full_name, make).map_err(explain)?;
+        Ok(Self { runtime, hub, endpoint, name: full_name, revision, retry_delay })
     }
 
     /// Its full name.
@@ -93,20 +98,24 @@ impl Repository {
         let add = |(file, path): &Upload| CommitOperation::add_file(path.clone(), file.clone());
         let (owner, name) = hf_hub::split_id(&self.name);
         let repository: HFRepository<RepoTypeModel> = self.hub.repository(RepoTypeModel, owner, name);
-        let commit = repository
-            .create_commit()
-            .operations(files.iter().map(add).collect())
-            .commit_message(message)
-            .maybe_revision(self.revision.clone());
-        let made = self.runtime.block_on(commit.send());
-        made.map(|_| ()).map_err(|error| explain(&self.name, &self.endpoint, error))
+        // From its beginning: what the Hub has of large files by then is not sent again.
+        let make = || {
+            let commit = repository
+                .create_commit()
+                .operations(files.iter().map(add).collect())
+                .commit_message(message)
+                .maybe_revision(self.revision.clone());
+            self.runtime.block_on(commit.send()).map(|_| ()).map_err(failure)
+        };
+        let made = persist(ATTEMPTS, self.retry_delay, &self.name, make);
+        made.map_err(|failure| explain(&self.name, &self.endpoint, failure))
     }
 }
 
 /// An error in words that say what to do; never with the token, which is in no message of the client.
-fn explain(name: &str, endpoint: &str, error: HFError) -> HubError {
+fn explain(name: &str, endpoint: &str, failure: Failure) -> HubError {
     let (name, endpoint) = (name.to_owned(), endpoint.to_owned());
-    match failure(error) {
+    match failure {
         Failure::Refused { status, message, .. } => {
             let detail = if message.is_empty() { status.to_string() } else { format!("{status}: {message}") };
             match status {

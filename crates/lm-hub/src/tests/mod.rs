@@ -36,6 +36,8 @@ struct Script {
     stalls: Mutex<Vec<&'static str>>,
     /// The first requests for files, whichever they are, are answered with these statuses.
     busy: Mutex<Vec<&'static str>>,
+    /// The headers that say when to ask again.
+    later: &'static str,
     /// Files that are answered with a short page of this status.
     refused: HashMap<&'static str, &'static str>,
     /// Status and `X-Error-Code` of every answer about the model.
@@ -112,6 +114,7 @@ impl TestHub {
             cache: self.cache.path().to_path_buf(),
             offline: false,
             retry_delay: Duration::from_millis(1),
+            upload_silence: Duration::from_secs(2),
         }
     }
 
@@ -239,8 +242,10 @@ fn answer(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<String>>, base
     let Some((&name, bytes)) = script.files.get_key_value(name) else {
         return reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", b"", 0);
     };
-    if let ("GET", Some(status)) = (method, script.busy.lock().unwrap().pop()) {
-        return reply(status, "", b"later", 5);
+    if method == "GET"
+        && let Some(status) = script.busy.lock().unwrap().pop()
+    {
+        return reply(status, script.later, b"later", 5);
     }
     if let (Some(status), "GET") = (script.refused.get(name), method) {
         return reply(status, "", b"denied", 6);

@@ -1,6 +1,7 @@
 //! Files that are read over the network and kept nowhere, and downloads from a Hub that is busy.
 
 use std::io::Read;
+use std::time::Instant;
 
 use super::*;
 
@@ -85,6 +86,25 @@ fn reading_goes_on_where_it_broke_off() {
     });
     let folder = set(hub.settings()).download(&[FILE.to_string()]).unwrap();
     assert!(std::fs::read(folder.join(FILE)).unwrap() == text());
+}
+
+/// As long as a busy Hub says, in reading and in a download; the pauses of our own are a millisecond.
+#[test]
+fn the_pause_is_the_hubs() {
+    for later in ["Retry-After: 1\r\n", "RateLimit: \"api\";r=0;t=1\r\n"] {
+        let busy = Mutex::new(vec!["429 Too Many Requests"]);
+        let hub = TestHub::new(Script { later, busy, ..script() });
+        let set = set(hub.settings());
+        let begun = Instant::now();
+        assert!(read(&RemoteFile::of(&set, FILE).unwrap(), 0, 9).unwrap() == text()[..9]);
+        assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    let busy = Mutex::new(vec!["429 Too Many Requests"]);
+    let hub = TestHub::new(Script { later: "Retry-After: 1\r\n", busy, ..script() });
+    let set = set(hub.settings());
+    let begun = Instant::now();
+    set.download(&[FILE.to_string()]).unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
 }
 
 /// What does not pass is told at once, what passes after some attempts, and each says which file.

@@ -1,6 +1,7 @@
 //! Commits to a stand-in for the Hub on this machine.
 
 use std::io::Read;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -14,6 +15,8 @@ struct Hub {
     seen: Mutex<Vec<(String, String, Vec<u8>)>>,
     /// Files that it calls large.
     large: Vec<&'static str>,
+    /// Commits that are not answered, on a connection that stays open.
+    stalls: Mutex<usize>,
 }
 
 fn serve(hub: Hub) -> (String, Arc<Hub>) {
@@ -46,6 +49,13 @@ fn answer(mut stream: TcpStream, hub: &Hub, base: &str) {
     let words: Vec<&str> = request.split(' ').collect();
     let path = words[1].to_owned();
     hub.seen.lock().unwrap().push((format!("{} {path}", words[0]), token, body.clone()));
+    let stalls = hub.stalls.lock().unwrap().checked_sub(1).filter(|_| path.contains("/commit/"));
+    if let Some(left) = stalls {
+        *hub.stalls.lock().unwrap() = left;
+        // Until the other side gives up.
+        let _ = reader.read_line(&mut line);
+        return;
+    }
     let status = hub.statuses.lock().unwrap().pop().unwrap_or(200);
     let reply = match path.as_str() {
         _ if status != 200 => json!({"error": "the stand-in says so"}),
@@ -63,7 +73,9 @@ fn answer(mut stream: TcpStream, hub: &Hub, base: &str) {
         _ => json!({"success": true, "commitOid": COMMIT, "commitUrl": format!("{base}/owner/model/commit/{COMMIT}")}),
     };
     let reply = reply.to_string();
-    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", reply.len());
+    let later = if status == 429 { "Retry-After: 1\r\n" } else { "" };
+    let length = reply.len();
+    let head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\n{later}Content-Length: {length}\r\n\r\n");
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(reply.as_bytes()));
 }
 
@@ -75,6 +87,7 @@ fn settings(endpoint: &str) -> Settings {
         cache: PathBuf::new(),
         offline: false,
         retry_delay: Duration::from_millis(1),
+        upload_silence: Duration::from_millis(300),
     }
 }
 
@@ -159,4 +172,27 @@ fn refusals_and_failures() {
     *hub.statuses.lock().unwrap() = Vec::new();
     let repository = Repository::of("owner/model", None, &settings(&endpoint), None).unwrap();
     assert!(repository.commit(&files, "gone").is_err());
+}
+
+/// A Hub that falls silent is asked again, and then no more; one that says when to ask again is asked then.
+#[test]
+fn silence_and_pauses() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a"), "a").unwrap();
+    let files = [(folder.path().join("a"), "a".to_owned())];
+    let (endpoint, hub) = serve(Hub { stalls: Mutex::new(2), ..Hub::default() });
+    let repository = Repository::of("owner/model", None, &settings(&endpoint), None).unwrap();
+    repository.commit(&files, "after silence").unwrap();
+    let commits = || hub.seen.lock().unwrap().iter().filter(|(request, ..)| request.contains("/commit/")).count();
+    assert_eq!(commits(), 3);
+    *hub.stalls.lock().unwrap() = usize::MAX;
+    let error = repository.commit(&files, "never").unwrap_err().to_string();
+    assert!(error.contains("owner/model: cannot upload to") && error.contains("timed out"), "{error}");
+    assert_eq!(commits(), 3 + 6);
+
+    *hub.stalls.lock().unwrap() = 0;
+    *hub.statuses.lock().unwrap() = vec![429];
+    let begun = Instant::now();
+    repository.commit(&files, "a second later").unwrap();
+    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
 }
