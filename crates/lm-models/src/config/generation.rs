@@ -33,7 +33,7 @@ impl GenerationConfig {
         if !config.family().generates {
             return None;
         }
-        let loaded: Option<Map<String, Value>> = loaded.and_then(|text| lm_files::json::from_str(text).ok());
+        let loaded: Option<Map<String, Value>> = loaded.and_then(|text| lm_files::json::with_stand_ins(text).ok());
         let fields = loaded.unwrap_or_else(|| {
             let defaults = defaults();
             let known = defaults.as_object().into_iter().flat_map(Map::keys);
@@ -60,7 +60,7 @@ impl GenerationConfig {
         // No version of transformers wrote this file.
         fields.remove("transformers_version");
         fields.sort_keys();
-        let mut text = serde_json::to_string_pretty(&fields).unwrap_or_default();
+        let mut text = lm_files::json::to_string(&fields, "  ").unwrap_or_default();
         text.push('\n');
         text
     }

@@ -4,6 +4,7 @@ mod error;
 mod generation;
 mod overrides;
 mod rope_parameters;
+pub(crate) mod special_floats;
 mod special_tokens;
 mod types;
 
@@ -152,7 +153,7 @@ impl ModelConfig {
 
     /// The typed configuration of an architecture.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        let read = |fields: Map<String, Value>| serde_json::from_value::<T>(Value::Object(fields));
+        let read = |fields: Map<String, Value>| serde_json::from_value::<T>(special_floats::numbers(fields.into()));
         read(self.fields.clone()).map_err(|error| {
             // serde does not say where: at fault is the first field that can't be read among the defaults either.
             let defaults = self.defaults();
@@ -174,12 +175,18 @@ impl ModelConfig {
     /// When it has another type.
     pub fn field<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ConfigError> {
         let value = self.get(key).cloned().unwrap_or_default();
-        serde_json::from_value(value).map_err(|error| self.invalid(self.family.real_name(key), error))
+        serde_json::from_value(special_floats::numbers(value))
+            .map_err(|error| self.invalid(self.family.real_name(key), error))
     }
 
     fn invalid(&self, field: &str, error: serde_json::Error) -> ConfigError {
         let value = self.fields.get(field).unwrap_or(&Value::Null);
-        ConfigError::Value { model_type: self.model_type().into(), reason: format!("`{field}` = {value}: {error}") }
+        let reason = match special_floats::has_nan(value) {
+            true => "nothing can be computed with that".to_owned(),
+            false => error.to_string(),
+        };
+        let reason = format!("`{field}` = {}: {reason}", special_floats::shown(value));
+        ConfigError::Value { model_type: self.model_type().into(), reason }
     }
 
     fn defaults(&self) -> Map<String, Value> {
@@ -197,7 +204,7 @@ impl ModelConfig {
             Some(value) => Err(ConfigError::Unsupported {
                 model_type: self.model_type().into(),
                 field,
-                value: value.to_string(),
+                value: special_floats::shown(value),
                 hint,
             }),
         }
@@ -283,7 +290,7 @@ impl ModelConfig {
         fields.remove("_name_or_path");
         fields.remove("transformers_version");
         fields.sort_keys();
-        let mut text = serde_json::to_string_pretty(&fields).unwrap_or_default();
+        let mut text = lm_files::json::to_string(&fields, "  ").unwrap_or_default();
         text.push('\n');
         text
     }

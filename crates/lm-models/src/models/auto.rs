@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use serde_json::{Map, Value};
 
 use super::FAMILIES;
-use crate::config::{ConfigError, Family, ModelConfig, nearest};
+use crate::config::{ConfigError, Family, ModelConfig, nearest, special_floats};
 use crate::model::{AutoModel, Task};
 
 /// The most bytes of a config.json; real ones have some thousand, and a few hundred thousand where they name labels.
@@ -76,9 +76,9 @@ impl ModelConfig {
         let file = if path.is_dir() || !path.exists() { path.join("config.json") } else { path.to_owned() };
         let text = lm_files::read_to_string(&file, LONGEST)
             .map_err(|source| ConfigError::Read { path: file.clone(), source })?;
-        let value: Value = lm_files::json::from_str(&text)
+        let value: Value = lm_files::json::with_stand_ins(&text)
             .map_err(|e| ConfigError::Invalid { path: file.clone(), reason: format!("no valid JSON: {e}") })?;
-        let Value::Object(fields) = value else {
+        let Value::Object(fields) = special_floats::decoded(value) else {
             return Err(ConfigError::Invalid { path: file, reason: "a JSON object was expected".into() });
         };
         let (model_type, source) = match (fields.get("model_type"), model_type) {
