@@ -37,6 +37,8 @@ pub enum Purpose {
     Mixture = 13,
     /// Which corpus an example of a mixed stream is taken from; index is the example.
     Draw = 14,
+    /// The generators with which Python goes on from a checkpoint; index is the step, epoch the generator.
+    Python = 15,
 }
 
 /// The Philox4x32-10 block function: four random words for one counter under one key.
@@ -87,7 +89,7 @@ impl Stream {
 
     /// 32 uniform bits.
     #[inline]
-    fn next_u32(&mut self) -> u32 {
+    pub fn next_u32(&mut self) -> u32 {
         if self.used == 4 {
             self.block = philox(self.counter, self.key);
             self.counter[0] = self.counter[0].wrapping_add(1);

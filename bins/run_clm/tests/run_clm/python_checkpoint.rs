@@ -210,3 +210,27 @@ fn what_is_written_goes_on_by_pythons_files_alone() {
         assert!(weights("unbroken") == weights("out"), "{optim} {flags}");
     }
 }
+
+/// For Python alone: its arguments without tokens, and its random numbers, which follow from the seed.
+#[test]
+fn arguments_and_random_numbers_are_there_for_python() {
+    let (root, scratch) = (trainer_checkpoint(), Scratch::new());
+    let (start, text) = (root.join("start"), root.join("train.txt"));
+    let run = |out: &str, seed: u32| {
+        let flags = format!(
+            "--do_train --max_steps 1 --save_steps 1 --block_size 16 --data_cache_dir cache --hub_token hf_secret \
+             --model_name_or_path {} --train_file {} --output_dir {out} --seed {seed}",
+            start.display(),
+            text.display()
+        );
+        scratch.run(&flags).done();
+        ["training_args.bin", "rng_state.pth"]
+            .map(|name| fs::read(scratch.path(&format!("{out}/checkpoint-1/{name}"))).expect(name))
+    };
+    let has = |bytes: &[u8], part: &str| bytes.windows(part.len()).any(|window| window == part.as_bytes());
+    let [arguments, numbers] = run("one", 1);
+    assert!(has(&arguments, "ctransformers.training_args\nTrainingArguments\n") && has(&arguments, "hub_token"));
+    assert!(!has(&arguments, "hf_secret"));
+    assert_eq!(run("two", 1)[1], numbers);
+    assert_ne!(run("three", 2)[1], numbers);
+}

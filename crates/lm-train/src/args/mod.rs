@@ -128,7 +128,17 @@ impl Arguments {
     /// All values under Python's names, for `training_args.json`, which the programs read as an argument file again.
     /// Tokens are left out.
     pub fn to_json(&self) -> Json {
-        let values = flags().filter(|flag| flag.tasks.contains(&self.task)).map(|flag| {
+        Json::Object(self.values(Group::ALL))
+    }
+
+    /// Those of Python's `TrainingArguments` alone.
+    pub fn training_to_json(&self) -> Map<String, Json> {
+        self.values(&[Group::Training])
+    }
+
+    fn values(&self, groups: &[Group]) -> Map<String, Json> {
+        let flags = flags().filter(|flag| flag.tasks.contains(&self.task) && groups.contains(&flag.group));
+        let values = flags.map(|flag| {
             let value = match flag.value(self) {
                 _ if is_secret(flag.name) => Json::Null,
                 Json::String(text) => hide_credentials(&text).into(),
@@ -136,7 +146,7 @@ impl Arguments {
             };
             (flag.name.to_string(), value)
         });
-        Json::Object(values.collect::<Map<_, _>>())
+        values.collect()
     }
 }
 

@@ -27,23 +27,29 @@ pub(super) const FINISHED_MODEL: &str = ".finished-model";
 /// What is in that folder, one name a line.
 pub(super) const MANIFEST: &str = "files.txt";
 
-/// Names of the files that checkpoints and final models consist of, besides the weights and the tokenizer.
+/// Names of the files that final models consist of, besides the weights and the tokenizer.
 const FILES: &[&str] = &[
     "adapter_config.json",
     "adapter_model.safetensors",
     "config.json",
     "generation_config.json",
     "training_args.json",
+];
+
+/// Those that a checkpoint has besides, of use only to go on with its run.
+const FOR_RESUMING: &[&str] = &[
     "trainer_state.json",
     "run_state.json",
     "optimizer.pt",
     "scheduler.pt",
     "scaler.pt",
+    "rng_state.pth",
+    "training_args.bin",
 ];
 
 /// Whether a file of a checkpoint is of use only to go on with its run.
 pub fn is_for_resuming(name: &str) -> bool {
-    ["trainer_state.json", "run_state.json", "optimizer.pt", "scheduler.pt", "scaler.pt"].contains(&name)
+    FOR_RESUMING.contains(&name)
 }
 
 /// Whether a checkpoint of this program may hold a file of this name.
@@ -52,7 +58,7 @@ pub fn is_ours(name: &OsStr) -> bool {
     // `.NAME.random.tmp` is a file that was being written.
     let unfinished = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")?.rsplit_once('.'));
     let name = unfinished.map_or(name, |(name, _)| name);
-    [FILES, VOCABULARY_FILES, OTHER_FILES].iter().any(|files| files.contains(&name)) || is_weights(name)
+    [FILES, FOR_RESUMING, VOCABULARY_FILES, OTHER_FILES].iter().any(|files| files.contains(&name)) || is_weights(name)
 }
 
 /// `model.safetensors`, one of several `model-00001-of-00002.safetensors`, or their index.

@@ -1,5 +1,5 @@
-//! optimizer.pt, scheduler.pt and scaler.pt as Python's Trainer writes them, and goes on from. This program reads the first of
-//! them too; the others are in run_state.json.
+//! optimizer.pt, scheduler.pt, scaler.pt, rng_state.pth and training_args.bin as Python's Trainer writes them, and goes on
+//! from. This program reads the first of them too; what it needs of the others is in run_state.json.
 
 use std::io;
 use std::path::Path;
@@ -7,9 +7,13 @@ use std::path::Path;
 use lm_models::ops;
 use lm_models::optimizer_order;
 use lm_models::parameters::{ParameterInfo, Snapshot};
+use serde_json::{Map, Value as Json};
 
 use super::torch_save::{self, Value, Values};
-use super::{CheckpointError, OPTIMIZER_NAME, QMAPS, Resumable, RunState, SCALER_NAME, SCHEDULER_NAME};
+use super::{
+    CheckpointError, OPTIMIZER_NAME, QMAPS, RNG_STATE_NAME, Resumable, RunState, SCALER_NAME, SCHEDULER_NAME,
+    TRAINING_ARGS_NAME, rng_state, training_args,
+};
 use crate::optim::{GradScaler, Hyperparameters, Kept, StateTensor, adafactor, adagrad, rmsprop};
 use crate::schedule::ScheduleState;
 
@@ -19,6 +23,8 @@ use crate::schedule::ScheduleState;
 /// If one cannot be written.
 pub(super) fn save(
     folder: &Path,
+    step: u64,
+    arguments: &Map<String, Json>,
     parameters: &[Snapshot],
     Resumable { run_state: run, optimizer: tensors, hyper }: &Resumable,
 ) -> Result<(), CheckpointError> {
@@ -34,7 +40,9 @@ pub(super) fn save(
     if let Some(grad_scaler) = &run.grad_scaler {
         write(SCALER_NAME, &scaler(grad_scaler))?;
     }
-    Ok(())
+    let seed = run.fingerprint.as_ref().map_or(0, |fingerprint| fingerprint.seed);
+    write(RNG_STATE_NAME, &rng_state::value(seed, step))?;
+    write(TRAINING_ARGS_NAME, &training_args::value(arguments))
 }
 
 fn dict<'a, 'n>(entries: impl IntoIterator<Item = (&'n str, Value<'a>)>) -> Value<'a> {
@@ -109,6 +117,7 @@ fn values(kept: &Kept) -> Values<'_> {
 /// What a parameter group holds besides: everything, since Python takes the groups as they are saved.
 fn hyperparameters(optimizer: &str, hyper: &Hyperparameters) -> Vec<(&'static str, Value<'static>)> {
     let (no, none) = (|| Value::Bool(false), || Value::None);
+    let pair = |first, second| Value::Tuple(vec![Value::Float(first), Value::Float(second)]);
     let mut entries = match optimizer {
         "sgd" => vec![
             ("momentum", Value::Float(0.0)),
@@ -131,7 +140,7 @@ fn hyperparameters(optimizer: &str, hyper: &Hyperparameters) -> Vec<(&'static st
         ],
         "adamw_8bit" => {
             return vec![
-                ("betas", Value::Pair(hyper.adam_beta1, hyper.adam_beta2)),
+                ("betas", pair(hyper.adam_beta1, hyper.adam_beta2)),
                 ("eps", Value::Float(hyper.adam_epsilon)),
                 ("alpha", Value::Float(0.0)),
                 ("t_alpha", none()),
@@ -140,7 +149,7 @@ fn hyperparameters(optimizer: &str, hyper: &Hyperparameters) -> Vec<(&'static st
         }
         "adafactor" => {
             return vec![
-                ("eps", Value::Pair(adafactor::EPS, 1e-3)),
+                ("eps", pair(adafactor::EPS, 1e-3)),
                 ("clip_threshold", Value::Float(adafactor::CLIP_THRESHOLD)),
                 ("decay_rate", Value::Float(adafactor::DECAY_RATE)),
                 ("beta1", none()),
@@ -150,7 +159,7 @@ fn hyperparameters(optimizer: &str, hyper: &Hyperparameters) -> Vec<(&'static st
             ];
         }
         _ => vec![
-            ("betas", Value::Pair(hyper.adam_beta1, hyper.adam_beta2)),
+            ("betas", pair(hyper.adam_beta1, hyper.adam_beta2)),
             ("eps", Value::Float(hyper.adam_epsilon)),
             ("amsgrad", no()),
             ("capturable", no()),

@@ -12,10 +12,12 @@
 mod folders;
 mod for_python;
 mod python;
+mod rng_state;
 mod saved;
 mod size;
 mod state;
 mod torch_save;
+mod training_args;
 mod write;
 
 use std::io;
@@ -35,6 +37,10 @@ const QMAPS: [&str; 2] = ["qmap1", "qmap2"];
 const SCHEDULER_NAME: &str = "scheduler.pt";
 /// The loss scale, for Python.
 const SCALER_NAME: &str = "scaler.pt";
+/// The state of random generators, for Python.
+const RNG_STATE_NAME: &str = "rng_state.pth";
+/// The arguments of the run, for Python.
+const TRAINING_ARGS_NAME: &str = "training_args.bin";
 /// What else a run needs to go on.
 pub const RUN_STATE_NAME: &str = "run_state.json";
 /// The arguments of the run.

@@ -23,17 +23,26 @@ pub(super) enum Value<'a> {
     Int(i64),
     /// A float.
     Float(f64),
+    /// A str.
+    Text(String),
     /// A list.
     List(Vec<Value<'a>>),
-    /// A tuple of two.
-    Pair(f64, f64),
+    /// A tuple.
+    Tuple(Vec<Value<'a>>),
     /// A dictionary by names.
     Dict(Vec<(String, Value<'a>)>),
     /// A dictionary by numbers.
     Numbered(Vec<(usize, Value<'a>)>),
+    /// What a class, of this module, makes of one argument or none: a member of an enumeration, an object of defaults.
+    Made(Class, Option<Box<Value<'a>>>),
+    /// An object of a class with these attributes, the others being those of the class; its `__init__` is not called.
+    Object(Class, Vec<(String, Value<'a>)>),
     /// A tensor of this shape, whose values are asked for when their turn comes.
     Tensor(Vec<usize>, Values<'a>),
 }
+
+/// A class of Python: its module and its name.
+pub(super) type Class = (&'static str, &'static str);
 
 /// The values of a tensor.
 pub(super) enum Values<'a> {
@@ -104,24 +113,18 @@ fn put<'v>(value: &'v Value, out: &mut Vec<u8>, storages: &mut Vec<Storage<'v>>)
         Value::Bool(value) => out.push(if *value { 0x88 } else { 0x89 }),
         Value::Int(value) => int(*value, out),
         Value::Float(value) => float(*value, out),
-        Value::Pair(first, second) => {
-            float(*first, out);
-            float(*second, out);
-            out.push(0x86);
+        Value::Text(value) => text(value, out),
+        Value::Tuple(values) => {
+            out.push(b'(');
+            values.iter().for_each(|value| put(value, out, storages));
+            out.push(b't');
         }
         Value::List(values) => {
             out.extend(b"](");
             values.iter().for_each(|value| put(value, out, storages));
             out.push(b'e');
         }
-        Value::Dict(entries) => {
-            out.extend(b"}(");
-            for (name, value) in entries {
-                text(name, out);
-                put(value, out, storages);
-            }
-            out.push(b'u');
-        }
+        Value::Dict(entries) => dict(entries, out, storages),
         Value::Numbered(entries) => {
             out.extend(b"}(");
             for (number, value) in entries {
@@ -129,6 +132,18 @@ fn put<'v>(value: &'v Value, out: &mut Vec<u8>, storages: &mut Vec<Storage<'v>>)
                 put(value, out, storages);
             }
             out.push(b'u');
+        }
+        Value::Made(class, argument) => {
+            global(*class, out);
+            out.push(b'(');
+            argument.iter().for_each(|value| put(value, out, storages));
+            out.extend(b"tR");
+        }
+        Value::Object(class, attributes) => {
+            global(*class, out);
+            out.extend([b')', 0x81]);
+            dict(attributes, out, storages);
+            out.push(b'b');
         }
         Value::Tensor(shape, values) => {
             let len: usize = shape.iter().product();
@@ -138,11 +153,25 @@ fn put<'v>(value: &'v Value, out: &mut Vec<u8>, storages: &mut Vec<Storage<'v>>)
     }
 }
 
+fn dict<'v>(entries: &'v [(String, Value)], out: &mut Vec<u8>, storages: &mut Vec<Storage<'v>>) {
+    out.extend(b"}(");
+    for (name, value) in entries {
+        text(name, out);
+        put(value, out, storages);
+    }
+    out.push(b'u');
+}
+
+fn global((module, name): Class, out: &mut Vec<u8>) {
+    out.extend(format!("c{module}\n{name}\n").bytes());
+}
+
 /// `torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks)`
-fn tensor(shape: &[usize], len: usize, storage: &str, index: usize, out: &mut Vec<u8>) {
-    out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
+fn tensor(shape: &[usize], len: usize, storage: &'static str, index: usize, out: &mut Vec<u8>) {
+    global(("torch._utils", "_rebuild_tensor_v2"), out);
+    out.extend(b"((");
     text("storage", out);
-    out.extend(format!("ctorch\n{storage}\n").bytes());
+    global(("torch", storage), out);
     text(&index.to_string(), out);
     text("cpu", out);
     int(len as i64, out);
@@ -158,7 +187,9 @@ fn tensor(shape: &[usize], len: usize, storage: &str, index: usize, out: &mut Ve
         sizes.iter().for_each(|&size| int(size as i64, out));
         out.push(b't');
     }
-    out.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+    out.push(0x89);
+    global(("collections", "OrderedDict"), out);
+    out.extend(b")RtR");
 }
 
 fn int(value: i64, out: &mut Vec<u8>) {

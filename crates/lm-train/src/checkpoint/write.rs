@@ -12,6 +12,7 @@ use lm_models::adapter::{self, LoraConfig};
 use lm_models::parameters::Snapshot;
 use lm_models::pretrained::save_pretrained;
 use lm_models::weights::FloatDtype;
+use serde_json::{Map, Value as Json};
 use tempfile::{Builder, TempDir};
 
 use super::folders::{FINISHED_MODEL, MANIFEST, UNFINISHED, UNFINISHED_MODEL, move_in, rename, rotate, take_name};
@@ -30,6 +31,8 @@ pub struct ModelFiles {
     pub tokenizer: Arc<LmTokenizer>,
     /// training_args.json
     pub arguments: String,
+    /// Those of Python's `TrainingArguments`, by their names.
+    pub training_arguments: Map<String, Json>,
     /// The type of the weights on disk; those of a checkpoint that can be resumed are float32, as trained.
     pub dtype: FloatDtype,
     /// The adapter that is saved in the model's place, and whether embeddings and head are saved with it, because they have
@@ -187,7 +190,7 @@ fn write_into(folder: &Path, files: &ModelFiles, pending: &Pending) -> Result<()
     let dtype = if pending.resumable.is_some() { FloatDtype::F32 } else { files.dtype };
     files.write(dtype, folder, &pending.parameters)?;
     if let Some(state) = &pending.resumable {
-        for_python::save(folder, &pending.parameters, state)?;
+        for_python::save(folder, pending.step, &files.training_arguments, &pending.parameters, state)?;
     }
     write_state(folder, &pending.state)?;
     if let Some(Resumable { run_state, .. }) = &pending.resumable {

@@ -28,6 +28,7 @@ pub fn run(args: &Arguments, mut source: ModelSource, device: &Device, output: &
         generation_config: source.generation.as_ref().map(|generation| generation.to_json()),
         tokenizer: Arc::new(tokenizer),
         arguments: serde_json::to_string_pretty(&args.to_json())? + "\n",
+        training_arguments: args.training_to_json(),
         dtype,
         adapter: None,
     };

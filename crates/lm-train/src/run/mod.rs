@@ -145,6 +145,7 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
         generation_config: source.generation.as_ref().map(|generation| generation.to_json()),
         tokenizer: Arc::clone(&data.tokenizer),
         arguments: serde_json::to_string_pretty(&args.to_json())? + "\n",
+        training_arguments: args.training_to_json(),
         dtype: resolve::dtype(args, &source)?,
         adapter: adapter::config(args, &source.config)?
             .map(|config| (config, source.vocab_in_checkpoint != source.config.vocab_size())),
