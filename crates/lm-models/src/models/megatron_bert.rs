@@ -13,6 +13,7 @@ use crate::model::{Architecture, AutoModel, Task};
 use crate::ops::Decoder;
 use crate::parameters::Builder;
 use crate::stages::Stages;
+use crate::weights::by_scopes;
 
 /// `transformers.MegatronBertConfig()`
 fn defaults() -> Value {
@@ -35,6 +36,7 @@ pub static MEGATRON_BERT: Family = Family {
         ("cls.predictions.decoder.bias", "cls.predictions.bias"),
     ],
     buffers: POSITION_BUFFERS,
+    tensorflow1: Some(by_scopes),
     ..Family::new(Task::Mlm, defaults, build)
 };
 

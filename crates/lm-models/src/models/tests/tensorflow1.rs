@@ -152,8 +152,9 @@ fn values(loaded: &Loaded) -> BTreeMap<String, TensorData> {
 #[test]
 fn first_releases_are_read_by_the_names_of_their_programs() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
-    let programs: [(&str, Names); 8] = [
+    let programs: [(&str, Names); 9] = [
         ("bert", bert),
+        ("megatron-bert", bert),
         ("albert", albert),
         ("electra", electra),
         ("mobilebert", mobilebert),
@@ -181,11 +182,13 @@ fn first_releases_are_read_by_the_names_of_their_programs() {
 
 #[test]
 fn an_architecture_without_such_a_program_says_so() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/llama");
-    let config = ModelConfig::from_path(&folder).expect("a fixture");
     let scratch = tempfile::tempdir().expect("a folder");
     write_checkpoint(&scratch.path().join("model.ckpt"), &[("a".to_owned(), vec![], vec![0.0])]);
-    let error =
-        pretrained::load(scratch.path(), &config, config.vocab_size(), 0, &Device::flex()).expect_err("no names");
-    assert!(error.to_string().contains("model.ckpt.index: is a checkpoint of TensorFlow 1, whose names"), "{error}");
+    for model_type in ["llama", "big_bird", "convbert", "gpt_neo", "openai-gpt"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(model_type);
+        let config = ModelConfig::from_path(&folder).expect("a fixture");
+        let loaded = pretrained::load(scratch.path(), &config, config.vocab_size(), 0, &Device::flex());
+        let error = loaded.expect_err("no names").to_string();
+        assert!(error.contains("model.ckpt.index: is a checkpoint of TensorFlow 1, whose names"), "{error}");
+    }
 }
