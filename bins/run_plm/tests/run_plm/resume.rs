@@ -7,6 +7,12 @@ fn mid_epoch_and_across_epochs_with_accumulation_and_dropout() {
     resumes_exactly("--gradient_accumulation_steps 2 --max_steps 9 --eval_strategy steps --eval_steps 4", &[2, 5]);
 }
 
+#[test]
+fn while_streaming() {
+    resumes_exactly("--streaming --max_steps 8", &[3]);
+    resumes_exactly("--streaming --shuffle_buffer_size 8 --max_steps 6", &[2]);
+}
+
 #[cfg(feature = "tch")]
 #[test]
 fn on_libtorch() {

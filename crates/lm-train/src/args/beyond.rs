@@ -28,7 +28,7 @@ arguments! {
         /// Rows that are joined before they are cut into blocks; the rest of each group is dropped. 0 joins all rows.
         group_batch_size: usize = 1000, Supported;
         /// Shuffle blocks of this many examples of a stream, and the files in every epoch; 0 keeps the order of the text.
-        shuffle_buffer_size: usize = 0, Supported, only [Mlm, Clm];
+        shuffle_buffer_size: usize = 0, Supported;
         /// Mask whole words, not single word pieces.
         whole_word_mask: bool = false, Supported, only [Mlm];
         /// Train a tokenizer with this many entries on the training text, and save it with the model.

@@ -44,7 +44,7 @@ arguments! {
         /// Evaluate on the first N examples only.
         max_eval_samples: Option<usize> = None, Supported;
         /// Read and tokenize while training, in constant memory.
-        streaming: bool = false, Supported, only [Mlm, Clm];
+        streaming: bool = false, Supported;
     }
 }
 
