@@ -31,7 +31,22 @@ pub(super) struct Config {
     /// The folder that patterns and names begin at.
     pub data_dir: Option<String>,
     pub default: bool,
+    /// What else it says of how its files are read.
+    pub more: Vec<String>,
 }
+
+/// Keys that say nothing of how files are read as text.
+const KEYS: &[&str] = &[
+    "config_name",
+    "data_files",
+    "data_dir",
+    "default",
+    "description",
+    "version",
+    "features",
+    "drop_labels",
+    "drop_metadata",
+];
 
 /// The configurations, none where the card names none. `.huggingface.yaml` stands above README.md, key by key.
 pub(super) fn configs(repository: &Repository<'_>) -> Result<Vec<Config>, DatasetError> {
@@ -81,7 +96,10 @@ fn config(entry: &Value) -> Result<Config, String> {
         Some(files) => Some(data_files(files).map_err(|reason| format!("configuration {name}: {reason}"))?),
     };
     let data_dir = entry.get("data_dir").and_then(scalar);
-    Ok(Config { name, data_files, data_dir, default: entry.get("default") == Some(&Value::Bool(true)) })
+    let default = entry.get("default") == Some(&Value::Bool(true));
+    let keys = entry.as_object().into_iter().flat_map(|entry| entry.keys());
+    let more = keys.filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
+    Ok(Config { name, data_files, data_dir, default, more })
 }
 
 /// A string, a list, or a list of splits with a string or a list each; without splits all is `train`.
@@ -97,11 +115,6 @@ fn data_files(files: &Value) -> Result<Vec<(String, Vec<String>)>, String> {
                     return Err(format!("data_files: the split {split} stands twice"));
                 }
                 splits.push((split, paths(entry.get("path").ok_or(SPLIT)?)?));
-            }
-        }
-        Value::Object(entries) => {
-            for (split, value) in entries {
-                splits.push((split.clone(), paths(value)?));
             }
         }
         value => splits.push(("train".into(), paths(value)?)),
@@ -151,6 +164,7 @@ mod tests {
             data_files,
             data_dir: data_dir.map(String::from),
             default,
+            more: Vec::new(),
         };
         let expected = [
             config("2020", Some(vec![split("train", &["a.txt"])]), None, false),
@@ -159,6 +173,8 @@ mod tests {
             config("d", None, None, false),
         ];
         assert_eq!(found, expected);
+        let read_otherwise = "---\nconfigs:\n- config_name: a\n  sep: ;\n  drop_labels: true\n  names: [x]\n---\n";
+        assert_eq!(read(read_otherwise, None).unwrap()[0].more, ["sep", "names"]);
         let standalone = "configs:\n- config_name: e\n";
         assert_eq!(read(card, Some(standalone)).unwrap(), [config("e", None, None, false)]);
         for none in ["no card", "---\nlicense: mit\n---\n", "---\nconfigs:\n- config_name: x\n", "---\n---\n"] {
@@ -172,6 +188,7 @@ mod tests {
                 "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: t\n    path: x\n  - split: t\n    path: y\n---\n",
                 "stands twice",
             ),
+            ("---\nconfigs:\n- config_name: a\n  data_files:\n    train: x\n---\n", "a path is no string"),
         ] {
             let error = read(bad, None).unwrap_err().to_string();
             assert!(error.starts_with("d: README.md: ") && error.contains(part) && !error.contains('\n'), "{error}");

@@ -150,7 +150,8 @@ fn parts_of(
         };
         for SplitPart { slice, files: names } in parts {
             let named = files.named(names);
-            let (from, to) = slice.range(named.iter().map(|&file| counts.rows_of(file)).sum());
+            let range = slice.range(named.iter().map(|&file| counts.rows_of(file)).sum());
+            let (from, to) = range.map_err(|reason| DataError::Option { name, reason })?;
             let mut first = 0;
             for file in named {
                 let count = counts.rows_of(file);

@@ -13,6 +13,8 @@ pub struct Slice {
     from: Option<i64>,
     to: Option<i64>,
     percent: bool,
+    /// `(pct1_dropremainder)`: every percent has as many rows as the others, and what is left belongs to none.
+    drops_remainder: bool,
 }
 
 /// A slice, with the files of its split.
@@ -71,10 +73,14 @@ impl Slice {
         );
         let found = form.map_err(|error| fails(&error.to_string()))?;
         let found = found.captures(text).ok_or_else(|| fails("is no split and no slice of one"))?;
-        if found.name("r").is_some_and(|rounding| rounding.as_str() != "(closest)") {
-            return Err(fails("percentages are rounded to the closest row, and in no other way"));
-        }
         let percent = found.name("a").is_some() || found.name("b").is_some();
+        let drops_remainder = match found.name("r").map(|rounding| rounding.as_str()) {
+            None => false,
+            Some(_) if !percent => return Err(fails("only percentages are rounded")),
+            Some("(closest)") => false,
+            Some("(pct1_dropremainder)") => true,
+            Some(_) => return Err(fails("percentages are rounded (closest) or (pct1_dropremainder)")),
+        };
         let number = |name| match found.name(name) {
             None => Ok(None),
             Some(text) => match text.as_str().replace('_', "").parse::<i64>() {
@@ -83,7 +89,8 @@ impl Slice {
                 Err(_) => Err(fails("has a number that is none")),
             },
         };
-        Ok(Self { split: found["split"].to_string(), from: number("from")?, to: number("to")?, percent })
+        let split = found["split"].to_string();
+        Ok(Self { split, from: number("from")?, to: number("to")?, percent, drops_remainder })
     }
 
     /// Whether it is the whole split.
@@ -92,17 +99,24 @@ impl Slice {
     }
 
     /// The first row and the one after the last of a split of so many rows.
-    pub(super) fn range(&self, rows: u64) -> (u64, u64) {
+    ///
+    /// # Errors
+    /// In words, if a percent of so few rows is none.
+    pub(super) fn range(&self, rows: u64) -> Result<(u64, u64), String> {
+        if self.drops_remainder && rows < 100 {
+            return Err(format!("(pct1_dropremainder) leaves nothing of the {rows} rows of `{}`", self.split));
+        }
         let bound = |at: Option<i64>, default: u64| {
             let Some(at) = at else { return default };
             let size = match self.percent {
+                true if self.drops_remainder => at.unsigned_abs() * (rows / 100),
                 true => percent_of(at.unsigned_abs() as u32, rows),
                 false => at.unsigned_abs(),
             };
             if at < 0 { rows.saturating_sub(size) } else { size.min(rows) }
         };
         let (from, to) = (bound(self.from, 0), bound(self.to, rows));
-        (from, to.max(from))
+        Ok((from, to.max(from)))
     }
 }
 
@@ -140,13 +154,19 @@ mod tests {
             ("train[-100:]", 41, (0, 41)),
             ("train[30:20]", 41, (30, 30)),
             ("train[:50%](closest)", 41, (0, 20)),
+            ("train[:50%](pct1_dropremainder)", 257, (0, 100)),
+            ("train[-7%:](pct1_dropremainder)", 257, (243, 257)),
+            ("train[10%:](pct1_dropremainder)", 199, (10, 199)),
         ] {
             let slice = &Slice::parse(text).unwrap()[0];
-            assert_eq!((slice.split.as_str(), slice.range(rows)), ("train", expected), "{text}");
+            assert_eq!((slice.split.as_str(), slice.range(rows)), ("train", Ok(expected)), "{text}");
         }
+        let none = Slice::parse("train[:50%](pct1_dropremainder)").unwrap()[0].range(99);
+        assert!(none.unwrap_err().contains("99 rows of `train`"));
         let joined = Slice::parse("train[:10] + validation").unwrap();
         assert_eq!((joined.len(), joined[1].split.as_str(), joined[1].is_whole()), (2, "validation", true));
-        for bad in ["", "train[", "train[5]", "train[:101%]", "train[:50%](pct1_dropremainder)", "train[a:]", "train+"]
+        for bad in
+            ["", "train[", "train[5]", "train[:101%]", "train[:50%](up)", "train[:5](closest)", "train[a:]", "train+"]
         {
             assert!(Slice::parse(bad).is_err(), "{bad}");
         }

@@ -55,9 +55,24 @@ const ARCHIVE: &str = "zip";
 pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Vec<SplitFiles>, DatasetError> {
     let mut configs = card::configs(repository)?;
     if configs.is_empty() {
-        configs.push(Config { name: "default".into(), data_files: None, data_dir: None, default: true });
+        configs.push(Config {
+            name: "default".into(),
+            data_files: None,
+            data_dir: None,
+            default: true,
+            more: Vec::new(),
+        });
     }
-    of_config(repository, choose(repository, &configs, config)?)
+    let config = choose(repository, &configs, config)?;
+    if !config.more.is_empty() {
+        tracing::warn!(
+            "{}: its configuration {} says how its files are read ({}), which is not heeded here: see --sample_by and --column_names",
+            repository.name,
+            config.name,
+            config.more.join(", ")
+        );
+    }
+    of_config(repository, config)
 }
 
 /// The splits of what the Hub converted to Parquet, in which each configuration is a folder.
@@ -75,7 +90,13 @@ pub fn converted_splits(repository: &Repository<'_>, config: Option<&str>) -> Re
     folders.dedup();
     let configs: Vec<Config> = folders
         .into_iter()
-        .map(|name| Config { name: name.into(), data_files: None, data_dir: Some(name.into()), default: false })
+        .map(|name| Config {
+            name: name.into(),
+            data_files: None,
+            data_dir: Some(name.into()),
+            default: false,
+            more: Vec::new(),
+        })
         .collect();
     of_config(repository, choose(repository, &configs, config)?)
 }

@@ -17,6 +17,7 @@ pub(super) const FORMAT: Format = Format {
     name: "Csv",
     extensions: &["csv", "tsv"],
     begins: None,
+    may_be_empty: false,
     sample: Some(sample),
     groups: None,
     open: |start| Ok(Box::new(Reader::open(start)?)),

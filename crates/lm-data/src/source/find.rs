@@ -66,7 +66,7 @@ pub(super) fn find(names: &[String], remote: &RemoteFiles) -> Result<Vec<SourceF
         if let Some(file) = remote.get(name) {
             let (place, ending) = (Place::elsewhere(name, file), data_extension(Path::new(name)));
             match known.get(&ending) {
-                Some(_) if file.bytes() == 0 => return Err(SourceError::Empty(place.path)),
+                Some(format) if file.bytes() == 0 => drop(empty(place.path, Some(format))?),
                 Some(format) => {
                     let (bytes, piece) = (file.bytes(), Piece::default());
                     files.push(SourceFile { place, format, bytes, marked: false, piece });
@@ -95,7 +95,10 @@ pub(super) fn find(names: &[String], remote: &RemoteFiles) -> Result<Vec<SourceF
             }
         }
     }
-    Ok(files)
+    match names.first() {
+        Some(name) if files.is_empty() => Err(SourceError::Empty(name.into())),
+        _ => Ok(files),
+    }
 }
 
 /// A file, the text files of an archive, or those of a folder and the folders in it.
@@ -119,10 +122,11 @@ fn look_into(place: Place) -> Result<Vec<SourceFile>, SourceError> {
         .and_then(|file| file.take(ZIP.len() as u64).read_to_end(&mut start))
         .map_err(|source| failed(path, source))?;
     if start != ZIP {
-        return Ok(vec![inspect(place)?]);
+        return Ok(inspect(place)?.into_iter().collect());
     }
     let members = place.members(|name| format_of(name).is_some())?;
-    let members = members.into_iter().map(inspect).collect::<Result<Vec<_>, _>>()?;
+    let members = members.into_iter().filter_map(|member| inspect(member).transpose());
+    let members = members.collect::<Result<Vec<_>, _>>()?;
     of_one_format(path, members, "a zip archive (or an office document)")
 }
 
@@ -193,8 +197,19 @@ fn format_of(path: &Path) -> Option<&'static Format> {
     FORMATS.iter().find(|format| format.extensions.contains(&extension.as_str()))
 }
 
+/// A file without a byte: none, where that is one without rows.
+fn empty(path: PathBuf, format: Option<&'static Format>) -> Result<Option<SourceFile>, SourceError> {
+    match format {
+        Some(format) if format.may_be_empty => {
+            tracing::info!("{}: the file is empty, and left out", path.display());
+            Ok(None)
+        }
+        _ => Err(SourceError::Empty(path)),
+    }
+}
+
 /// Looks at a file's name, size and first bytes.
-fn inspect(place: Place) -> Result<SourceFile, SourceError> {
+fn inspect(place: Place) -> Result<Option<SourceFile>, SourceError> {
     let bytes = place.bytes().map_err(|source| failed(&place.path, source))?;
     let mut start = Vec::new();
     let beginning = compression::open(&place, 0)?.take(kind::START).read_to_end(&mut start);
@@ -217,10 +232,10 @@ fn inspect(place: Place) -> Result<SourceFile, SourceError> {
     };
     let bare = start.strip_prefix(kind::BYTE_ORDER_MARK);
     if bare.unwrap_or(&start).is_empty() {
-        return Err(SourceError::Empty(path()));
+        return empty(path(), Some(format));
     }
     let marked = bare.is_some();
-    Ok(SourceFile { place, format, bytes, marked, piece: Piece::default() })
+    Ok(Some(SourceFile { place, format, bytes, marked, piece: Piece::default() }))
 }
 
 fn expand(pattern: &str) -> Result<Vec<PathBuf>, SourceError> {

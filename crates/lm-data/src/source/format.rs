@@ -59,6 +59,8 @@ pub(super) struct Format {
     pub extensions: &'static [&'static str],
     /// Whether a file that begins so is one, whatever its name; None if only the name tells.
     pub begins: Option<fn(&[u8]) -> bool>,
+    /// Whether a file without a byte is one that has no rows, as to Python, and not a broken one.
+    pub may_be_empty: bool,
     /// None if rows are nothing but text.
     pub sample: Option<ReadSample>,
     /// None where only reading tells.

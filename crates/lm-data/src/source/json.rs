@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
-use super::column::{Cell, Column, Sample, listed};
+use super::column::{Cell, Column, NULL, Sample, listed};
 use super::compression::{self, Input};
 use super::error::{LONGEST_ROW, SourceError, failed};
 use super::format::{Format, RowOptions, RowReader, Start, push_utf8};
@@ -17,6 +17,7 @@ pub(super) const FORMAT: Format = Format {
     name: "Json",
     extensions: &["json", "jsonl", "ndjson"],
     begins: None,
+    may_be_empty: true,
     sample: Some(sample),
     groups: None,
     open: |start| Ok(Box::new(Reader::open(start)?)),
@@ -254,6 +255,8 @@ impl Reader {
         // Of a name that comes twice the last one counts, as in Python.
         match fields.iter().rposition(|(key, _)| key == name).map(|at| fields.swap_remove(at).1) {
             Some(Cell::Text(text)) => Ok(text),
+            // As in files of columns.
+            Some(Cell::Other(NULL)) => Ok(String::new()),
             Some(Cell::Other(kind)) => Err(self.broken(line, format!("column `{name}` is {kind}, not a string"))),
             None => {
                 let columns: Vec<String> = fields.into_iter().map(|(key, _)| key).collect();

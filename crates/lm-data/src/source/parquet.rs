@@ -29,6 +29,7 @@ pub(super) const FORMAT: Format = Format {
     name: "Parquet",
     extensions: &["parquet"],
     begins: Some(|start| start.starts_with(b"PAR1")),
+    may_be_empty: false,
     sample: Some(sample),
     groups: Some(|place| Footer::read(place).map(|Footer { table, starts, .. }| Groups { table, starts })),
     open: |start| Ok(Box::new(Reader::open(start)?)),

@@ -14,6 +14,7 @@ pub(super) const FORMAT: Format = Format {
     name: "Txt",
     extensions: &["txt"],
     begins: None,
+    may_be_empty: true,
     sample: None,
     groups: None,
     open: |start| Ok(Box::new(Reader::open(start)?)),

@@ -25,6 +25,7 @@ pub(super) const FORMAT: Format = Format {
     name: "Arrow",
     extensions: &["arrow"],
     begins: Some(|start| start.starts_with(MAGIC) || start.starts_with(&CONTINUATION)),
+    may_be_empty: false,
     sample: Some(sample),
     // Its batches are small, and one is found by the headers of all before it.
     groups: Some(|place| Index::read(place).map(|Index { table, .. }| Groups { starts: vec![0, table.rows], table })),

@@ -100,6 +100,18 @@ fn names_patterns_and_lists_of_files() {
     assert_eq!(folder.rows(&[format!("{first},{pattern}"), odd], None, false), owned(&["1", "1", "2", "3"]));
 }
 
+/// Files without rows, and texts that are missing, as in Python.
+#[test]
+fn what_is_empty_is_left_out() {
+    let folder = Folder::new();
+    let names = ["a.txt", "b.txt", "c.jsonl"].map(|name| folder.write(name, ""));
+    let (text, json) = (folder.write("d.txt", "1\n"), folder.write("e.jsonl", "{\"text\": null}\n{\"text\": \"2\"}\n"));
+    assert_eq!(folder.rows(&[&names[..2], &[text]].concat(), None, false), owned(&["1"]));
+    assert_eq!(folder.rows(&[names[2].clone(), json], None, false), owned(&["", "2"]));
+    let error = TextFiles::resolve([&names[..]], None, &RowOptions::default()).unwrap_err().to_string();
+    assert!(error.ends_with("a.txt: the file is empty"), "{error}");
+}
+
 #[test]
 fn errors_name_the_file_and_the_line() {
     let folder = Folder::new();
@@ -134,8 +146,8 @@ fn errors_name_the_file_and_the_line() {
         "a.json:3: the file ends inside the record that begins here"
     );
     assert_eq!(
-        fails("a.json", b"{\"text\": \"a\"}\n{\"text\": null}\n", None),
-        "a.json:2: column `text` is null, not a string"
+        fails("a.json", b"{\"text\": \"a\"}\n{\"text\": 5}\n", None),
+        "a.json:2: column `text` is a number, not a string"
     );
     assert_eq!(
         fails("a.json", b"{\"text\": \"a\"}\n{\"body\": \"a\"}\n", None),
