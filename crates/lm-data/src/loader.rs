@@ -152,35 +152,19 @@ impl Loader {
         Ok(self.collator.collate(&examples, epoch)?)
     }
 
-    /// All batches from a place on, epoch after epoch, without end, built ahead on `workers` threads.
-    pub fn batches_from(
+    /// The batches with these numbers, counted from the start of the run over all epochs, built ahead on `workers` threads.
+    pub fn batches_at(
         &self,
-        position: Position,
-        workers: usize,
-        ahead: usize,
-    ) -> std::io::Result<Prefetch<Result<Batch, DataError>>> {
-        let per_epoch = self.batches_per_epoch();
-        let mut next = position;
-        let positions = std::iter::from_fn(move || {
-            if next.index >= per_epoch {
-                next = Position { epoch: next.epoch + 1, index: 0 };
-            }
-            next.index += 1;
-            Some(Position { index: next.index - 1, ..next })
-        });
-        let loader = self.clone();
-        Prefetch::new(positions, move |place| loader.batch(place.epoch, place.index), workers, ahead)
-    }
-
-    /// The batches of one epoch, built ahead on `workers` threads.
-    pub fn epoch(
-        &self,
-        epoch: u64,
+        numbers: impl Iterator<Item = u64> + Send + 'static,
         workers: usize,
         ahead: usize,
     ) -> std::io::Result<Prefetch<Result<Batch, DataError>>> {
         let loader = self.clone();
-        Prefetch::new(0..self.batches_per_epoch(), move |index| loader.batch(epoch, index), workers, ahead)
+        let batch = move |number| {
+            let Position { epoch, index } = loader.position(number);
+            loader.batch(epoch, index)
+        };
+        Prefetch::new(numbers, batch, workers, ahead)
     }
 
     /// Share of the positions of the first epoch's batches that are padding, `pad` telling the row length; estimated from
@@ -256,15 +240,17 @@ mod tests {
         assert_ne!(loader.indices(0, 0).unwrap(), loader.indices(1, 0).unwrap());
         let place = loader.position(1_000_000);
         assert_eq!(place, Position { epoch: 1_000_000 / 13, index: 1_000_000 % 13 });
-        let mut batches = loader.batches_from(Position { index: 12, ..place }, 3, 4).unwrap();
+        let mut batches = loader.batches_at(place.epoch * 13 + 12.., 3, 4).unwrap();
         for (epoch, index) in [(place.epoch, 12), (place.epoch + 1, 0), (place.epoch + 1, 1)] {
             let batch = batches.next().unwrap().unwrap();
             assert_eq!(batch.example_ids, loader.indices(epoch, index).unwrap());
             assert_eq!(batch, loader.batch(epoch, index).unwrap());
         }
-        let epoch = |workers| loader.epoch(3, workers, 2).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+        let epoch = |workers| loader.batches_at(39..52, workers, 2).unwrap().map(Result::unwrap).collect::<Vec<_>>();
         assert_eq!(epoch(1).len(), 13);
         assert_eq!(epoch(1), epoch(4));
+        let every_third = loader.batches_at((40..52).step_by(3), 2, 2).unwrap().map(Result::unwrap);
+        assert!(every_third.eq(epoch(1).into_iter().skip(1).step_by(3)));
     }
 
     #[test]

@@ -56,6 +56,8 @@ fn run(bencher: Bencher, name: &str, plain: bool, gradient_checkpointing: bool) 
         loss_scale: 1.0,
         seed: 42,
         first_micro_batch: 0,
+        rank: 0,
+        ranks: 1,
         devices: 1,
         gradient_checkpointing,
         compute,

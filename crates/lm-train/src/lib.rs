@@ -8,6 +8,7 @@
 //! observe     who watches a run: console, log.jsonl, TensorBoard, W&B, MLflow, report, model card
 //! device      which backend computes, and in what precision
 //! args        the tables of arguments, the parser, rules, help
+//! dist        the processes of a run, on one machine or many
 //! optim       gradients, update rules, loss scale
 //! schedule    learning rates
 //! sys         signals, panics, memory, the allocator, secrets, terminals
@@ -20,6 +21,7 @@ pub mod args;
 mod checkpoint;
 pub mod cli;
 pub mod device;
+mod dist;
 mod observe;
 pub mod optim;
 mod run;

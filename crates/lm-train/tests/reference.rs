@@ -482,6 +482,8 @@ fn training(
             loss_scale: limits(compute).loss_scale,
             seed: 0,
             first_micro_batch: index * accumulate as u64,
+            rank: 0,
+            ranks: 1,
             devices: 1,
             gradient_checkpointing: false,
             compute,

@@ -109,6 +109,8 @@ fn options(devices: usize, gradient_checkpointing: bool) -> StepOptions {
         loss_scale: 1.0,
         seed: 7,
         first_micro_batch: 11,
+        rank: 0,
+        ranks: 1,
         devices,
         gradient_checkpointing,
         compute: Compute::default(),

@@ -9,6 +9,9 @@ mod generate;
 mod hub;
 #[path = "../../../run_mlm/tests/run_mlm/inference.rs"]
 mod inference;
+#[cfg(feature = "mpi")]
+#[path = "../../../run_mlm/tests/run_mlm/mpi.rs"]
+mod mpi;
 mod program;
 mod python_checkpoint;
 mod resume;

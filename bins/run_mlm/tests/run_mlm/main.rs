@@ -19,6 +19,8 @@ mod libtorch;
 mod lora;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod push;
 mod report;
 mod reporting;

@@ -6,6 +6,9 @@ mod common;
 mod families;
 #[path = "../../../run_mlm/tests/run_mlm/inference.rs"]
 mod inference;
+#[cfg(feature = "mpi")]
+#[path = "../../../run_mlm/tests/run_mlm/mpi.rs"]
+mod mpi;
 mod program;
 mod resume;
 #[path = "../../../run_mlm/tests/run_mlm/run.rs"]

@@ -55,6 +55,9 @@ arguments! {
         /// Several devices of this machine, separated by commas, that train together: a step takes
         /// gradient_accumulation_steps batches on each.
         devices: Option<String> = None, Supported;
+        /// Share the optimizer's state out over the processes that mpirun starts: each keeps and moves its part of the parameters
+        /// (ZeRO stage 1). The result is the same.
+        sharded_optimizer: bool = false, Supported;
         /// How much a GPU backend other than libtorch measures to choose its kernels: full or minimal. Default: full; minimal
         /// where a program stands in for the GPU.
         autotune: Option<Autotune> = None, Supported;

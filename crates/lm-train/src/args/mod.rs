@@ -82,6 +82,10 @@ pub struct Arguments {
     pub dataset: Option<DatasetFiles>,
     /// Files that the arguments themselves were read from, each with its flag: none of the file of arguments.
     pub files: Vec<(Option<&'static str>, PathBuf)>,
+    /// Processes of the run, which train together; 1 but under a launcher such as mpirun.
+    pub ranks: usize,
+    /// `--gradient_accumulation_steps` as it was given, where another number of processes changed it.
+    pub accumulation_asked: Option<usize>,
     /// What the user should know before the run starts, one line each: flags without effect, old names.
     pub notes: Vec<String>,
 }
@@ -99,8 +103,22 @@ impl Arguments {
             lora: LoraArguments::defaults(task),
             dataset: None,
             files: Vec::new(),
+            ranks: 1,
+            accumulation_asked: None,
             notes: Vec::new(),
         }
+    }
+
+    /// How many devices train together, of all processes.
+    pub fn num_devices(&self) -> usize {
+        self.beyond.num_devices().saturating_mul(self.ranks)
+    }
+
+    /// Whether examples, or what a trained model makes of a text, are looked at, or runs are planned or compared: work of one
+    /// process.
+    pub fn is_for_one_process(&self) -> bool {
+        let looks = self.beyond.compare.is_some() || self.beyond.plan || self.inference.asked().is_some();
+        looks || !(self.training.do_train || self.training.do_eval)
     }
 
     /// Whether the examples are all that is asked for: `--dump_examples` and `--preview` without training or evaluation.
@@ -142,6 +160,9 @@ impl Arguments {
             let value = match flag.value(self) {
                 _ if is_secret(flag.name) => Json::Null,
                 Json::String(text) => hide_credentials(&text).into(),
+                value if flag.name == "gradient_accumulation_steps" => {
+                    self.accumulation_asked.map_or(value, Json::from)
+                }
                 value => value,
             };
             (flag.name.to_string(), value)

@@ -15,7 +15,6 @@ use crate::schedule::SchedulerType;
 const NO_SHARDING: &str = "the model and its optimizer are never split over devices";
 const NO_TPU: &str = "there is no TPU backend";
 const NO_PROJECTION: &str = "only optimizers that this program does not have (GaLore, APOLLO, …) read it";
-const ONE_PROCESS: &str = "read in distributed training only: a run is one process";
 const HOW_TO_RECOMPUTE: &str = "it says how PyTorch does it; here the gradients are those without checkpointing";
 const NO_COMPILER: &str = "a mode of PyTorch that changes the speed, not the numbers: this program is compiled already";
 const STREAMED_METRICS: &str = "evaluation adds up loss and hits batch by batch and keeps no predictions";
@@ -80,10 +79,10 @@ arguments! {
         warmup_steps: Steps = Steps(0.0), Supported;
         /// How much the program says.
         log_level: LogLevel = LogLevel::Passive, Supported;
-        /// How much other machines say.
-        log_level_replica: LogLevel = LogLevel::Warning, SameByNature(ONE_PROCESS);
-        /// Whether every machine logs.
-        log_on_each_node: bool = true, SameByNature(ONE_PROCESS);
+        /// How much processes say that are not the first of their machine.
+        log_level_replica: LogLevel = LogLevel::Warning, Supported;
+        /// Whether the first process of every machine says as much as rank 0.
+        log_on_each_node: bool = true, Supported;
         /// Folder for TensorBoard files; without it, runs/ in the output folder.
         logging_dir: Option<PathBuf> = None, Supported;
         /// When to log.
@@ -104,7 +103,7 @@ arguments! {
         /// Save as safetensors.
         save_safetensors: bool = true, Refused("weights are always saved as safetensors, as in transformers 5, which dropped the flag; pytorch_model.bin is read, not written");
         /// Whether every machine saves.
-        save_on_each_node: bool = false, SameByNature(ONE_PROCESS);
+        save_on_each_node: bool = false, SameByNature("rank 0 writes for all machines, which share the output folder");
         /// Leave out of checkpoints what only resuming needs.
         save_only_model: bool = false, Supported;
         /// Restore the state of callbacks on resume.
@@ -136,9 +135,9 @@ arguments! {
         /// Multiply matrices in TensorFloat-32, on NVIDIA GPUs by libtorch.
         tf32: Option<bool> = None, Supported;
         /// Rank of this process on its machine.
-        local_rank: i64 = -1, Refused("a run is one process: start the program itself, without a launcher");
+        local_rank: i64 = -1, Refused("mpirun and srun tell it themselves, and a process without them is alone");
         /// Library that joins processes.
-        ddp_backend: Option<String> = None, SameByNature(ONE_PROCESS);
+        ddp_backend: Option<String> = None, SameByNature("processes are joined by MPI");
         /// Cores of a TPU.
         tpu_num_cores: Option<usize> = None, Refused(NO_TPU);
         /// Print metrics of a TPU.
@@ -205,12 +204,12 @@ arguments! {
         project: String = "huggingface".into(), SameByNature("read by Trackio only");
         /// Space for Trackio.
         trackio_space_id: Option<String> = Some("trackio".into()), SameByNature("read by Trackio only");
-        /// Look for parameters without a gradient.
-        ddp_find_unused_parameters: Option<bool> = None, SameByNature(ONE_PROCESS);
-        /// Size of the pieces in which gradients travel.
-        ddp_bucket_cap_mb: Option<usize> = None, SameByNature(ONE_PROCESS);
+        /// Whether a parameter may have no gradient on a rank of several; false makes it an error.
+        ddp_find_unused_parameters: Option<bool> = None, Supported;
+        /// Megabytes of the pieces in which gradients travel between processes; without it, 25.
+        ddp_bucket_cap_mb: Option<usize> = None, Supported;
         /// Whether buffers travel.
-        ddp_broadcast_buffers: Option<bool> = None, SameByNature(ONE_PROCESS);
+        ddp_broadcast_buffers: Option<bool> = None, SameByNature("no model has buffers that training changes");
         /// Build batches in pinned memory.
         dataloader_pin_memory: bool = true, SameByNature("no memory is pinned; it would change the speed of a copy, not the batch");
         /// Keep the processes that build batches.
@@ -266,8 +265,8 @@ arguments! {
         torchdynamo: Option<String> = None, SameByNature(NO_COMPILER);
         /// Which trials Ray looks at.
         ray_scope: Option<String> = Some("last".into()), SameByNature("read by Ray's hyperparameter search only");
-        /// Seconds to wait for other processes.
-        ddp_timeout: usize = 1800, SameByNature(ONE_PROCESS);
+        /// Seconds that a process in training waits for the others, before it ends them all.
+        ddp_timeout: usize = 1800, Supported;
         /// Compile the model.
         torch_compile: bool = false, SameByNature(NO_COMPILER);
         /// Compiler.
@@ -291,7 +290,7 @@ arguments! {
         /// Which of Liger's operations.
         liger_kernel_config: Option<Kwargs> = None, SameByNature("fused operations for CUDA that change the speed, not the numbers");
         /// Gather predictions as Python objects.
-        eval_use_gather_object: bool = false, SameByNature(ONE_PROCESS);
+        eval_use_gather_object: bool = false, SameByNature(STREAMED_METRICS);
         /// Average the loss over the tokens of all devices; must stay true with several --devices.
         average_tokens_across_devices: bool = true, Supported;
 
@@ -312,7 +311,7 @@ arguments! {
         /// Hand out batches in the order of the examples.
         dataloader_in_order: bool = true, SameByNature("batches always come in their order, whichever thread is done first");
         /// Whether the same parameters take part in every step.
-        ddp_static_graph: Option<bool> = None, SameByNature(ONE_PROCESS);
+        ddp_static_graph: Option<bool> = None, SameByNature("a hint that makes PyTorch faster; no number depends on it");
         /// Bucket for Trackio.
         trackio_bucket_id: Option<String> = None, SameByNature("read by Trackio only");
         /// Read-only Space for Trackio.

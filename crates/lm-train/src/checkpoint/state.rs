@@ -20,8 +20,14 @@ pub struct Fingerprint {
     pub per_device_train_batch_size: usize,
     /// `--gradient_accumulation_steps`
     pub gradient_accumulation_steps: usize,
-    /// Number of `--devices`.
+    /// Number of `--devices` of each process.
     pub num_devices: usize,
+    /// Processes that train together.
+    #[serde(default = "one")]
+    pub ranks: usize,
+    /// `--gradient_accumulation_steps` as it was given, where another number of processes changed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_accumulation_steps: Option<usize>,
     /// `--data_seed`, or `--seed`: the order of the examples.
     pub data_seed: u64,
     /// `--seed`: masks and dropout.
@@ -39,7 +45,7 @@ impl Fingerprint {
         if self.data != saved.data {
             parts.push("the training examples differ (other text, tokenizer or length)".to_owned());
         }
-        let mut compare = |name: &str, now: String, then: String| {
+        let compare = |parts: &mut Vec<String>, name: &str, now: String, then: String| {
             if now != then {
                 parts.push(format!("--{name} is {now}, was {then}"));
             }
@@ -47,29 +53,41 @@ impl Fingerprint {
         if !self.same_steps(saved) {
             let size = |of: &Self| of.per_device_train_batch_size.to_string();
             let accumulated = |of: &Self| of.gradient_accumulation_steps.to_string();
-            compare("per_device_train_batch_size", size(self), size(saved));
-            compare("gradient_accumulation_steps", accumulated(self), accumulated(saved));
-            compare("devices", self.num_devices.to_string(), saved.num_devices.to_string());
+            compare(&mut parts, "per_device_train_batch_size", size(self), size(saved));
+            compare(&mut parts, "gradient_accumulation_steps", accumulated(self), accumulated(saved));
+            compare(&mut parts, "devices", self.num_devices.to_string(), saved.num_devices.to_string());
+            if self.ranks != saved.ranks {
+                parts.push(format!("there are {} processes, were {}", self.ranks, saved.ranks));
+            }
         }
-        compare("seed", self.seed.to_string(), saved.seed.to_string());
-        compare("data_seed", self.data_seed.to_string(), saved.data_seed.to_string());
-        compare("group_by_length/dataloader_drop_last", self.order.clone(), saved.order.clone());
+        compare(&mut parts, "seed", self.seed.to_string(), saved.seed.to_string());
+        compare(&mut parts, "data_seed", self.data_seed.to_string(), saved.data_seed.to_string());
+        compare(&mut parts, "group_by_length/dataloader_drop_last", self.order.clone(), saved.order.clone());
         (!parts.is_empty()).then(|| parts.join("; "))
+    }
+
+    /// Batches of a step.
+    pub fn batches_per_step(&self) -> usize {
+        self.gradient_accumulation_steps.saturating_mul(self.num_devices).saturating_mul(self.ranks)
     }
 
     /// Whether each step has the same examples: batches of a step may be shared out otherwise, and cut otherwise where only
     /// the order of the examples decides what a step sees.
     fn same_steps(&self, saved: &Self) -> bool {
-        let batches = |of: &Self| of.gradient_accumulation_steps.saturating_mul(of.num_devices);
-        let examples = |of: &Self| batches(of).saturating_mul(of.per_device_train_batch_size);
+        let examples = |of: &Self| of.batches_per_step().saturating_mul(of.per_device_train_batch_size);
         let cut_anew = self.by_example && saved.by_example;
-        examples(self) == examples(saved) && (cut_anew || batches(self) == batches(saved))
+        examples(self) == examples(saved) && (cut_anew || self.batches_per_step() == saved.batches_per_step())
     }
 
     /// Whether the steps are the same and the batches within them are not, which only rounding and dropout tell.
     pub fn batches_differ(&self, saved: &Self) -> bool {
         self.same_steps(saved) && self.per_device_train_batch_size != saved.per_device_train_batch_size
     }
+}
+
+/// Of checkpoints that do not tell.
+fn one() -> usize {
+    1
 }
 
 /// `run_state.json`: what the Hugging Face files have no place for. There is no random state: every random choice is a
@@ -222,6 +240,8 @@ mod tests {
             per_device_train_batch_size: size,
             gradient_accumulation_steps: accumulation,
             num_devices: devices,
+            ranks: 1,
+            asked_accumulation_steps: None,
             data_seed: 42,
             seed: 42,
             order: "false/false".into(),
@@ -243,6 +263,9 @@ mod tests {
         let grouped = |size, accumulation| Fingerprint { by_example: false, ..fingerprint(size, accumulation, 1) };
         assert!(grouped(4, 1).difference(&grouped(1, 4)).is_some());
         assert!(Fingerprint { num_devices: 4, ..grouped(1, 1) }.difference(&grouped(1, 4)).is_none());
+        assert!(Fingerprint { ranks: 2, ..grouped(1, 2) }.difference(&grouped(1, 4)).is_none());
+        let ranks = Fingerprint { ranks: 2, ..grouped(1, 4) }.difference(&grouped(1, 4)).expect("a difference");
+        assert_eq!(ranks, "there are 2 processes, were 1");
     }
 
     /// Every single bit of the file.

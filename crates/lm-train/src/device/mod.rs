@@ -133,6 +133,16 @@ fn find(name: &str) -> Result<Usable, DeviceError> {
     chosen.map_err(|reason| DeviceError { name: name.to_owned(), reason })
 }
 
+/// The device that a process takes, by its number among those of its machine: where a name without a number stands for
+/// several devices, each process takes another.
+pub(crate) fn of_process(name: &str, number: usize) -> String {
+    let Ok(first) = find(name) else { return name.to_owned() };
+    let Some((kind, "0")) = first.name.rsplit_once(':').filter(|_| first.name != name) else { return name.to_owned() };
+    let found = backends().into_iter().filter_map(|backend| backend.find).flat_map(|find| find().usable);
+    let mut names: Vec<_> = found.map(|usable| usable.name).filter(|name| means(kind, name)).collect();
+    names.swap_remove(number % names.len())
+}
+
 /// The full names of the devices of these names, separated by commas: `cpu` for `auto` where there is no other.
 pub(crate) fn full_names(names: &str) -> String {
     let full = |name: &str| find(name).map_or_else(|_| name.to_owned(), |usable| usable.name);

@@ -47,6 +47,16 @@ impl GradientSum {
         if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
     }
 
+    /// Out of the gradient of each parameter, in visiting order.
+    pub fn from_inner(sums: Vec<Option<Tensor<1>>>) -> Self {
+        Self { sums }
+    }
+
+    /// Of which parameters there is one, in visiting order.
+    pub fn present(&self) -> Vec<bool> {
+        self.sums.iter().map(Option::is_some).collect()
+    }
+
     /// The gradient of each parameter, in visiting order.
     pub fn into_inner(self) -> Vec<Option<Tensor<1>>> {
         self.sums

@@ -29,6 +29,8 @@ pub struct Optimizer {
     /// By which operations.
     compute: Compute,
     states: Vec<State>,
+    /// The parameters that this process moves, in visiting order; all, where it says nothing.
+    owned: Option<Vec<bool>>,
 }
 
 /// One tensor of the optimizer's state, on its way to or from a checkpoint.
@@ -41,10 +43,26 @@ pub struct StateTensor {
     pub values: Kept,
 }
 
+impl StateTensor {
+    /// Name, shape, and whether the values are codes of 8 bits.
+    pub fn described(&self) -> (String, Vec<usize>, bool) {
+        (self.name.clone(), self.shape.clone(), matches!(self.values, Kept::Codes(_)))
+    }
+}
+
 impl Optimizer {
     /// An optimizer that has taken no step.
     pub fn new(name: OptimizerNames, hyper: Hyperparameters, compute: Compute) -> Self {
-        Self { name, hyper, compute, states: Vec::new() }
+        Self { name, hyper, compute, states: Vec::new(), owned: None }
+    }
+
+    /// From now on moves, and keeps state for, these parameters only, in visiting order; of the others it counts the steps.
+    pub fn keep_only(&mut self, owned: Vec<bool>) {
+        self.owned = Some(owned);
+    }
+
+    fn owns(&self, index: usize) -> bool {
+        self.owned.as_ref().is_none_or(|owned| owned[index])
     }
 
     /// Moves the parameters against the gradients times `factor`. Parameters without a gradient stay, as in torch.
@@ -60,7 +78,7 @@ impl Optimizer {
         })
     }
 
-    /// The update of one parameter, flattened, by its gradient times `factor`.
+    /// The update of one parameter, flattened, by its gradient times `factor`; what another process moves stays.
     fn update(
         &mut self,
         index: usize,
@@ -73,8 +91,12 @@ impl Optimizer {
         if self.states.len() <= index {
             self.states.resize_with(index + 1, State::default);
         }
+        let owns = self.owns(index);
         let state = &mut self.states[index];
         state.step += 1;
+        if !owns {
+            return p;
+        }
         let weight_decay = if info.decays { self.hyper.weight_decay } else { 0.0 };
         let hyper = Hyperparameters { weight_decay, ..self.hyper };
         let (shape, kind, step, compute) = (&info.shape[..], info.kind, state.step as i32, self.compute);
@@ -128,7 +150,9 @@ impl Optimizer {
         let mut states = Vec::with_capacity(steps.len());
         for (index, (info, &step)) in parameters.iter().zip(steps).enumerate() {
             let mut state = State { step, slots: Slots::default() };
-            for slot in if step > 0 { (self.name.rule().slots)(&info.shape, info.kind) } else { &[] } {
+            for slot in
+                if step > 0 && self.owns(index) { (self.name.rule().slots)(&info.shape, info.kind) } else { &[] }
+            {
                 let name = format!("{}.{}", slot.name, info.name);
                 let data = saved(index, slot).map_err(|e| bad(format!("tensor {name}: {e}")))?;
                 let (found, expected) = (data.num_elements(), slot.layout.len(&info.shape));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Int, IntDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, IntDType, Tensor, TensorData};
 use lm_models::ops::{self, Compute, Quantized};
 use lm_models::parameters::Kind;
 
@@ -150,6 +150,21 @@ impl Kept {
         match layout {
             Layout::Codes => Self::Codes(Tensor::from_data(data, (device, IntDType::U8.into()))),
             _ => Self::Float(Tensor::from_data(data, device)),
+        }
+    }
+
+    /// Out of the bytes that [`Self::to_data`] has.
+    pub fn from_bytes(bytes: Vec<u8>, is_codes: bool, device: &Device) -> Self {
+        let (layout, dtype) = if is_codes { (Layout::Codes, DType::U8) } else { (Layout::Whole, DType::F32) };
+        let len = bytes.len() / dtype.size();
+        Self::new(TensorData::from_bytes_vec(bytes, [len], dtype), layout, device)
+    }
+
+    /// The values.
+    pub fn to_data(&self) -> TensorData {
+        match self {
+            Self::Float(tensor) => tensor.to_data(),
+            Self::Codes(tensor) => tensor.to_data(),
         }
     }
 }

@@ -37,7 +37,7 @@ impl Run<'_> {
         let examples = evaluation.loader.store().len() as u64;
         tracing::info!("evaluating on {} examples", count(examples));
         let alone = !self.args.training.do_train;
-        if alone {
+        if alone && self.world.is_main() {
             evaluation.warn_if_nothing_is_predicted()?;
             callbacks.add(Console::new(self.args.training.disable_tqdm.unwrap_or(false)));
         }
@@ -46,10 +46,13 @@ impl Run<'_> {
         let begin = Instant::now();
         let model = model.valid();
         let preparation = round(begin.elapsed().as_secs_f64(), 4);
-        let Some(mut metrics) = evaluation.run(&model, callbacks, self.stop)? else {
+        let Some(mut metrics) = evaluation.run(&model, self.world, callbacks, self.stop)? else {
             tracing::warn!("the trained model is saved; a signal ended its evaluation, which --do_eval alone makes");
             return Ok(self.stop.ended());
         };
+        if !self.world.is_main() {
+            return Ok(Ended::Done);
+        }
         if alone {
             metrics.set("eval_model_preparation_time", preparation);
             let record = state.log(metrics.clone());

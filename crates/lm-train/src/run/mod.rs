@@ -32,7 +32,7 @@ mod unigram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use lm_models::parameters::ParameterInfo;
 use lm_models::{AutoModel, Task};
@@ -40,6 +40,7 @@ use lm_models::{AutoModel, Task};
 use crate::args::{ArgsError, Arguments, DataTrainingArguments, TokenCount};
 use crate::checkpoint::{self, ModelFiles, Saved};
 use crate::device::{self, precision};
+use crate::dist::World;
 use crate::observe::memory::Stage;
 use crate::observe::model_card::ModelCard;
 use crate::observe::{Callbacks, Outcome, TrainerState, console, notes::notes, report};
@@ -55,28 +56,34 @@ use results::Results;
 
 pub use output_dir::what_is_kept;
 
-/// Does what the arguments ask for, until `stop` hears a signal.
+/// Does what the arguments ask for, with all processes of the run, until `stop` hears a signal.
 ///
 /// # Errors
 /// An [`ArgsError`] for arguments that this machine cannot follow; else what failed.
-pub fn run(args: &Arguments, stop: &StopSignal) -> Result<Ended> {
+pub fn run(args: &Arguments, world: &World, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
     if let Some(folders) = &args.beyond.compare {
         return compare(folders, &training.output_dir);
     }
-    let devices = open_devices(args)?;
-    let args = &dataset::found(&adapter::found(args)?)?;
-    paths::check(args)?;
-    reporting::check(args)?;
+    let (args, devices) = world.agree(open_devices(args, world))?;
+    // What is not here is fetched.
+    let args = &world.in_turn(|| dataset::found(&adapter::found(&args)?))?;
+    world.agree(paths::check(args).and_then(|()| Ok(reporting::check(args)?)))?;
     if let Some(asked) = args.inference.asked() {
         stop.begin_answering();
         inference::run(args, asked, &devices[0])?;
         return Ok(Ended::Done);
     }
     if !(training.auto_find_batch_size && training.do_train) || args.beyond.plan {
-        return attempt(args, devices, stop);
+        return attempt(args, devices, world, stop);
     }
-    panics::with_smaller_batches(batches(args), |batches| attempt(&with_batches(args, batches), devices.clone(), stop))
+    ensure!(
+        world.size() == 1,
+        "--auto_find_batch_size works within one process: find the size with one, and give it as --per_device_train_batch_size"
+    );
+    panics::with_smaller_batches(batches(args), |batches| {
+        attempt(&with_batches(args, batches), devices.clone(), world, stop)
+    })
 }
 
 /// `--compare`: reads runs that are there, and makes none.
@@ -88,30 +95,43 @@ fn compare(folders: &[String], into: &Path) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-fn open_devices(args: &Arguments) -> Result<Vec<Device>> {
+/// The arguments with the device of this process, and it opened.
+fn open_devices(args: &Arguments, world: &World) -> Result<(Arguments, Vec<Device>)> {
+    let mut args = args.clone();
+    if world.size() > 1 && args.beyond.devices.is_none() {
+        args.beyond.device = device::of_process(&args.beyond.device, world.local_rank());
+    }
     let names = args.beyond.device_list();
     let devices = device::open_all(names).map_err(|error| ArgsError::Rule(error.to_string()))?;
     for device in &devices {
         device::prepare(names, device, args.beyond.autotune).map_err(|error| ArgsError::Rule(error.to_string()))?;
-        precision::check(args, device)?;
+        precision::check(&args, device)?;
         if args.training.full_determinism && !device::is_flex(device) {
             let line =
                 format!("--full_determinism: only --device cpu is sure to give the same bits again, not {names}");
             return Err(ArgsError::Rule(line).into());
         }
     }
-    Ok(devices)
+    Ok((args, devices))
+}
+
+fn with_accumulation(args: &Arguments, steps: usize) -> Arguments {
+    let mut args = args.clone();
+    args.accumulation_asked = Some(args.training.gradient_accumulation_steps);
+    args.training.gradient_accumulation_steps = steps;
+    args
 }
 
 /// The whole of a run, with the batch size that the arguments name.
-fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<Ended> {
+fn attempt(args: &Arguments, devices: Vec<Device>, world: &World, stop: &StopSignal) -> Result<Ended> {
     let training = &args.training;
-    let mut source = wants_model(args).then(|| resolve::model_source(args)).transpose()?;
-    if let Some(source) = &source {
-        room::expect(args, source, &devices[0])?;
-    }
+    let mut source = world.in_turn(|| {
+        let source = wants_model(args).then(|| resolve::model_source(args)).transpose()?;
+        source.as_ref().map_or(Ok(()), |source| room::expect(args, source, &devices[0]))?;
+        Ok(source)
+    })?;
     let trains = training.do_train && !args.beyond.plan;
-    let output = if args.shows_only() || args.beyond.plan { None } else { Some(OutputDir::open(args, trains)?) };
+    let output = if args.shows_only() || args.beyond.plan { None } else { Some(OutputDir::open(args, trains, world)?) };
     // A batch size that was found is not looked for again, as in Python.
     let found =
         output.as_ref().and_then(OutputDir::batch_size).filter(|size| *size < training.per_device_train_batch_size);
@@ -120,7 +140,13 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
         drop(output);
         let (now, examples) = (batches(args), batches(args).size.saturating_mul(batches(args).count));
         let count = if examples.is_multiple_of(size) { examples / size } else { now.count };
-        return attempt(&with_batches(args, Batches { size, count }), devices, stop);
+        return attempt(&with_batches(args, Batches { size, count }), devices, world, stop);
+    }
+    let checkpoint = output.as_ref().and_then(OutputDir::checkpoint);
+    let accumulation = checkpoint.map(|saved| resume::accumulation(args, saved)).transpose();
+    if let Some(steps) = world.agree(accumulation)?.flatten() {
+        drop(output);
+        return attempt(&with_accumulation(args, steps), devices, world, stop);
     }
     // Nothing is wrong with the arguments themselves.
     console::Messages::release();
@@ -131,8 +157,10 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
         merge::run(args, source, &devices[0], output)?;
         return Ok(Ended::Done);
     }
-    let data = Data::prepare(args, source.as_mut(), &devices[0])?;
-    data.show()?;
+    let data = world.in_turn(|| Data::prepare(args, source.as_mut(), &devices[0]))?;
+    if world.is_main() {
+        data.show()?;
+    }
     let Some(source) = source else { return Ok(Ended::Done) };
     if args.beyond.plan {
         let _armed = less_memory::plan_again_with_less(args, &devices[0]);
@@ -150,9 +178,9 @@ fn attempt(args: &Arguments, devices: Vec<Device>, stop: &StopSignal) -> Result<
         adapter: adapter::config(args, &source.config)?
             .map(|config| (config, source.vocab_in_checkpoint != source.config.vocab_size())),
     };
-    let saved = resume::unless_another_run(args, &data, output.take_checkpoint())?;
-    let push = Push::open(args)?;
-    Run { args, devices, data, files, output, push, stop }.work(&source, saved)
+    let saved = world.agree(resume::unless_another_run(args, &data, output.take_checkpoint()))?;
+    let push = world.agree(if world.is_main() { Push::open(args) } else { Ok(None) })?;
+    Run { args, devices, world, data, files, output, push, stop }.work(&source, saved)
 }
 
 fn wants_model(args: &Arguments) -> bool {
@@ -168,6 +196,8 @@ struct Run<'a> {
     args: &'a Arguments,
     /// The first has the model, and evaluates.
     devices: Vec<Device>,
+    /// The processes of the run.
+    world: &'a World,
     data: Data<'a>,
     files: ModelFiles,
     output: OutputDir,
@@ -183,7 +213,7 @@ impl Run<'_> {
         let (mut callbacks, mut results) = (Callbacks::default(), Results::default());
         let counts_tokens = training.include_num_input_tokens_seen != TokenCount::No;
         let mut state = TrainerState { counts_tokens, ..TrainerState::default() };
-        let mut model = self.model(source, saved.as_ref())?;
+        let mut model = self.world.agree(self.model(source, saved.as_ref()))?;
         let mut memory = self.watch_memory("init")?;
         if training.do_train {
             let _armed = less_memory::begin_again_with_smaller_batches(self.args, &self.devices[0]);
@@ -195,6 +225,9 @@ impl Run<'_> {
             true => self.evaluate(&model, &mut state, memory, &mut callbacks, &mut results),
             false => Ok(Ended::Done),
         };
+        if !self.world.is_main() {
+            return ended;
+        }
         let ended = ended.and_then(|ended| self.describe(&state, ended));
         callbacks.on_train_end(&state, &Outcome::of(&ended));
         if let (Some(push), Ok(Ended::Done)) = (&self.push, &ended) {

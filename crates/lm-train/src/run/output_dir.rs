@@ -8,6 +8,7 @@ use lm_files::{Lock, LockError};
 
 use crate::args::{Arguments, Resume};
 use crate::checkpoint::{self, Saved};
+use crate::dist::World;
 use crate::observe::report::REPORT_NAME;
 use crate::observe::{LOG_FILE_NAME, TRAINER_STATE_NAME, TrainerState};
 use crate::run::resume::changed_arguments;
@@ -31,9 +32,25 @@ impl OutputDir {
     /// (`--resume_from_checkpoint`); `--overwrite_output_dir` lets it start anew, but for an unfinished run of the same
     /// arguments. Nothing is removed that this program did not write.
     ///
+    /// Of several processes rank 0 does all this, and the others read the checkpoint that it found.
+    ///
     /// # Errors
     /// If the folder is in use, holds something else, or the checkpoint cannot be gone on from.
-    pub fn open(args: &Arguments, trains: bool) -> Result<Self> {
+    pub fn open(args: &Arguments, trains: bool, world: &World) -> Result<Self> {
+        let main = if world.is_main() { Self::open_main(args, trains).map(Some) } else { Ok(None) };
+        let main = world.agree(main)?;
+        let found = main.as_ref().and_then(|output| Some(output.checkpoint.as_ref()?.folder.clone()));
+        let found = world.of_main(found)?;
+        let follow = || -> Result<Self> {
+            let read = |folder: PathBuf| Saved::read(&folder, args.beyond.allow_changes_on_resume);
+            let checkpoint =
+                found.map(read).transpose().context("the machines of a run must share its --output_dir")?;
+            Ok(Self { path: args.training.output_dir.clone(), checkpoint, is_new: false, lock: None })
+        };
+        world.agree(main.map_or_else(follow, Ok))
+    }
+
+    fn open_main(args: &Arguments, trains: bool) -> Result<Self> {
         let path = args.training.output_dir.clone();
         let show = path.display();
         let is_new = !path.exists();
@@ -132,8 +149,13 @@ impl OutputDir {
 
     /// `--per_device_train_batch_size` of the checkpoint to go on from.
     pub fn batch_size(&self) -> Option<usize> {
-        let fingerprint = self.checkpoint.as_ref().and_then(|saved| saved.run_state.fingerprint.as_ref());
+        let fingerprint = self.checkpoint().and_then(|saved| saved.run_state.fingerprint.as_ref());
         fingerprint.map(|fingerprint| fingerprint.per_device_train_batch_size)
+    }
+
+    /// The checkpoint to go on from, if there is one.
+    pub fn checkpoint(&self) -> Option<&Saved> {
+        self.checkpoint.as_ref()
     }
 
     /// The checkpoint to go on from, if there is one; handed out once.

@@ -2,12 +2,49 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::args::Arguments;
 use crate::checkpoint::{Fingerprint, Saved};
 use crate::run::data::Data;
 use crate::train::plan::Plan;
+
+/// `--gradient_accumulation_steps` with which a step keeps the batches that it had, when as many processes as there are now
+/// share them; none where the arguments' own do.
+///
+/// # Errors
+/// If so many processes cannot share them evenly.
+pub fn accumulation(args: &Arguments, saved: &Saved) -> Result<Option<usize>> {
+    let Some(then) = &saved.run_state.fingerprint else { return Ok(None) };
+    let given = args.training.gradient_accumulation_steps;
+    let (batches, devices) = (then.batches_per_step(), args.num_devices());
+    let another_number = then.ranks != args.ranks || then.asked_accumulation_steps.is_some();
+    let same_command = then.asked_accumulation_steps.unwrap_or(then.gradient_accumulation_steps) == given
+        && then.num_devices == args.beyond.num_devices();
+    if !another_number || !same_command || given.saturating_mul(devices) == batches {
+        return Ok(None);
+    }
+    if !batches.is_multiple_of(devices) {
+        if args.beyond.allow_changes_on_resume {
+            return Ok(None);
+        }
+        let each = args.beyond.num_devices();
+        let fit: Vec<_> = (1..=batches / each.max(1)).filter(|ranks| batches.is_multiple_of(ranks * each)).collect();
+        let fit = fit.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        bail!(
+            "{}: a step has {batches} batches, which {} processes cannot share evenly: start {fit}, or go on regardless with --allow_changes_on_resume",
+            saved.folder.display(),
+            args.ranks
+        );
+    }
+    let steps = batches / devices;
+    tracing::info!(
+        "{}: a step keeps its {batches} batches: {} processes take --gradient_accumulation_steps {steps} each",
+        saved.folder.display(),
+        args.ranks
+    );
+    Ok(Some(steps))
+}
 
 /// The checkpoint to go on from after all: `--overwrite_output_dir` goes on with an unfinished run only if its text is the
 /// same too.

@@ -1,6 +1,7 @@
 //! `--do_train`: from the plan to the trained model in the output folder.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use lm_data::collate::Split;
@@ -25,6 +26,7 @@ use crate::sys::signals::{self, Ended};
 use crate::train::batches::TrainData;
 use crate::train::cadence;
 use crate::train::plan::Plan;
+use crate::train::ranks::fingerprint;
 use crate::train::samples::{self, Samples};
 use crate::train::saves::Saves;
 use crate::train::trainer::{Diverged, Trainer};
@@ -41,43 +43,49 @@ impl Run<'_> {
         results: &mut Results,
     ) -> Result<Option<(AutoModel, TrainerState)>> {
         let training = &self.args.training;
-        let (mut data, plan) = self.plan(saved.as_ref())?;
+        let (mut data, plan) = self.world.agree(self.plan(saved.as_ref()))?;
+        self.world.expect_same("training examples", &plan.fingerprint.data)?;
+        self.world.expect_same("model", &fingerprint(self.world, &model))?;
         let (parameters, adapts) = (model.parameters(), self.files.adapter.is_some());
         let size = CheckpointSize::new(&parameters, adapts, plan.optimizer, self.files.dtype, plan.save_only_model);
         let trained = values(parameters.iter().filter(|info| info.trainable));
         let parameters = Parameters { all: values(&parameters), trained };
-        self.add_callbacks(callbacks, &plan, parameters)?;
+        if self.world.is_main() {
+            self.add_callbacks(callbacks, &plan, parameters)?;
+        }
         let mut trainer = self.trainer(model, &plan, size, callbacks)?;
-        if let Some(saved) = &saved {
+        let resumed = saved.as_ref().map_or(Ok(()), |saved| {
             resume::check_unchanged(self.args, &plan, saved)?;
-            trainer.resume(saved)?;
-        }
+            trainer.resume(saved)
+        });
+        self.world.agree(resumed)?;
         let first_step = trainer.state.global_step;
-        self.check_disk(&plan, size, first_step)?;
-        let samples = self.sample(&mut trainer)?;
-        self.announce(&plan, parameters, &trainer.state);
-        if training.do_eval || training.eval_on_start {
-            self.data.evaluation(&self.devices[0], plan.step.compute)?.warn_if_nothing_is_predicted()?;
-        }
-        // What another run left is renamed only now that all is there to begin.
-        self.output.set_aside_after(saved.map(|saved| saved.state.global_step))?;
+        let samples = match self.world.is_main() {
+            true => self.begin(&mut trainer, &plan, parameters, size, saved).map(Some),
+            false => Ok(None),
+        };
+        let samples = self.world.agree(samples)?;
         let before = memory.map(Stage::stop);
         let during = self.watch_memory("train")?;
 
         self.stop.begin_training();
+        self.world.limit_waits(Some(Duration::from_secs(training.ddp_timeout as u64)));
         let ended = trainer.train(&mut data, self.stop).map_err(|error| {
             let diverged = Noted::cause_of::<Diverged>(&error).is_some();
             Noted::add(error, if diverged { String::new() } else { what_is_kept(self.args) })
         })?;
         if let Ended::Signal(signal) = ended {
-            self.say_stopped(signal, trainer.state.global_step);
+            if self.world.is_main() {
+                self.say_stopped(signal, trainer.state.global_step);
+            }
             return Ok(None);
         }
         let last_save = trainer.finish_saves();
         if training.load_best_model_at_end {
-            trainer.load_best();
+            trainer.load_best()?;
         }
         let mut metrics = trainer.log_metrics([before, during.map(Stage::stop)].into_iter().flatten());
+        let Some(samples) = samples else { return Ok(Some(trainer.into_model())) };
 
         self.publish(trainer.model(), &trainer.state, last_save)?;
         self.add_samples(&mut trainer, &samples)?;
@@ -91,6 +99,26 @@ impl Run<'_> {
         trainer.state.add_progress(&mut metrics);
         results.save(self.output.path(), "train", &metrics)?;
         Ok(Some(trainer.into_model()))
+    }
+
+    /// What is left to do before the first step, where the run is written: the texts that it will show.
+    fn begin(
+        &self,
+        trainer: &mut Trainer,
+        plan: &Plan,
+        parameters: Parameters,
+        size: CheckpointSize,
+        saved: Option<Saved>,
+    ) -> Result<Arc<Samples>> {
+        self.check_disk(plan, size, trainer.state.global_step)?;
+        let samples = self.sample(trainer)?;
+        self.announce(plan, parameters, &trainer.state);
+        if self.args.training.do_eval || self.args.training.eval_on_start {
+            self.data.evaluation(&self.devices[0], plan.step.compute)?.warn_if_nothing_is_predicted()?;
+        }
+        // What another run left is renamed only now that all is there to begin.
+        self.output.set_aside_after(saved.map(|saved| saved.state.global_step))?;
+        Ok(samples)
     }
 
     /// The training examples from where the run stands, and what is done with them.
@@ -118,7 +146,7 @@ impl Run<'_> {
     }
 
     fn trainer<'a>(
-        &self,
+        &'a self,
         model: AutoModel,
         plan: &Plan,
         size: CheckpointSize,
@@ -127,7 +155,7 @@ impl Run<'_> {
         let evaluation =
             plan.evaluates().then(|| self.data.evaluation(&self.devices[0], plan.step.compute)).transpose()?;
         let saves = Saves::new(self.output.path(), self.files.clone(), plan.save_limit, size, !plan.ignore_disk_check);
-        Trainer::new(self.args, plan.clone(), model, &self.devices, saves, evaluation, callbacks)
+        Trainer::new(self.args, plan.clone(), self.world, model, &self.devices, saves, evaluation, callbacks)
     }
 
     fn check_disk(&self, plan: &Plan, size: CheckpointSize, step: u64) -> Result<()> {

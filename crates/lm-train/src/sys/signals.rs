@@ -25,8 +25,10 @@ pub struct StopSignal(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// The signal's number; 0 before one came.
+    /// The signal's number; 0 before one came, to this process or to another of the run.
     received: AtomicI32,
+    /// Whether one came to this process.
+    own: AtomicBool,
     /// Whether the run looks at `received`, and saves.
     training: AtomicBool,
     /// Whether a model only answers: there is nothing to say of an end.
@@ -94,6 +96,12 @@ impl StopSignal {
         }
     }
 
+    /// Another process of the run has received this one, so the run ends here as well.
+    pub fn take_up(&self, signal: i32) {
+        // Of two the first counts.
+        let _ = self.0.received.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+    }
+
     /// How work ends that looks for a signal, and finds this.
     pub fn ended(&self) -> Ended {
         self.received().map_or(Ended::Done, Ended::Signal)
@@ -102,7 +110,8 @@ impl StopSignal {
     #[cfg(unix)]
     fn receive(&self, signal: i32) {
         let training = self.0.training.load(Ordering::SeqCst);
-        let first = self.0.received.swap(signal, Ordering::SeqCst) == 0;
+        let first = !self.0.own.swap(true, Ordering::SeqCst);
+        self.take_up(signal);
         if training && first {
             return;
         }

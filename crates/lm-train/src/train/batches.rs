@@ -47,15 +47,20 @@ impl TrainData {
         }
     }
 
-    /// The batches from the one with this index on, counted from the start of the run. A stream stands where it was
-    /// opened, and can be walked once. `workers` threads build them, and at most `ahead` wait.
-    pub fn batches_from(&mut self, batch: u64, workers: usize, ahead: usize) -> std::io::Result<Batches> {
+    /// The batches with these numbers, counted from the start of the run. A stream stands where it was opened, can be walked
+    /// once, and gives all. `workers` threads build them, and at most `ahead` wait.
+    pub fn batches_at(
+        &mut self,
+        numbers: impl Iterator<Item = u64> + Send + 'static,
+        workers: usize,
+        ahead: usize,
+    ) -> std::io::Result<Batches> {
         let stream_position = match self {
             Self::Streamed { stream: Some(stream), .. } => Some(stream.position()),
             _ => None,
         };
         let items = match self {
-            Self::Stored(loader) => Items::Stored(loader.batches_from(loader.position(batch), workers, ahead)?),
+            Self::Stored(loader) => Items::Stored(loader.batches_at(numbers, workers, ahead)?),
             Self::Streamed { stream, collator, batch_size, drop_last } => {
                 let batches = |stream: ExampleStream| {
                     stream.batches(Arc::clone(collator), *batch_size, *drop_last, workers, ahead)
@@ -68,14 +73,16 @@ impl TrainData {
 }
 
 impl Batches {
-    /// The next batch; none at the end of a stream that ends.
-    pub fn next_batch(&mut self) -> Option<Result<Batch, DataError>> {
+    /// The next batch of all, which is either this process's `own` or another's: that one a stream walks past. None at the
+    /// end of a stream that ends.
+    pub fn next_batch(&mut self, own: bool) -> Option<Result<Option<Batch>, DataError>> {
         match &mut self.items {
-            Items::Stored(batches) => batches.next(),
+            Items::Stored(batches) if own => batches.next().map(|batch| batch.map(Some)),
+            Items::Stored(_) => Some(Ok(None)),
             Items::Streamed(batches) => batches.as_mut()?.next().map(|item| {
                 let (batch, position) = item?;
                 self.stream_position = Some(position);
-                Ok(batch)
+                Ok(own.then_some(batch))
             }),
         }
     }

@@ -44,6 +44,15 @@ impl Lengths {
             _ => step * self.batches_per_step,
         }
     }
+
+    /// The numbers of the batches, from this step on and without end, that are those of `rank` of so many ranks: every
+    /// `ranks`-th of each step.
+    pub fn batches_of_rank(self, first_step: u64, rank: usize, ranks: usize) -> impl Iterator<Item = u64> + Send {
+        (first_step..).flat_map(move |step| {
+            let first = self.batches_before(step);
+            (first + rank as u64..first + self.batches_of(step)).step_by(ranks)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -65,5 +74,14 @@ mod tests {
                 assert_eq!(lengths.epoch(2 * steps, 0), 2.0);
             }
         }
+    }
+    #[test]
+    fn ranks_share_the_batches_of_each_step() {
+        let lengths = Lengths { batches_per_epoch: Some(7), batches_per_step: 4 };
+        let of = |rank, ranks| lengths.batches_of_rank(1, rank, ranks).take(4).collect::<Vec<_>>();
+        assert_eq!(of(0, 1), [4, 5, 6, 7]);
+        assert_eq!(of(0, 2), [4, 6, 7, 9]);
+        assert_eq!(of(1, 2), [5, 8, 10, 12]);
+        assert_eq!(of(3, 4), [10, 17, 24, 31], "none of the epoch's last step");
     }
 }

@@ -11,6 +11,9 @@ use crate::optim::OptimizerNames;
 use crate::train::lengths::Lengths;
 use crate::train::step::StepOptions;
 
+/// torch's own size of a bucket.
+const DDP_BUCKET_CAP_MB: usize = 25;
+
 /// What a run is going to do. When which part of it is due is [`cadence`](super::cadence)'s.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -44,6 +47,10 @@ pub struct Plan {
     pub count_tokens: TokenCount,
     /// `--include_tokens_per_second`
     pub tokens_per_second: bool,
+    /// `--ddp_bucket_cap_mb`, in bytes.
+    pub bucket: usize,
+    /// Whether every parameter must have a gradient on every rank (`--ddp_find_unused_parameters false`).
+    pub all_used: bool,
     /// Arithmetic of a step; rate and position are filled in for each.
     pub step: StepOptions,
     /// What must not change on resume.
@@ -61,7 +68,7 @@ impl Plan {
     /// If no number of steps follows from the arguments.
     pub fn new(args: &Arguments, batches_per_epoch: Option<u64>, data: String) -> Result<Self> {
         let training = &args.training;
-        let batches_per_step = training.gradient_accumulation_steps.saturating_mul(args.beyond.num_devices()) as u64;
+        let batches_per_step = training.gradient_accumulation_steps.saturating_mul(args.num_devices()) as u64;
         let lengths = Lengths { batches_per_epoch, batches_per_step };
         let max_steps = max_steps(args, lengths)?;
         let steps = |steps: Steps| steps_of(steps.0, max_steps);
@@ -81,6 +88,8 @@ impl Plan {
             workers: workers(args),
             count_tokens: training.include_num_input_tokens_seen,
             tokens_per_second: training.include_tokens_per_second,
+            bucket: training.ddp_bucket_cap_mb.unwrap_or(DDP_BUCKET_CAP_MB).saturating_mul(1 << 20),
+            all_used: training.ddp_find_unused_parameters == Some(false),
             step: StepOptions {
                 learning_rate: 0.0,
                 max_grad_norm: training.max_grad_norm,
@@ -89,6 +98,8 @@ impl Plan {
                 loss_scale: 1.0,
                 seed: training.seed,
                 first_micro_batch: 0,
+                rank: 0,
+                ranks: args.ranks,
                 devices: args.beyond.num_devices(),
                 gradient_checkpointing: training.gradient_checkpointing,
                 compute: precision::of_training(args),
@@ -138,6 +149,8 @@ fn fingerprint(args: &Arguments, data: String) -> Fingerprint {
         per_device_train_batch_size: training.per_device_train_batch_size,
         gradient_accumulation_steps: training.gradient_accumulation_steps,
         num_devices: args.beyond.num_devices(),
+        ranks: args.ranks,
+        asked_accumulation_steps: args.accumulation_asked,
         data_seed: training.order_seed(),
         seed: training.seed,
         order: order_name(training),

@@ -1,35 +1,166 @@
-//! Data parallelism: several devices of this machine share the micro-batches of a step, as Python's
-//! `DistributedDataParallel` lets processes do.
+//! Data parallelism: several devices of this machine share the micro-batches of a step, and several processes, here and on
+//! other machines, share them before that, as Python's `DistributedDataParallel` lets processes do.
 //!
-//! A device's number in the run is its rank. Rank 0 has the model that is trained; the others get a copy of it for the
-//! length of a step. Everything is summed in the order of ranks, so a run can be repeated bit for bit.
+//! The first device has the model that is trained; the others get a copy of it for the length of a step. Each process has a
+//! model and an optimizer of its own, which move by the same gradients and so stay equal. Everything is summed in a fixed
+//! order, so a run can be repeated bit for bit.
 
+use std::iter::Sum;
 use std::panic::resume_unwind;
 use std::thread;
 
-use burn::tensor::Device;
+use anyhow::{Result, anyhow};
+use burn::tensor::{Device, Tensor};
 use lm_models::AutoModel;
+use lm_models::parameters::ParameterInfo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
+use crate::dist::World;
 use crate::optim::GradientSum;
+use crate::sys::signals::StopSignal;
 
-/// Calls `work` once per device, with its rank and the model on it, each on a thread of its own. The model lives on the
+/// Calls `work` once per device, with its number and the model on it, each on a thread of its own. The model lives on the
 /// first device. Results are in the order of the devices.
 pub fn on_each<R: Send>(model: &AutoModel, devices: &[Device], work: impl Fn(usize, &AutoModel) -> R + Sync) -> Vec<R> {
     let others = devices.iter().skip(1);
     let replicas: Vec<AutoModel> = others.map(|device| model.clone().fork(device)).collect();
     let work = &work;
     thread::scope(|scope| {
-        let ranks = replicas.iter().enumerate().map(|(index, replica)| scope.spawn(move || work(index + 1, replica)));
-        let ranks: Vec<_> = ranks.collect();
+        let threads = replicas.iter().enumerate().map(|(index, replica)| scope.spawn(move || work(index + 1, replica)));
+        let threads: Vec<_> = threads.collect();
         let mut results = vec![work(0, model)];
-        results.extend(ranks.into_iter().map(|rank| rank.join().unwrap_or_else(|panic| resume_unwind(panic))));
+        results.extend(threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))));
         results
     })
 }
 
-/// The sum of the gradients of all ranks, on `device`. Ranks on other machines would come in here.
-pub fn sum_gradients(ranks: Vec<GradientSum>, device: &Device) -> GradientSum {
+/// The sum of the gradients of all devices, on `device`.
+pub fn sum_gradients(devices: Vec<GradientSum>, device: &Device) -> GradientSum {
     let mut sum = GradientSum::default();
-    ranks.into_iter().for_each(|rank| sum.merge(rank.to_device(device)));
+    devices.into_iter().for_each(|of_one| sum.merge(of_one.to_device(device)));
     sum
+}
+
+/// What the batches of a step hold.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct StepCounts {
+    /// Tokens that are predicted.
+    pub predicted: usize,
+    /// Tokens that go through the model, padding included.
+    pub tokens: u64,
+    /// The same without padding.
+    pub real_tokens: u64,
+}
+
+impl Sum for StepCounts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, of_one| Self {
+            predicted: sum.predicted + of_one.predicted,
+            tokens: sum.tokens + of_one.tokens,
+            real_tokens: sum.real_tokens + of_one.real_tokens,
+        })
+    }
+}
+
+/// What this rank has done of a piece of work, if all have done theirs, with a note of each rank. None if a signal came to
+/// one of them before it was done: then all stop, as if it had come to them.
+///
+/// # Errors
+/// What failed on a rank, on all.
+pub fn whole<T, N>(world: &World, stop: &StopSignal, own: Result<Option<T>>, note: N) -> Result<Option<(T, Vec<N>)>>
+where
+    N: Serialize + DeserializeOwned + Clone,
+{
+    let signal = if matches!(own, Ok(None)) { stop.received() } else { None };
+    let (own, said) = world.agree_with(own, &(signal, note))?;
+    let (signals, notes): (Vec<Option<i32>>, Vec<N>) = said.into_iter().unzip();
+    Ok(match signals.into_iter().flatten().next() {
+        Some(signal) => {
+            stop.take_up(signal);
+            None
+        }
+        None => own.map(|own| (own, notes)),
+    })
+}
+
+/// Makes sure that every trained parameter has a gradient on every rank of several, but those without a token to predict.
+///
+/// # Errors
+/// The first that has none, as torch's `DistributedDataParallel` has it; on all ranks.
+pub fn expect_all_used(world: &World, present: &[Vec<bool>], parameters: &[ParameterInfo]) -> Result<()> {
+    let ranks = present.iter().enumerate().filter(|(_, of_rank)| world.size() > 1 && of_rank.contains(&true));
+    let trained = || parameters.iter().enumerate().filter(|(_, info)| info.trainable);
+    let mut unused = ranks.flat_map(|(rank, of_rank)| {
+        trained().filter(|(index, _)| of_rank.get(*index) != Some(&true)).map(move |(_, info)| (rank, info))
+    });
+    match unused.next() {
+        Some((rank, info)) => world.agree(Err(anyhow!(
+            "--ddp_find_unused_parameters false: {} has no gradient on {}, since nothing that is predicted depends on it; leave the flag out",
+            info.name,
+            world.name_of(rank)
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The sum of the gradients of all processes, each of which has those that `present` says, in the order of ranks. They travel
+/// in buckets of about `bucket` bytes (`--ddp_bucket_cap_mb`).
+pub fn sum_over_ranks(
+    world: &World,
+    own: GradientSum,
+    present: &[Vec<bool>],
+    parameters: &[ParameterInfo],
+    bucket: usize,
+    device: &Device,
+) -> GradientSum {
+    if world.size() == 1 {
+        return own;
+    }
+    let mut gradients = own.into_inner();
+    gradients.resize(parameters.len(), None);
+    let on_any_rank = |index: &usize| present.iter().any(|rank| rank.get(*index) == Some(&true));
+    let (mut values, mut members) = (Vec::new(), Vec::new());
+    let mut arrived = vec![None; parameters.len()];
+    let mut travel = |values: &mut Vec<f32>, members: &mut Vec<usize>| {
+        world.sum(values);
+        let mut rest = &values[..];
+        for member in members.drain(..) {
+            let (gradient, others) = rest.split_at(parameters[member].len());
+            arrived[member] = Some(Tensor::from_data(gradient, device));
+            rest = others;
+        }
+        values.clear();
+    };
+    for index in (0..parameters.len()).filter(on_any_rank) {
+        match gradients[index].take() {
+            Some(gradient) => append(&mut values, gradient),
+            // Changes no sum, not even the sign of a zero.
+            None => values.resize(values.len() + parameters[index].len(), -0.0),
+        }
+        members.push(index);
+        if values.len() * size_of::<f32>() >= bucket {
+            travel(&mut values, &mut members);
+        }
+    }
+    travel(&mut values, &mut members);
+    GradientSum::from_inner(arrived)
+}
+
+/// Appends a tensor's values.
+fn append(values: &mut Vec<f32>, tensor: Tensor<1>) {
+    let data = tensor.into_data();
+    match data.as_slice::<f32>() {
+        Ok(own) => values.extend_from_slice(own),
+        Err(_) => values.extend(data.iter::<f32>()),
+    }
+}
+
+/// A number that tells the values of two models apart.
+pub fn fingerprint(world: &World, model: &AutoModel) -> String {
+    let mut hasher = crc32fast::Hasher::new();
+    if world.size() > 1 {
+        model.snapshot().into_iter().for_each(|parameter| hasher.update(parameter.tensor.into_data().as_bytes()));
+    }
+    format!("{:08x}", hasher.finalize())
 }

@@ -26,7 +26,11 @@ pub struct StepOptions {
     pub seed: u64,
     /// Number of the step's first forward pass since the run began, for dropout.
     pub first_micro_batch: u64,
-    /// Devices of the run: micro-batch j belongs to rank j mod `devices`, on whose device its tensors are.
+    /// This process among those of the run: micro-batch j belongs to rank j mod `ranks`.
+    pub rank: usize,
+    /// Processes of the run.
+    pub ranks: usize,
+    /// Devices of each process: its i-th micro-batch is on the device i mod `devices`.
     pub devices: usize,
     /// `--gradient_checkpointing`
     pub gradient_checkpointing: bool,
@@ -51,31 +55,44 @@ pub struct StepGradients {
 }
 
 impl StepGradients {
+    /// Out of the sums over all micro-batches: of the gradients, and of the losses of so many predicted tokens.
+    pub fn new(sum: GradientSum, loss: f64, predicted: usize, options: &StepOptions) -> Self {
+        let grad_norm = sum.norm(options.compute) / options.loss_scale;
+        Self { outcome: StepOutcome { loss: loss / predicted.max(1) as f64, grad_norm }, sum }
+    }
+
+    /// Which parameters they move, in visiting order.
+    pub fn moves(&self) -> Vec<bool> {
+        if self.is_finite() { self.sum.present() } else { Vec::new() }
+    }
+
     /// Whether the model can be moved by them.
     pub fn is_finite(&self) -> bool {
         self.outcome.loss.is_finite() && self.outcome.grad_norm.is_finite()
     }
 }
 
-/// Runs the micro-batches forward and backward, each rank its own. The loss is the mean over the predicted tokens of all
-/// of them together, as Python's Trainer has it since 4.46. None if a signal came before the last one.
+/// Runs this process's micro-batches forward and backward, each device its own: the sums of their gradients and losses.
+/// The loss that is minimised is the mean over the tokens that all micro-batches of all processes predict together, as
+/// Python's Trainer has it since 4.46. None if a signal came before the last one.
 pub fn gradients(
     model: &AutoModel,
     micro_batches: &[ModelInputs],
+    predicted: usize,
     options: &StepOptions,
     stop: &StopSignal,
-) -> Option<StepGradients> {
-    let predicted: usize = micro_batches.iter().map(|inputs| inputs.host_predicted.len()).sum();
+) -> Option<(GradientSum, f64)> {
     let devices: Vec<Device> = micro_batches.iter().take(options.devices).map(|inputs| inputs.device.clone()).collect();
-    let ranks = on_each(model, &devices, |rank, model| {
+    let on_devices = on_each(model, &devices, |device, model| {
         let mut gradients = GradientSum::default();
         let mut sums = Vec::new();
-        let own = micro_batches.iter().enumerate().skip(rank).step_by(options.devices);
+        let own = micro_batches.iter().enumerate().skip(device).step_by(options.devices);
         for (index, inputs) in own.filter(|(_, inputs)| !inputs.host_predicted.is_empty()) {
             if stop.received().is_some() {
                 return None;
             }
-            let (of_batch, sum) = backward(model, inputs, options, index as u64, predicted as f64);
+            let number = (options.rank + index * options.ranks) as u64;
+            let (of_batch, sum) = backward(model, inputs, options, number, predicted as f64);
             gradients.merge(of_batch);
             sums.push(sum);
         }
@@ -83,11 +100,8 @@ pub fn gradients(
         let total: f64 = if sums.is_empty() { 0.0 } else { Tensor::cat(sums, 0).into_data().iter::<f64>().sum() };
         Some((gradients, total))
     });
-    let (ranks, losses): (Vec<_>, Vec<f64>) = ranks.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
-    let sum = sum_gradients(ranks, &model.decoder().weight.device().inner());
-    let loss = losses.iter().sum::<f64>() / predicted.max(1) as f64;
-    let outcome = StepOutcome { loss, grad_norm: sum.norm(options.compute) / options.loss_scale };
-    Some(StepGradients { sum, outcome })
+    let (sums, losses): (Vec<_>, Vec<f64>) = on_devices.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    Some((sum_gradients(sums, &model.decoder().weight.device().inner()), losses.iter().sum()))
 }
 
 /// Moves the model. Gradients that are no finite numbers leave it as it was.
@@ -105,15 +119,17 @@ pub fn apply(
     optimizer.step(model, gradients.sum, factor, options.learning_rate)
 }
 
-/// [`gradients`] and [`apply`], with nobody to interrupt them.
+/// A whole step of one process, with nobody to interrupt it.
 pub fn step(
     model: AutoModel,
     optimizer: &mut Optimizer,
     micro_batches: &[ModelInputs],
     options: &StepOptions,
 ) -> (AutoModel, StepOutcome) {
-    match gradients(&model, micro_batches, options, &StopSignal::default()) {
-        Some(gradients) => {
+    let predicted = micro_batches.iter().map(|inputs| inputs.host_predicted.len()).sum();
+    match gradients(&model, micro_batches, predicted, options, &StopSignal::default()) {
+        Some((sum, loss)) => {
+            let gradients = StepGradients::new(sum, loss, predicted, options);
             let outcome = gradients.outcome;
             (apply(model, optimizer, gradients, options), outcome)
         }

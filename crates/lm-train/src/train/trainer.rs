@@ -1,36 +1,35 @@
 //! The training loop: the whole of training on one screen, each part one call away.
 
 mod saving;
+mod stepping;
 
 use std::sync::Arc;
-use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
-use lm_data::{Batch, StreamPosition};
+use lm_data::StreamPosition;
 use lm_models::AutoModel;
-use lm_models::ops::{self, Compute};
+use lm_models::ops::Compute;
 use lm_models::parameters::{Kind, ParameterInfo};
 
 use crate::args::{Arguments, SaveStrategy, TokenCount};
+use crate::dist::World;
 use crate::observe::history::{What, joined as text_of};
-use crate::observe::{Callbacks, LogRecord, Outcome, StepInfo, TrainerState};
+use crate::observe::{Callbacks, LogRecord, Outcome, TrainerState};
 use crate::optim::{GradScaler, Hyperparameters, Optimizer};
 use crate::schedule::{Schedule, warmup_steps};
 use crate::sys::panics;
 use crate::sys::signals::{Ended, StopSignal};
-use crate::train::batches::{Batches, TrainData, to_inputs};
+use crate::train::batches::{Batches, TrainData};
 use crate::train::cadence::due;
 use crate::train::early_stopping::EarlyStopping;
 use crate::train::evaluate::Evaluation;
 use crate::train::plan::Plan;
 use crate::train::progress::Progress;
+use crate::train::ranks::whole;
 use crate::train::samples::Samples;
 use crate::train::saves::Saves;
-use crate::train::step::{StepGradients, StepOptions, StepOutcome, apply, gradients};
-
-/// A gradient that overflows with a loss scale below this is not the scale's fault.
-const SMALLEST_SCALE: f32 = 1.0 / 65536.0;
+use crate::train::sharded::owners;
 
 /// The loss is no longer a number, which going on from a checkpoint would only repeat.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +43,14 @@ pub struct Trainer<'a> {
     /// What the model fills in or continues, for the report.
     pub samples: Option<Arc<Samples>>,
     plan: Plan,
+    /// The processes that train together.
+    world: &'a World,
     /// There but while the optimizer has it, which moves the parameters in place, because nobody else holds them.
     model: Option<AutoModel>,
     parameters: Vec<ParameterInfo>,
     optimizer: Optimizer,
+    /// The rank that moves each parameter, with `--sharded_optimizer`.
+    owners: Option<Vec<usize>>,
     schedule: Schedule,
     /// Steps that the schedule has made: all but those skipped by the scaler.
     scheduled: u64,
@@ -75,6 +78,7 @@ impl<'a> Trainer<'a> {
     pub fn new(
         args: &Arguments,
         plan: Plan,
+        world: &'a World,
         model: AutoModel,
         devices: &[Device],
         saves: Saves,
@@ -91,13 +95,19 @@ impl<'a> Trainer<'a> {
             adam_epsilon: training.adam_epsilon,
             weight_decay: training.weight_decay,
         };
+        let mut optimizer = Optimizer::new(plan.optimizer, hyper, plan.step.compute);
+        let owners = (beyond.sharded_optimizer && world.size() > 1).then(|| owners(&parameters, world.size()));
+        if let Some(owners) = &owners {
+            optimizer.keep_only(owners.iter().map(|owner| *owner == world.rank()).collect());
+        }
         let patience = beyond.early_stopping_patience;
         Ok(Self {
             state: initial_state(args, &plan),
             samples: None,
             model: Some(model),
             parameters,
-            optimizer: Optimizer::new(plan.optimizer, hyper, plan.step.compute),
+            optimizer,
+            owners,
             schedule: schedule(args, &plan)?,
             scheduled: 0,
             grad_scaler: training.fp16.then(GradScaler::default),
@@ -111,6 +121,7 @@ impl<'a> Trainer<'a> {
             stop_early: false,
             stream_position: None,
             callbacks,
+            world,
             plan,
         })
     }
@@ -149,12 +160,16 @@ impl<'a> Trainer<'a> {
         if self.plan.eval_on_start && self.state.global_step == 0 {
             self.evaluate(stop)?;
         }
-        let first_batch = self.plan.lengths.batches_before(self.state.global_step);
-        let mut batches = data
-            .batches_from(first_batch, self.plan.workers.0, self.plan.workers.1)
-            .context("--dataloader_num_workers: a thread cannot be started")?;
+        let numbers = self.plan.lengths.batches_of_rank(self.state.global_step, self.world.rank(), self.world.size());
+        let batches = data
+            .batches_at(numbers, self.plan.workers.0, self.plan.workers.1)
+            .context("--dataloader_num_workers: a thread cannot be started");
+        let mut batches = self.world.agree(batches)?;
         self.stream_position = batches.stream_position.clone();
-        match self.steps(&mut batches, stop) {
+        let ended = self.steps(&mut batches, stop);
+        // What rank 0 writes now may take long.
+        self.world.limit_waits(None);
+        match ended {
             Ok(Ended::Done) => Ok(Ended::Done),
             Ok(Ended::Signal(signal)) => {
                 self.state.history.note(self.state.global_step, What::Stopped);
@@ -172,8 +187,8 @@ impl<'a> Trainer<'a> {
                 if self.state.global_step >= self.plan.max_steps || self.stop_early {
                     return Ok(Ended::Done);
                 }
-                let Some(micro_batches) = self.next_batches(batches, stop)? else { return Ok(stop.ended()) };
-                let Some(step) = self.step(&micro_batches, stop)? else { return Ok(stop.ended()) };
+                let Some((inputs, counts)) = self.next_inputs(batches, stop)? else { return Ok(stop.ended()) };
+                let Some(step) = self.step(&inputs, counts, stop)? else { return Ok(stop.ended()) };
                 self.stream_position = batches.stream_position.clone();
                 self.progress.count(&self.plan, &mut self.state, &step);
                 self.callbacks.on_step_end(&self.state, &step);
@@ -190,108 +205,20 @@ impl<'a> Trainer<'a> {
                 && let Some(metrics) = self.evaluate(stop)?
             {
                 self.evaluation_due = false;
-                save |= self.judge(&metrics)? && self.plan.saving.0 == SaveStrategy::Best;
+                let is_best = self.judge(&metrics);
+                save |= self.world.agree(is_best)? && self.plan.saving.0 == SaveStrategy::Best;
             }
             if self.saves.is_done() {
                 self.finish_save();
             }
-            if stop.received().is_some() {
-                return Ok(stop.ended());
-            }
-            if save || self.saves.retries(self.state.global_step) {
+            save |= self.saves.retries(self.state.global_step);
+            let goes_on = Ok(stop.received().is_none().then_some(()));
+            let Some((_, saves)) = whole(self.world, stop, goes_on, save)? else { return Ok(stop.ended()) };
+            // Only rank 0 knows of a save that failed.
+            if saves[0] {
                 self.save();
             }
         }
-    }
-
-    /// The batches of a step; none if a signal came before all were there.
-    fn next_batches(&self, batches: &mut Batches, stop: &StopSignal) -> Result<Option<Vec<Batch>>> {
-        let step = self.state.global_step;
-        let mut micro_batches = Vec::new();
-        for _ in 0..self.plan.lengths.batches_of(step) {
-            if stop.received().is_some() {
-                return Ok(None);
-            }
-            match batches.next_batch() {
-                Some(Ok(batch)) => micro_batches.push(batch),
-                // A mended file is another one to the run.
-                Some(Err(error)) if self.stream_position.is_some() => {
-                    let how = "reading the training data (once it is mended, --allow_changes_on_resume goes on)";
-                    return Err(error).context(how);
-                }
-                Some(Err(error)) => return Err(error).context("reading the training data"),
-                None => bail!("the stream ended after {step} of {} steps", self.plan.max_steps),
-            }
-        }
-        Ok(Some(micro_batches))
-    }
-
-    /// One optimizer step; none if a signal came before it was whole.
-    fn step(&mut self, micro_batches: &[Batch], stop: &StopSignal) -> Result<Option<StepInfo>> {
-        let begin = Instant::now();
-        let options = StepOptions {
-            learning_rate: self.schedule.rate(self.scheduled),
-            loss_scale: self.grad_scaler.map_or(1.0, |scaler| scaler.scale.into()),
-            first_micro_batch: self.plan.lengths.batches_before(self.state.global_step),
-            ..self.plan.step
-        };
-        let Some(gradients) = self.gradients(micro_batches, &options, stop)? else { return Ok(None) };
-        let StepOutcome { loss, grad_norm } = gradients.outcome;
-        let overflows = !grad_norm.is_finite();
-        if !loss.is_finite() || (overflows && self.grad_scaler.is_none_or(|scaler| scaler.scale < SMALLEST_SCALE)) {
-            return Err(diverged(self.state.global_step + 1, gradients.outcome, options.learning_rate));
-        }
-        self.apply(gradients, &options);
-        if let Some(scaler) = &mut self.grad_scaler {
-            scaler.update(overflows);
-        }
-        // Python's Trainer does not move the schedule with a step that the scaler skipped.
-        if !overflows {
-            self.scheduled += 1;
-        }
-        Ok(Some(StepInfo {
-            loss,
-            grad_norm,
-            learning_rate: options.learning_rate,
-            tokens: micro_batches.iter().map(|batch| batch.input_ids.len() as u64).sum(),
-            real_tokens: micro_batches
-                .iter()
-                .flat_map(|batch| &batch.attention_mask)
-                .map(|&mask| u64::from(mask))
-                .sum(),
-            seconds: begin.elapsed().as_secs_f64(),
-        }))
-    }
-
-    /// Forward and backward. A panic here, such as exhausted memory, leaves the model whole.
-    fn gradients(
-        &self,
-        micro_batches: &[Batch],
-        options: &StepOptions,
-        stop: &StopSignal,
-    ) -> Result<Option<StepGradients>> {
-        let inputs: Vec<_> = micro_batches
-            .iter()
-            .zip(self.devices.iter().cycle())
-            .map(|(batch, device)| to_inputs(batch, self.plan.task, device))
-            .collect::<Result<_, _>>()?;
-        let model = self.model();
-        let compute = || gradients(model, &inputs, options, stop);
-        panics::caught(|| match &self.devices[..] {
-            [device] => ops::on_worker(device, compute),
-            _ => compute(),
-        })
-        .with_context(|| format!("step {}", self.state.global_step + 1))
-    }
-
-    /// Moves the model.
-    fn apply(&mut self, gradients: StepGradients, options: &StepOptions) {
-        let (model, optimizer) = (self.model.take(), &mut self.optimizer);
-        let move_by = |model| apply(model, optimizer, gradients, options);
-        self.model = match &self.devices[..] {
-            [device] => ops::on_worker(device, || model.map(move_by)),
-            _ => model.map(move_by),
-        };
     }
 
     fn log(&mut self, record: LogRecord) -> LogRecord {
@@ -304,25 +231,31 @@ impl<'a> Trainer<'a> {
     fn evaluate(&mut self, stop: &StopSignal) -> Result<Option<LogRecord>> {
         let Some(evaluation) = &self.evaluation else { return Ok(None) };
         let model = self.model().valid();
-        let metrics = panics::caught(|| evaluation.run(&model, self.callbacks, stop))
+        let metrics = panics::caught(|| evaluation.run(&model, self.world, self.callbacks, stop))
             .unwrap_or_else(|panic| Err(panic.into()))
             .with_context(|| format!("evaluating after step {}", self.state.global_step))?;
         let Some(metrics) = metrics else { return Ok(None) };
-        if let Some(samples) = self.samples.clone().filter(|samples| samples.at_evaluations()) {
-            let step = self.state.global_step;
-            let made = samples.made(&model, &evaluation.device, evaluation.compute, step)?;
-            if samples.are_logged() {
-                let numbered = made.iter().map(text_of).enumerate();
-                self.log(
-                    numbered
-                        .fold(LogRecord::new(), |record, (i, text)| record.with(&format!("sample_{}", i + 1), text)),
-                );
-            }
-            self.state.history.samples.add(step, made);
-        }
+        let sampled = self.sample(&model);
+        self.world.agree(sampled)?;
         let record = self.log(metrics);
         self.callbacks.on_evaluate(&self.state, &record);
         Ok(Some(record))
+    }
+
+    /// What the model makes of the texts of the report, where they are made.
+    fn sample(&mut self, model: &AutoModel) -> Result<()> {
+        let samples = self.samples.clone().filter(|samples| samples.at_evaluations());
+        let (Some(samples), Some(evaluation)) = (samples, &self.evaluation) else { return Ok(()) };
+        let step = self.state.global_step;
+        let made = samples.made(model, &evaluation.device, evaluation.compute, step)?;
+        if samples.are_logged() {
+            let numbered = made.iter().map(text_of).enumerate();
+            self.log(
+                numbered.fold(LogRecord::new(), |record, (i, text)| record.with(&format!("sample_{}", i + 1), text)),
+            );
+        }
+        self.state.history.samples.add(step, made);
+        Ok(())
     }
 
     /// Draws the consequences of an evaluation; whether its metric is the best so far.
@@ -380,20 +313,4 @@ fn schedule(args: &Arguments, plan: &Plan) -> Result<Schedule> {
         tracing::warn!("--lr_scheduler_kwargs: {} has no use for `{name}`, as in Python", schedule.kind());
     }
     Ok(schedule)
-}
-
-fn diverged(step: u64, outcome: StepOutcome, learning_rate: f64) -> anyhow::Error {
-    let StepOutcome { loss, grad_norm } = outcome;
-    if step == 1 && !loss.is_finite() {
-        return anyhow!(
-            "step 1: the loss is {loss} before any training: no learning rate helps; the weights that the model \
-             starts from do not compute to usable numbers (in this precision): look at the model, or take another"
-        );
-    }
-    let diverged = format!(
-        "step {step}: loss {loss}, gradient norm {grad_norm}: training has diverged and stops here; try a lower \
-         --learning_rate (it was {learning_rate:e}), more --warmup_steps or a smaller --max_grad_norm, in another \
-         --output_dir, from the beginning or from the weights of a checkpoint (--model_name_or_path)"
-    );
-    Diverged(diverged).into()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -15,6 +15,9 @@ use super::terminal::BARS;
 #[derive(Debug)]
 pub struct Messages;
 
+/// Who speaks, where not everybody does.
+static SPEAKER: OnceLock<String> = OnceLock::new();
+
 /// What was said before it is known that the arguments can be followed; none once that is known.
 static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(Some(Vec::new()));
 
@@ -25,6 +28,12 @@ impl Messages {
             // There is nowhere left to report a failure of this.
             let _ = Messages.write_all(&held);
         }
+    }
+
+    /// From now on every message says whose it is: `rank 1: warning: …`.
+    pub fn speak_as(name: String) {
+        // Of two the first counts.
+        let _ = SPEAKER.set(name);
     }
 
     /// Writes an error as the last line of a program.
@@ -105,6 +114,9 @@ where
             Level::DEBUG => "debug:",
             _ => "trace:",
         };
+        if let Some(speaker) = SPEAKER.get() {
+            write!(writer, "{speaker}: ")?;
+        }
         if !label.is_empty() {
             write!(writer, "{} ", paint(label, level, colours(&io::stderr())))?;
         }

@@ -5,7 +5,7 @@ use crate::observe::format::python_float;
 
 /// Python's `extract_hyperparameters_from_trainer`, for one process.
 pub(super) fn hyperparameters(args: &Arguments) -> Vec<(&'static str, String)> {
-    let (training, devices) = (&args.training, args.beyond.num_devices());
+    let (training, devices) = (&args.training, args.num_devices());
     let mut rows = vec![
         ("learning_rate", python_float(training.learning_rate)),
         ("train_batch_size", training.per_device_train_batch_size.to_string()),
@@ -23,6 +23,10 @@ pub(super) fn hyperparameters(args: &Arguments) -> Vec<(&'static str, String)> {
     if batches > 1 {
         let total = training.per_device_train_batch_size.saturating_mul(batches);
         rows.push(("total_train_batch_size", total.to_string()));
+    }
+    if args.ranks > 1 {
+        let total = training.per_device_eval_batch_size.saturating_mul(args.ranks);
+        rows.push(("total_eval_batch_size", total.to_string()));
     }
     rows.push(("optimizer", optimizer(training)));
     rows.push(("lr_scheduler_type", training.lr_scheduler_type.to_string()));

@@ -9,8 +9,10 @@ use super::{Diverged, Trainer};
 use crate::checkpoint::{self, Pending, RUN_STATE_VERSION, Resumable, RunState, Saved};
 use crate::observe::TrainerState;
 use crate::observe::history::What;
+use crate::optim::StateTensor;
 use crate::sys::noted::Noted;
 use crate::train::cadence::due;
+use crate::train::sharded::gathered;
 
 impl Trainer<'_> {
     /// Goes on where a checkpoint stopped; the model has been loaded from it already.
@@ -56,9 +58,20 @@ impl Trainer<'_> {
         }
     }
 
+    /// Rank 0 saves for all; where each has a part of the optimizer's state, the others hand theirs over.
     fn start_save(&mut self, keep_all: bool) -> Result<()> {
+        let optimizer = match (&self.owners, self.plan.save_only_model) {
+            (Some(_), false) => {
+                let own = self.optimizer.state(&self.parameters);
+                gathered(self.world, own, &self.parameters, &self.devices[0].clone().inner())?
+            }
+            _ => self.optimizer.state(&self.parameters),
+        };
+        if !self.world.is_main() {
+            return Ok(());
+        }
         self.saves.expect_room()?;
-        let checkpoint = self.checkpoint();
+        let checkpoint = self.checkpoint(optimizer);
         self.saves.start(checkpoint, self.evaluation_due, keep_all)
     }
 
@@ -77,13 +90,13 @@ impl Trainer<'_> {
     /// If that fails too.
     pub fn finish_saves(&mut self) -> Result<()> {
         self.finish_save();
-        if self.saves.has_failed() { self.save_now(false) } else { Ok(()) }
+        if self.world.of_main(self.saves.has_failed())? { self.save_now(false) } else { Ok(()) }
     }
 
     /// A checkpoint of the last whole step, on disk when this returns; before the first step there is nothing to save.
     pub(super) fn save_now(&mut self, keep_all: bool) -> Result<()> {
         self.finish_save();
-        if self.saves.has(self.state.global_step, self.evaluation_due) {
+        if self.world.of_main(self.saves.has(self.state.global_step, self.evaluation_due))? {
             return Ok(());
         }
         self.start_save(keep_all)?;
@@ -116,7 +129,7 @@ impl Trainer<'_> {
     }
 
     /// What a checkpoint holds now.
-    fn checkpoint(&mut self) -> Pending {
+    fn checkpoint(&mut self, optimizer: Vec<StateTensor>) -> Pending {
         let step = self.state.global_step;
         if let Some(best_step) = self.state.best_global_step {
             let folder = self.saves.folder_of(best_step);
@@ -150,19 +163,19 @@ impl Trainer<'_> {
             step,
             parameters: self.model().snapshot(),
             state: self.state.clone(),
-            resumable: resumable.then(|| Resumable {
-                run_state,
-                optimizer: self.optimizer.state(&self.parameters),
-                hyper: self.optimizer.hyper(),
-            }),
+            resumable: resumable.then(|| Resumable { run_state, optimizer, hyper: self.optimizer.hyper() }),
         }
     }
 
-    /// Takes the best model, if it can be had: rather the last than none after all this training, as in Python.
-    pub fn load_best(&mut self) {
-        let Some(folder) = &self.state.best_model_checkpoint else {
+    /// Takes the best model, if it can be had: rather the last than none after all this training, as in Python. Every process
+    /// reads it, or none keeps it.
+    ///
+    /// # Errors
+    /// If the processes cannot hear each other.
+    pub fn load_best(&mut self) -> Result<()> {
+        let Some(folder) = self.world.of_main(self.state.best_model_checkpoint.clone())? else {
             tracing::warn!("--load_best_model_at_end: no evaluation found a best model; the last one is kept");
-            return;
+            return Ok(());
         };
         let (files, best) = (self.saves.files(), folder.as_ref());
         let loaded = match files.adapter {
@@ -173,13 +186,18 @@ impl Trainer<'_> {
                 checkpoint::load_model(best, &files.config, &self.devices[0], in_16_bits)
             }
         };
-        match loaded {
-            Ok(model) => {
+        let failed = self.world.share(&loaded.as_ref().err().map(ToString::to_string))?.into_iter().flatten().next();
+        match (loaded, failed) {
+            (Ok(model), None) => {
                 let step = self.state.best_global_step.unwrap_or(0);
                 tracing::info!("loaded the best model from {folder} (step {step})");
                 self.model = Some(model);
             }
-            Err(error) => tracing::error!("--load_best_model_at_end: {error}; the last model is kept"),
+            (_, failed) => {
+                let why = failed.unwrap_or_default();
+                tracing::error!("--load_best_model_at_end: {why}; the last model is kept");
+            }
         }
+        Ok(())
     }
 }
