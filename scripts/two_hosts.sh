@@ -27,7 +27,9 @@ AGENT
 chmod +x "$work/agent"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 network=(--mca plm_rsh_agent "$work/agent" --mca btl tcp,self --mca btl_tcp_if_include 10.77.0.0/24
-    --mca oob_tcp_if_include 10.77.0.0/24)
+    --mca oob_tcp_if_include 10.77.0.0/24
+    # mpirun itself asks after five minutes whether a host is still there; now after seconds.
+    --mca oob_tcp_keepalive_time 3 --mca oob_tcp_keepalive_intvl 1 --mca oob_tcp_keepalive_probes 3)
 
 on_two_hosts() {
     ip netns exec lm-a unshare --uts sh -c 'hostname lm-a; exec "$@"' - \
@@ -56,7 +58,7 @@ began=$SECONDS
 wait $job && { echo 'the run did not end' >&2; exit 1; }
 echo "ended after $((SECONDS - began)) s:"
 cat "$work/log"
-grep -q 'has waited . s for the others (--ddp_timeout)' "$work/log"
+grep -qE 'has waited . s for the others \(--ddp_timeout\)|has lost communication' "$work/log"
 ((SECONDS - began < 30))
 # The processes of a host that is cut off end by themselves as well.
 for _ in {1..300}; do pgrep -f "$work/cut" >/dev/null || break; sleep 0.1; done
