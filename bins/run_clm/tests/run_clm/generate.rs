@@ -54,6 +54,28 @@ fn sampling_follows_its_flags() {
     assert!(second.starts_with("Once"));
 }
 
+#[test]
+fn an_adapter_continues_texts_as_the_model_merged_from_it() {
+    let scratch = model("gpt2");
+    scratch.write("train.txt", "Once upon a time there was a clock that told of ships.\n".repeat(40));
+    scratch.write("prompts.txt", "Once\n");
+    let words = "--model_name_or_path model --use_lora --train_file train.txt --validation_file train.txt --block_size 16 \
+                 --do_train --max_steps 4 --learning_rate 0.1 --eval_strategy steps --eval_steps 2 --max_eval_samples 4 \
+                 --sample_prompts prompts.txt --max_new_tokens 6 --base_dtype bfloat16 --output_dir adapter";
+    scratch.run(words).done();
+    let log = scratch.json_lines("adapter/log.jsonl");
+    let samples: Vec<&str> = log.iter().filter_map(|record| record["sample_1"].as_str()).collect();
+    assert!(samples.len() == 2 && samples.iter().all(|sample| sample.to_lowercase().contains("once")), "{samples:?}");
+    scratch.run("--model_name_or_path adapter --merge_lora --output_dir merged").done();
+    let continued = |folder: &str| {
+        let words =
+            ["--model_name_or_path", folder, "--max_new_tokens", "12", "--temperature", "0", "--generate", "Once"];
+        scratch.run_with(&words).done().stdout
+    };
+    assert_eq!(continued("adapter"), continued("merged"));
+    assert_ne!(continued("adapter"), continued("model"), "the adapter changes nothing");
+}
+
 /// A text is printed while it grows, and a line is answered before the next one is asked for.
 #[test]
 fn lines_are_answered_as_they_come() {

@@ -1,6 +1,8 @@
-//! What becomes of a run for which there is too little memory.
+//! How much memory a run takes: what `--plan` foretells, and what becomes of a run that has less.
 
-use std::process::Command;
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -67,4 +69,88 @@ fn a_plan_that_does_not_fit_says_what_would() {
     assert!(plan.stdout.contains("peak memory"), "{}", plan.stdout);
     let fits = limited(&scratch, 900_000, &format!("{words} --per_device_train_batch_size 1")).done();
     assert!(!fits.stderr.contains("too little memory"), "{}", fits.stderr);
+}
+
+#[test]
+fn a_model_that_does_not_fit_is_refused_with_a_flag_by_which_it_would() {
+    let scratch = Scratch::prepared();
+    let mut config = scratch.json("bert/config.json");
+    // 100 million parameters: 1.6 GB with AdamW, 1 GB with its moments in 8 bits.
+    for (field, value) in [("hidden_size", 768), ("intermediate_size", 3072), ("num_hidden_layers", 12)] {
+        config[field] = json!(value);
+    }
+    config["num_attention_heads"] = json!(12);
+    config["vocab_size"] = json!(20_000);
+    scratch.write("large.json", config.to_string());
+    let words = "--config_name large.json --tokenizer_name bert --train_file train.txt --do_train --device cpu --output_dir out";
+    limited(&scratch, 1_300_000, words).fails(1, &["of memory are free", "; with --optim adamw_8bit they need"]);
+}
+
+/// The run and the most memory that it had, in bytes.
+fn with_peak(scratch: &Scratch, words: &str) -> (Run, u64) {
+    let (out, err) = (scratch.path("stdout.txt"), scratch.path("stderr.txt"));
+    let file = |path| Stdio::from(fs::File::create(path).expect("a file"));
+    let mut command = scratch.command();
+    command.args(words.split_whitespace()).stdout(file(&out)).stderr(file(&err));
+    let mut child = command.spawn().expect("the program starts");
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    let code = loop {
+        // A mark that only rises, looked at until the end: how often changes nothing.
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let mark = text.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+        peak = peak.max(mark.unwrap_or(0) * 1024);
+        if let Some(status) = child.try_wait().expect("a child") {
+            break status.code();
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    };
+    (Run { code, stdout: scratch.read("stdout.txt"), stderr: scratch.read("stderr.txt") }, peak)
+}
+
+/// Bytes of the plan's last line.
+fn foretold(plan: &Run) -> f64 {
+    let line = plan.stdout.lines().find_map(|line| line.strip_prefix("peak memory")).expect("a figure");
+    let (number, unit) = line.trim().split_once(' ').expect("a number and its unit");
+    let factor = match unit {
+        "GiB" => 1_073_741_824.0,
+        "MiB" => 1_048_576.0,
+        other => panic!("{other}"),
+    };
+    number.parse::<f64>().expect("a number") * factor
+}
+
+#[test]
+fn a_plan_foretells_the_peak_to_a_tenth() {
+    let scratch = Scratch::prepared();
+    let mut config = scratch.json("bert/config.json");
+    for (field, value) in [("hidden_size", 256), ("intermediate_size", 1024), ("num_hidden_layers", 4)] {
+        config[field] = json!(value);
+    }
+    config["num_attention_heads"] = json!(4);
+    config["vocab_size"] = json!(16_000);
+    scratch.write("small.json", config.to_string());
+    let common = "--tokenizer_name bert --train_file train.txt --validation_file valid.txt --line_by_line \
+                  --max_seq_length 64 --pad_to_max_length --per_device_train_batch_size 8 --do_train --max_steps 4 \
+                  --report_to none --dataloader_num_workers 1 --device cpu";
+    let new = format!("--config_name small.json {common}");
+    scratch.run(&format!("{new} --dtype bfloat16 --max_steps 1 --output_dir base")).done();
+    let base = format!("--model_name_or_path base {common}");
+    for (index, words) in [
+        new.clone(),
+        format!("{new} --do_eval --optim adamw_8bit"),
+        format!("{new} --gradient_checkpointing"),
+        format!("{base} --use_lora"),
+        format!("{base} --use_lora --base_dtype bfloat16"),
+        format!("{base} --use_lora --lora_target_modules all-linear --merge_lora"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let plan = scratch.run(&format!("{words} --plan --output_dir planned")).done();
+        let (run, peak) = with_peak(&scratch, &format!("{words} --output_dir out{index}"));
+        run.done();
+        let (foretold, peak) = (foretold(&plan), peak as f64);
+        assert!((foretold / peak - 1.0).abs() < 0.1, "{words}: {foretold} foretold, {peak} taken");
+    }
 }

@@ -124,6 +124,7 @@ choices! {
         /// A normal with standard deviation 1 / r, B at zero.
         Gaussian = "gaussian",
     } but not ["pissa", "olora", "eva", "corda", "loftq", "orthogonal"]
+        because "it changes the base's weights, or looks at them or at data first"
     /// What frozen weights lie in.
     BaseDtype {
         /// Four bytes a value.

@@ -7,8 +7,10 @@ use std::time::Instant;
 use anyhow::Result;
 use burn::tensor::Device;
 use lm_data::Loader;
+use lm_data::collate::Split;
 use lm_models::AutoModel;
-use lm_models::parameters::ParameterInfo;
+use lm_models::ops;
+use lm_models::parameters::{ParameterInfo, Snapshot};
 
 use crate::args::Arguments;
 use crate::checkpoint::{CheckpointSize, available_space, checkpoints_added, values};
@@ -23,6 +25,7 @@ use crate::sys::memory;
 use crate::train::batches::to_inputs;
 use crate::train::cadence;
 use crate::train::plan::Plan;
+use crate::train::samples::{self, Samples};
 use crate::train::step::{evaluate, step};
 
 /// Steps timed for the estimate; the first one, which warms up, is not counted.
@@ -64,6 +67,7 @@ pub fn print(args: &Arguments, source: &ModelSource, data: &Data, devices: &[Dev
     print_disk(&mut out, &plan, size, &training.output_dir)?;
     let optimizer = Optimizer::new(plan.optimizer, Hyperparameters::default(), plan.step.compute);
     let mut rehearsal = Rehearsal { plan: &plan, loader: &loader, devices, model: Some(model), optimizer };
+    rehearsal.samples(args, data)?;
     print_time(&mut out, &mut rehearsal)?;
     rehearsal.other_parts(args, data, &parameters)?;
     if let Some(peak) = memory::peak() {
@@ -130,12 +134,27 @@ impl Rehearsal<'_> {
             Ok(to_inputs(&self.loader.batch(place.epoch, place.index)?, plan.task, device)?)
         });
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        self.model = self.model.take().map(|model| step(model, &mut self.optimizer, &inputs, &plan.step).0);
+        let (model, optimizer) = (self.model.take(), &mut self.optimizer);
+        let compute = || model.map(|model| step(model, optimizer, &inputs, &plan.step).0);
+        self.model = match self.devices {
+            [device] => ops::on_worker(device, compute),
+            _ => compute(),
+        };
         Ok(())
     }
 
-    /// What takes memory besides steps: a checkpoint that is written while training goes on, an evaluation, and the merged
-    /// model of the end.
+    /// What the model fills in or continues before the first step.
+    fn samples(&self, args: &Arguments, data: &Data) -> Result<()> {
+        let Some(model) = &self.model else { return Ok(()) };
+        let collator = data.collator(Split::Eval)?;
+        let examples = || data.first_examples(samples::CANDIDATES);
+        let samples = Samples::new(args, &data.tokenizer, &*collator, examples)?;
+        samples.made(&model.valid(), &self.devices[0], self.plan.step.compute, 0)?;
+        Ok(())
+    }
+
+    /// What takes memory besides: an evaluation, a checkpoint that a thread writes while training goes on, and the model of the
+    /// end, of both of which one tensor after the other is copied.
     fn other_parts(&mut self, args: &Arguments, data: &Data, parameters: &[ParameterInfo]) -> Result<()> {
         let Some(model) = &self.model else { return Ok(()) };
         if args.training.do_eval {
@@ -143,14 +162,22 @@ impl Rehearsal<'_> {
             let inputs = to_inputs(&evaluation.loader.batch(0, 0)?, self.plan.task, &evaluation.device)?;
             evaluate(&model.valid(), &inputs, evaluation.label_smoothing, evaluation.compute);
         }
-        if args.lora.merge_lora {
-            drop(model.valid().merge().snapshot());
-        }
-        if cadence::saves_after(self.plan, 0) > 1 {
+        let copy = |saved: &[Snapshot], all: bool| {
+            saved.iter().filter(|saved| all || saved.info.trainable).for_each(|saved| drop(saved.tensor.to_data()));
+        };
+        let saves = cadence::saves_after(self.plan, 0);
+        if saves > 0 {
             let held = (model.snapshot(), self.optimizer.state(parameters));
-            self.step(0)?;
-            drop(held);
+            std::thread::scope(|scope| {
+                scope.spawn(|| copy(&held.0, !args.adapts()));
+            });
+            if saves > 1 {
+                self.step(0)?;
+            }
         }
+        let Some(model) = &self.model else { return Ok(()) };
+        let last = if args.lora.merge_lora { model.valid().merge() } else { model.clone() };
+        copy(&last.snapshot(), !args.writes_adapter());
         Ok(())
     }
 }
