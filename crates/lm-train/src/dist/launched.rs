@@ -39,11 +39,11 @@ impl Launched {
     pub fn check(&self) -> Result<(), String> {
         let how = match self.by {
             _ if self.mpi => return Ok(()),
-            "srun" => "without MPI: give it --mpi=pmix, or --mpi=pmi2 for MPICH (srun --mpi=list says what there is)",
-            _ => "which reach each other by MPI only: start them by mpirun or srun",
+            "srun" => " without MPI: give it --mpi=pmix, or --mpi=pmi2 for MPICH (srun --mpi=list says what there is)",
+            _ => ", which reach each other by MPI only: start them by mpirun or srun",
         };
         Err(format!(
-            "{} started {} processes {how}; the program must be built with `--features mpi`",
+            "{} started {} processes{how}; the program must be built with `--features mpi`",
             self.by, self.size
         ))
     }
