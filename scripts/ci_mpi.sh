@@ -1,10 +1,17 @@
 #!/usr/bin/env bash
 # What must hold of the feature `mpi`: installs Open MPI and libclang where they are missing (Debian), builds the programs with
-# it and trains with two, three and four processes on this machine. Arguments go to cargo, as --release.
+# it and trains with two, three and four processes on this machine. --short, which .ci/run uses, builds with less optimisation
+# and runs all tests with run_mlm, and of those with the others the ones that compare figures. Other arguments go to cargo.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TERM_COLOR=never
-(($# > 0)) || set -- --release
+others=(mpi::)
+if [[ ${1-} == --short ]]; then
+    shift
+    set -- --config scripts/quick_mpi.toml "$@"
+    others=(mpi::two_ranks mpi::an_evaluation)
+fi
+set -- --release "$@"
 
 stage() {
     local began=$SECONDS
@@ -19,8 +26,8 @@ fi
 # Where more than one is installed, the newest.
 folders=(/usr/lib/llvm-*/lib)
 export LIBCLANG_PATH=${LIBCLANG_PATH-${folders[-1]}}
-tests=(--test run_mlm --test run_clm --test run_plm)
-stage cargo test "$@" --workspace --features mpi --lib "${tests[@]}" --no-run
+stage cargo test "$@" --workspace --features mpi --lib --test run_mlm --test run_clm --test run_plm --no-run
 stage cargo test "$@" --workspace --features mpi --lib -- dist::
-stage cargo test "$@" --workspace --features mpi "${tests[@]}" -- mpi::
+stage cargo test "$@" --workspace --features mpi --test run_mlm -- mpi::
+stage cargo test "$@" --workspace --features mpi --test run_clm --test run_plm -- "${others[@]}"
 printf '\n=== %d s in all\n' "$SECONDS"

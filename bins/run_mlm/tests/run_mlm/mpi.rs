@@ -136,11 +136,10 @@ fn a_sharded_optimizer_changes_nothing() {
 #[test]
 fn an_evaluation_is_the_same_for_any_number_of_ranks() {
     let scratch = Scratch::new();
-    scratch.run("model", "--max_steps 2").ok();
     let text = std::fs::read_to_string(scratch.path("valid.txt")).expect("text");
     // More batches than the ranks evaluate before they hear each other, and not a multiple of that.
     std::fs::write(scratch.path("valid.txt"), text.repeat(11)).expect("written");
-    let flags = "--do_train false --do_eval --model_name_or_path model --per_device_eval_batch_size 1";
+    let flags = "--do_train false --do_eval --per_device_eval_batch_size 1";
     scratch.run("one", flags).ok();
     for number in [2, 3, 4] {
         let folder = format!("of-{number}");
@@ -158,7 +157,7 @@ fn an_evaluation_is_the_same_for_any_number_of_ranks() {
 #[test]
 fn a_killed_rank_ends_the_job_and_any_number_goes_on() {
     let scratch = Scratch::new();
-    let flags = "--max_steps 300 --save_steps 5 --per_device_train_batch_size 1";
+    let flags = "--max_steps 80 --save_steps 5 --per_device_train_batch_size 1";
     scratch.run("unbroken", &format!("{flags} --gradient_accumulation_steps 2")).ok();
     let mut child = start(&scratch, 2, "killed", flags);
     wait_for_checkpoint(&scratch, &mut child, "killed");
@@ -190,7 +189,7 @@ fn a_killed_rank_ends_the_job_and_any_number_goes_on() {
 #[test]
 fn a_signal_to_one_rank_stops_all_after_the_same_step() {
     let scratch = Scratch::new();
-    let flags = "--max_steps 300 --save_steps 10 --per_device_train_batch_size 1";
+    let flags = "--max_steps 80 --save_steps 10 --per_device_train_batch_size 1";
     scratch.run("unbroken", &format!("{flags} --gradient_accumulation_steps 2")).ok();
     for (rank, signal, code) in [(1, "TERM", 143), (0, "USR1", 138)] {
         let mut child = start(&scratch, 2, signal, flags);
