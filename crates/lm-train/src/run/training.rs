@@ -155,7 +155,9 @@ impl Run<'_> {
         let evaluation =
             plan.evaluates().then(|| self.data.evaluation(&self.devices[0], plan.step.compute)).transpose()?;
         let saves = Saves::new(self.output.path(), self.files.clone(), plan.save_limit, size, !plan.ignore_disk_check);
-        Trainer::new(self.args, plan.clone(), self.world, model, &self.devices, saves, evaluation, callbacks)
+        let mut trainer = Trainer::new(self.args, plan.clone(), self.world, model, &self.devices, saves, callbacks)?;
+        trainer.evaluation = evaluation;
+        Ok(trainer)
     }
 
     fn check_disk(&self, plan: &Plan, size: CheckpointSize, step: u64) -> Result<()> {

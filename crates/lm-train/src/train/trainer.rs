@@ -42,6 +42,8 @@ pub struct Trainer<'a> {
     pub state: TrainerState,
     /// What the model fills in or continues, for the report.
     pub samples: Option<Arc<Samples>>,
+    /// What the plan's evaluations are made of.
+    pub evaluation: Option<Evaluation>,
     plan: Plan,
     /// The processes that train together.
     world: &'a World,
@@ -60,7 +62,6 @@ pub struct Trainer<'a> {
     devices: Vec<Device>,
     progress: Progress,
     saves: Saves,
-    evaluation: Option<Evaluation>,
     /// An evaluation belongs to the last step that has not been made: a signal came before.
     evaluation_due: bool,
     early_stopping: Option<EarlyStopping>,
@@ -71,7 +72,8 @@ pub struct Trainer<'a> {
 }
 
 impl<'a> Trainer<'a> {
-    /// A trainer of this model, which has autodiff and lives on the first device, before its first step.
+    /// A trainer of this model, which has autodiff and lives on the first device, before its first step, without samples
+    /// and evaluations.
     ///
     /// # Errors
     /// If the learning-rate schedule cannot be what the arguments say.
@@ -82,7 +84,6 @@ impl<'a> Trainer<'a> {
         model: AutoModel,
         devices: &[Device],
         saves: Saves,
-        evaluation: Option<Evaluation>,
         callbacks: &'a mut Callbacks,
     ) -> Result<Self> {
         let (training, beyond) = (&args.training, &args.beyond);
@@ -115,7 +116,7 @@ impl<'a> Trainer<'a> {
             // Python's estimate: forward and backward take six operations per parameter and token.
             progress: Progress::new(6.0 * computed as f64),
             saves,
-            evaluation,
+            evaluation: None,
             evaluation_due: false,
             early_stopping: patience.map(|patience| EarlyStopping::new(patience, beyond.early_stopping_threshold)),
             stop_early: false,
