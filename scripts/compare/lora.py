@@ -127,4 +127,5 @@ def main():
             print(f"{size:10} {name:15} {peak / 2**30:6.2f} GiB  {statistics.median(speeds[1:]):8.1f} tokens/s", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
