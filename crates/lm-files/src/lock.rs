@@ -57,27 +57,30 @@ impl Lock {
             if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
                 return Err(LockError::Foreign { path: path.to_owned() });
             }
-            let mut file = open(path).map_err(failed)?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(LockError::InUse { path: path.to_owned(), owner: owner_of(&mut file) });
+            // Nobody else's file is removed, and none of ours is left, whenever a signal comes.
+            let (mut file, temporary) = Temporary::made(path, || {
+                let mut file = open(path).map_err(failed)?;
+                match file.try_lock() {
+                    Ok(()) => {}
+                    Err(TryLockError::WouldBlock) => {
+                        return Err(LockError::InUse { path: path.to_owned(), owner: owner_of(&mut file) });
+                    }
+                    // Some network file systems know no locks: better to run than to refuse there for good.
+                    Err(TryLockError::Error(error)) if knows_no_locks(&error) => {
+                        tracing::warn!(
+                            "{}: this file system has no locks: make sure that no second run writes to this folder",
+                            path.display()
+                        );
+                    }
+                    Err(TryLockError::Error(error)) => return Err(failed(error)),
                 }
-                // Some network file systems know no locks: better to run than to refuse there for good.
-                Err(TryLockError::Error(error)) if knows_no_locks(&error) => {
-                    tracing::warn!(
-                        "{}: this file system has no locks: make sure that no second run writes to this folder",
-                        path.display()
-                    );
-                }
-                Err(TryLockError::Error(error)) => return Err(failed(error)),
-            }
+                Ok(file)
+            })?;
             let previous_owner = Some(owner_of(&mut file)).filter(|owner| owner != UNKNOWN_OWNER);
             file.set_len(0)
                 .and_then(|()| file.rewind())
                 .and_then(|()| file.write_all(owner.as_bytes()))
                 .map_err(failed)?;
-            let temporary = Temporary::new(path);
             // An owner removes the file when it ends, perhaps between our opening and locking it; then what we locked
             // is no longer the file that others see.
             if is_at(&file, path) {

@@ -16,6 +16,17 @@ impl Temporary {
         registered().push(path.to_owned());
         Self(path.to_owned())
     }
+
+    /// Makes a file and registers it, if that succeeds, before [`remove_temporaries`] can pass it by.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn made<T, E>(path: &Path, make: impl FnOnce() -> Result<T, E>) -> Result<(T, Self), E> {
+        let mut registered = registered();
+        let made = make()?;
+        registered.push(path.to_owned());
+        Ok((made, Self(path.to_owned())))
+    }
 }
 
 impl Drop for Temporary {
@@ -27,12 +38,15 @@ impl Drop for Temporary {
     }
 }
 
-/// Removes every file that is registered, for a process that ends without unwinding. Files that are gone already are no
-/// trouble; nothing else can be done about one that stays.
-pub fn remove_temporaries() {
-    for path in registered().drain(..) {
+/// Removes every file that is registered, for a process that ends without unwinding; until what is returned is dropped nobody
+/// can make another. Files that are gone already are no trouble; nothing else can be done about one that stays.
+#[must_use = "hold it until the process ends"]
+pub fn remove_temporaries() -> impl Sized {
+    let mut registered = registered();
+    for path in registered.drain(..) {
         let _ = fs::remove_file(path);
     }
+    registered
 }
 
 /// A list of paths that no panic leaves half-changed.
@@ -52,8 +66,10 @@ mod tests {
             fs::write(path(name), "x").expect("written");
         }
         let _part = Temporary::new(&path("part"));
+        let (_, _made) = Temporary::made(&path("made"), || fs::write(path("made"), "x")).expect("made");
+        Temporary::made(&path("kept"), || Err::<(), _>("in use")).expect_err("not made");
         drop(Temporary::new(&path("done")));
-        remove_temporaries();
-        assert!(!path("part").exists() && path("kept").exists() && path("done").exists());
+        drop(remove_temporaries());
+        assert!(!path("part").exists() && !path("made").exists() && path("kept").exists() && path("done").exists());
     }
 }

@@ -123,7 +123,7 @@ impl StopSignal {
                 "{name} received before anything was trained or evaluated to its end: unfinished files are removed"
             );
         }
-        lm_files::remove_temporaries();
+        let _none_is_made_now = lm_files::remove_temporaries();
         signal_hook::low_level::exit(128 + signal);
     }
 }
