@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure what the size of a corpus costs, and print tables for docs/performance.md.
+"""Measure what the size of a corpus costs, and print tables for docs/dev/speed.md.
 
     cargo build --release --bin run_clm
     scripts/measure_size.py --model FOLDER [--sizes 10,1000] [--venv DIR] [--work DIR] [--program FILE]
