@@ -104,7 +104,23 @@ impl PostNorm {
 
     /// [rows, inputs] and [rows, hidden] → [rows, hidden]
     pub fn forward(&self, x: Tensor<2>, residual: Tensor<2>, dropout: f64, mode: &Mode) -> Tensor<2> {
-        self.layer_norm.forward(ops::dropout_add(self.dense.forward(x, mode), residual, dropout, mode), mode)
+        self.ended(self.dense.forward(x, mode), residual, dropout, mode)
+    }
+
+    /// The same of an activation function of x.
+    pub fn forward_activated(
+        &self,
+        x: Tensor<2>,
+        activation: Activation,
+        residual: Tensor<2>,
+        dropout: f64,
+        mode: &Mode,
+    ) -> Tensor<2> {
+        self.ended(self.dense.forward_activated(x, activation, mode), residual, dropout, mode)
+    }
+
+    fn ended(&self, narrow: Tensor<2>, residual: Tensor<2>, dropout: f64, mode: &Mode) -> Tensor<2> {
+        self.layer_norm.forward(ops::dropout_add(narrow, residual, dropout, mode), mode)
     }
 }
 
@@ -166,8 +182,8 @@ impl EncoderLayer {
     ) -> Tensor<2> {
         let qkv = self.attention.self_attention.forward(x.clone(), mode);
         let attended = self.attention.output.forward(attend(qkv, &self.options, mode), x, self.dropout, mode);
-        let wide = self.activation.forward(self.intermediate.dense.forward(attended.clone(), mode), mode);
-        self.output.forward(wide, attended, self.dropout, mode)
+        let wide = self.intermediate.dense.forward(attended.clone(), mode);
+        self.output.forward_activated(wide, self.activation, attended, self.dropout, mode)
     }
 }
 

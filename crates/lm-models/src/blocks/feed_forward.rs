@@ -39,8 +39,8 @@ impl Mlp {
 
     /// `residual + dropout(mlp(x))`, all [rows, hidden].
     pub fn forward(&self, x: Tensor<2>, residual: Tensor<2>, mode: &Mode) -> Tensor<2> {
-        let wide = self.activation.forward(self.c_fc.forward(x, mode), mode);
-        ops::dropout_add(self.c_proj.forward(wide, mode), residual, self.dropout, mode)
+        let narrow = self.c_proj.forward_activated(self.c_fc.forward(x, mode), self.activation, mode);
+        ops::dropout_add(narrow, residual, self.dropout, mode)
     }
 }
 

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::inputs::Mode;
 use crate::low_rank::LowRank;
-use crate::ops;
+use crate::ops::{self, Activation, Layout};
 use crate::parameters::Builder;
 
 /// `y = x Wᵀ + b`, as torch's `nn.Linear`.
@@ -46,6 +46,15 @@ impl Linear {
             Some(pair) => pair.add(y(x.clone()), x, mode),
         }
     }
+
+    /// The same of an activation function of x.
+    pub fn forward_activated(&self, x: Tensor<2>, activation: Activation, mode: &Mode) -> Tensor<2> {
+        if LowRank::of(&self.weight).is_some() {
+            return self.forward(activation.forward(x, mode), mode);
+        }
+        let bias = self.bias.as_ref().map(Param::val);
+        ops::linear_of_activation(x, activation, self.weight.base(), bias, Layout::OutIn, mode)
+    }
 }
 
 /// What several layers make of the same rows; [rows, in] → [rows, out] each.
@@ -75,6 +84,15 @@ impl Conv1D {
     /// A layer with a bias.
     pub fn new(inputs: usize, outputs: usize, builder: &Builder) -> Self {
         Self { weight: builder.weight([inputs, outputs]), bias: builder.bias(outputs) }
+    }
+
+    /// As [`Linear::forward_activated`].
+    pub fn forward_activated(&self, x: Tensor<2>, activation: Activation, mode: &Mode) -> Tensor<2> {
+        if LowRank::of(&self.weight).is_some() {
+            return self.forward(activation.forward(x, mode), mode);
+        }
+        let bias = Some(self.bias.val());
+        ops::linear_of_activation(x, activation, self.weight.base(), bias, Layout::InOut, mode)
     }
 
     /// [rows, in] → [rows, out]

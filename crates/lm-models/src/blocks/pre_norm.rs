@@ -58,8 +58,9 @@ impl PreNormLayer {
         let context = ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, &self.options, mode);
         let x = ops::dropout_add(output.dense.forward(context, mode), x, self.dropout[0], mode);
         let normal = self.feed_forward_norm.forward(x.clone(), mode);
-        let wide = self.activation.forward(self.intermediate.dense.forward(normal, mode), mode);
-        ops::dropout_add(self.output.dense.forward(wide, mode), x, self.dropout[1], mode)
+        let wide = self.intermediate.dense.forward(normal, mode);
+        let narrow = self.output.dense.forward_activated(wide, self.activation, mode);
+        ops::dropout_add(narrow, x, self.dropout[1], mode)
     }
 }
 

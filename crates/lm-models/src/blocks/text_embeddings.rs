@@ -62,7 +62,7 @@ impl TextEmbeddings {
 
     /// Words with their positions and their segment, [rows, size].
     pub fn add_places(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        words + self.token_type_embeddings.first() + self.position_embeddings.forward(positions, mode)
+        ops::add(words + self.token_type_embeddings.first(), self.position_embeddings.forward(positions, mode), mode)
     }
 
     /// What follows the sum: norm and dropout.

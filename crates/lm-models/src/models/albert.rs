@@ -125,9 +125,9 @@ impl AlbertLayer {
         let context = ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, &self.options, mode);
         let attended = ops::dropout_add(dense.forward(context, mode), x, self.dropout, mode);
         let attended = layer_norm.forward(attended, mode);
-        let wide = self.activation.forward(self.ffn.forward(attended.clone(), mode), mode);
+        let wide = self.ffn.forward(attended.clone(), mode);
         // Nothing is dropped here.
-        let output = ops::add(self.ffn_output.forward(wide, mode), attended);
+        let output = ops::add(self.ffn_output.forward_activated(wide, self.activation, mode), attended, mode);
         self.full_layer_layer_norm.forward(output, mode)
     }
 }

@@ -196,8 +196,8 @@ impl<A: Attend> Layer<A> {
         // Padding that is kept sees all alike.
         let context = inputs.sequences.mean_for_padding(context, v);
         let attended = output.forward(context, x, dropout, mode);
-        let wide = config.hidden_act.forward(self.intermediate.dense.forward(attended.clone(), mode), mode);
-        self.output.forward(wide, attended, dropout, mode)
+        let wide = self.intermediate.dense.forward(attended.clone(), mode);
+        self.output.forward_activated(wide, config.hidden_act, attended, dropout, mode)
     }
 }
 
@@ -218,7 +218,7 @@ impl ConvLayer {
         mode: &Mode,
     ) -> Tensor<2> {
         let x = ops::dropout(self.conv.forward(x, &inputs.sequences, mode), config.hidden_dropout_prob.get(), mode);
-        let x = ops::add(config.conv_act.unwrap_or(Activation::Tanh).forward(x, mode), residual);
+        let x = ops::add(config.conv_act.unwrap_or(Activation::Tanh).forward(x, mode), residual, mode);
         inputs.sequences.zero_padding(self.layer_norm.forward(x, mode))
     }
 }

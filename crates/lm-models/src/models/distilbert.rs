@@ -109,8 +109,9 @@ impl TransformerBlock {
         let context = ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, &options, mode);
         // Nothing is dropped here.
         let attended = self.sa_layer_norm.forward(ops::dropout_add(out_lin.forward(context, mode), x, 0.0, mode), mode);
-        let wide = config.activation.forward(self.ffn.lin1.forward(attended.clone(), mode), mode);
-        let output = ops::dropout_add(self.ffn.lin2.forward(wide, mode), attended, config.dropout.get(), mode);
+        let wide = self.ffn.lin1.forward(attended.clone(), mode);
+        let narrow = self.ffn.lin2.forward_activated(wide, config.activation, mode);
+        let output = ops::dropout_add(narrow, attended, config.dropout.get(), mode);
         self.output_layer_norm.forward(output, mode)
     }
 }

@@ -232,8 +232,8 @@ impl FalconDecoderLayer {
     ) -> Tensor<2> {
         let norm = |norm: &Option<LayerNorm>, x: &Tensor<2>| norm.as_ref().map(|norm| norm.forward(x.clone(), mode));
         let think = |x: Tensor<2>| {
-            let wide = config.activation.forward(self.mlp.dense_h_to_4h.forward(x, mode), mode);
-            self.mlp.dense_4h_to_h.forward(wide, mode)
+            let wide = self.mlp.dense_h_to_4h.forward(x, mode);
+            self.mlp.dense_4h_to_h.forward_activated(wide, config.activation, mode)
         };
         let normed = norm(&self.input_layernorm, &x).or_else(|| norm(&self.ln_attn, &x)).unwrap_or_else(|| x.clone());
         let attended = self.attend(normed.clone(), places, context, mode);
@@ -246,7 +246,7 @@ impl FalconDecoderLayer {
             }
             None => {
                 let thought = think(norm(&self.ln_mlp, &x).unwrap_or(normed));
-                let both = ops::add(thought, attended);
+                let both = ops::add(thought, attended, mode);
                 ops::dropout_add(both, x, config.hidden_dropout.get(), mode)
             }
         }

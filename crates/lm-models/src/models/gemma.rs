@@ -160,14 +160,14 @@ impl GemmaDecoderLayer {
         let after_attention = &self.post_attention_layernorm;
         match (&self.pre_feedforward_layernorm, &self.post_feedforward_layernorm) {
             (Some(before), Some(after)) => {
-                let attended = ops::add(after_attention.forward(attended, mode), x);
+                let attended = ops::add(after_attention.forward(attended, mode), x, mode);
                 let fed = self.mlp.forward(before.forward(attended.clone(), mode), mode);
-                ops::add(after.forward(fed, mode), attended)
+                ops::add(after.forward(fed, mode), attended, mode)
             }
             _ => {
-                let attended = ops::add(attended, x);
+                let attended = ops::add(attended, x, mode);
                 let normed = after_attention.forward(attended.clone(), mode);
-                ops::add(self.mlp.forward(normed, mode), attended)
+                ops::add(self.mlp.forward(normed, mode), attended, mode)
             }
         }
     }

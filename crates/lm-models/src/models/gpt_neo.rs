@@ -175,7 +175,7 @@ impl GPTNeoBlock {
         let attended = context.attend(self.index, qkv, &self.options, mode);
         let x = ops::dropout_add(out_proj.forward(attended, mode), x, self.dropout, mode);
         let wide = self.mlp.c_fc.forward(self.ln_2.forward(x.clone(), mode), mode);
-        let narrow = self.mlp.c_proj.forward(self.activation.forward(wide, mode), mode);
+        let narrow = self.mlp.c_proj.forward_activated(wide, self.activation, mode);
         ops::dropout_add(narrow, x, self.dropout, mode)
     }
 }

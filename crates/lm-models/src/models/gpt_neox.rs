@@ -149,8 +149,9 @@ impl GPTNeoXLayer {
         let before = config.use_parallel_residual.then(|| x.clone());
         let x = ops::dropout_add(attended, x, dropout, mode);
         let normed = self.post_attention_layernorm.forward(before.unwrap_or_else(|| x.clone()), mode);
-        let wide = config.hidden_act.forward(self.mlp.dense_h_to_4h.forward(normed, mode), mode);
-        ops::dropout_add(self.mlp.dense_4h_to_h.forward(wide, mode), x, dropout, mode)
+        let wide = self.mlp.dense_h_to_4h.forward(normed, mode);
+        let narrow = self.mlp.dense_4h_to_h.forward_activated(wide, config.hidden_act, mode);
+        ops::dropout_add(narrow, x, dropout, mode)
     }
 }
 

@@ -125,8 +125,8 @@ impl GPTJBlock {
         let qkv = [angles.turn(q, heads, mode), angles.turn(k, heads, mode), v];
         let attended = out_proj.forward(context.attend(self.index, qkv, &self.options, mode), mode);
         let x = ops::dropout_add(attended, x, self.dropout, mode);
-        let wide = self.activation.forward(self.mlp.fc_in.forward(normed, mode), mode);
-        ops::dropout_add(self.mlp.fc_out.forward(wide, mode), x, self.dropout, mode)
+        let wide = self.mlp.fc_in.forward(normed, mode);
+        ops::dropout_add(self.mlp.fc_out.forward_activated(wide, self.activation, mode), x, self.dropout, mode)
     }
 }
 

@@ -93,9 +93,9 @@ impl GraniteDecoderLayer {
     fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let normed = self.input_layernorm.forward(x.clone(), mode);
         let attended = self.self_attn.forward(normed, Some(angles), context, mode);
-        let attended = ops::add(attended * self.residual_multiplier, x);
+        let attended = ops::add(attended * self.residual_multiplier, x, mode);
         let normed = self.post_attention_layernorm.forward(attended.clone(), mode);
-        ops::add(self.mlp.forward(normed, mode) * self.residual_multiplier, attended)
+        ops::add(self.mlp.forward(normed, mode) * self.residual_multiplier, attended, mode)
     }
 }
 

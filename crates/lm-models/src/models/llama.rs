@@ -224,9 +224,9 @@ impl RotaryLayer for LlamaDecoderLayer {
     fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let normed = self.input_layernorm.forward(x.clone(), mode);
         let attended = self.self_attn.forward(normed, self.rotates.then_some(angles), context, mode);
-        let attended = ops::add(attended, x);
+        let attended = ops::add(attended, x, mode);
         let normed = self.post_attention_layernorm.forward(attended.clone(), mode);
-        ops::add(self.mlp.forward(normed, mode), attended)
+        ops::add(self.mlp.forward(normed, mode), attended, mode)
     }
 }
 

@@ -184,7 +184,7 @@ impl MobileBertEmbeddings {
             false => self.embedding_transformation.forward(words, mode),
         };
         let places = self.position_embeddings.forward(inputs.positions(), mode) + self.token_type_embeddings.first();
-        let x = self.layer_norm.forward(ops::add(words, places), mode);
+        let x = self.layer_norm.forward(ops::add(words, places, mode), mode);
         ops::dropout(x, self.dropout, mode)
     }
 

@@ -224,7 +224,7 @@ impl Layer {
         let attended = self.attn.wo.forward(context, mode);
         let attended = ops::dropout_add(attended, x, config.attention_dropout.get(), mode);
         let output = self.mlp.forward(self.mlp_norm.forward(attended.clone(), mode), config, mode);
-        ops::add(output, attended)
+        ops::add(output, attended, mode)
     }
 }
 

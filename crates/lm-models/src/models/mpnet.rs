@@ -142,8 +142,8 @@ impl Layer {
         let context = ops::attention(q, k, v, &inputs.sequences, &inputs.sequences, &options, mode);
         let attended = ops::dropout_add(attn.o.forward(context, mode), x, dropout, mode);
         let attended = layer_norm.forward(attended, mode);
-        let wide = config.hidden_act.forward(self.intermediate.dense.forward(attended.clone(), mode), mode);
-        self.output.forward(wide, attended, dropout, mode)
+        let wide = self.intermediate.dense.forward(attended.clone(), mode);
+        self.output.forward_activated(wide, config.hidden_act, attended, dropout, mode)
     }
 }
 

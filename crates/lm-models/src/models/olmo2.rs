@@ -86,9 +86,9 @@ impl Olmo2DecoderLayer {
 impl RotaryLayer for Olmo2DecoderLayer {
     fn forward(&self, x: Tensor<2>, angles: &Angles, context: &mut Context, mode: &Mode) -> Tensor<2> {
         let attended = self.self_attn.forward(x.clone(), Some(angles), context, mode);
-        let attended = ops::add(self.post_attention_layernorm.forward(attended, mode), x);
+        let attended = ops::add(self.post_attention_layernorm.forward(attended, mode), x, mode);
         let fed = self.mlp.forward(attended.clone(), mode);
-        ops::add(self.post_feedforward_layernorm.forward(fed, mode), attended)
+        ops::add(self.post_feedforward_layernorm.forward(fed, mode), attended, mode)
     }
 }
 

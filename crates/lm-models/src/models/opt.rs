@@ -120,7 +120,7 @@ pub(super) fn positions(inputs: &ModelInputs) -> Tensor<1, Int> {
 
 /// `words` [rows, hidden] with the vectors of their positions, `[rows]`.
 pub(super) fn add_positions(words: Tensor<2>, table: &Embedding, positions: &Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-    ops::add(words, table.forward(positions.clone() + OFFSET as i32, mode))
+    ops::add(words, table.forward(positions.clone() + OFFSET as i32, mode), mode)
 }
 
 #[derive(Module, Debug)]

@@ -138,8 +138,8 @@ impl PhiDecoderLayer {
         let qkv = [turned(q, q_layernorm, self.options.heads), turned(k, k_layernorm, self.options.kv_heads), v];
         let attended = dense.forward(context.attend(self.index, qkv, &self.options, mode), mode);
         let x = ops::dropout_add(attended, x, dropout, mode);
-        let wide = config.hidden_act.forward(self.mlp.fc1.forward(normed, mode), mode);
-        ops::dropout_add(self.mlp.fc2.forward(wide, mode), x, dropout, mode)
+        let wide = self.mlp.fc1.forward(normed, mode);
+        ops::dropout_add(self.mlp.fc2.forward_activated(wide, config.hidden_act, mode), x, dropout, mode)
     }
 }
 

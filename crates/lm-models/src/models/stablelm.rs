@@ -176,7 +176,7 @@ impl RotaryLayer for StableLmDecoderLayer {
         let qkv = [turned(q, q_layernorm, self.options.heads), turned(k, k_layernorm, self.options.kv_heads), v];
         // Nothing is dropped here.
         let attended = o_proj.forward(context.attend(self.index, qkv, &self.options, mode), mode);
-        let x = ops::add(attended, x);
+        let x = ops::add(attended, x, mode);
         let normed = match &self.post_attention_layernorm {
             Some(norm) => norm.forward(x.clone(), mode),
             None => normed,

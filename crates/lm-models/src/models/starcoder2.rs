@@ -105,7 +105,7 @@ impl Starcoder2DecoderLayer {
             self.self_attn.forward(self.input_layernorm.forward(x.clone(), mode), Some(angles), context, mode);
         let x = ops::dropout_add(attended, x, self.dropout, mode);
         let wide = self.mlp.c_fc.forward(self.post_attention_layernorm.forward(x.clone(), mode), mode);
-        let narrow = self.mlp.c_proj.forward(self.activation.forward(wide, mode), mode);
+        let narrow = self.mlp.c_proj.forward_activated(wide, self.activation, mode);
         ops::dropout_add(narrow, x, self.dropout, mode)
     }
 }

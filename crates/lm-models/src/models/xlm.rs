@@ -180,8 +180,9 @@ impl XLMModel {
     fn feed_forward(&self, layer: usize, x: Tensor<2>, residual: Tensor<2>, mode: &Mode) -> Tensor<2> {
         let FeedForward { lin1, lin2 } = &self.ffns[layer];
         let activation = if self.config.gelu_activation { Activation::Gelu } else { Activation::Relu };
-        let wide = activation.forward(lin1.forward(x, mode), mode);
-        ops::dropout_add(lin2.forward(wide, mode), residual, self.config.dropout.get(), mode)
+        let wide = lin1.forward(x, mode);
+        let narrow = lin2.forward_activated(wide, activation, mode);
+        ops::dropout_add(narrow, residual, self.config.dropout.get(), mode)
     }
 
     fn layer(&self, layer: usize, x: Tensor<2>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {

@@ -5,6 +5,8 @@ use burn::tensor::activation as burn_activation;
 use serde::Deserialize;
 
 use super::engine::Engine;
+#[cfg(feature = "flex")]
+use super::fast::activation::Gelu;
 use super::options::Gate;
 use crate::Mode;
 
@@ -41,16 +43,29 @@ pub enum Activation {
 impl Activation {
     /// Applies the function to every value.
     pub fn forward<const D: usize>(self, x: Tensor<D>, mode: &Mode) -> Tensor<D> {
-        match (Engine::of(&x, mode.compute()), self) {
-            #[cfg(feature = "flex")]
-            (Engine::Flex, Self::Gelu) => super::fast::activation::gelu(x),
-            #[cfg(feature = "flex")]
-            (Engine::Flex, Self::GeluNew) => super::fast::activation::gelu_tanh(x),
+        let engine = Engine::of(&x, mode.compute());
+        #[cfg(feature = "flex")]
+        if engine == Engine::Flex
+            && let Some(kind) = self.gelu()
+        {
+            return super::fast::activation::gelu(x, kind);
+        }
+        match (engine, self) {
             #[cfg(feature = "tch")]
             (Engine::Torch, Self::Gelu) => super::torch::activation::gelu(x),
             #[cfg(feature = "tch")]
             (Engine::Torch, Self::GeluNew) => super::torch::activation::gelu_tanh(x),
             _ => self.plain(x),
+        }
+    }
+
+    /// The GELU that it is, if it is one.
+    #[cfg(feature = "flex")]
+    pub(super) fn gelu(self) -> Option<Gelu> {
+        match self {
+            Self::Gelu => Some(Gelu::Exact),
+            Self::GeluNew => Some(Gelu::Tanh),
+            _ => None,
         }
     }
 

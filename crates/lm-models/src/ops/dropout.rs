@@ -46,15 +46,20 @@ pub fn dropout_add(x: Tensor<2>, residual: Tensor<2>, probability: f64, mode: &M
         #[cfg(feature = "flex")]
         Engine::Flex => match mode.next_dropout(probability) {
             Some((site, p)) => super::fast::dropout::dropout_add(x, residual, site, p),
-            None => x + residual,
+            None => super::fast::dropout::add(x, residual),
         },
         _ => dropout(x, probability, mode) + residual,
     }
 }
 
 /// `x + residual`, the end of a sublayer that drops nothing; float32, whatever they are.
-pub fn add(x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
-    widen(x) + widen(residual)
+pub fn add(x: Tensor<2>, residual: Tensor<2>, mode: &Mode) -> Tensor<2> {
+    let (x, residual) = (widen(x), widen(residual));
+    match Engine::of(&x, mode.compute()) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => super::fast::dropout::add(x, residual),
+        _ => x + residual,
+    }
 }
 
 /// Whether this is a GPU by way of CubeCL, to which a mask would have to be sent.

@@ -1,13 +1,15 @@
 //! How an operation whose backward pass is written by hand enters autodiff's graph, for any backend.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt::Debug;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{
     Autodiff, AutodiffBackend, Backend, BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind,
@@ -36,7 +38,7 @@ pub(super) trait Operation<B: Extended, const N: usize>: Sized + Send + Debug + 
 
     /// What of it the backward pass needs where only these inputs want a gradient: a frozen weight lets go of what it was
     /// multiplied with.
-    fn needed(saved: Self::Saved, _wanted: [bool; N]) -> Self::Saved {
+    fn needed(&self, saved: Self::Saved, _wanted: [bool; N]) -> Self::Saved {
         saved
     }
 
@@ -59,44 +61,63 @@ pub(super) trait Operation<B: Extended, const N: usize>: Sized + Send + Debug + 
     }
 }
 
-/// Operations that share their first input, and whether the backward pass has come to one of them.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Siblings(Arc<AtomicBool>);
+thread_local! {
+    /// The nodes for which operations of this file have left a gradient in the backward pass that runs on this thread, and
+    /// that nobody has taken up: who adds to it can take it out and use its memory. Autodiff would add the two by one thread,
+    /// and cannot be asked what it has.
+    static LEFT: RefCell<HashSet<NodeId>> = RefCell::default();
+}
 
-impl Siblings {
-    /// Takes out what others of them left as the gradient of the input they share; none for the first of them. The
-    /// gradient of a leaf can't be taken out: there everybody's is added up.
-    fn left<T>(&self, is_leaf: bool, take: impl FnOnce() -> T) -> Option<T> {
-        (!is_leaf && self.0.swap(true, Ordering::Relaxed)).then(take)
-    }
+/// Of a node that is no leaf: the gradient of a leaf cannot be taken out by its node.
+fn is_left(node: NodeId) -> bool {
+    LEFT.with_borrow(|left| left.contains(&node))
+}
+
+fn leave(node: NodeId) {
+    // Nodes that Burn's own operations take up stay here. What is forgotten is added by autodiff.
+    const MOST: usize = 10_000;
+    LEFT.with_borrow_mut(|left| {
+        if left.len() == MOST {
+            left.clear();
+        }
+        left.insert(node)
+    });
+}
+
+fn take_up(node: NodeId) {
+    LEFT.with_borrow_mut(|left| left.remove(&node));
 }
 
 /// How an [`Operation`] enters autodiff's graph.
 #[derive(Debug)]
-struct Step<O, const N: usize> {
+struct Step<B: Extended, O, const N: usize> {
     operation: O,
-    siblings: Option<Siblings>,
+    /// The first input, if it is a leaf whose gradient is to be added to where it lies.
+    leaf: Option<FloatTensor<Autodiff<B>>>,
 }
 
-impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<O, N> {
+impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<B, O, N> {
     type State = O::Saved;
 
     fn backward(self, ops: Ops<O::Saved, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = B::contiguous(gradients.consume::<B>(&ops.node));
+        take_up(ops.node.id);
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let left = match (&self.siblings, ops.parents.first()) {
-            (Some(siblings), Some(Some(shared))) => {
-                siblings.left(shared.parents.is_empty(), || gradients.consume::<B>(shared))
-            }
+        let left = match (&self.leaf, ops.parents.first()) {
+            (Some(leaf), Some(Some(_))) => leaf.grad_remove(gradients),
+            (None, Some(Some(first))) => is_left(first.id).then(|| gradients.consume::<B>(first)),
             _ => None,
         };
-        let results = match left {
+        let results = match left.map(B::contiguous) {
             Some(left) => self.operation.backward_onto(ops.state, gradient, wanted, left),
             None => self.operation.backward(ops.state, gradient, wanted),
         };
         for (parent, result) in ops.parents.into_iter().zip(results) {
             if let (Some(parent), Some(result)) = (parent, result) {
                 gradients.register::<B>(parent.id, result);
+                if !parent.parents.is_empty() {
+                    leave(parent.id);
+                }
             }
         }
     }
@@ -107,34 +128,37 @@ pub(super) fn apply<B: Extended, O: Operation<B, N>, const N: usize, const D: us
     operation: O,
     inputs: [DispatchTensor; N],
 ) -> Tensor<D> {
-    enter(Step { operation, siblings: None }, inputs)
+    enter(operation, inputs, false)
 }
 
-/// [`apply`], where the first input is that of the siblings too: its gradients are added up in place.
-pub(super) fn apply_among<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
-    siblings: &Siblings,
+/// [`apply`], where the gradient of the first input is added to where others have left theirs, though it is a leaf.
+pub(super) fn apply_onto<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
     operation: O,
     inputs: [DispatchTensor; N],
 ) -> Tensor<D> {
-    enter(Step { operation, siblings: Some(siblings.clone()) }, inputs)
+    enter(operation, inputs, true)
 }
 
 fn enter<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
-    step: Step<O, N>,
+    operation: O,
     inputs: [DispatchTensor; N],
+    onto_leaf: bool,
 ) -> Tensor<D> {
     let context = inputs.iter().map(|input| input.autodiff).fold(DispatchAutodiffContext::Disabled, |a, b| a.merge(b));
     let kind = if context == DispatchAutodiffContext::Disabled {
-        let (output, _) = step.operation.forward(inputs.map(|input| B::contiguous(inner::<B>(input))));
+        let (output, _) = operation.forward(inputs.map(|input| B::contiguous(inner::<B>(input))));
         B::into_kind(BackendTensor::Float(output))
     } else {
         let inputs = inputs.map(tracked::<B>);
         let wanted = inputs.each_ref().map(|input| input.is_tracked());
+        // A node that is no leaf would be kept alive by it.
+        let leaf = inputs.first().filter(|first| onto_leaf && <Autodiff<B>>::float_is_require_grad(first)).cloned();
         let (inputs, nodes) = split(inputs.map(|input| input.into_parts()));
         let inputs = inputs.map(B::contiguous);
-        let (output, saved) = step.operation.forward(inputs);
-        let output = match step.prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish(O::needed(saved, wanted), output),
+        let (output, saved) = operation.forward(inputs);
+        let saved = operation.needed(saved, wanted);
+        let output = match (Step { operation, leaf }).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(step) => step.finish(saved, output),
             OpsKind::UnTracked(step) => step.finish(output),
         };
         DispatchTensorKind::Autodiff(Box::new(B::into_kind(BackendTensor::Autodiff(output))))
@@ -152,11 +176,10 @@ pub(super) trait Part<B: Extended>: Send + Debug + 'static {
     fn put(&self, part: FloatTensor<B>, others: Option<FloatTensor<B>>, shape: [usize; 2]) -> FloatTensor<B>;
 }
 
-/// How a [`Part`] enters autodiff's graph; its siblings are the other parts.
+/// How a [`Part`] enters autodiff's graph.
 #[derive(Debug)]
 struct PartStep<P> {
     part: P,
-    siblings: Siblings,
     shape: [usize; 2],
 }
 
@@ -165,9 +188,13 @@ impl<B: Extended, P: Part<B>> Backward<B, 1> for PartStep<P> {
 
     fn backward(self, ops: Ops<(), 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = B::contiguous(gradients.consume::<B>(&ops.node));
+        take_up(ops.node.id);
         let [Some(whole)] = ops.parents else { return };
-        let others = self.siblings.left(whole.parents.is_empty(), || gradients.consume::<B>(&whole));
+        let others = is_left(whole.id).then(|| gradients.consume::<B>(&whole)).map(B::contiguous);
         gradients.register::<B>(whole.id, self.part.put(gradient, others, self.shape));
+        if !whole.parents.is_empty() {
+            leave(whole.id);
+        }
     }
 }
 
@@ -184,11 +211,10 @@ pub(super) fn parts<B: Extended, P: Part<B>, const N: usize>(
     }
     let tracked = tracked::<B>(whole);
     let whole = B::contiguous(tracked.primitive().clone());
-    let siblings = Siblings::default();
     parts.map(|part| {
         let taken = part.take(&whole);
         let (_, node) = tracked.clone().into_parts();
-        let step = PartStep { part, siblings: siblings.clone(), shape };
+        let step = PartStep { part, shape };
         let taken = match step.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
             OpsKind::Tracked(step) => step.finish((), taken),
             OpsKind::UnTracked(step) => step.finish(taken),

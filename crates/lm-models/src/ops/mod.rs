@@ -52,11 +52,11 @@ pub use engine::Compute;
 pub use fast::{bfloat16_instructions, vector_instructions};
 pub use glu::{glu, glu_packed};
 pub use layer_norm::layer_norm;
-pub use linear::{linear, linear_in_out};
-pub use optimizer::{adamw, sum_of_squares, zeros};
+pub use linear::{linear, linear_in_out, linear_of_activation};
+pub use optimizer::{accumulate, adamw, sum_of_squares, zeros};
 pub use options::{
-    AdamW, Attention, AttentionBias, AttentionMask, Blind, Decoder, Disentangled, Gate, Loss, Pairs, Predictions,
-    RelativeKeys, RelativeQueries,
+    AdamW, Attention, AttentionBias, AttentionMask, Blind, Decoder, Disentangled, Gate, Layout, Loss, Pairs,
+    Predictions, RelativeKeys, RelativeQueries,
 };
 pub use precision::Precision;
 pub(crate) use precision::widen;

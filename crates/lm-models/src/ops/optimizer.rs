@@ -51,6 +51,15 @@ pub fn zeros(len: usize, device: &Device, compute: Compute) -> Tensor<1> {
     }
 }
 
+/// `sum + new`, both `[values]` outside autodiff, in the memory of `sum` if nobody else holds it.
+pub fn accumulate(sum: Tensor<1>, new: Tensor<1>) -> Tensor<1> {
+    match Engine::of(&sum, Compute::default()) {
+        #[cfg(feature = "flex")]
+        Engine::Flex => super::fast::adamw::accumulate(sum, new),
+        _ => sum + new,
+    }
+}
+
 /// Σ x² over all the tensors, each `[values]` outside autodiff, on one device. The device is waited for once.
 pub fn sum_of_squares(tensors: Vec<Tensor<1>>, compute: Compute) -> f64 {
     let Some(first) = tensors.first() else { return 0.0 };

@@ -152,7 +152,7 @@ pub struct Disentangled {
 
 /// How the weight of an affine map is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub enum Layout {
     /// [out, in], as torch's `nn.Linear`.
     OutIn,
     /// [in, out], as GPT-2's `Conv1D`.

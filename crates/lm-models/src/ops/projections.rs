@@ -25,9 +25,8 @@ pub fn projections<const N: usize>(
             let bias = (!biases.is_empty()).then(|| Tensor::cat(biases, 0));
             columns(affine(x, Tensor::cat(weights, 0), bias, Layout::OutIn, compute), 1, widths, mode)
         }
-        // Nothing is laid side by side, and none of the results has to be taken apart.
-        #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::linear::projections(x, maps, compute.precision),
+        // Nothing is laid side by side, and none of the results has to be taken apart; the gradients of x are added up where
+        // the first of them was written.
         _ => maps.map(|(weight, bias)| affine(x.clone(), weight, bias, Layout::OutIn, compute)),
     }
 }

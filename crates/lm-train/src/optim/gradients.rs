@@ -65,7 +65,7 @@ impl GradientSum {
 
 fn add_to(sum: &mut Option<Tensor<1>>, new: Option<Tensor<1>>) {
     *sum = match (sum.take(), new) {
-        (Some(sum), Some(new)) => Some(sum + new),
+        (Some(sum), Some(new)) => Some(ops::accumulate(sum, new)),
         (sum, new) => sum.or(new),
     };
 }

@@ -2,7 +2,8 @@
 //! that may fail.
 //!
 //! A step frees what the next one takes again, in the same sizes. Given back to the system in between, each page would be
-//! fetched and cleared anew, which cost an eighth of all processor time.
+//! fetched and cleared anew, which cost an eighth of all processor time. The first step takes memory in another order than
+//! all others, so what it has freed is given back ([`give_back`]).
 //!
 //! Where memory cannot be had, Rust aborts the process. Here the program says so in one line and ends with code 1, or
 //! begins again with less to do (`--auto_find_batch_size`).
@@ -11,7 +12,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
-use libmimalloc_sys::{mi_option_set_default, mi_option_t};
+use libmimalloc_sys::{mi_collect, mi_option_set_default, mi_option_t};
 use mimalloc::MiMalloc;
 
 use super::restart;
@@ -23,8 +24,11 @@ static ALLOCATOR: OrExit = OrExit;
 static PROGRAM: OnceLock<&'static str> = OnceLock::new();
 
 /// `mi_option_purge_delay` of mimalloc.h, which the bindings do not name: milliseconds until free memory goes back to the
-/// system; -1 for never.
+/// system.
 const PURGE_DELAY: mi_option_t = 15;
+
+/// A year. With -1, for never, the allocator would not note what could be given back when it is asked to.
+const NEVER: std::ffi::c_long = if size_of::<std::ffi::c_long>() == 8 { 31_536_000_000 } else { 100_000_000 };
 
 /// Keeps freed memory in the process, unless the environment's `MIMALLOC_PURGE_DELAY` says otherwise. From here on a lack
 /// of memory is told under the name `program`.
@@ -32,7 +36,13 @@ pub fn keep_memory(program: &'static str) {
     // Of two calls the first counts.
     let _ = PROGRAM.set(program);
     // SAFETY: sets a number in a table of the allocator's, before other threads run.
-    unsafe { mi_option_set_default(PURGE_DELAY, -1) }
+    unsafe { mi_option_set_default(PURGE_DELAY, NEVER) }
+}
+
+/// Gives free memory back to the system, once.
+pub fn give_back() {
+    // SAFETY: looks through free memory; nothing that is in use is touched.
+    unsafe { mi_collect(true) }
 }
 
 /// mimalloc, but what it cannot give ends the program.
@@ -97,7 +107,7 @@ mod tests {
 
     #[test]
     fn the_option_is_the_one_that_the_environment_names() {
-        let expected = std::env::var("MIMALLOC_PURGE_DELAY").ok().and_then(|value| value.parse().ok()).unwrap_or(-1);
+        let expected = std::env::var("MIMALLOC_PURGE_DELAY").ok().and_then(|value| value.parse().ok()).unwrap_or(NEVER);
         keep_memory("test");
         // SAFETY: reads a number from the allocator's table.
         assert_eq!(unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) }, expected);

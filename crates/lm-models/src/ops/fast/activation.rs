@@ -5,13 +5,14 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
-use super::buffer::{CHUNK, build};
+use super::buffer::{CHUNK, build, zeros};
 use super::simd::{erf, exp, simd};
 use super::tensor::{tensor_like, values, values_mut};
 use crate::ops::extension::{Operation, apply};
 
+/// Which of them.
 #[derive(Clone, Copy, Debug)]
-enum Gelu {
+pub enum Gelu {
     /// x Φ(x)
     Exact,
     /// x σ(2u) with u = √(2/π) (x + 0.044715 x³), which is `x/2 (1 + tanh u)`.
@@ -56,17 +57,60 @@ pub fn silu_of(x: f32) -> (f32, f32) {
     (x * s, s + x * s * (1.0 - s))
 }
 
-#[inline(always)]
-fn map(y: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = f(x);
-    }
+/// Runs a loop over the function of a kind, `f`, which gives value and slope, compiled for vectors.
+macro_rules! with {
+    ($kind:expr, $f:ident, $body:expr) => {
+        match $kind {
+            Gelu::Exact => simd(
+                #[inline(always)]
+                || {
+                    let $f = gelu_of;
+                    $body
+                },
+            ),
+            Gelu::Tanh => simd(
+                #[inline(always)]
+                || {
+                    let $f = gelu_tanh_of;
+                    $body
+                },
+            ),
+        }
+    };
 }
 
-#[inline(always)]
-fn scale_by(gradient: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
-    for (g, &x) in gradient.iter_mut().zip(x) {
-        *g *= f(x);
+impl Gelu {
+    /// The values at `x`.
+    pub fn values(self, x: &[f32]) -> Vec<f32> {
+        build(x.len(), CHUNK, |start, values| {
+            let x = &x[start..start + values.len()];
+            with!(self, f, values.iter_mut().zip(x).for_each(|(value, &x)| *value = f(x).0));
+        })
+    }
+
+    /// Makes the gradient of the values that of `x`.
+    fn back(self, x: &[f32], gradient: &mut [f32]) {
+        gradient.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(gradient, x)| {
+            with!(self, f, gradient.iter_mut().zip(x).for_each(|(g, &x)| *g *= f(x).1));
+        });
+    }
+
+    /// The same, and the values at `x` again.
+    pub fn values_and_back(self, x: &[f32], gradient: &mut [f32]) -> Vec<f32> {
+        let mut values = zeros(x.len());
+        let chunks = values.par_chunks_mut(CHUNK).zip(gradient.par_chunks_mut(CHUNK)).zip(x.par_chunks(CHUNK));
+        chunks.for_each(|((values, gradient), x)| {
+            with!(
+                self,
+                f,
+                values.iter_mut().zip(gradient).zip(x).for_each(|((value, g), &x)| {
+                    let (at_x, slope) = f(x);
+                    *value = at_x;
+                    *g *= slope;
+                })
+            );
+        });
+        values
     }
 }
 
@@ -74,73 +118,16 @@ impl Operation<Flex, 1> for Gelu {
     type Saved = FlexTensor;
 
     fn forward(&self, [x]: [FlexTensor; 1]) -> (FlexTensor, FlexTensor) {
-        let all = values(&x);
-        let y = build(all.len(), CHUNK, |start, y| {
-            let x = &all[start..start + y.len()];
-            match self {
-                Self::Exact => simd(
-                    #[inline(always)]
-                    || {
-                        map(
-                            y,
-                            x,
-                            #[inline(always)]
-                            |x| gelu_of(x).0,
-                        )
-                    },
-                ),
-                Self::Tanh => simd(
-                    #[inline(always)]
-                    || {
-                        map(
-                            y,
-                            x,
-                            #[inline(always)]
-                            |x| gelu_tanh_of(x).0,
-                        )
-                    },
-                ),
-            }
-        });
-        (tensor_like(y, &x), x)
+        (tensor_like(self.values(values(&x)), &x), x)
     }
 
     fn backward(self, x: FlexTensor, mut gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        let chunks = values_mut(&mut gradient).par_chunks_mut(CHUNK).zip(values(&x).par_chunks(CHUNK));
-        chunks.for_each(|(g, x)| match self {
-            Self::Exact => simd(
-                #[inline(always)]
-                || {
-                    scale_by(
-                        g,
-                        x,
-                        #[inline(always)]
-                        |x| gelu_of(x).1,
-                    )
-                },
-            ),
-            Self::Tanh => simd(
-                #[inline(always)]
-                || {
-                    scale_by(
-                        g,
-                        x,
-                        #[inline(always)]
-                        |x| gelu_tanh_of(x).1,
-                    );
-                },
-            ),
-        });
+        self.back(values(&x), values_mut(&mut gradient));
         [Some(gradient)]
     }
 }
 
-/// `x Φ(x)`
-pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    apply(Gelu::Exact, [x.into_dispatch()])
-}
-
-/// GELU by tanh.
-pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    apply(Gelu::Tanh, [x.into_dispatch()])
+/// The function of every value.
+pub fn gelu<const D: usize>(x: Tensor<D>, kind: Gelu) -> Tensor<D> {
+    apply(kind, [x.into_dispatch()])
 }

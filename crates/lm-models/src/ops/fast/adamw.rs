@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::buffer::CHUNK;
 use super::simd::{dot, simd};
-use super::tensor::{primitive, values, values_mut, wrap};
+use super::tensor::{add_to, primitive, values, values_mut, wrap};
 use crate::ops::options::AdamW;
 
 /// See [`crate::ops::adamw`].
@@ -71,6 +71,13 @@ impl Numbers {
             *p = *p * self.keep - *m / (v.sqrt() / self.root + self.epsilon) * self.rate;
         }
     }
+}
+
+/// See [`crate::ops::accumulate`].
+pub fn accumulate(sum: Tensor<1>, new: Tensor<1>) -> Tensor<1> {
+    let mut sum = primitive(sum);
+    add_to(&mut sum, &primitive(new));
+    wrap(sum)
 }
 
 /// See [`crate::ops::sum_of_squares`].

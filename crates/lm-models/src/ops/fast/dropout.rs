@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::buffer::CHUNK;
 use super::simd::simd;
-use super::tensor::{values, values_mut};
+use super::tensor::{add_to, values, values_mut};
 use crate::inputs::DropoutKey;
 use crate::ops::extension::{Operation, apply};
 
@@ -154,6 +154,28 @@ impl Operation<Flex, 2> for DropoutAdd {
         let x = wanted[0].then(|| self.0.scale(gradient.clone()));
         [x, wanted[1].then_some(gradient)]
     }
+}
+
+/// The end of a sublayer that drops nothing.
+#[derive(Debug)]
+struct Add;
+
+impl Operation<Flex, 2> for Add {
+    type Saved = ();
+
+    fn forward(&self, [mut x, residual]: [FlexTensor; 2]) -> (FlexTensor, ()) {
+        add_to(&mut x, &residual);
+        (x, ())
+    }
+
+    fn backward(self, (): (), gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        wanted.map(|wanted| wanted.then(|| gradient.clone()))
+    }
+}
+
+/// `x + residual`
+pub fn add(x: Tensor<2>, residual: Tensor<2>) -> Tensor<2> {
+    apply(Add, [x.into_dispatch(), residual.into_dispatch()])
 }
 
 /// `x · mask`

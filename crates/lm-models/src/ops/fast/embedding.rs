@@ -7,8 +7,8 @@ use burn::tensor::{Int, Tensor};
 use super::buffer::build;
 use super::buffer::zeros;
 use super::simd::{add, widen};
-use super::tensor::{chunk_rows, dims, is_in_16_bits, tensor, values, values_in_16_bits};
-use crate::ops::extension::{Operation, apply};
+use super::tensor::{chunk_rows, dims, is_in_16_bits, tensor, values, values_in_16_bits, values_mut};
+use crate::ops::extension::{Operation, apply_onto};
 
 #[derive(Debug)]
 struct Embedding {
@@ -39,19 +39,29 @@ impl Operation<Flex, 1> for Embedding {
         (tensor(rows, [self.ids.len(), dim]), count)
     }
 
-    fn backward(self, count: usize, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+    fn backward(self, count: usize, gradient: FlexTensor, wanted: [bool; 1]) -> [Option<FlexTensor>; 1] {
         let [_, dim] = dims(&gradient);
-        let gradient = values(&gradient);
-        let mut table = zeros(count * dim);
+        self.backward_onto(count, gradient, wanted, tensor(zeros(count * dim), [count, dim]))
+    }
+
+    fn backward_onto(
+        self,
+        _: usize,
+        gradient: FlexTensor,
+        _: [bool; 1],
+        mut left: FlexTensor,
+    ) -> [Option<FlexTensor>; 1] {
+        let [_, dim] = dims(&gradient);
+        let (gradient, table) = (values(&gradient), values_mut(&mut left));
         for (row, id) in self.ids.iter().enumerate() {
             add(&mut table[id * dim..(id + 1) * dim], &gradient[row * dim..(row + 1) * dim]);
         }
-        [Some(tensor(table, [count, dim]))]
+        [Some(left)]
     }
 }
 
-/// See [`crate::ops::embedding`].
+/// See [`crate::ops::embedding`]. The gradient of a table that is the decoder's too is added to what the loss has left.
 pub fn embedding(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
     let ids = ids.into_data().iter::<i64>().map(|id| id as usize).collect();
-    apply(Embedding { ids }, [table.into_dispatch()])
+    apply_onto(Embedding { ids }, [table.into_dispatch()])
 }

@@ -15,9 +15,11 @@ struct LayerNorm {
     epsilon: f32,
 }
 
+/// The input, the weight, and of each row mean and 1/σ.
+type Saved = (FlexTensor, FlexTensor, Vec<[f32; 2]>);
+
 impl Operation<Flex, 3> for LayerNorm {
-    /// The input, the weight, and of each row mean and 1/σ.
-    type Saved = (FlexTensor, FlexTensor, Vec<[f32; 2]>);
+    type Saved = Saved;
 
     fn forward(&self, [x, weight, bias]: [FlexTensor; 3]) -> (FlexTensor, Self::Saved) {
         let [rows, columns] = dims(&x);
@@ -49,49 +51,69 @@ impl Operation<Flex, 3> for LayerNorm {
         (tensor(y, [rows, columns]), (x, weight, moments))
     }
 
-    fn backward(self, saved: Self::Saved, mut gradient: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
-        let (x, weight, moments) = saved;
-        let [rows, columns] = dims(&x);
-        let mut parameters = vec![0.0; 2 * columns];
-        if rows * columns > 0 {
-            let (x, w) = (values(&x), values(&weight));
-            let chunk = chunk_rows(columns);
-            let chunks = values_mut(&mut gradient).par_chunks_mut(chunk * columns).zip(x.par_chunks(chunk * columns));
-            let partial = chunks.zip(moments.par_chunks(chunk)).map(|((g, x), moments)| {
-                let mut sums = vec![0.0; 2 * columns];
-                let mut normal = vec![0.0; columns];
-                let (weight_sums, bias_sums) = sums.split_at_mut(columns);
-                simd(
-                    #[inline(always)]
-                    || {
-                        let rows = g.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(moments);
-                        for ((g, x), [mean, scale]) in rows {
-                            add(bias_sums, g);
-                            for ((((n, x), s), g), w) in
-                                normal.iter_mut().zip(x).zip(&mut *weight_sums).zip(&mut *g).zip(w)
-                            {
-                                *n = (x - mean) * scale;
-                                *s += *g * *n;
-                                *g *= w;
-                            }
-                            // ∂x = (h - mean(h) - n mean(h n)) / σ with h = ∂y · weight, n = the normalised row
-                            let mean = sum(g) / columns as f32;
-                            let along = dot(g, &normal) / columns as f32;
-                            for (g, n) in g.iter_mut().zip(&normal) {
-                                *g = (*g - mean - n * along) * scale;
-                            }
-                        }
-                    },
-                );
-                sums
-            });
-            for sums in partial.collect::<Vec<_>>() {
-                add(&mut parameters, &sums);
-            }
-        }
-        let bias = parameters.split_off(columns);
-        [Some(gradient), Some(tensor(parameters, [columns])), Some(tensor(bias, [columns]))]
+    fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        gradients(saved, gradient, None)
     }
+
+    fn backward_onto(
+        self,
+        saved: Self::Saved,
+        gradient: FlexTensor,
+        _: [bool; 3],
+        left: FlexTensor,
+    ) -> [Option<FlexTensor>; 3] {
+        gradients(saved, gradient, Some(&left))
+    }
+}
+
+/// Of the input, with `left` added, the weight and the bias.
+fn gradients(
+    (x, weight, moments): Saved,
+    mut gradient: FlexTensor,
+    left: Option<&FlexTensor>,
+) -> [Option<FlexTensor>; 3] {
+    let [rows, columns] = dims(&x);
+    let mut parameters = vec![0.0; 2 * columns];
+    if rows * columns > 0 {
+        let (x, w) = (values(&x), values(&weight));
+        let chunk = chunk_rows(columns);
+        let chunks = values_mut(&mut gradient).par_chunks_mut(chunk * columns).zip(x.par_chunks(chunk * columns));
+        let partial = chunks.zip(moments.par_chunks(chunk)).enumerate().map(|(index, ((g, x), moments))| {
+            let mut sums = vec![0.0; 2 * columns];
+            let mut normal = vec![0.0; columns];
+            let (weight_sums, bias_sums) = sums.split_at_mut(columns);
+            simd(
+                #[inline(always)]
+                || {
+                    let rows = g.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(moments);
+                    for ((g, x), [mean, scale]) in rows {
+                        add(bias_sums, g);
+                        for ((((n, x), s), g), w) in normal.iter_mut().zip(x).zip(&mut *weight_sums).zip(&mut *g).zip(w)
+                        {
+                            *n = (x - mean) * scale;
+                            *s += *g * *n;
+                            *g *= w;
+                        }
+                        // ∂x = (h - mean(h) - n mean(h n)) / σ with h = ∂y · weight, n = the normalised row
+                        let mean = sum(g) / columns as f32;
+                        let along = dot(g, &normal) / columns as f32;
+                        for (g, n) in g.iter_mut().zip(&normal) {
+                            *g = (*g - mean - n * along) * scale;
+                        }
+                    }
+                    if let Some(left) = left {
+                        add(g, &values(left)[index * chunk * columns..][..g.len()]);
+                    }
+                },
+            );
+            sums
+        });
+        for sums in partial.collect::<Vec<_>>() {
+            add(&mut parameters, &sums);
+        }
+    }
+    let bias = parameters.split_off(columns);
+    [Some(gradient), Some(tensor(parameters, [columns])), Some(tensor(bias, [columns]))]
 }
 
 /// See [`crate::ops::layer_norm`].

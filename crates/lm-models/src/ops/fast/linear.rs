@@ -5,20 +5,24 @@ use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use rayon::prelude::*;
 
+use super::activation::Gelu;
 use super::matmul::{Threads, matmul, product};
 use super::matrix::{Matrix, Right};
 use super::simd::{add, simd};
-use super::tensor::{dims, right, tensor, values, values_mut};
-use crate::ops::extension::{Operation, Siblings, apply, apply_among};
+use super::tensor::{add_to, dims, right, tensor, values, values_mut};
+use crate::ops::extension::{Operation, apply};
 use crate::ops::options::Layout;
 use crate::ops::precision::Precision;
 
-/// x, where the weight wants a gradient, and the weight.
+/// x, where the backward pass needs it, and the weight.
 type Saved = (Option<FlexTensor>, FlexTensor);
 
 #[derive(Debug)]
 struct Linear {
     layout: Layout,
+    /// What is multiplied in place of x is this function of it: it is computed again in the backward pass, which is one
+    /// pass over memory that the function's own gradient needs anyway, rather than kept, the widest tensor of a layer.
+    activation: Option<Gelu>,
     precision: Precision,
 }
 
@@ -29,9 +33,14 @@ impl Linear {
         if self.layout == Layout::OutIn { stored.transpose() } else { stored }
     }
 
+    fn needs_x(&self, [of_x, of_weight]: [bool; 2]) -> bool {
+        of_weight || (of_x && self.activation.is_some())
+    }
+
     fn product(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
         let ([rows, inputs], weight) = (dims(x), self.matrix(weight));
-        let x = Matrix::new(values(x), rows, inputs);
+        let activated = self.activation.map(|activation| activation.values(values(x)));
+        let x = Matrix::new(activated.as_deref().unwrap_or(values(x)), rows, inputs);
         let y = product(x, weight, bias.map(values), Threads::All, self.precision);
         tensor(y, [rows, weight.columns()])
     }
@@ -48,21 +57,30 @@ impl Linear {
         let g = Matrix::new(values(gradient), rows, outputs);
         let back = self.matrix(weight).transpose();
         let inputs = back.columns();
-        let of_x = of_x.then(|| match left {
+        // The slopes of an activation are none of the others' business.
+        let (left, others) = if self.activation.is_some() { (None, left) } else { (left, None) };
+        let mut of_x = of_x.then(|| match left {
             Some(mut sum) => {
                 matmul(values_mut(&mut sum), g, back, true, Threads::All, self.precision);
                 sum
             }
             None => tensor(product(g, back, None, Threads::All, self.precision), [rows, inputs]),
         });
+        let activated = self.activation.zip(x.as_ref()).map(|(activation, x)| match &mut of_x {
+            Some(of_x) => activation.values_and_back(values(x), values_mut(of_x)),
+            None => activation.values(values(x)),
+        });
         let of_weight = x.as_ref().filter(|_| of_weight).map(|x| {
-            let x = Matrix::new(values(x), rows, inputs);
+            let x = Matrix::new(activated.as_deref().unwrap_or(values(x)), rows, inputs);
             let result = match self.layout {
                 Layout::OutIn => product(g.transpose(), x, None, Threads::All, self.precision),
                 Layout::InOut => product(x.transpose(), g, None, Threads::All, self.precision),
             };
             tensor(result, dims(weight))
         });
+        if let (Some(of_x), Some(others)) = (&mut of_x, others) {
+            add_to(of_x, &others);
+        }
         [of_x, of_weight]
     }
 }
@@ -88,8 +106,8 @@ impl Operation<Flex, 2> for Linear {
         (self.product(&x, &weight, None), (Some(x), weight))
     }
 
-    fn needed((x, weight): Saved, wanted: [bool; 2]) -> Saved {
-        (x.filter(|_| wanted[1]), weight)
+    fn needed(&self, (x, weight): Saved, wanted: [bool; 2]) -> Saved {
+        (x.filter(|_| self.needs_x(wanted)), weight)
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
@@ -114,8 +132,8 @@ impl Operation<Flex, 3> for Linear {
         (self.product(&x, &weight, Some(&bias)), (Some(x), weight))
     }
 
-    fn needed((x, weight): Saved, wanted: [bool; 3]) -> Saved {
-        (x.filter(|_| wanted[1]), weight)
+    fn needed(&self, (x, weight): Saved, wanted: [bool; 3]) -> Saved {
+        (x.filter(|_| self.needs_x([wanted[0], wanted[1]])), weight)
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
@@ -140,33 +158,16 @@ fn of_bias(gradient: &FlexTensor) -> FlexTensor {
     tensor(column_sums(values(gradient), outputs), [outputs])
 }
 
-/// Several `x Wᵀ + b`, whose gradients of x are added up where the first of them was written.
-pub fn projections<const N: usize>(
-    x: Tensor<2>,
-    maps: [(Tensor<2>, Option<Tensor<1>>); N],
-    precision: Precision,
-) -> [Tensor<2>; N] {
-    let siblings = Siblings::default();
-    maps.map(|(weight, bias)| {
-        let (x, weight) = (x.clone().into_dispatch(), weight.into_dispatch());
-        match bias {
-            Some(bias) => {
-                apply_among(&siblings, Linear { layout: Layout::OutIn, precision }, [x, weight, bias.into_dispatch()])
-            }
-            None => apply_among(&siblings, Linear { layout: Layout::OutIn, precision }, [x, weight]),
-        }
-    })
-}
-
-/// `x W + b`
+/// `x W + b`, or `f(x) W + b`.
 pub fn linear(
     x: Tensor<2>,
+    activation: Option<Gelu>,
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
     layout: Layout,
     precision: Precision,
 ) -> Tensor<2> {
-    let operation = Linear { layout, precision };
+    let operation = Linear { layout, activation, precision };
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     match bias {
         Some(bias) => apply(operation, [x, weight, bias.into_dispatch()]),
@@ -188,7 +189,7 @@ mod tests {
             let x = Tensor::<2>::ones([3, 4], &device).require_grad();
             let weight = Tensor::<2>::ones([5, 4], &device).set_require_grad(trained);
             let bias = bias.then(|| Tensor::ones([5], &device).require_grad());
-            let y = linear(x.clone(), weight, bias, Layout::OutIn, Precision::Float32);
+            let y = linear(x.clone(), None, weight, bias, Layout::OutIn, Precision::Float32);
             assert!(y.is_tracked());
             // Nobody else has it, unless the backward pass will want it.
             assert_eq!(primitive(x).is_unique(), !trained);

@@ -16,9 +16,57 @@ struct RmsNorm {
     epsilon: f32,
 }
 
+/// x, the weight, and 1 / √(mean(x²) + ε) of each row.
+type Saved = (FlexTensor, FlexTensor, Vec<f32>);
+
+impl RmsNorm {
+    /// Of x, with `left` added, and the weight.
+    fn gradients(
+        &self,
+        (x, weight, scales): Saved,
+        mut gradient: FlexTensor,
+        left: Option<&FlexTensor>,
+    ) -> [Option<FlexTensor>; 2] {
+        let [rows, columns] = dims(&x);
+        let mut of_weight = vec![0.0; columns];
+        if rows * columns > 0 {
+            let (x, w) = (values(&x), values(&weight));
+            let chunk = chunk_rows(columns);
+            let chunks = values_mut(&mut gradient).par_chunks_mut(chunk * columns).zip(x.par_chunks(chunk * columns));
+            let partial = chunks.zip(scales.par_chunks(chunk)).enumerate().map(|(index, ((g, x), scales))| {
+                let mut sums = vec![0.0; columns];
+                simd(
+                    #[inline(always)]
+                    || {
+                        let rows = g.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(scales);
+                        for ((g, x), scale) in rows {
+                            for (((g, x), s), w) in g.iter_mut().zip(x).zip(&mut sums).zip(w) {
+                                *s += *g * x * scale;
+                                *g *= self.offset + w;
+                            }
+                            // ∂x = (h - n mean(h n)) / σ with h = ∂y · weight, n = the normalised row
+                            let along = dot(g, x) / columns as f32 * scale * scale;
+                            for (g, x) in g.iter_mut().zip(x) {
+                                *g = (*g - x * along) * scale;
+                            }
+                        }
+                        if let Some(left) = left {
+                            add(g, &values(left)[index * chunk * columns..][..g.len()]);
+                        }
+                    },
+                );
+                sums
+            });
+            for sums in partial.collect::<Vec<_>>() {
+                add(&mut of_weight, &sums);
+            }
+        }
+        [Some(gradient), Some(tensor(of_weight, [columns]))]
+    }
+}
+
 impl Operation<Flex, 2> for RmsNorm {
-    /// x, the weight, and 1 / √(mean(x²) + ε) of each row.
-    type Saved = (FlexTensor, FlexTensor, Vec<f32>);
+    type Saved = Saved;
 
     fn forward(&self, [x, weight]: [FlexTensor; 2]) -> (FlexTensor, Self::Saved) {
         let [rows, columns] = dims(&x);
@@ -46,40 +94,18 @@ impl Operation<Flex, 2> for RmsNorm {
         (tensor(y, [rows, columns]), (x, weight, scales))
     }
 
-    fn backward(self, saved: Self::Saved, mut gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        let (x, weight, scales) = saved;
-        let [rows, columns] = dims(&x);
-        let mut of_weight = vec![0.0; columns];
-        if rows * columns > 0 {
-            let (x, w) = (values(&x), values(&weight));
-            let chunk = chunk_rows(columns);
-            let chunks = values_mut(&mut gradient).par_chunks_mut(chunk * columns).zip(x.par_chunks(chunk * columns));
-            let partial = chunks.zip(scales.par_chunks(chunk)).map(|((g, x), scales)| {
-                let mut sums = vec![0.0; columns];
-                simd(
-                    #[inline(always)]
-                    || {
-                        let rows = g.chunks_exact_mut(columns).zip(x.chunks_exact(columns)).zip(scales);
-                        for ((g, x), scale) in rows {
-                            for (((g, x), s), w) in g.iter_mut().zip(x).zip(&mut sums).zip(w) {
-                                *s += *g * x * scale;
-                                *g *= self.offset + w;
-                            }
-                            // ∂x = (h - n mean(h n)) / σ with h = ∂y · weight, n = the normalised row
-                            let along = dot(g, x) / columns as f32 * scale * scale;
-                            for (g, x) in g.iter_mut().zip(x) {
-                                *g = (*g - x * along) * scale;
-                            }
-                        }
-                    },
-                );
-                sums
-            });
-            for sums in partial.collect::<Vec<_>>() {
-                add(&mut of_weight, &sums);
-            }
-        }
-        [Some(gradient), Some(tensor(of_weight, [columns]))]
+    fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        self.gradients(saved, gradient, None)
+    }
+
+    fn backward_onto(
+        self,
+        saved: Self::Saved,
+        gradient: FlexTensor,
+        _: [bool; 2],
+        left: FlexTensor,
+    ) -> [Option<FlexTensor>; 2] {
+        self.gradients(saved, gradient, Some(&left))
     }
 }
 

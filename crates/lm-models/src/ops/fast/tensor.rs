@@ -4,9 +4,11 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind, Flex};
 use burn::tensor::{DType, Tensor, TensorData};
 use half::bf16;
+use rayon::prelude::*;
 
 use super::buffer::{CHUNK, build, zeros as zeroed};
 use super::matrix::{Matrix, Right};
+use super::simd::{add, simd};
 use crate::ops::extension::{self, Extended};
 
 impl Extended for Flex {
@@ -71,6 +73,17 @@ pub fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
     }
     let (start, end) = extent(tensor);
     &mut tensor.storage_mut()[start..end]
+}
+
+/// `sum += new`
+pub fn add_to(sum: &mut FlexTensor, new: &FlexTensor) {
+    let chunks = values_mut(sum).par_chunks_mut(CHUNK).zip(values(new).par_chunks(CHUNK));
+    chunks.for_each(|(sum, new)| {
+        simd(
+            #[inline(always)]
+            || add(sum, new),
+        )
+    });
 }
 
 /// A new tensor of zeros.

@@ -12,6 +12,20 @@ proptest! {
         check(|m, _, mode| embedding(m[0].clone(), ids.clone(), mode), &[matrix(1, [count, dim], 1.0)], &[]);
     }
 
+    /// A table that others use too, before and after its rows are taken.
+    #[test]
+    fn tied_embeddings(count in 1usize..50, dim in 1usize..40, ids in prop::collection::vec(0usize..1000, 1..60), leaf: bool) {
+        let ids: Vec<i32> = ids.iter().map(|id| (id % count) as i32).collect();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids.clone(), [ids.len()]), &device());
+        let tied = |m: &[Tensor<2>], _: &[Tensor<1>], mode: &Mode| {
+            let table = if leaf { m[0].clone() } else { m[0].clone() * 2.0 };
+            let rows = embedding(table.clone(), ids.clone(), mode);
+            let other = embedding(table.clone(), ids.clone().flip([0]), mode);
+            linear(rows * 0.5 + other, table, None, mode)
+        };
+        check(tied, &[matrix(1, [count, dim], 1.0)], &[]);
+    }
+
     #[test]
     fn rotations(
         rows in 1usize..70,

@@ -28,7 +28,11 @@ proptest! {
                 let maps = [(weight.clone(), bias.clone()), (weight.clone(), bias.clone())];
                 let [a, b] = projections(x.clone(), maps, mode);
                 let c = linear(x.clone(), weight.clone(), bias.clone(), mode);
-                Tensor::cat(vec![a, b, c, linear_in_out(x, turned.clone(), bias, mode)], 1)
+                let d = linear_in_out(x.clone(), turned.clone(), bias.clone(), mode);
+                let activated = [(weight.clone(), Layout::OutIn), (turned.clone(), Layout::InOut)].map(|(weight, layout)| {
+                    linear_of_activation(x.clone(), Activation::Gelu, weight, bias.clone(), layout, mode)
+                });
+                Tensor::cat([vec![a, b, c, d], activated.to_vec()].concat(), 1)
             }
         };
         let (x, b) = ([x], [b]);

@@ -20,6 +20,19 @@ proptest! {
     }
 
     #[test]
+    fn linears_of_activations(rows in 1usize..70, inputs in 1usize..70, outputs in 1usize..150, bias: bool) {
+        let b: Vec<_> = bias.then(|| vector(2, outputs, 1.0)).into_iter().collect();
+        for activation in [Activation::Gelu, Activation::GeluNew, Activation::Relu] {
+            for (layout, shape) in [(Layout::OutIn, [outputs, inputs]), (Layout::InOut, [inputs, outputs])] {
+                let of = |m: &[Tensor<2>], v: &[Tensor<1>], mode: &Mode| {
+                    linear_of_activation(m[0].clone(), activation, m[1].clone(), v.first().cloned(), layout, mode)
+                };
+                check(of, &[matrix(1, [rows, inputs], 2.0), matrix(3, shape, 1.0)], &b);
+            }
+        }
+    }
+
+    #[test]
     fn linears_of_few_rows(rows in 1usize..10, inputs in 1usize..100, outputs in 400usize..1500, bias: bool) {
         let bias: Vec<_> = bias.then(|| vector(3, outputs, 1.0)).into_iter().collect();
         let x = matrix(1, [rows, inputs], 1.0);

@@ -37,6 +37,9 @@ fn memory_that_others_hold_is_left_alone() {
     let (moved, ..) = adamw(p.clone(), m, v, make(4), options, FAST);
     assert_eq!(host(p), before);
     assert_ne!(host(moved), before);
+    let sum = accumulate(p.clone(), make(5));
+    assert_eq!(host(p), before);
+    assert_eq!(host(sum), before.iter().zip(host(make(5))).map(|(a, b)| a + b).collect::<Vec<_>>());
 }
 
 /// A step, quantized and not, of means and mean squares that were quantized before.

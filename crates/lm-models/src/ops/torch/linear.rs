@@ -49,7 +49,7 @@ impl Operation<LibTorch, 2> for Linear {
         (self.product(&x, &weight, None), (Some(x), weight))
     }
 
-    fn needed((x, weight): Saved, wanted: [bool; 2]) -> Saved {
+    fn needed(&self, (x, weight): Saved, wanted: [bool; 2]) -> Saved {
         (x.filter(|_| wanted[1]), weight)
     }
 
@@ -65,7 +65,7 @@ impl Operation<LibTorch, 3> for Linear {
         (self.product(&x, &weight, Some(&bias)), (Some(x), weight))
     }
 
-    fn needed((x, weight): Saved, wanted: [bool; 3]) -> Saved {
+    fn needed(&self, (x, weight): Saved, wanted: [bool; 3]) -> Saved {
         (x.filter(|_| wanted[1]), weight)
     }
 
