@@ -35,10 +35,10 @@ fn memory_that_others_hold_is_left_alone() {
     let options =
         AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, step: 1, factor: 1.0 };
     let (moved, ..) = adamw(p.clone(), m, v, make(4), options, FAST);
-    assert_eq!(host(p), before);
+    assert_eq!(host(p.clone()), before);
     assert_ne!(host(moved), before);
     let sum = accumulate(p.clone(), make(5));
-    assert_eq!(host(p), before);
+    assert_eq!(host(p.clone()), before);
     assert_eq!(host(sum), before.iter().zip(host(make(5))).map(|(a, b)| a + b).collect::<Vec<_>>());
 }
 
