@@ -5,7 +5,8 @@
     scripts/memory_table.py [--programs DIR] [--write]
 
 `--plan` computes two steps of each model, with new weights and a vocabulary as large as the published models', trained on made-up
-words. The whole takes some minutes on two cores and 8 GB. --write puts the table into the page. Only the standard library is needed.
+words; an adapter is given a base that a step was trained of. The whole takes some minutes on two cores and 8 GB. --write puts the
+table into the page. Only the standard library is needed.
 """
 
 import argparse
@@ -31,6 +32,8 @@ RUNS = [
     ("8 × 128", 8, 128, ""),
     ("2 × 512", 2, 512, ""),
     ("2 × 512, `--gradient_checkpointing`", 2, 512, "--gradient_checkpointing"),
+    ("2 × 512, `--use_lora`", 2, 512, "--use_lora"),
+    ("2 × 512, `--use_lora --base_dtype bfloat16`", 2, 512, "--use_lora --base_dtype bfloat16"),
 ]
 BEGIN, END = "<!-- scripts/memory_table.py writes this -->\n", "<!-- end -->\n"
 
@@ -57,11 +60,13 @@ def row(program, folder, name, model):
     """A row of the table: the size, its fixed part, and the peak of each run."""
     length = "--block_size" if program.name == "run_clm" else "--max_seq_length"
     peaks, said = [], {}
-    text = f"{folder}/text.txt"
+    text, base = f"{folder}/text.txt", f"{folder}/base"
     write_text(text)
+    run(program, text, f"{model} {length} 32 --max_train_samples 8 --max_steps 1 --report_to none --output_dir {base}")
     for _, batch, tokens, more in RUNS:
         size = f"--per_device_train_batch_size {batch} {length} {tokens}"
-        ran = run(program, text, f"{model} {size} {more} --plan --output_dir {folder}/out")
+        start = f"--model_name_or_path {base}" if "--use_lora" in more else model
+        ran = run(program, text, f"{start} {size} {more} --plan --output_dir {folder}/out")
         said = said or ran
         peaks.append(re.match(r"[\d.,]+ \w+", ran["peak memory"])[0])
         print(name, batch, tokens, more, ran["memory"], "|", peaks[-1], flush=True)

@@ -155,7 +155,10 @@ def main():
     made = [write_wheel(args.output, version, target, programs, documents)]
     if not args.wheel_only:
         def printed(path, *words):
-            return subprocess.run([*shlex.split(args.runner), path, *words], check=True, capture_output=True).stdout
+            try:
+                return subprocess.run([*shlex.split(args.runner), path, *words], check=True, capture_output=True).stdout
+            except OSError as error:
+                sys.exit(f"package: {path} does not run here ({error.strerror}): give --runner, or --wheel_only")
 
         files = {name: (data, 0o755) for name, data in programs.items()}
         files |= {name: (data, 0o644) for name, data in documents.items()}

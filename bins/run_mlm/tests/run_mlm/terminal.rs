@@ -1,6 +1,5 @@
 //! What a person sees on a terminal, and where there is none.
 
-use crate::PROGRAM;
 use crate::common::Scratch;
 
 const RUN: &str = "--model_name_or_path bert --train_file train.txt --validation_file valid.txt --line_by_line \
@@ -8,8 +7,9 @@ const RUN: &str = "--model_name_or_path bert --train_file train.txt --validation
                    --eval_steps 2 --per_device_train_batch_size 2";
 
 /// What the program writes to a terminal of so many columns; none if there is nothing to give it one.
+#[cfg(target_os = "linux")]
 fn on_a_terminal(scratch: &Scratch, columns: usize, words: &str, environment: &str) -> Option<String> {
-    let line = format!("stty cols {columns} rows 24; {environment} '{PROGRAM}' {words}");
+    let line = format!("stty cols {columns} rows 24; {environment} '{program}' {words}", program = crate::PROGRAM);
     let mut command = std::process::Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).current_dir(scratch.path("")).stdin(std::process::Stdio::null());
     command.env("HF_HUB_OFFLINE", "1").env("XDG_CACHE_HOME", scratch.path("cache")).env("TERM", "xterm");
@@ -20,6 +20,7 @@ fn on_a_terminal(scratch: &Scratch, columns: usize, words: &str, environment: &s
 }
 
 /// The columns of the longest line that is drawn in one go, without what a terminal obeys.
+#[cfg(target_os = "linux")]
 fn widest(text: &str, of: impl Fn(&str) -> bool) -> usize {
     let pieces = text.split(['\r', '\n']).map(|piece| {
         let mut shown = String::new();

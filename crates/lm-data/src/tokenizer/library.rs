@@ -5,7 +5,7 @@ use std::sync::Once;
 
 /// How often a regular expression may go back in one search, a few seconds of work. Expressions that Python's tokenizers
 /// use go back less than once a character.
-const MOST_RETRIES: u64 = 100_000_000;
+const MOST_RETRIES: std::ffi::c_ulong = 100_000_000;
 
 /// Calls `work`, which may panic; the error is what the library said.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {

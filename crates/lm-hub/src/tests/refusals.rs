@@ -161,7 +161,7 @@ fn what_another_program_left_wrong_in_the_cache_is_found_and_fetched_again() {
     let outside = hub.cache.path().join("outside");
     std::fs::write(&outside, "the weights").unwrap();
     let blob = hub.cache.path().join("models--owner--model/blobs").join(git_name(b"the weights"));
-    let (link, weights) = (folder.join("model.safetensors"), || std::fs::read(folder.join("model.safetensors")));
+    let weights = || std::fs::read(folder.join("model.safetensors"));
     let refused = || hub.resolve_with(Files::Model, &offline).unwrap_err().to_string();
 
     std::fs::remove_file(&blob).unwrap();
@@ -176,6 +176,7 @@ fn what_another_program_left_wrong_in_the_cache_is_found_and_fetched_again() {
 
     #[cfg(unix)]
     {
+        let link = folder.join("model.safetensors");
         std::fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(&outside, &link).unwrap();
         assert!(refused().contains("(it leads out of the cache)"), "{}", refused());

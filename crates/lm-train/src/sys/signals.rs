@@ -28,6 +28,7 @@ struct Shared {
     /// The signal's number; 0 before one came, to this process or to another of the run.
     received: AtomicI32,
     /// Whether one came to this process.
+    #[cfg(unix)]
     own: AtomicBool,
     /// Whether the run looks at `received`, and saves.
     training: AtomicBool,

@@ -111,6 +111,7 @@ unsafe impl Send for Out {}
 unsafe impl Sync for Out {}
 
 impl Out {
+    #[cfg(target_arch = "x86_64")]
     pub fn columns(self) -> usize {
         self.columns
     }

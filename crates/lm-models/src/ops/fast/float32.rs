@@ -7,8 +7,7 @@ use half::bf16;
 use super::blocked::Kernel;
 use super::panels::{Side, pack};
 #[cfg(target_arch = "x86_64")]
-use super::simd::LANES;
-use super::simd::{Vectors, vectors};
+use super::simd::{LANES, Vectors, vectors};
 
 /// Products in float32.
 #[derive(Clone, Copy)]
@@ -46,12 +45,12 @@ impl<const M: usize, const N: usize> Kernel<M, N> for Float32 {
     #[inline(always)]
     fn sums(self, left: &[f32], right: &[f32]) -> [[f32; N]; M] {
         let (left, right) = (left.as_chunks().0, right.as_chunks().0);
-        match vectors() {
-            #[cfg(target_arch = "x86_64")]
+        #[cfg(target_arch = "x86_64")]
+        if N == 2 * LANES && vectors() == Vectors::Avx512 {
             // SAFETY: the processor has the instructions, as was found.
-            Vectors::Avx512 if N == 2 * LANES => unsafe { kernel_avx512(left, right) },
-            _ => kernel(left, right),
+            return unsafe { kernel_avx512(left, right) };
         }
+        kernel(left, right)
     }
 }
 

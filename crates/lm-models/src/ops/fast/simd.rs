@@ -4,6 +4,7 @@ use half::bf16;
 
 /// The widest vectors that loops are compiled for and the processor has.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no other processor has them"))]
 pub enum Vectors {
     /// What every processor of its kind has.
     Least,
