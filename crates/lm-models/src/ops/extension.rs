@@ -68,7 +68,7 @@ thread_local! {
     static LEFT: RefCell<HashSet<NodeId>> = RefCell::default();
 }
 
-/// Of a node that is no leaf: the gradient of a leaf cannot be taken out by its node.
+/// Of a node that is no leaf, from which alone a gradient can be taken out by its node.
 fn is_left(node: NodeId) -> bool {
     LEFT.with_borrow(|left| left.contains(&node))
 }
@@ -92,7 +92,7 @@ fn take_up(node: NodeId) {
 #[derive(Debug)]
 struct Step<B: Extended, O, const N: usize> {
     operation: O,
-    /// The first input, if it is a leaf whose gradient is to be added to where it lies.
+    /// The first input, if it is a leaf: by it what others have left of its gradient is taken out.
     leaf: Option<FloatTensor<Autodiff<B>>>,
 }
 
@@ -128,22 +128,6 @@ pub(super) fn apply<B: Extended, O: Operation<B, N>, const N: usize, const D: us
     operation: O,
     inputs: [DispatchTensor; N],
 ) -> Tensor<D> {
-    enter(operation, inputs, false)
-}
-
-/// [`apply`], where the gradient of the first input is added to where others have left theirs, though it is a leaf.
-pub(super) fn apply_onto<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
-    operation: O,
-    inputs: [DispatchTensor; N],
-) -> Tensor<D> {
-    enter(operation, inputs, true)
-}
-
-fn enter<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
-    operation: O,
-    inputs: [DispatchTensor; N],
-    onto_leaf: bool,
-) -> Tensor<D> {
     let context = inputs.iter().map(|input| input.autodiff).fold(DispatchAutodiffContext::Disabled, |a, b| a.merge(b));
     let kind = if context == DispatchAutodiffContext::Disabled {
         let (output, _) = operation.forward(inputs.map(|input| B::contiguous(inner::<B>(input))));
@@ -152,7 +136,7 @@ fn enter<B: Extended, O: Operation<B, N>, const N: usize, const D: usize>(
         let inputs = inputs.map(tracked::<B>);
         let wanted = inputs.each_ref().map(|input| input.is_tracked());
         // A node that is no leaf would be kept alive by it.
-        let leaf = inputs.first().filter(|first| onto_leaf && <Autodiff<B>>::float_is_require_grad(first)).cloned();
+        let leaf = inputs.first().filter(|first| <Autodiff<B>>::float_is_require_grad(first)).cloned();
         let (inputs, nodes) = split(inputs.map(|input| input.into_parts()));
         let inputs = inputs.map(B::contiguous);
         let (output, saved) = operation.forward(inputs);

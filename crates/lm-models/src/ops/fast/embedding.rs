@@ -8,7 +8,7 @@ use super::buffer::build;
 use super::buffer::zeros;
 use super::simd::{add, widen};
 use super::tensor::{chunk_rows, dims, is_in_16_bits, tensor, values, values_in_16_bits, values_mut};
-use crate::ops::extension::{Operation, apply_onto};
+use crate::ops::extension::{Operation, apply};
 
 #[derive(Debug)]
 struct Embedding {
@@ -53,8 +53,15 @@ impl Operation<Flex, 1> for Embedding {
     ) -> [Option<FlexTensor>; 1] {
         let [_, dim] = dims(&gradient);
         let (gradient, table) = (values(&gradient), values_mut(&mut left));
-        for (row, id) in self.ids.iter().enumerate() {
-            add(&mut table[id * dim..(id + 1) * dim], &gradient[row * dim..(row + 1) * dim]);
+        // What comes to a vector is added up first: the bits are those of a table of sums that is added to the other.
+        let mut rows: Vec<usize> = (0..self.ids.len()).collect();
+        rows.sort_by_key(|&row| self.ids[row]);
+        let mut sum = vec![0.0; dim];
+        for rows in rows.chunk_by(|&a, &b| self.ids[a] == self.ids[b]) {
+            sum.fill(0.0);
+            rows.iter().for_each(|row| add(&mut sum, &gradient[row * dim..(row + 1) * dim]));
+            let id = self.ids[rows[0]];
+            add(&mut table[id * dim..(id + 1) * dim], &sum);
         }
         [Some(left)]
     }
@@ -63,5 +70,5 @@ impl Operation<Flex, 1> for Embedding {
 /// See [`crate::ops::embedding`]. The gradient of a table that is the decoder's too is added to what the loss has left.
 pub fn embedding(table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
     let ids = ids.into_data().iter::<i64>().map(|id| id as usize).collect();
-    apply_onto(Embedding { ids }, [table.into_dispatch()])
+    apply(Embedding { ids }, [table.into_dispatch()])
 }

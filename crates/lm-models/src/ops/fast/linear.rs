@@ -186,7 +186,8 @@ mod tests {
     fn a_frozen_weight_lets_go_of_what_it_was_multiplied_with() {
         let device = Device::flex().autodiff();
         for (trained, bias) in [(false, false), (false, true), (true, false), (true, true)] {
-            let x = Tensor::<2>::ones([3, 4], &device).require_grad();
+            // No leaf, whose gradient is taken out by the tensor itself.
+            let x = Tensor::<2>::ones([3, 4], &device).require_grad() * 2.0;
             let weight = Tensor::<2>::ones([5, 4], &device).set_require_grad(trained);
             let bias = bias.then(|| Tensor::ones([5], &device).require_grad());
             let y = linear(x.clone(), None, weight, bias, Layout::OutIn, Precision::Float32);
