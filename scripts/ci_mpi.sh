@@ -5,11 +5,13 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export CARGO_TERM_COLOR=never
-others=(mpi::)
+others=(ranks::)
+short=false
 if [[ ${1-} == --short ]]; then
     shift
+    short=true
     set -- --config scripts/quick_mpi.toml "$@"
-    others=(mpi::two_ranks mpi::an_evaluation)
+    others=(ranks::two_ranks ranks::an_evaluation)
 fi
 set -- --release "$@"
 
@@ -28,6 +30,7 @@ folders=(/usr/lib/llvm-*/lib)
 export LIBCLANG_PATH=${LIBCLANG_PATH-${folders[-1]}}
 stage cargo test "$@" --workspace --features mpi --lib --test run_mlm --test run_clm --test run_plm --no-run
 stage cargo test "$@" --workspace --features mpi --lib -- dist::
-stage cargo test "$@" --workspace --features mpi --test run_mlm -- mpi::
+stage cargo test "$@" --workspace --features mpi --test run_mlm -- ranks::
 stage cargo test "$@" --workspace --features mpi --test run_clm --test run_plm -- "${others[@]}"
+$short || stage cargo test "$@" --workspace --features mpi --test run_mlm --test run_clm --test run_plm -- --ignored ranks::
 printf '\n=== %d s in all\n' "$SECONDS"

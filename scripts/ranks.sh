@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What processes joined by MPI cost: two ranks of one thread beside one process of two threads, on this machine, and the sum of
-# all ranks' gradients beside the MPI library's own. Arguments are those of run_mlm that name the model, text and batch; without
+# What processes joined by MPI cost: two ranks of one thread beside one process of two threads, on this machine, the bytes of a
+# step, and the sum of as many values as the model has parameters beside the MPI library's own. Arguments are those of run_mlm that name the model, text and batch; without
 # any, a new BERT of 6 layers of width 384 on the sample text.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,14 +22,22 @@ for round in 1 2 3; do
 done
 python3 - "$work" <<'PYTHON'
 import json, pathlib, statistics, sys
+work = pathlib.Path(sys.argv[1])
 def seconds(kind):
     steps = []
-    for log in pathlib.Path(sys.argv[1]).glob(f"{kind}-*/log.jsonl"):
+    for log in work.glob(f"{kind}-*/log.jsonl"):
         records = [json.loads(line) for line in log.read_text().splitlines()]
         # The first two warm up.
         steps += [record["step_seconds"] for record in records if "step_seconds" in record][2:]
     return statistics.median(steps)
 one, two = seconds("one"), seconds("two")
 print(f"one process of two threads {one:.3f} s a step, two ranks of one thread {two:.3f} s: efficiency {one / two:.2f}")
+with open(work / "one-1/model.safetensors", "rb") as file:
+    header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+# Of two ranks each sends half of its gradients and then half of the sums.
+print(f"each rank sends {max(ends) / 1e6:.1f} MB a step and gets as many")
+(work / "values").write_text(str(max(ends) // 4))
 PYTHON
-cargo test --quiet --release --workspace --features mpi --lib -- --ignored --nocapture dist::mpi::tests::beside
+VALUES=$(cat "$work/values") cargo test --quiet --release --workspace --features mpi --lib -- --ignored --nocapture \
+    dist::mpi::tests::beside

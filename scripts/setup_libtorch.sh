@@ -51,6 +51,8 @@ else
         # rest of what it names is Python. All in one call: pip replaces the folder `nvidia` that they share.
         metadata=$folder/torch-$version.dist-info/METADATA
         mapfile -t libraries < <(sed -n 's/^Requires-Dist: \(nvidia-[^;]*\|cuda-toolkit[^;]*\).*/\1/p' "$metadata" | tr -d ' ()')
+        # Two more have headers that the feature `nccl` is built with.
+        case " ${libraries[*]} " in *-cu12*) libraries+=(nvidia-cuda-nvcc-cu12 nvidia-cuda-cccl-cu12) ;; esac
         [ ${#libraries[@]} -eq 0 ] || [ "$(uname -s)" != Linux ] || pip "${libraries[@]}"
     fi
     torch=$folder/torch

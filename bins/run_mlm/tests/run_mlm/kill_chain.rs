@@ -2,18 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::run::Scratch;
-
-/// A small generator, so that a chain can be told from another by its seed.
-struct Moments(u64);
-
-impl Moments {
-    /// At most `most`, evenly.
-    fn next(&mut self, most: Duration) -> Duration {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        most.mul_f64((self.0 >> 40) as f64 / (1u64 << 24) as f64)
-    }
-}
+use crate::run::{Moments, Scratch};
 
 /// Kills a run `kills` times, lets it end, and compares it with an unbroken one. Every fourth kill comes while the
 /// program starts, the others around saves, of which there is one after every `save_steps` steps.

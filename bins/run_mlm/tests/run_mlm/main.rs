@@ -19,9 +19,9 @@ mod libtorch;
 mod lora;
 #[cfg(target_os = "linux")]
 mod memory;
-#[cfg(feature = "mpi")]
-mod mpi;
 mod push;
+#[cfg(any(feature = "mpi", feature = "gloo"))]
+mod ranks;
 mod report;
 mod reporting;
 mod resume;
@@ -33,14 +33,9 @@ mod terminal;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 
+use run::not_tested;
+
 const PROGRAM: &str = env!("CARGO_BIN_EXE_run_mlm");
 /// What the runs of [`run`] train, unless flags say otherwise.
 const MODEL: &str =
     "--config_name config.json --tokenizer_name TOKENIZERS/bert-cased-small --line_by_line --max_seq_length 32";
-
-/// Leaves a test whose needs the machine does not meet; where all must be tested (`CI=true`) that is a failure.
-#[track_caller]
-fn not_tested(why: &str) {
-    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "not tested: {why}");
-    eprintln!("not tested: {why}");
-}

@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -147,6 +148,29 @@ impl Scratch {
         assert!(weights(a) == weights(b), "weights of {what}");
         let results = |folder| timeless(self.json(&format!("{folder}/all_results.json")));
         assert_eq!(results(a), results(b), "results of {what}");
+    }
+}
+
+/// Leaves a test whose needs the machine does not meet; where all must be tested (`CI=true`) that is a failure.
+#[track_caller]
+pub fn not_tested(why: &str) {
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "not tested: {why}");
+    eprintln!("not tested: {why}");
+}
+
+/// A small generator, so that a chain can be told from another by its seed.
+pub struct Moments(pub u64);
+
+impl Moments {
+    /// At most `most`, evenly.
+    pub fn next(&mut self, most: Duration) -> Duration {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        most.mul_f64((self.0 >> 40) as f64 / (1u64 << 24) as f64)
+    }
+
+    /// Heads or tails.
+    pub fn coin(&mut self) -> bool {
+        self.next(Duration::from_secs(2)) >= Duration::from_secs(1)
     }
 }
 

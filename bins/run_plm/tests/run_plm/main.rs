@@ -6,10 +6,10 @@ mod common;
 mod families;
 #[path = "../../../run_mlm/tests/run_mlm/inference.rs"]
 mod inference;
-#[cfg(feature = "mpi")]
-#[path = "../../../run_mlm/tests/run_mlm/mpi.rs"]
-mod mpi;
 mod program;
+#[cfg(any(feature = "mpi", feature = "gloo"))]
+#[path = "../../../run_mlm/tests/run_mlm/ranks.rs"]
+mod ranks;
 mod resume;
 #[path = "../../../run_mlm/tests/run_mlm/run.rs"]
 mod run;

@@ -135,9 +135,9 @@ arguments! {
         /// Multiply matrices in TensorFloat-32, on NVIDIA GPUs by libtorch.
         tf32: Option<bool> = None, Supported;
         /// Rank of this process on its machine.
-        local_rank: i64 = -1, Refused("mpirun and srun tell it themselves, and a process without them is alone");
+        local_rank: i64 = -1, Refused("mpirun, srun and torchrun tell it themselves, and a process without them is alone");
         /// Library that joins processes.
-        ddp_backend: Option<String> = None, SameByNature("processes are joined by MPI");
+        ddp_backend: Option<String> = None, SameByNature("processes are joined by what the program is built with: MPI, NCCL or Gloo");
         /// Cores of a TPU.
         tpu_num_cores: Option<usize> = None, Refused(NO_TPU);
         /// Print metrics of a TPU.

@@ -1,15 +1,20 @@
 //! The processes of a run: `mpirun -n 4 run_mlm …` starts four of them, on one machine or on many, which train one model
-//! together. What they say to each other goes by MPI (feature `mpi`); a process alone, as always without the feature, costs
-//! nothing here.
+//! together. What they say to each other goes by MPI (feature `mpi`), or by the process groups of libtorch (features `gloo`
+//! and `nccl`); a process alone, as always without these features, costs nothing here.
 //!
 //! ```text
 //! launched  who started the process, by its environment
-//! mpi       what travels between processes
+//! link      what carries bytes between processes, and the sums and messages that are made of it
+//! mpi       MPI as such a link
+//! c10d      libtorch's Gloo and NCCL as such a link
 //! ```
 //!
 //! A process's number is its rank. Rank 0 also writes, logs and tokenizes. All ranks call what stands here in the same order.
 
+#[cfg(any(feature = "gloo", feature = "nccl"))]
+mod c10d;
 mod launched;
+mod link;
 #[cfg(feature = "mpi")]
 mod mpi;
 
@@ -17,10 +22,12 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use burn::tensor::{Device, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use launched::Launched;
+use link::Link;
 
 /// The processes cannot work together.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +44,7 @@ pub struct World {
     /// The machine of each rank.
     hosts: Vec<String>,
     failed: Cell<bool>,
-    #[cfg(feature = "mpi")]
-    mpi: Option<mpi::Mpi>,
+    link: Option<Box<dyn Link>>,
 }
 
 impl World {
@@ -55,45 +61,14 @@ impl World {
 
     /// A process without others.
     pub fn alone(host: String) -> Self {
-        Self {
-            rank: 0,
-            hosts: vec![host],
-            failed: Cell::new(false),
-            #[cfg(feature = "mpi")]
-            mpi: None,
-        }
+        Self { rank: 0, hosts: vec![host], failed: Cell::new(false), link: None }
     }
 
-    #[cfg(feature = "mpi")]
     fn joined(launched: &Launched, host: String) -> Result<Self, DistError> {
-        let is_main = launched.rank == 0;
-        let failed = |line| DistError { line, is_main };
-        launched.check().map_err(failed)?;
-        let mpi = mpi::Mpi::open().map_err(failed)?;
-        let (rank, size) = (mpi.rank(), mpi.size());
-        if size != launched.size {
-            let (started, library) = (launched.size, mpi.library());
-            return Err(failed(format!(
-                "{} started {started} processes, but the MPI library of this program, {library}, sees {size}: start them by that library's own mpirun",
-                launched.by
-            )));
-        }
-        let mut world = Self { rank, mpi: Some(mpi), ..Self::alone(host) };
-        let named = world.gather(world.hosts[0].as_bytes());
-        world.hosts = named.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-        Ok(world)
-    }
-
-    #[cfg(not(feature = "mpi"))]
-    fn joined(launched: &Launched, _: String) -> Result<Self, DistError> {
-        let by_itself = || {
-            format!(
-                "{} started {} processes, but this program was built without MPI, so each would be a run of its own: build it with `--features mpi`, or start one process (--devices uses several devices of one machine)",
-                launched.by, launched.size
-            )
-        };
-        let line = launched.check().err().unwrap_or_else(by_itself);
-        Err(DistError { line, is_main: launched.rank == 0 })
+        let link = link::open(launched).map_err(|line| DistError { line, is_main: launched.rank == 0 })?;
+        let named = link::gather(&*link, host.as_bytes());
+        let hosts = named.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        Ok(Self { rank: link.rank(), hosts, failed: Cell::new(false), link: Some(link) })
     }
 
     /// This process's number.
@@ -216,47 +191,49 @@ impl World {
 
     /// From now on a wait for other ranks that takes longer ends the job (`--ddp_timeout`); none waits for ever.
     pub fn limit_waits(&self, limit: Option<Duration>) {
-        #[cfg(feature = "mpi")]
-        if let Some(mpi) = &self.mpi {
-            mpi.limit_waits(limit);
+        if let Some(link) = &self.link {
+            link.limit_waits(limit);
         }
-        let _ = limit;
     }
 
     /// Adds up the values of all ranks, in the order of ranks, in place.
     pub fn sum(&self, values: &mut [f32]) {
-        #[cfg(feature = "mpi")]
-        if let Some(mpi) = &self.mpi {
-            mpi.sum(values);
+        if let Some(link) = &self.link {
+            link::sum(&**link, values);
         }
-        let _ = values;
+    }
+
+    /// Whether [`Self::sum_tensor`] adds up where tensors of this device are, without the way through main memory.
+    pub fn sums_tensors(&self, device: &Device) -> bool {
+        self.link.as_ref().is_some_and(|link| link.sums_tensors(device))
+    }
+
+    /// The sum of a flat tensor over all ranks, in an order that is the library's: all ranks get the same bits. Where
+    /// [`Self::sums_tensors`] says so.
+    pub fn sum_tensor(&self, tensor: Tensor<1>) -> Tensor<1> {
+        match &self.link {
+            Some(link) => link.sum_tensor(tensor),
+            None => tensor,
+        }
     }
 
     /// Gives all ranks the bytes of one of them, in place.
     pub fn broadcast(&self, from: usize, bytes: &mut [u8]) {
-        #[cfg(feature = "mpi")]
-        if let Some(mpi) = &self.mpi {
-            mpi.broadcast(from, bytes);
+        if let Some(link) = &self.link {
+            link::broadcast(&**link, from, bytes);
         }
-        let _ = (from, bytes);
     }
 
     /// Ends all processes of the run at once: this one failed in a way that the others do not know of.
     pub fn abort(&self, code: u8) {
-        #[cfg(feature = "mpi")]
-        if let Some(mpi) = &self.mpi {
-            mpi.abort(code);
+        if let Some(link) = &self.link {
+            link.abort(code);
         }
-        let _ = code;
     }
 
     /// The bytes of every rank.
     fn gather(&self, own: &[u8]) -> Vec<Vec<u8>> {
-        #[cfg(feature = "mpi")]
-        if let Some(mpi) = &self.mpi {
-            return mpi.gather(own);
-        }
-        vec![own.to_vec()]
+        self.link.as_ref().map_or_else(|| vec![own.to_vec()], |link| link::gather(&**link, own))
     }
 }
 

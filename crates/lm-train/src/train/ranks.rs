@@ -10,7 +10,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use anyhow::{Result, anyhow};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use lm_models::AutoModel;
 use lm_models::parameters::ParameterInfo;
 use serde::de::DeserializeOwned;
@@ -104,8 +104,8 @@ pub fn expect_all_used(world: &World, present: &[Vec<bool>], parameters: &[Param
     }
 }
 
-/// The sum of the gradients of all processes, each of which has those that `present` says, in the order of ranks. They travel
-/// in buckets of about `bucket` bytes (`--ddp_bucket_cap_mb`).
+/// The sum of the gradients of all processes, each of which has those that `present` says, in the order of ranks; on NVIDIA
+/// GPUs in NCCL's. They travel in buckets of about `bucket` bytes (`--ddp_bucket_cap_mb`).
 pub fn sum_over_ranks(
     world: &World,
     own: GradientSum,
@@ -120,31 +120,71 @@ pub fn sum_over_ranks(
     let mut gradients = own.into_inner();
     gradients.resize(parameters.len(), None);
     let on_any_rank = |index: &usize| present.iter().any(|rank| rank.get(*index) == Some(&true));
-    let (mut values, mut members) = (Vec::new(), Vec::new());
     let mut arrived = vec![None; parameters.len()];
-    let mut travel = |values: &mut Vec<f32>, members: &mut Vec<usize>| {
-        world.sum(values);
-        let mut rest = &values[..];
-        for member in members.drain(..) {
-            let (gradient, others) = rest.split_at(parameters[member].len());
-            arrived[member] = Some(Tensor::from_data(gradient, device));
-            rest = others;
+    for members in buckets((0..parameters.len()).filter(on_any_rank), parameters, bucket) {
+        let own = members.iter().map(|&index| (gradients[index].take(), parameters[index].len()));
+        let sums =
+            if world.sums_tensors(device) { summed_there(world, own, device) } else { summed_here(world, own, device) };
+        members.into_iter().zip(sums).for_each(|(index, sum)| arrived[index] = Some(sum));
+    }
+    GradientSum::from_inner(arrived)
+}
+
+/// Parameters in groups of about so many bytes.
+fn buckets(indices: impl Iterator<Item = usize>, parameters: &[ParameterInfo], bucket: usize) -> Vec<Vec<usize>> {
+    let (mut buckets, mut bytes) = (Vec::<Vec<usize>>::new(), bucket);
+    for index in indices {
+        if bytes >= bucket {
+            buckets.push(Vec::new());
+            bytes = 0;
         }
-        values.clear();
-    };
-    for index in (0..parameters.len()).filter(on_any_rank) {
-        match gradients[index].take() {
+        if let Some(members) = buckets.last_mut() {
+            members.push(index);
+        }
+        bytes += size_of::<f32>() * parameters[index].len();
+    }
+    buckets
+}
+
+/// Gradients, which may be none, of these lengths, summed over the ranks in main memory.
+fn summed_here(
+    world: &World,
+    own: impl Iterator<Item = (Option<Tensor<1>>, usize)>,
+    device: &Device,
+) -> Vec<Tensor<1>> {
+    let (mut values, mut lengths) = (Vec::new(), Vec::new());
+    for (gradient, length) in own {
+        match gradient {
             Some(gradient) => append(&mut values, gradient),
             // Changes no sum, not even the sign of a zero.
-            None => values.resize(values.len() + parameters[index].len(), -0.0),
+            None => values.resize(values.len() + length, -0.0),
         }
-        members.push(index);
-        if values.len() * size_of::<f32>() >= bucket {
-            travel(&mut values, &mut members);
-        }
+        lengths.push(length);
     }
-    travel(&mut values, &mut members);
-    GradientSum::from_inner(arrived)
+    world.sum(&mut values);
+    let mut rest = &values[..];
+    let sums = lengths.into_iter().map(|length| {
+        let (sum, others) = rest.split_at(length);
+        rest = others;
+        Tensor::from_data(sum, device)
+    });
+    sums.collect()
+}
+
+/// The same on the device.
+fn summed_there(
+    world: &World,
+    own: impl Iterator<Item = (Option<Tensor<1>>, usize)>,
+    device: &Device,
+) -> Vec<Tensor<1>> {
+    let (mut flat, mut ranges, mut end) = (Vec::new(), Vec::new(), 0);
+    for (gradient, length) in own {
+        flat.push(gradient.map_or_else(|| Tensor::zeros([length], (device, DType::F32)), |own| own.cast(DType::F32)));
+        ranges.push(end..end + length);
+        end += length;
+    }
+    let sum = world.sum_tensor(Tensor::cat(flat, 0));
+    ranges.into_iter().map(|range| sum.clone().slice([range])).collect()
 }
 
 /// Appends a tensor's values.

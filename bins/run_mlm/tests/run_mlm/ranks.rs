@@ -1,38 +1,59 @@
-//! Several processes, started by mpirun on this machine: what the program makes of them.
+//! Several processes, started on this machine by mpirun, or by torchrun in a program without MPI: what the program makes of
+//! them.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::run::{Run, Scratch};
+use crate::run::{Moments, Run, Scratch};
 
-/// The program under mpirun, with what `Scratch::command` gives it.
+/// The variable in which the launcher says the rank.
+const RANK: &str = if cfg!(feature = "mpi") { "OMPI_COMM_WORLD_RANK" } else { "RANK" };
+
+/// The program under the launcher, with what `Scratch::command` gives it.
 fn ranks(scratch: &Scratch, number: usize, output_dir: &str, flags: &str) -> Command {
+    ranks_through(scratch, number, output_dir, flags, "exec \"$0\" \"$@\"")
+}
+
+/// The same, where a script of bash, which knows `$RANK`, starts the program `$0` with its arguments `$@`.
+fn ranks_through(scratch: &Scratch, number: usize, output_dir: &str, flags: &str, script: &str) -> Command {
     let program = scratch.command(output_dir, flags);
-    let mut command = Command::new("mpirun");
-    command.args(["-n", &number.to_string()]).arg(program.get_program()).args(program.get_args());
-    prepared(&mut command, scratch);
+    let mut command = if cfg!(feature = "mpi") {
+        let mut mpirun = Command::new("mpirun");
+        mpirun.args(["-n", &number.to_string()]);
+        // As root, and with more processes than there are processors.
+        for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"] {
+            mpirun.env(name, "1");
+        }
+        mpirun
+    } else {
+        let mut torchrun = Command::new("torchrun");
+        torchrun.args(["--standalone", "--no-python", "--nproc-per-node", &number.to_string()]);
+        torchrun
+    };
+    command
+        .args(["bash", "-c", &format!("RANK=${RANK}; {script}")])
+        .arg(program.get_program())
+        .args(program.get_args());
+    command.current_dir(scratch.path("")).stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
     command
 }
 
-/// As root, and with more processes than there are processors.
-fn prepared(command: &mut Command, scratch: &Scratch) {
-    command.current_dir(scratch.path("")).stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
-    for name in ["OMPI_ALLOW_RUN_AS_ROOT", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "OMPI_MCA_rmaps_base_oversubscribe"] {
-        command.env(name, "1");
-    }
+/// The exit code of ranks that leave with `code`: torchrun has one for all.
+fn code(code: i32) -> Option<i32> {
+    Some(if cfg!(feature = "mpi") { code } else { 1 })
 }
 
 fn run(scratch: &Scratch, number: usize, output_dir: &str, flags: &str) -> Run {
-    ranks(scratch, number, output_dir, flags).output().expect("mpirun starts").into()
+    ranks(scratch, number, output_dir, flags).output().expect("the launcher starts").into()
 }
 
 fn start(scratch: &Scratch, number: usize, output_dir: &str, flags: &str) -> Child {
     let mut command = ranks(scratch, number, output_dir, flags);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mpirun starts")
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the launcher starts")
 }
 
-/// The line that the program itself says of its failure; mpirun says more.
+/// The line that the program itself says of its failure; the launcher says more.
 #[track_caller]
 fn only_error(run: &Run) -> &str {
     let errors: Vec<_> = run.stderr.lines().filter(|line| line.contains(": error: ")).collect();
@@ -41,11 +62,11 @@ fn only_error(run: &Run) -> &str {
 }
 
 /// The process of this rank.
-fn pid_of(mpirun: &Child, rank: usize) -> u32 {
-    let wanted = format!("OMPI_COMM_WORLD_RANK={rank}");
+fn pid_of(launcher: &Child, rank: usize) -> u32 {
+    let wanted = format!("{RANK}={rank}");
     let is_rank = |pid: u32| {
         let read = |name: &str| std::fs::read(Path::new("/proc").join(pid.to_string()).join(name)).unwrap_or_default();
-        let parent = format!("PPid:\t{}\n", mpirun.id());
+        let parent = format!("PPid:\t{}\n", launcher.id());
         String::from_utf8_lossy(&read("status")).contains(&parent)
             && read("environ").split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
     };
@@ -196,7 +217,7 @@ fn a_signal_to_one_rank_stops_all_after_the_same_step() {
         wait_for_checkpoint(&scratch, &mut child, signal);
         send(pid_of(&child, rank), signal);
         let stopped: Run = child.wait_with_output().expect("an end").into();
-        assert_eq!(stopped.code, Some(code), "{}", stopped.stderr);
+        assert_eq!(stopped.code, self::code(code), "{}", stopped.stderr);
         let step = *scratch.checkpoints(signal).last().expect("a checkpoint");
         let line =
             format!("warning: SIG{signal} received: stopped after step {step} and saved {signal}/checkpoint-{step}");
@@ -213,15 +234,11 @@ fn what_one_rank_cannot_do_is_told_once() {
     assert_eq!(failed.code, Some(1), "{}", failed.stderr);
     assert!(only_error(&failed).contains("absent.txt"), "{}", failed.stderr);
     let failed = run(&scratch, 2, "out", "--learning_rate high");
-    assert_eq!(failed.code, Some(2), "{}", failed.stderr);
+    assert_eq!(failed.code, code(2), "{}", failed.stderr);
     assert!(only_error(&failed).contains("--learning_rate"), "{}", failed.stderr);
     // The second rank is given another command line.
-    let (one, other) = (scratch.command("out", "--seed 1"), scratch.command("out", "--seed 2"));
-    let mut command = Command::new("mpirun");
-    command.args(["-n", "1"]).arg(one.get_program()).args(one.get_args()).arg(":");
-    command.args(["-n", "1"]).arg(other.get_program()).args(other.get_args());
-    prepared(&mut command, &scratch);
-    let failed = Run::from(command.output().expect("mpirun starts"));
+    let script = "exec \"$0\" \"$@\" --seed $((1 + RANK))";
+    let failed: Run = ranks_through(&scratch, 2, "out", "", script).output().expect("the launcher starts").into();
     let line = only_error(&failed);
     assert!(
         line.contains("the command lines of rank 0 and of rank 1 on ") && line.ends_with("differ: 1 and 2"),
@@ -245,6 +262,128 @@ fn a_store_that_one_rank_cannot_read_any_more() {
     let line = only_error(&failed);
     assert!(line.contains("was truncated or changed while it was in use") && line.contains("is saved"), "{line}");
     assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+}
+
+/// Kills one rank or a run of one process again and again, and each time one or two go on: it ends as one that never was.
+fn chain(steps: u64, kills: usize, seed: u64) {
+    let scratch = Scratch::new();
+    let flags = format!("--max_steps {steps} --save_steps 2 --save_total_limit 2 --per_device_train_batch_size 1");
+    let of_one = format!("{flags} --gradient_accumulation_steps 2");
+    scratch.run("unbroken", &of_one).ok();
+    let mut moments = Moments(seed);
+    let newest = || scratch.checkpoints("killed").last().copied();
+    let (mut during_saves, mut of_two) = (0, 0);
+    for _ in 0..kills {
+        let before = newest();
+        let two = before.is_none() || moments.coin();
+        let mut child = if two { start(&scratch, 2, "killed", &flags) } else { scratch.start("killed", &of_one) };
+        let began = Instant::now();
+        while newest() == before {
+            assert!(began.elapsed() < Duration::from_secs(120), "no checkpoint after two minutes");
+            assert!(child.try_wait().expect("a status").is_none(), "it ended before it was killed: give it more steps");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(moments.next(Duration::from_millis(100)));
+        let victim = if two { pid_of(&child, usize::from(moments.coin())) } else { child.id() };
+        send(victim, "KILL");
+        let ended = child.wait_with_output().expect("an end");
+        assert!(!ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+        of_two += usize::from(two);
+        during_saves += usize::from(scratch.names("killed").iter().any(|name| name.starts_with("tmp-checkpoint-")));
+    }
+    let at = newest().expect("a checkpoint");
+    run(&scratch, 2, "killed", &flags).ok();
+    let weights = |folder: &str| scratch.bytes(&format!("{folder}/model.safetensors"));
+    assert!(weights("unbroken") == weights("killed"), "weights");
+    assert_eq!(scratch.history("unbroken"), scratch.history("killed"));
+    println!(
+        "{kills} kills up to step {at}, {of_two} of two ranks, {during_saves} during a save; weights and log equal"
+    );
+}
+
+#[test]
+fn kills_at_random_change_nothing() {
+    chain(400, 4, 7);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn nor_do_thirty() {
+    chain(2000, 30, 8);
+}
+
+#[test]
+fn a_save_that_the_system_refuses_to_one_rank() {
+    let scratch = Scratch::new();
+    let flags = "--max_steps 6 --per_device_train_batch_size 2";
+    run(&scratch, 2, "unbroken", flags).ok();
+    scratch.copy_checkpoint("unbroken", "out", 3);
+    let size =
+        |name: &str| std::fs::metadata(scratch.path(&format!("unbroken/checkpoint-3/{name}"))).expect("a file").len();
+    // The weights fit, the moments, twice as large, do not; only rank 0 writes them.
+    let kibibytes = (size("model.safetensors") + size("optimizer.pt")) / 2 / 1024;
+    // Open MPI's shared memory is files too.
+    let script = format!("export OMPI_MCA_btl=tcp,self; [ $RANK = 1 ] || ulimit -f {kibibytes}; exec \"$0\" \"$@\"");
+    let failed: Run = ranks_through(&scratch, 2, "out", flags, &script).output().expect("the launcher starts").into();
+    assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+    let line = only_error(&failed);
+    assert!(line.contains("optimizer.pt") && line.contains("File too large"), "{line}");
+    assert_eq!(scratch.checkpoints("out"), [3]);
+    run(&scratch, 2, "out", flags).ok();
+    scratch.assert_same("unbroken", "out", "ranks that could not save");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_disk_that_is_full_on_one_rank_only() {
+    let scratch = Scratch::new();
+    let text = std::fs::read_to_string(scratch.path("train.txt")).expect("text");
+    std::fs::write(scratch.path("train.txt"), text.repeat(100)).expect("written");
+    std::fs::create_dir(scratch.path("cache")).expect("a folder");
+    let mounts = "unshare --mount bash -c 'mount -t tmpfs -o size=16k tmpfs cache'";
+    let allowed = Command::new("bash").args(["-c", mounts]).current_dir(scratch.path("")).output().expect("bash");
+    if !allowed.status.success() {
+        return crate::run::not_tested(&format!("no mount: {}", String::from_utf8_lossy(&allowed.stderr).trim()));
+    }
+    // The second rank sees a small disk where the first has its store, as a machine that does not share it would.
+    let script = "[ $RANK = 0 ] && exec \"$0\" \"$@\"
+        exec unshare --mount bash -c 'mount -t tmpfs -o size=16k tmpfs cache && exec \"$0\" \"$@\"' \"$0\" \"$@\"";
+    for (flags, told) in
+        [("", "the tokenized train split needs about"), ("--ignore_disk_check", "No space left on device")]
+    {
+        let failed: Run =
+            ranks_through(&scratch, 2, "out", flags, script).output().expect("the launcher starts").into();
+        assert_eq!(failed.code, Some(1), "{}", failed.stderr);
+        let line = only_error(&failed);
+        assert!(line.contains("rank 1 on ") && line.contains(told), "{line}");
+    }
+    assert!(scratch.checkpoints("out").is_empty());
+}
+
+#[test]
+fn parameters_without_a_gradient() {
+    let scratch = Scratch::new();
+    let flags = "--max_steps 3 --ddp_find_unused_parameters false";
+    let strict = run(&scratch, 2, "strict", flags);
+    if crate::MODEL.contains("xlnet") {
+        // Nothing here has segments, of which XLNet has weights.
+        let line = only_error(&strict);
+        assert!(line.contains("--ddp_find_unused_parameters false: ") && line.contains("has no gradient on"), "{line}");
+        assert_eq!(strict.code, Some(1), "{}", strict.stderr);
+    } else {
+        strict.ok();
+        run(&scratch, 2, "loose", "--max_steps 3").ok();
+        scratch.assert_same("strict", "loose", "--ddp_find_unused_parameters");
+    }
+}
+
+#[test]
+fn what_other_ranks_say() {
+    let scratch = Scratch::new();
+    let quiet = run(&scratch, 2, "quiet", "--max_steps 1").ok();
+    assert!(!quiet.stderr.contains("rank 1: "), "{}", quiet.stderr);
+    let talkative = run(&scratch, 2, "talkative", "--max_steps 1 --log_level_replica debug").ok();
+    assert!(talkative.stderr.lines().any(|line| line.contains("rank 1: ")), "{}", talkative.stderr);
 }
 
 #[test]
