@@ -18,7 +18,9 @@ mod shim {
         let mut build = cc::Build::new();
         build.cpp(true).std("c++17").file("src/shim.cpp").warnings(false).define("_GLIBCXX_USE_CXX11_ABI", "1");
         build.define("USE_DISTRIBUTED", None);
-        system(&mut build, &torch.join("include"));
+        for folder in ["include", "include/torch/csrc/api/include"] {
+            system(&mut build, &torch.join(folder));
+        }
         if cfg!(feature = "gloo") {
             let folder = env::var_os("GLOO_INCLUDE").map_or_else(|| "/usr/include".into(), PathBuf::from);
             if !folder.join("gloo/context.h").exists() {

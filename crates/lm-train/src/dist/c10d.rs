@@ -1,4 +1,6 @@
 //! The process groups of libtorch, as torchrun's processes and Python's `torch.distributed` have them.
+// burn-tch is marked deprecated in 0.22, the last line that has it.
+#![allow(deprecated)]
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
