@@ -2,7 +2,7 @@
 
 use crate::DataError;
 use crate::config::DataConfig;
-use crate::source::{Numbered, RowPosition, SourceError, TextFiles};
+use crate::source::{Mark, Numbered, RowPosition, SourceError, TextFiles};
 use crate::survey::{Rows, Survey};
 
 /// The rows of several files.
@@ -43,16 +43,13 @@ impl Counts {
                 false
             }
         }) else {
-            return Ok(RowPosition { file: self.0.len(), byte: 0, line: 1 });
+            return Ok(RowPosition::start_of(self.0.len()));
         };
         if row == 0 {
-            return Ok(RowPosition { file, byte: 0, line: u64::from(file > 0) });
+            return Ok(RowPosition { file, mark: Mark::at(0, u64::from(file > 0)) });
         }
         match &self.0[file] {
-            Count::Numbered(rows) => {
-                let (byte, line) = rows.place(row);
-                Ok(RowPosition { file, byte, line })
-            }
+            Count::Numbered(rows) => Ok(RowPosition { file, mark: rows.place(row) }),
             Count::Read(rows) => rows.place(files, file, row),
         }
     }

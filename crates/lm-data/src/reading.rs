@@ -35,7 +35,7 @@ pub(crate) fn in_order(
             while open.len() < at_a_time {
                 let Some((file, piece)) = sections.pop_front() else {
                     let Some(file) = unopened.next() else { break };
-                    let start = if file == from.file { from } else { RowPosition { file, byte: 0, line: 1 } };
+                    let start = if file == from.file { from } else { RowPosition::start_of(file) };
                     sections.extend(files.sections(start)?.into_iter().map(|piece| (file, piece)));
                     continue;
                 };
@@ -60,7 +60,7 @@ pub(crate) fn in_order(
 
 /// Reads a piece of a file, until nobody wants its rows.
 fn read_section(files: &TextFiles, file: usize, piece: Piece, output: &SyncSender<Result<Vec<Row>, SourceError>>) {
-    let mut begin = RowPosition { file, byte: piece.start.0, line: piece.start.1 };
+    let mut begin = RowPosition { file, mark: piece.start };
     let mut rows = files.pieces(&[(file, piece)]).rows_from(RowPosition { file: 0, ..begin });
     loop {
         let (mut texts, mut places) = (Vec::new(), Vec::new());
@@ -149,7 +149,7 @@ mod tests {
             assert_eq!(texts(&rest), texts(&expected[row + 1..]), "after row {row}");
         }
         // A part of a file ends where it does.
-        let place = |row: usize| (expected[row].1.byte, expected[row].1.line);
+        let place = |row: usize| expected[row].1.mark;
         let part = files.pieces(&[(0, Piece { start: place(250), end: Some(place(1700)) })]);
         let read = rows(&part, RowPosition::default(), 3);
         assert!(read.iter().map(|row| &row.0).eq(expected[250..1700].iter().map(|row| &row.0)));

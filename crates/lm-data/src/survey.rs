@@ -15,7 +15,7 @@ use crate::config::DataConfig;
 use crate::digest::Pieces;
 use crate::memo::Stamp;
 use crate::reading::{self, Row};
-use crate::source::{RowPosition, SourceError, TextFiles, is_address};
+use crate::source::{Mark, RowPosition, SourceError, TextFiles, is_address};
 
 /// What is known of the rows of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +125,7 @@ impl Rows {
         let Self { places, every, .. } = self;
         let before = (row / every).min(places.len().saturating_sub(1) as u64);
         let (byte, line) = places.get(before as usize).copied().unwrap_or_default();
-        let (mut rows, mut text) = (files.rows_from(RowPosition { file, byte, line }), String::new());
+        let (mut rows, mut text) = (files.rows_from(RowPosition { file, mark: Mark::at(byte, line) }), String::new());
         for _ in before * every..row {
             rows.read(&mut text)?;
         }
@@ -148,7 +148,7 @@ struct Finding<'a> {
 impl Finding<'_> {
     fn add(&mut self, text: &str, begin: RowPosition) {
         if self.count.is_multiple_of(self.every) {
-            self.places.push((begin.byte, begin.line));
+            self.places.push((begin.mark.byte, begin.mark.line));
             let read = self.file.offset(begin);
             self.bar.inc(read - self.told);
             self.told = read;

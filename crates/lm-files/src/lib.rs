@@ -11,6 +11,7 @@ mod lock;
 mod read;
 mod space;
 mod temporary;
+mod walk;
 mod write;
 
 pub use lock::{Lock, LockError, wait_for_lock};
@@ -18,4 +19,5 @@ pub use read::{SMALL, open_regular, read, read_to_string, same_file};
 pub use space::free_space;
 use temporary::Temporary;
 pub use temporary::remove_temporaries;
+pub use walk::files_below;
 pub use write::{NewFile, rename, sync_file, sync_folder, write, write_with};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hf_hub::RepoTypeAny;
 
@@ -90,9 +90,9 @@ impl DataSet {
             Some(list) => list,
             None => {
                 // Python keeps no list: what it downloaded is what there is.
-                let mut sizes = HashMap::new();
-                walk(&revision.cache.snapshot(&commit), "", &mut sizes);
-                sizes
+                let folder = revision.cache.snapshot(&commit);
+                let files = lm_files::files_below(&folder).unwrap_or_default().into_iter();
+                files.filter_map(|file| Some((file.clone(), folder.join(&file).metadata().ok()?.len()))).collect()
             }
         };
         if sizes.is_empty() {
@@ -198,17 +198,5 @@ fn renamed(repo: &Repo, settings: &Settings) -> Repo {
     match (owned.next(), owned.next()) {
         (Some(only), None) => only,
         _ => repo.clone(),
-    }
-}
-
-fn walk(root: &Path, below: &str, sizes: &mut HashMap<String, u64>) {
-    for entry in fs::read_dir(root.join(below)).into_iter().flatten().flatten() {
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-        match entry.path().metadata() {
-            Ok(found) if found.is_dir() => walk(root, &path, sizes),
-            Ok(found) => drop(sizes.insert(path, found.len())),
-            Err(_) => {}
-        }
     }
 }

@@ -84,6 +84,34 @@ fn streams_that_cannot_be() {
         .fails(1, &["owner/gated", "HF_HUB_OFFLINE forbids"]);
 }
 
+/// Of an Arrow file the batches that are read are asked for, and not the headers of all that there are.
+#[test]
+fn record_batches_are_found_without_the_others() {
+    let scratch = Scratch::prepared();
+    let hub = TestHub::new();
+    let saved = workspace().join("bins/run_mlm/tests/fixtures/saved/train/data-00000-of-00002.arrow");
+    let few = std::fs::read(saved).expect("the fixture");
+    // A stream is a schema, whose header has no body, the batches, and eight bytes at the end.
+    let start = 8 + u32::from_le_bytes([few[4], few[5], few[6], few[7]]) as usize;
+    let (batches, end) = (&few[start..few.len() - 8], &few[few.len() - 8..]);
+    let many = [&few[..start], &batches.repeat(5000), end].concat();
+    scratch.write("set/train.arrow", &many);
+    if !serve("served/many-batches", &scratch.path("set")) {
+        return crate::not_tested("no sha256sum");
+    }
+    let words = |steps: usize| {
+        format!(
+            "--model_name_or_path bert --line_by_line --max_seq_length 16 --do_train --streaming --save_steps 3 \
+             --dataset_name served/many-batches --max_steps {steps} --output_dir out"
+        )
+    };
+    for steps in [3, 6] {
+        hub.run(&scratch, &words(steps)).done();
+        let asked = hub.asked();
+        assert!(asked.0 < 16 && asked.1 < many.len() / 2, "{steps} steps: {asked:?} of {}", many.len());
+    }
+}
+
 /// The examples of a folder are those of the same files on the Hub, downloaded and streamed; and so are errors.
 #[test]
 fn a_folder_and_the_hub_have_the_same_rows() {

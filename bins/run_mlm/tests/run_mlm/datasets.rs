@@ -46,6 +46,32 @@ fn a_data_set_that_is_a_folder() {
     run("--dataset_config_name small --train_split train[5]").fails(2, &["--train_split", "train[:10%]"]);
 }
 
+/// What README.md says of how files are read, and what it cannot say.
+#[test]
+fn files_are_read_as_a_data_set_says() {
+    let scratch = Scratch::new();
+    scratch.tokenizer("tokenizer", 200);
+    scratch.write("set/train.txt", "one\ntwo\n\nthree\n");
+    let run = |option: &str, flags: &str| {
+        scratch.write("set/README.md", format!("---\nconfigs:\n- config_name: default\n  {option}\n---\n"));
+        let words = "--dataset_name set --tokenizer_name tokenizer --line_by_line --max_seq_length 32 --dump_examples dump.jsonl";
+        scratch.run(&format!("{words} --validation_split train {flags}"))
+    };
+    let examples = || ids(&scratch, "dump.jsonl", "train").len();
+    run("sample_by: paragraph", "").done();
+    assert_eq!(examples(), 2);
+    run("sample_by: paragraph", "--sample_by line").done();
+    assert_eq!(examples(), 3);
+    let said = run("sep: ;", "").done();
+    assert!(
+        said.stderr.contains("set: its configuration default has what no option of text files is"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(examples(), 3);
+    run("encoding: latin-1", "").fails(1, &["set: its configuration default", "`encoding: \"latin-1\"`", "UTF-8"]);
+}
+
 /// What `save_to_disk` leaves: all splits, or one of them alone; also as files, and as a stream that goes on where it was.
 #[test]
 fn what_datasets_saved_is_read() {

@@ -133,6 +133,16 @@ impl TestHub {
         sent.sort();
         sent
     }
+
+    /// How many parts of files were sent since the last call, and their bytes.
+    pub fn asked(&self) -> (usize, usize) {
+        let log = std::mem::take(&mut *self.log.lock().expect("no panic"));
+        let parts = log.iter().filter_map(|line| {
+            let (from, to) = line.strip_prefix("GET /cdn/")?.split_once(' ')?.1.split_once('-')?;
+            Some(to.parse::<usize>().ok()? - from.parse::<usize>().ok()? + 1)
+        });
+        parts.fold((0, 0), |(count, bytes), part| (count + 1, bytes + part))
+    }
 }
 
 fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>, troubles: &Mutex<Vec<&str>>, base: &str) {

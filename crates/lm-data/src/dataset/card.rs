@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::error::DatasetError;
 
@@ -31,22 +31,13 @@ pub(super) struct Config {
     /// The folder that patterns and names begin at.
     pub data_dir: Option<String>,
     pub default: bool,
-    /// What else it says of how its files are read.
-    pub more: Vec<String>,
+    /// What else it says: how its files are read.
+    pub options: Map<String, Value>,
 }
 
-/// Keys that say nothing of how files are read as text.
-const KEYS: &[&str] = &[
-    "config_name",
-    "data_files",
-    "data_dir",
-    "default",
-    "description",
-    "version",
-    "features",
-    "drop_labels",
-    "drop_metadata",
-];
+/// Keys that say nothing of how files are read as text; `drop_labels` and `drop_metadata` are about pictures and sounds.
+const KEYS: &[&str] =
+    &["config_name", "data_files", "data_dir", "default", "description", "version", "drop_labels", "drop_metadata"];
 
 /// The configurations, none where the card names none. `.huggingface.yaml` stands above README.md, key by key.
 pub(super) fn configs(repository: &Repository<'_>) -> Result<Vec<Config>, DatasetError> {
@@ -97,9 +88,9 @@ fn config(entry: &Value) -> Result<Config, String> {
     };
     let data_dir = entry.get("data_dir").and_then(scalar);
     let default = entry.get("default") == Some(&Value::Bool(true));
-    let keys = entry.as_object().into_iter().flat_map(|entry| entry.keys());
-    let more = keys.filter(|key| !KEYS.contains(&key.as_str())).cloned().collect();
-    Ok(Config { name, data_files, data_dir, default, more })
+    let mut options = entry.as_object().cloned().unwrap_or_default();
+    options.retain(|key, _| !KEYS.contains(&key.as_str()));
+    Ok(Config { name, data_files, data_dir, default, options })
 }
 
 /// A string, a list, or a list of splits with a string or a list each; without splits all is `train`.
@@ -131,7 +122,7 @@ fn paths(value: &Value) -> Result<Vec<String>, String> {
 }
 
 /// YAML reads a name such as 2020 as a number.
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -164,7 +155,7 @@ mod tests {
             data_files,
             data_dir: data_dir.map(String::from),
             default,
-            more: Vec::new(),
+            options: Map::new(),
         };
         let expected = [
             config("2020", Some(vec![split("train", &["a.txt"])]), None, false),
@@ -174,7 +165,8 @@ mod tests {
         ];
         assert_eq!(found, expected);
         let read_otherwise = "---\nconfigs:\n- config_name: a\n  sep: ;\n  drop_labels: true\n  names: [x]\n---\n";
-        assert_eq!(read(read_otherwise, None).unwrap()[0].more, ["sep", "names"]);
+        let options = read(read_otherwise, None).unwrap().remove(0).options;
+        assert_eq!(Value::from(options), serde_json::json!({"sep": ";", "names": ["x"]}));
         let standalone = "configs:\n- config_name: e\n";
         assert_eq!(read(card, Some(standalone)).unwrap(), [config("e", None, None, false)]);
         for none in ["no card", "---\nlicense: mit\n---\n", "---\nconfigs:\n- config_name: x\n", "---\n---\n"] {

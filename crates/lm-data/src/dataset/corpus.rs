@@ -7,7 +7,7 @@ use crate::config::DataConfig;
 use crate::counts::Counts;
 use crate::dataset::slice::{SplitPart, percent_of};
 use crate::memo::remembered;
-use crate::source::{Piece, RowPosition, TextFiles};
+use crate::source::{Mark, Piece, RowPosition, TextFiles};
 
 /// The files of a run, looked at once: of what kind they are, which column is the text, which rows are held out.
 pub struct Corpus {
@@ -29,7 +29,7 @@ struct Span {
 }
 
 /// All rows.
-const WHOLE: Span = Span { start: RowPosition { file: 0, byte: 0, line: 0 }, rows: u64::MAX };
+const WHOLE: Span = Span { start: RowPosition { file: 0, mark: Mark::at(0, 0) }, rows: u64::MAX };
 
 /// The rows of one split.
 pub(crate) struct SplitRows<'a> {
@@ -137,16 +137,15 @@ fn parts_of(
     if parts.is_empty() {
         return Ok(files);
     }
-    let identity = files.identity(&format!("{parts:?}"))?;
+    let identity = files.identity(&format!("where the rows of {parts:?} lie"))?;
     let pieces = remembered(&config.cache_dir, &identity, config.overwrite_cache || config.verify_data, || {
         let counts = Counts::of(&files, config)?;
         let (mut pieces, mut starts) = (Vec::new(), vec![0]);
         for file in 0..files.len() {
             starts.push(starts[file] + counts.rows_of(file));
         }
-        let place = |file: usize, row: u64| -> Result<(u64, u64), DataError> {
-            let RowPosition { byte, line, .. } = counts.position(&files, starts[file] + row)?;
-            Ok((byte, line))
+        let place = |file: usize, row: u64| -> Result<Mark, DataError> {
+            Ok(counts.position(&files, starts[file] + row)?.mark)
         };
         for SplitPart { slice, files: names } in parts {
             let named = files.named(names);
@@ -158,7 +157,7 @@ fn parts_of(
                 let within = |row: u64| row.clamp(first, first + count) - first;
                 let (from, to) = (within(from), within(to));
                 if from < to {
-                    let start = if from == 0 { (0, 0) } else { place(file, from)? };
+                    let start = if from == 0 { Mark::default() } else { place(file, from)? };
                     let end = if to == count { None } else { Some(place(file, to)?) };
                     pieces.push((file, Piece { start, end }));
                 }

@@ -78,6 +78,20 @@ pub enum DatasetError {
         /// The name.
         pattern: String,
     },
+    /// The card says that files are read in a way that is not known here.
+    #[error(
+        "{name}: its configuration {config} has its files read with `{option}`, which is not supported ({reason}): download them, and give them with --train_file when they can be read without"
+    )]
+    Option {
+        /// The data set.
+        name: String,
+        /// The configuration.
+        config: String,
+        /// The option and its value.
+        option: String,
+        /// What would be supported.
+        reason: &'static str,
+    },
     /// Nothing that can be read.
     #[error("{name}: no data files that can be read here; supported are parquet, arrow, txt, csv, tsv, json and jsonl")]
     NoData {

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::card::{CARD_FILES, Repository};
 use super::error::DatasetError;
-use super::splits::{SplitFiles, splits};
+use super::splits::{Found, splits};
 use crate::source::files_below;
 
 /// The splits of a folder, with the paths of their files from where the program runs.
 ///
 /// # Errors
 /// As [`splits`], and if the folder cannot be read.
-pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Vec<SplitFiles>, DatasetError> {
+pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Found, DatasetError> {
     let files = files_below(folder)?;
     let mut cards = [None, None];
     for (card, file) in cards.iter_mut().zip(CARD_FILES) {
@@ -24,11 +24,11 @@ pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Vec<SplitFil
     let [readme, standalone] = &cards;
     let repository =
         Repository { name: &name, files: &files, readme: readme.as_deref(), standalone: standalone.as_deref() };
-    let mut splits = splits(&repository, config)?;
-    for file in splits.iter_mut().flat_map(|split| &mut split.files) {
+    let mut found = splits(&repository, config)?;
+    for file in found.splits.iter_mut().flat_map(|split| &mut split.files) {
         *file = folder.join(&*file).display().to_string();
     }
-    Ok(splits)
+    Ok(found)
 }
 
 fn fails(path: &Path, source: std::io::Error) -> DatasetError {
@@ -45,15 +45,18 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::dataset::{Corpus, SplitPart, files_of};
+    use crate::dataset::{Corpus, Reading, SplitPart, files_of};
+    use crate::testing::fixture;
     use crate::{DataConfig, DataError};
 
     /// Rows and the hash over them, each after its length.
-    fn read(files: &[String], parts: Vec<SplitPart>) -> Result<(u64, String), DataError> {
+    fn read(files: &[String], parts: Vec<SplitPart>, reading: &Reading) -> Result<(u64, String), DataError> {
         let cache = tempfile::tempdir().unwrap();
         let corpus = Corpus::open(&DataConfig {
             train_files: files.to_vec(),
             train_parts: parts,
+            rows: reading.rows.clone(),
+            text_column: reading.column.clone(),
             validation_split_percentage: 0,
             cache_dir: cache.path().into(),
             ..DataConfig::default()
@@ -78,15 +81,91 @@ mod tests {
         }
         fs::write(folder.path().join("README.md"), "---\nconfigs:\n- config_name: x\n  data_dir: a\n---\n").unwrap();
         let found = folder_splits(folder.path(), None).unwrap();
-        let names: Vec<_> = found.iter().map(|split| (split.name.as_str(), split.files.len())).collect();
+        let names: Vec<_> = found.splits.iter().map(|split| (split.name.as_str(), split.files.len())).collect();
         assert_eq!(names, [("train", 1), ("validation", 1)]);
-        assert_eq!(read(&found[0].files, vec![]).unwrap().0, 2);
+        assert_eq!(read(&found.splits[0].files, vec![], &found.reading).unwrap().0, 2);
 
         let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/reference/datasets");
         let more = std::env::var_os("LM_DATASET_DIRS").unwrap_or_default();
         let differences: Vec<_> =
             std::env::split_paths(&more).chain([reference]).flat_map(|folder| differences(&folder)).collect();
         assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
+
+    /// Data sets whose README.md says how their files are read, with what `load_dataset` of datasets 5.0.1 made of them.
+    #[test]
+    fn files_are_read_as_the_card_says() {
+        let text = fs::read_to_string(fixture("readings.json")).unwrap();
+        let sets: BTreeMap<String, Value> = serde_json::from_str(&text).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut expected = BTreeMap::new();
+        for (name, set) in sets {
+            for (file, content) in set["files"].as_object().unwrap() {
+                let path = folder.path().join(&name).join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content.as_str().unwrap()).unwrap();
+            }
+            expected.insert(name, BTreeMap::from([("", set["splits"].clone())]));
+        }
+        assert!(expected.len() > 20);
+        fs::write(folder.path().join("expected.json"), serde_json::to_string(&expected).unwrap()).unwrap();
+        assert_eq!(differences(folder.path()), [""; 0]);
+    }
+
+    /// What would change the rows in another way than is known is refused by its name, and what is no option is said.
+    #[test]
+    fn what_a_card_says_is_not_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let found = |file: &str, content: &str, options: &str| {
+            let set = folder.path().join("d");
+            let _ = fs::remove_dir_all(&set);
+            fs::create_dir(&set).unwrap();
+            fs::write(set.join(file), content).unwrap();
+            let card = format!("---\nconfigs:\n- config_name: c\n  {options}\n---\n");
+            fs::write(set.join("README.md"), card).unwrap();
+            let found = folder_splits(&set, None).map_err(|error| error.to_string());
+            let found = found.and_then(|found| {
+                let read = read(&found.splits[0].files, vec![], &found.reading);
+                read.map(|(rows, _)| (rows, found.reading.column)).map_err(|error| error.to_string())
+            });
+            found.map_err(|error| error.replace(&format!("{}/", folder.path().display()), ""))
+        };
+        for (file, option, reason) in [
+            ("a.csv", "skiprows: 1", "this is not known here"),
+            ("a.csv", "on_bad_lines: skip", "this is not known here"),
+            ("a.csv", "sep: \\s+", "one ASCII character"),
+            ("a.csv", "header: 2", "infer, 0 and null"),
+            ("a.csv", "quoting: 4", "0 to 3"),
+            ("a.csv", "encoding: latin-1", "text is read as UTF-8"),
+            ("a.txt", "encoding_errors: ignore", "this is not known here"),
+            ("a.txt", "sample_by: page", "line, paragraph and document"),
+            ("a.json", "newlines_in_values: true", "this is not known here"),
+            ("a.parquet", "filters: [[id, ==, 0]]", "this is not known here"),
+            ("a.parquet", "columns: [body, title]", "one column, or one called text"),
+            ("a.zip", "skiprows: 1", "this is not known here"),
+        ] {
+            let error = found(file, "text\na\n", option).unwrap_err();
+            let key = option.split(':').next().unwrap();
+            assert!(error.starts_with(&format!("d: its configuration c has its files read with `{key}: ")), "{error}");
+            assert!(error.contains(reason), "{option}: {error}");
+        }
+        assert_eq!(found("a.txt", "a\nb\n", "sep: x").unwrap(), (2, None), "no option of text");
+        assert_eq!(found("a.csv", "id,body\n1,a\n", "usecols: [body]").unwrap(), (1, Some("body".into())));
+        let rows = |content: &str| found("a.json", content, "field: data").map(|(rows, _)| rows);
+        assert_eq!(rows("{\"a\": {\"data\": [1]}, \"b\": -1.5e3, \"c\": null, \"data\": [\"x\", \"y\"]}"), Ok(2));
+        for (content, reason) in [
+            ("[{\"text\": \"a\"}]", "1: no object, of whose key `data` the rows are read"),
+            ("{\"rows\": [],\n\"more\": 1}", "2: the object has no key `data`, of which the rows are read"),
+            ("{\"data\": {\"text\": [\"a\"]}}", "1: the value of `data` is no array of rows"),
+            ("{\"data\": [\"a\"],\n\"data\": [\"b\"]}", "2: the object has the key `data` twice"),
+            ("{\"data\": [\"a\"]} x", "1: there is more after the end of the object"),
+            ("{\"data\": [\"a\"]", "1: expected a comma or } after a value of the object"),
+            ("{\"data\" [\"a\"]}", "1: expected a colon after a key of the object"),
+            ("{data: [\"a\"]}", "1: expected a key of the object"),
+            ("{\"a\": [1, \"data\": [\"a\"]", "1: the file ends inside the value that begins here"),
+        ] {
+            assert_eq!(rows(content), Err(format!("d/a.json:{reason}")), "{content}");
+        }
     }
 
     /// How the data sets of a folder differ from its `expected.json`.
@@ -101,7 +180,8 @@ mod tests {
             let config = configs.contains_key("large").then_some("large");
             for (wanted, facts) in slices {
                 let found = folder_splits(&reference.join(&name), config).unwrap();
-                let read = files_of(&name, wanted, &found).map(|(files, parts)| read(&files, parts));
+                let read =
+                    files_of(&name, wanted, &found.splits).map(|(files, parts)| read(&files, parts, &found.reading));
                 let read = read.map_err(|error| error.to_string()).and_then(|read| read.map_err(|e| e.to_string()));
                 check(same(facts, &read), format!("{name} {wanted}: {read:?}, expected {facts}"));
             }
@@ -115,12 +195,12 @@ mod tests {
                     }
                 };
                 let facts = facts.as_object().unwrap();
-                let names: Vec<_> = found.iter().map(|split| &split.name).collect();
+                let names: Vec<_> = found.splits.iter().map(|split| &split.name).collect();
                 let failed = facts.contains_key("error");
                 check(failed || names == facts.keys().collect::<Vec<_>>(), format!("{name} {config:?}: {names:?}"));
-                for split in &found {
+                for split in &found.splits {
                     let facts = facts.get(&split.name).or_else(|| facts.get("error")).unwrap_or(&Value::Null);
-                    let read = read(&split.files, vec![]).map_err(|error| error.to_string());
+                    let read = read(&split.files, vec![], &found.reading).map_err(|error| error.to_string());
                     // A text that is missing has a hash of its own there.
                     let null = name == "null-texts" && read.as_ref().is_ok_and(|(rows, _)| *rows == facts["rows"]);
                     let what = format!("{name} {config:?} {}: {read:?}, expected {facts}", split.name);

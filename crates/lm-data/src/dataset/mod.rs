@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! list of files, README.md ── card (configurations) ── patterns (which files) ── splits (files by split)
+//!                            └─ reading (how they are read)
 //! files ── corpus (held-out rows, slices) ──> the rows of a run
 //! ```
 //! The rules are those of Python's `datasets`, over paths only: a folder and a repository of the Hub are the same to them.
@@ -11,6 +12,7 @@ mod corpus;
 mod error;
 mod folder;
 mod patterns;
+mod reading;
 mod slice;
 mod splits;
 
@@ -19,5 +21,6 @@ pub use corpus::Corpus;
 pub(crate) use corpus::SplitRows;
 pub use error::DatasetError;
 pub use folder::folder_splits;
+pub use reading::Reading;
 pub use slice::{Slice, SplitPart, files_of};
-pub use splits::{SplitFiles, converted_splits, script, splits};
+pub use splits::{Found, SplitFiles, converted_splits, script, splits};

@@ -4,10 +4,12 @@
 use std::collections::HashMap;
 
 use regex::Regex;
+use serde_json::Map;
 
 use super::card::{self, Config, Repository};
 use super::error::DatasetError;
 use super::patterns::{base_name, has_wildcards, matching};
+use super::reading::Reading;
 
 /// The files of one split, in the order in which they are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,15 @@ pub struct SplitFiles {
     pub name: String,
     /// Paths as the repository has them.
     pub files: Vec<String>,
+}
+
+/// What a configuration consists of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// In the order in which they are found.
+    pub splits: Vec<SplitFiles>,
+    /// How their files are read.
+    pub reading: Reading,
 }
 
 /// What tells a split in the names of files and folders.
@@ -51,8 +62,8 @@ const ARCHIVE: &str = "zip";
 /// The splits of a configuration; the default one if none is named.
 ///
 /// # Errors
-/// If there is no such configuration, or no file that can be read.
-pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Vec<SplitFiles>, DatasetError> {
+/// If there is no such configuration, or no file that can be read, or not as the configuration says.
+pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Found, DatasetError> {
     let mut configs = card::configs(repository)?;
     if configs.is_empty() {
         configs.push(Config {
@@ -60,26 +71,17 @@ pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Vec<S
             data_files: None,
             data_dir: None,
             default: true,
-            more: Vec::new(),
+            options: Map::new(),
         });
     }
-    let config = choose(repository, &configs, config)?;
-    if !config.more.is_empty() {
-        tracing::warn!(
-            "{}: its configuration {} says how its files are read ({}), which is not heeded here: see --sample_by and --column_names",
-            repository.name,
-            config.name,
-            config.more.join(", ")
-        );
-    }
-    of_config(repository, config)
+    of_config(repository, choose(repository, &configs, config)?)
 }
 
 /// The splits of what the Hub converted to Parquet, in which each configuration is a folder.
 ///
 /// # Errors
 /// As [`splits`].
-pub fn converted_splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Vec<SplitFiles>, DatasetError> {
+pub fn converted_splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Found, DatasetError> {
     let mut folders: Vec<&str> = repository
         .files
         .iter()
@@ -95,13 +97,13 @@ pub fn converted_splits(repository: &Repository<'_>, config: Option<&str>) -> Re
             data_files: None,
             data_dir: Some(name.into()),
             default: false,
-            more: Vec::new(),
+            options: Map::new(),
         })
         .collect();
     of_config(repository, choose(repository, &configs, config)?)
 }
 
-fn of_config(repository: &Repository<'_>, config: &Config) -> Result<Vec<SplitFiles>, DatasetError> {
+fn of_config(repository: &Repository<'_>, config: &Config) -> Result<Found, DatasetError> {
     // Patterns begin at the configuration's folder.
     let folder = config.data_dir.as_deref().unwrap_or_default().trim_matches('/').trim_start_matches("./");
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
@@ -123,7 +125,10 @@ fn of_config(repository: &Repository<'_>, config: &Config) -> Result<Vec<SplitFi
         }
         found.push(SplitFiles { name: split, files });
     }
-    of_one_kind(repository.name, found)
+    let (kind, splits) = of_one_kind(repository.name, found)?;
+    let builder = if kind == "tsv" { "csv" } else { kind };
+    let reading = Reading::of(repository.name, &config.name, &config.options, builder)?;
+    Ok(Found { splits, reading })
 }
 
 /// `NAME.py`, the script that older versions of `datasets` ran, if the repository has it.
@@ -198,8 +203,8 @@ fn shard_split(file: &str) -> Option<&str> {
     Some(shard.captures(file)?.get(1)?.as_str())
 }
 
-/// Drops what is not in the commonest format, which must be that of all splits.
-fn of_one_kind(name: &str, mut splits: Vec<SplitFiles>) -> Result<Vec<SplitFiles>, DatasetError> {
+/// Drops what is not in the commonest format, which must be that of all splits. Tables of commas and of tabs are one.
+fn of_one_kind(name: &str, mut splits: Vec<SplitFiles>) -> Result<(&'static str, Vec<SplitFiles>), DatasetError> {
     let mut kinds = Vec::new();
     for split in &splits {
         kinds.push(kind(name, &split.files)?);
@@ -210,10 +215,11 @@ fn of_one_kind(name: &str, mut splits: Vec<SplitFiles>) -> Result<Vec<SplitFiles
             splits.iter().zip(&kinds).map(|(split, kind)| format!("{}: {}", split.name, kind.unwrap_or("none")));
         return Err(DatasetError::Kinds { name: name.into(), kinds: kinds.collect::<Vec<_>>().join(", ") });
     }
+    let alike = |kind: &str| kind == first || [kind, first].iter().all(|kind| ["csv", "tsv"].contains(kind));
     for split in &mut splits {
-        split.files.retain(|file| suffixes(file).any(|suffix| suffix == ARCHIVE || kind_of(suffix) == Some(first)));
+        split.files.retain(|file| suffixes(file).any(|suffix| suffix == ARCHIVE || kind_of(suffix).is_some_and(alike)));
     }
-    Ok(splits)
+    Ok((first, splits))
 }
 
 /// The format of the commonest suffix; None without files.
@@ -254,7 +260,7 @@ mod tests {
     fn found(files: &[&str], readme: Option<&str>, config: Option<&str>) -> Result<Vec<(String, Vec<String>)>, String> {
         let files: Vec<String> = files.iter().map(|file| file.to_string()).collect();
         let repository = Repository { name: "d", files: &files, readme, standalone: None };
-        let splits = splits(&repository, config).map_err(|error| error.to_string())?;
+        let splits = splits(&repository, config).map_err(|error| error.to_string())?.splits;
         Ok(splits.into_iter().map(|split| (split.name, split.files)).collect())
     }
 
@@ -290,6 +296,7 @@ mod tests {
             (vec!["a.txt", "b.json"], vec![split("train", &["b.json"])]),
             (vec!["train.txt", ".cache/train.txt", "__pycache__/train.txt"], vec![split("train", &["train.txt"])]),
             (vec!["train.zip"], vec![split("train", &["train.zip"])]),
+            (vec!["a.csv", "b.csv", "c.tsv", "d.txt"], vec![split("train", &["a.csv", "b.csv", "c.tsv"])]),
         ] {
             assert_eq!(found(&files, None, None).unwrap(), expected, "{files:?}");
         }
@@ -330,8 +337,8 @@ mod tests {
         let repository = Repository { name: "d", files: &files, readme: None, standalone: None };
         let expected = [("train", "a/train/0000.parquet"), ("test", "a/test/0000.parquet")]
             .map(|(name, file)| SplitFiles { name: name.into(), files: vec![file.into()] });
-        assert_eq!(converted_splits(&repository, Some("a")).unwrap(), expected);
-        assert_eq!(converted_splits(&repository, Some("b")).unwrap()[0].files, ["b/partial-train/0000.parquet"]);
+        assert_eq!(converted_splits(&repository, Some("a")).unwrap().splits, expected);
+        assert_eq!(converted_splits(&repository, Some("b")).unwrap().splits[0].files, ["b/partial-train/0000.parquet"]);
         let error = converted_splits(&repository, None).unwrap_err().to_string();
         assert!(error.contains("one of a, b"), "{error}");
         assert_eq!(script("owner/d", &["d.py".to_string()]), Some("d.py"));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::column::{Cell, Column, Sample, listed};
 use super::error::{LONGEST_ROW, SourceError};
+use super::format::Mark;
 
 /// A file of columns, for messages about its rows and for how far it is read.
 #[derive(Debug)]
@@ -21,33 +22,47 @@ pub(super) struct Groups {
     pub table: Table,
     /// The first row of each group, and the number of all rows.
     pub starts: Vec<u64>,
+    /// The byte from which each group is found; None if its number is enough.
+    pub bytes: Option<Vec<u64>>,
+    /// Whether a group needs what comes before it after all.
+    pub together: bool,
+}
+
+impl Groups {
+    /// Where a row lies, the first of which is 0.
+    pub fn mark(&self, row: u64) -> Mark {
+        let Some(bytes) = &self.bytes else { return self.table.position(row) };
+        let group = self.starts.partition_point(|&start| start <= row).min(bytes.len()).saturating_sub(1);
+        let batch = bytes.get(group).zip(self.starts.get(group));
+        batch.map_or(Mark::at(0, row + 1), |(&byte, &start)| Mark { byte, line: row + 1, batch: Some(start) })
+    }
 }
 
 impl Table {
-    /// Byte and line of a row, the first of which is 0. The line is the row's number, which finds it again; the byte tells how
-    /// much of the file comes before, as if all rows were as long.
-    pub fn position(&self, row: u64) -> (u64, u64) {
+    /// A row, the first of which is 0, that its number finds again; the byte tells how much of the file comes before, as if all
+    /// rows were as long.
+    pub fn position(&self, row: u64) -> Mark {
         let byte = u128::from(self.bytes) * u128::from(row) / u128::from(self.rows.max(1));
-        (u64::try_from(byte).unwrap_or(self.bytes), row + 1)
+        Mark::at(u64::try_from(byte).unwrap_or(self.bytes), row + 1)
     }
 
     pub fn broken(&self, row: u64, reason: String) -> SourceError {
         broken(&self.path, row, reason)
     }
+}
 
-    /// Appends the value of a row.
-    pub fn push(&self, text: &mut String, row: u64, column: &str, bytes: &[u8]) -> Result<(), SourceError> {
-        if bytes.len() > LONGEST_ROW {
-            let (path, hint) = (self.path.clone(), "break it into rows, such as one per paragraph");
-            return Err(SourceError::TooLong { path, line: row + 1, what: "the text", hint });
-        }
-        let valid = std::str::from_utf8(bytes).map_err(|error| {
-            let reason = format!("column `{column}` is not valid UTF-8 (byte {} of it)", error.valid_up_to() + 1);
-            self.broken(row, reason)
-        })?;
-        text.push_str(valid);
-        Ok(())
+/// Appends the value of a row.
+pub(super) fn push(path: &Path, text: &mut String, row: u64, column: &str, bytes: &[u8]) -> Result<(), SourceError> {
+    if bytes.len() > LONGEST_ROW {
+        let hint = "break it into rows, such as one per paragraph";
+        return Err(SourceError::TooLong { path: path.into(), line: row + 1, what: "the text", hint });
     }
+    let valid = std::str::from_utf8(bytes).map_err(|error| {
+        let reason = format!("column `{column}` is not valid UTF-8 (byte {} of it)", error.valid_up_to() + 1);
+        broken(path, row, reason)
+    })?;
+    text.push_str(valid);
+    Ok(())
 }
 
 /// An error of a row, the first of which is 0.
@@ -136,7 +151,7 @@ mod tests {
                 let rest: Vec<String> = files.rows_from(position).map(Result::unwrap).collect();
                 assert_eq!(rest, texts[row..], "{name} from row {row}");
                 let line = u64::from(row > 0) * (row as u64 + 1);
-                assert!(position.line == line || row == texts.len() && position.file == 1, "{name} {position:?}");
+                assert!(position.mark.line == line || row == texts.len() && position.file == 1, "{name} {position:?}");
                 assert!(files.offset(position) <= files.bytes(), "{name} {position:?}");
                 assert_eq!(reading.next().map(Result::unwrap), texts.get(row).cloned(), "{name} row {row}");
             }
@@ -149,7 +164,7 @@ mod tests {
     fn many_rows_are_read_from_any_row() {
         let files = files(&fixture("columns/many.parquet"), None).unwrap();
         for row in [0, 1, 1023, 1024, 1025, 2047, 2048, 2499, 2500, 2501, 2999, 3000] {
-            let position = RowPosition { file: 0, byte: 0, line: row + 1 };
+            let position = RowPosition { file: 0, mark: Mark::at(0, row + 1) };
             let rest: Vec<String> = files.rows_from(position).map(Result::unwrap).collect();
             assert!(rest.iter().cloned().eq((row..3000).map(|row| format!("r{row}"))), "from {row}");
         }

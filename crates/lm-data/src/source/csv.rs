@@ -10,7 +10,7 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::column::{Cell, Sample, listed};
 use super::compression::{self, Input, data_extension};
 use super::error::{LONGEST_ROW, SourceError, failed};
-use super::format::{Format, RowOptions, RowReader, Start, push_utf8};
+use super::format::{CsvOptions, Format, Mark, RowOptions, RowReader, Start, push_utf8};
 use super::place::Place;
 
 pub(super) const FORMAT: Format = Format {
@@ -23,14 +23,15 @@ pub(super) const FORMAT: Format = Format {
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };
 
-/// Read after the end of the file, it comes back as a record of its own only if every quote has been closed.
-const END: &[u8] = b"\n\0end of file\0";
+/// Read after the end of the file, it comes back as a record of its own only if every quote has been closed. Nothing that can
+/// separate or enclose fields is in it, and no text.
+const END: &[u8] = b"\n\xff\xfe\xfd\xfe\xff";
 
 type Records = csv::Reader<Limited<Chain<Input, &'static [u8]>>>;
 
 struct Reader {
     place: Place,
-    delimiter: &'static Delimiter,
+    layout: Layout,
     input: Records,
     record: ByteRecord,
     columns: usize,
@@ -42,7 +43,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(&Start { place, column, options, byte, line }: &Start<'_>) -> Result<Self, SourceError> {
+    fn open(&Start { place, column, options, mark }: &Start<'_>) -> Result<Self, SourceError> {
         let column = column.name.as_str();
         let (mut reader, names) = Self::start(place, options)?;
         reader.column = names.iter().position(|name| name == column).ok_or_else(|| SourceError::Column {
@@ -52,52 +53,62 @@ impl Reader {
             columns: listed(&names),
         })?;
         reader.column_name = column.into();
-        if byte > 0 {
-            reader.input = records(place, byte, reader.delimiter.byte)?;
-            reader.origin = (byte, line);
+        if mark.byte > 0 {
+            reader.input = records(place, mark.byte, reader.layout)?;
+            reader.origin = (mark.byte, mark.line);
         }
         Ok(reader)
     }
 
     /// A reader of the first record after the header, and the names of the columns, of which it takes the first.
     fn start(place: &Place, options: &RowOptions) -> Result<(Self, Vec<String>), SourceError> {
-        let delimiter = delimiter(place, &options.column_names)?;
+        let CsvOptions { column_names, header, .. } = &options.csv;
+        let layout = Layout::of(place, &options.csv)?;
         let mut reader = Self {
             place: place.clone(),
-            delimiter,
-            input: records(place, 0, delimiter.byte)?,
+            layout,
+            input: records(place, 0, layout)?,
             record: ByteRecord::new(),
-            columns: options.column_names.len(),
+            columns: column_names.len(),
             named_by: "--column_names",
             column: 0,
             column_name: String::new(),
             origin: (0, 1),
         };
-        if !options.column_names.is_empty() {
-            return Ok((reader, options.column_names.clone()));
+        let has_header = header.unwrap_or(column_names.is_empty());
+        if (has_header || column_names.is_empty()) && !reader.next_record()? {
+            let reason = if has_header { "no header line" } else { "no row" };
+            return Err(SourceError::Row { path: place.path.clone(), line: 1, reason: reason.into() });
         }
-        if !reader.next_record()? {
-            return Err(SourceError::Row { path: place.path.clone(), line: 1, reason: "no header line".into() });
+        if !column_names.is_empty() {
+            return Ok((reader, column_names.clone()));
         }
         let mut names = Vec::new();
-        for field in &reader.record {
+        for (number, field) in reader.record.iter().enumerate() {
             let mut name = String::new();
-            push_utf8(&mut name, field, &place.path, 1)?;
+            if has_header {
+                push_utf8(&mut name, field, &place.path, 1)?;
+            } else {
+                name = number.to_string();
+            }
             names.push(name);
         }
         (reader.columns, reader.named_by) = (names.len(), "the header");
+        if !has_header {
+            (reader.input, reader.named_by) = (records(place, 0, layout)?, "the first row");
+        }
         Ok((reader, names))
     }
 
     /// The next record that is no blank line; false at the end.
     fn next_record(&mut self) -> Result<bool, SourceError> {
         loop {
-            let start = self.position();
+            let start = self.position().line;
             self.input.get_mut().left = LONGEST_ROW;
             let more = self.input.read_byte_record(&mut self.record).map_err(|error| match error.into_kind() {
                 csv::ErrorKind::Io(_) if self.input.get_ref().left == 0 => SourceError::TooLong {
                     path: self.place.path.clone(),
-                    line: start.1,
+                    line: start,
                     what: "the row",
                     hint: "is a quote opened and never closed?",
                 },
@@ -160,73 +171,91 @@ impl RowReader for Reader {
         Ok(true)
     }
 
-    fn position(&self) -> (u64, u64) {
+    fn position(&self) -> Mark {
         let position = self.input.position();
-        (self.origin.0 + position.byte(), self.origin.1 + position.line() - 1)
+        Mark::at(self.origin.0 + position.byte(), self.origin.1 + position.line() - 1)
     }
 }
 
-fn records(place: &Place, byte: u64, delimiter: u8) -> Result<Records, SourceError> {
+fn records(place: &Place, byte: u64, layout: Layout) -> Result<Records, SourceError> {
     let input = Limited { input: compression::open(place, byte)?.chain(END), left: LONGEST_ROW };
-    Ok(ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).from_reader(input))
+    Ok(layout.reader().from_reader(input))
 }
 
-/// What separates fields.
-struct Delimiter {
-    byte: u8,
-    name: &'static str,
+/// What separates and encloses the fields of a file.
+#[derive(Clone, Copy)]
+struct Layout {
+    delimiter: u8,
+    quote: Option<u8>,
+    /// The delimiter in words, if the first records told it.
+    found: Option<&'static str>,
 }
 
-static COMMA: Delimiter = Delimiter { byte: b',', name: "commas" };
-static TAB: Delimiter = Delimiter { byte: b'\t', name: "tabs" };
-static SEMICOLON: Delimiter = Delimiter { byte: b';', name: "semicolons" };
-
-/// What separates the fields of a file: tabs by its name, else commas, unless these make one field of the header (or not as
-/// many as there are names) and another delimiter makes equally many of all the first records.
-fn delimiter(place: &Place, names: &[String]) -> Result<&'static Delimiter, SourceError> {
-    /// Records and bytes that are looked at.
-    const RECORDS: usize = 20;
-    const BYTES: u64 = 1 << 16;
-    if data_extension(&place.path) == "tsv" {
-        return Ok(&TAB);
+impl Layout {
+    /// The delimiter that is said; else tabs by the file's name, else commas, unless these make one field of the header (or
+    /// not as many as there are names) and another delimiter makes equally many of all the first records.
+    fn of(place: &Place, options: &CsvOptions) -> Result<Self, SourceError> {
+        let (quote, names) = (options.quote, &options.column_names);
+        let by = |delimiter: u8| Self { delimiter, quote, found: None };
+        if let Some(delimiter) = options.delimiter {
+            return Ok(by(delimiter));
+        }
+        if data_extension(&place.path) == "tsv" {
+            return Ok(by(b'\t'));
+        }
+        let mut start = Vec::new();
+        let read = compression::open(place, 0)?.take(LOOKED_AT).read_to_end(&mut start);
+        read.map_err(|source| failed(&place.path, source))?;
+        let fits = |count: usize| if names.is_empty() { count > 1 } else { count == names.len() };
+        let alike = |counts: &[usize]| {
+            counts.first().is_some_and(|&first| fits(first) && counts.iter().all(|&count| count == first))
+        };
+        let counts = by(b',').fields_of(&start);
+        // A header says more than the rows below it.
+        if alike(&counts) || (names.is_empty() && counts.first().is_some_and(|&header| fits(header))) {
+            return Ok(by(b','));
+        }
+        for (delimiter, name) in [(b'\t', "tabs"), (b';', "semicolons")] {
+            let counts = by(delimiter).fields_of(&start);
+            if alike(&counts) && counts[0] > 1 {
+                return Ok(Self { found: Some(name), ..by(delimiter) });
+            }
+        }
+        Ok(by(b','))
     }
-    let mut start = Vec::new();
-    compression::open(place, 0)?.take(BYTES).read_to_end(&mut start).map_err(|source| failed(&place.path, source))?;
-    let fields = |delimiter: &Delimiter| -> Vec<usize> {
+
+    fn reader(self) -> ReaderBuilder {
         let mut reader = ReaderBuilder::new();
-        let reader = reader.has_headers(false).flexible(true).delimiter(delimiter.byte).from_reader(&start[..]);
-        let records = reader.into_byte_records().take(RECORDS).map_while(Result::ok);
+        reader.has_headers(false).flexible(true).delimiter(self.delimiter);
+        match self.quote {
+            Some(quote) => reader.quote(quote),
+            None => reader.quoting(false),
+        };
+        reader
+    }
+
+    /// How many fields each of the first records has, in the beginning of a file.
+    fn fields_of(self, start: &[u8]) -> Vec<usize> {
+        const RECORDS: usize = 20;
+        let records = self.reader().from_reader(start).into_byte_records().take(RECORDS).map_while(Result::ok);
         let mut counts: Vec<usize> =
             records.filter(|record| !record.as_slice().trim_ascii().is_empty()).map(|record| record.len()).collect();
         // The last one may be cut.
-        if start.len() as u64 == BYTES && counts.len() > 1 {
+        if start.len() as u64 == LOOKED_AT && counts.len() > 1 {
             counts.pop();
         }
         counts
-    };
-    let fits = |count: usize| if names.is_empty() { count > 1 } else { count == names.len() };
-    let alike = |counts: &[usize]| {
-        counts.first().is_some_and(|&first| fits(first) && counts.iter().all(|&count| count == first))
-    };
-    let counts = fields(&COMMA);
-    // A header says more than the rows below it.
-    if alike(&counts) || (names.is_empty() && counts.first().is_some_and(|&header| fits(header))) {
-        return Ok(&COMMA);
     }
-    let separates = |delimiter: &&Delimiter| {
-        let counts = fields(delimiter);
-        alike(&counts) && counts[0] > 1
-    };
-    Ok([&TAB, &SEMICOLON].into_iter().find(separates).unwrap_or(&COMMA))
 }
+
+/// Bytes in whose records the delimiter is looked for.
+const LOOKED_AT: u64 = 1 << 16;
 
 /// The header, and what stands below the name of the first column.
 fn sample(place: &Place, options: &RowOptions) -> Result<Sample, SourceError> {
     let (mut reader, columns) = Reader::start(place, options)?;
-    let found = !std::ptr::eq(reader.delimiter, &COMMA) && data_extension(&place.path) != "tsv";
-    let mut sample =
-        Sample { line: 1, columns, first: Vec::new(), separated_by: found.then_some(reader.delimiter.name) };
-    while !Sample::is_full(sample.first.len(), reader.position().0 as usize) && reader.next_record()? {
+    let mut sample = Sample { line: 1, columns, first: Vec::new(), separated_by: reader.layout.found };
+    while !Sample::is_full(sample.first.len(), reader.position().byte as usize) && reader.next_record()? {
         let first = reader.record.get(0).unwrap_or_default();
         sample.first.push(Cell::Text(String::from_utf8_lossy(first).into_owned()));
     }

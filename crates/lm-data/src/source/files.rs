@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 
 use super::choose::choose;
 use super::column::{Column, listed};
-use super::columnar::{Groups, Table};
+use super::columnar::Groups;
 use super::error::{SourceError, failed};
 use super::find::{Piece, SourceFile, find};
-use super::format::{RowOptions, RowReader, Start};
+use super::format::{Mark, RowOptions, RowReader, Start};
 use super::remote::RemoteFiles;
 use crate::memo::{Identity, Stamp};
 
@@ -21,11 +21,16 @@ use crate::memo::{Identity, Stamp};
 pub struct RowPosition {
     /// Index of the file in the list.
     pub file: usize,
-    /// Byte at which the row starts, of the decompressed text; 0 is the start of the file, header included. Of formats that
-    /// store columns, how much of the file comes before, about.
-    pub byte: u64,
-    /// Line at which the row starts. Of formats that store columns, the row's number, from 1, by which it is found.
-    pub line: u64,
+    /// The place in it.
+    #[serde(flatten)]
+    pub mark: Mark,
+}
+
+impl RowPosition {
+    /// The first row of a file.
+    pub const fn start_of(file: usize) -> Self {
+        Self { file, mark: Mark::at(0, 1) }
+    }
 }
 
 /// Groups of rows are read together that have fewer bytes than this, as far as the size of the file tells.
@@ -33,7 +38,7 @@ const SECTION: u64 = if cfg!(test) { 1 << 10 } else { 16 << 20 };
 
 /// The rows of a file of columns: its index says how many there are, and each is found by its number.
 pub(crate) struct Numbered {
-    table: Table,
+    groups: Groups,
     /// The first row that is read, and the one after the last.
     rows: std::ops::Range<u64>,
 }
@@ -44,9 +49,9 @@ impl Numbered {
         self.rows.end.saturating_sub(self.rows.start)
     }
 
-    /// Byte and line of one of those that are read, the first of which is 0.
-    pub fn place(&self, row: u64) -> (u64, u64) {
-        self.table.position(self.rows.start + row)
+    /// Where one of those lies that are read, the first of which is 0.
+    pub fn place(&self, row: u64) -> Mark {
+        self.groups.mark(self.rows.start + row)
     }
 }
 
@@ -134,22 +139,23 @@ impl TextFiles {
     pub(crate) fn numbered(&self, file: usize) -> Result<Option<Numbered>, SourceError> {
         let SourceFile { place, format, piece, .. } = &self.files[file];
         let Some(groups) = format.groups else { return Ok(None) };
-        let table = groups(place)?.table;
-        let end = piece.end.map_or(table.rows, |(_, line)| line.saturating_sub(1).min(table.rows));
-        Ok(Some(Numbered { rows: piece.start.1.saturating_sub(1)..end, table }))
+        let groups = groups(place)?;
+        let rows = groups.table.rows;
+        let end = piece.end.map_or(rows, |end| end.line.saturating_sub(1).min(rows));
+        Ok(Some(Numbered { rows: piece.start.line.saturating_sub(1)..end, groups }))
     }
 
     /// What is left of a file from a row on, in pieces that can be read side by side: groups of rows, where the format has
     /// them.
     pub(crate) fn sections(&self, from: RowPosition) -> Result<Vec<Piece>, SourceError> {
         let Some(SourceFile { place, format, piece, .. }) = self.files.get(from.file) else { return Ok(Vec::new()) };
-        let RowPosition { byte, line, .. } = self.begun(from);
-        let (mut start, mut sections) = ((byte, line), Vec::new());
+        let (mut start, mut sections) = (self.begun(from).mark, Vec::new());
         if let Some(groups) = format.groups {
-            let Groups { table, starts } = groups(place)?;
-            let borders = starts.iter().take(starts.len().saturating_sub(1)).map(|&row| table.position(row));
-            for border in borders.filter(|border| piece.end.is_none_or(|end| border.1 < end.1)) {
-                if border.1 > start.1.max(1) && border.0 >= start.0 + SECTION {
+            let groups = groups(place)?;
+            let borders = if groups.together { 0 } else { groups.starts.len().saturating_sub(1) };
+            let borders = groups.starts.iter().take(borders).map(|&row| groups.mark(row));
+            for border in borders.filter(|border| piece.end.is_none_or(|end| border.line < end.line)) {
+                if border.line > start.line.max(1) && border.byte >= start.byte + SECTION {
                     sections.push(Piece { start, end: Some(border) });
                     start = border;
                 }
@@ -188,7 +194,7 @@ impl TextFiles {
     /// The file and the line of a position, for messages.
     pub fn place(&self, position: RowPosition) -> String {
         let file = self.files.get(position.file).map_or_else(String::new, |file| file.place.path.display().to_string());
-        format!("{file}:{}", self.begun(position).line.max(1))
+        format!("{file}:{}", self.begun(position).mark.line.max(1))
     }
 
     /// Size of all files together.
@@ -199,7 +205,7 @@ impl TextFiles {
     /// Bytes of all files before a position, for showing progress: of a compressed file, whose places are those of its
     /// text, no more than its size.
     pub fn offset(&self, position: RowPosition) -> u64 {
-        let read = |file: &SourceFile| position.byte.saturating_sub(file.piece.start.0).min(file.piece_bytes());
+        let read = |file: &SourceFile| position.mark.byte.saturating_sub(file.piece.start.byte).min(file.piece_bytes());
         self.files.iter().take(position.file).map(SourceFile::piece_bytes).sum::<u64>()
             + self.files.get(position.file).map_or(0, read)
     }
@@ -253,17 +259,15 @@ impl TextFiles {
     }
 
     fn open(&self, file: &SourceFile, at: RowPosition) -> Result<Box<dyn RowReader>, SourceError> {
-        let RowPosition { byte, line, .. } = self.begun(at);
-        let (column, options) = (&*self.column, &*self.options);
-        (file.format.open)(&Start { place: &file.place, column, options, byte, line: line.max(1) })
+        let mark = self.begun(at).mark;
+        let (column, options, mark) = (&*self.column, &*self.options, Mark { line: mark.line.max(1), ..mark });
+        (file.format.open)(&Start { place: &file.place, column, options, mark })
     }
 
     /// A position, that of the start of a file being where its piece starts.
     fn begun(&self, at: RowPosition) -> RowPosition {
         match self.files.get(at.file) {
-            Some(SourceFile { piece: Piece { start: (byte, line), .. }, .. }) if at.byte == 0 && at.line <= 1 => {
-                RowPosition { byte: *byte, line: *line, ..at }
-            }
+            Some(file) if at.mark.is_start() => RowPosition { mark: file.piece.start, ..at },
             _ => at,
         }
     }
@@ -296,13 +300,13 @@ impl Rows {
                 Some(reader) => reader,
                 none => none.insert(self.files.open(file, self.position)?),
             };
-            let ended = file.piece.end.is_some_and(|end| (self.position.byte, self.position.line) >= end);
+            let ended = file.piece.end.is_some_and(|end| self.position.mark >= end);
             if !ended && reader.read(text)? {
-                (self.position.byte, self.position.line) = reader.position();
+                self.position.mark = reader.position();
                 return Ok(true);
             }
             self.reader = None;
-            self.position = RowPosition { file: self.position.file + 1, byte: 0, line: 1 };
+            self.position = RowPosition::start_of(self.position.file + 1);
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Names, patterns, folders and archives to files.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::compression::{self, data_extension};
 use super::error::{SourceError, failed};
-use super::format::Format;
+use super::format::{Format, Mark};
 use super::place::{Place, ZIP, is_hidden, walk_order};
 use super::remote::RemoteFiles;
 use super::{FORMATS, kind};
@@ -30,16 +29,16 @@ pub(super) struct SourceFile {
 /// Rows of a file that follow one another: all, unless it is said where they begin and end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
 pub(crate) struct Piece {
-    /// Byte and line of the first row; 0 and 0 are the start of the file, header included.
-    pub start: (u64, u64),
-    /// Byte and line of the row after the last; None is the end of the file.
-    pub end: Option<(u64, u64)>,
+    /// The first row; 0 and 0 are the start of the file, header included.
+    pub start: Mark,
+    /// The row after the last; None is the end of the file.
+    pub end: Option<Mark>,
 }
 
 impl SourceFile {
     /// Size of the piece that is read.
     pub fn piece_bytes(&self) -> u64 {
-        self.piece.end.map_or(self.bytes, |(byte, _)| byte.min(self.bytes)).saturating_sub(self.piece.start.0)
+        self.piece.end.map_or(self.bytes, |end| end.byte.min(self.bytes)).saturating_sub(self.piece.start.byte)
     }
 }
 
@@ -145,27 +144,9 @@ fn folder(path: &Path) -> Result<Vec<SourceFile>, SourceError> {
     of_one_format(path, files, "a folder")
 }
 
-/// All files below a folder, by their paths in it; links to folders are not followed, as in Python.
-///
-/// # Errors
-/// If a folder cannot be read.
+/// All files below a folder, by their paths in it.
 pub(crate) fn files_below(root: &Path) -> Result<Vec<String>, SourceError> {
-    let (mut files, mut folders) = (Vec::new(), vec![String::new()]);
-    while let Some(below) = folders.pop() {
-        let folder = root.join(&below);
-        for entry in fs::read_dir(&folder).map_err(|source| failed(&folder, source))? {
-            let entry = entry.map_err(|source| failed(&folder, source))?;
-            // What is no UTF-8 has no pattern, and no ending that would be known.
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = if below.is_empty() { name } else { format!("{below}/{name}") };
-            if entry.file_type().map_err(|source| failed(&entry.path(), source))?.is_dir() {
-                folders.push(path);
-            } else if entry.path().is_file() {
-                files.push(path);
-            }
-        }
-    }
-    Ok(files)
+    lm_files::files_below(root).map_err(|(path, source)| failed(&path, source))
 }
 
 /// The files of the commonest format, of two that are as common the first of the list; the others are left out, which is

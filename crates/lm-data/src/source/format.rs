@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::column::{Column, Sample};
 use super::columnar::Groups;
 use super::error::SourceError;
@@ -21,8 +23,30 @@ pub struct RowOptions {
     pub keep_linebreaks: bool,
     /// `--sample_by`: what of a text file is a row.
     pub sample_by: SampleBy,
-    /// `--column_names`: the columns of csv files that have no header. Empty if they have one.
+    /// How csv files are read.
+    pub csv: CsvOptions,
+    /// The key of a json file's only object that holds the rows; None if the file holds rows itself.
+    pub field: Option<String>,
+}
+
+/// How csv files are read, as far as they leave it open: the options of pandas that Python's `datasets` passes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CsvOptions {
+    /// `--column_names`; empty if the header names the columns.
     pub column_names: Vec<String>,
+    /// Whether the first record is a header; None if it is one unless `column_names` says what stands there. Columns that
+    /// nothing names are called by their numbers, from 0.
+    pub header: Option<bool>,
+    /// What separates fields; None if the file's name and its first records tell.
+    pub delimiter: Option<u8>,
+    /// What encloses fields in which delimiters and line ends are text; None if nothing does.
+    pub quote: Option<u8>,
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self { column_names: Vec::new(), header: None, delimiter: None, quote: Some(b'"') }
+    }
 }
 
 /// What of a text file is a row, as `sample_by` of the text files of `datasets`.
@@ -81,18 +105,42 @@ pub(super) struct Start<'a> {
     /// The column that is the text.
     pub column: &'a Column,
     pub options: &'a RowOptions,
-    /// Byte of the first row to read; 0 is the start of the file, header included.
+    /// The first row to read, whose line is 1 at least.
+    pub mark: Mark,
+}
+
+/// Where a row lies in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Serialize, Deserialize)]
+pub struct Mark {
+    /// Byte at which the row starts, of the decompressed text; 0 is the start of the file, header included. Of Arrow files,
+    /// that from which its record batch is found; of Parquet files, how much of the file comes before, about.
     pub byte: u64,
-    /// Its line, from 1, for messages.
+    /// Line at which the row starts. Of formats that store columns, the row's number, from 1.
     pub line: u64,
+    /// The number, from 0, of the first row of the record batch that is found from `byte`. None where there are no such
+    /// batches, and where the row is found by its number alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<u64>,
+}
+
+impl Mark {
+    /// The row at this byte and line.
+    pub const fn at(byte: u64, line: u64) -> Self {
+        Self { byte, line, batch: None }
+    }
+
+    /// Whether a file's first row lies here.
+    pub(super) fn is_start(&self) -> bool {
+        self.byte == 0 && self.line <= 1
+    }
 }
 
 /// One open file.
 pub(super) trait RowReader: Send {
     /// Appends the next row to `text`; false at the end.
     fn read(&mut self, text: &mut String) -> Result<bool, SourceError>;
-    /// Byte and line of the next row.
-    fn position(&self) -> (u64, u64);
+    /// Where the next row lies.
+    fn position(&self) -> Mark;
 }
 
 /// Appends bytes that must be UTF-8.

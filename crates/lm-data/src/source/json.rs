@@ -1,5 +1,5 @@
 //! Objects of a json file: one after another, on lines of their own or not, or in one array (which may hold strings
-//! instead), read one by one.
+//! instead), read one by one. The array may be the value of a key of the file's only object (`field` of `datasets`).
 
 use std::io::{self, BufRead};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor}
 use super::column::{Cell, Column, NULL, Sample, listed};
 use super::compression::{self, Input};
 use super::error::{LONGEST_ROW, SourceError, failed};
-use super::format::{Format, RowOptions, RowReader, Start, push_utf8};
+use super::format::{Format, Mark, RowOptions, RowReader, Start, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
 use super::place::Place;
 
@@ -30,6 +30,8 @@ struct Reader {
     line: u64,
     layout: Layout,
     column: Column,
+    /// The key whose value is the array.
+    field: Option<String>,
     record: Vec<u8>,
 }
 
@@ -49,15 +51,40 @@ enum Record {
     String(String),
 }
 
-/// How the bytes of a record end.
-enum End {
-    Closed,
-    OfFile,
-    TooLong,
+/// How deep in a value the bytes are that were looked at.
+#[derive(Default)]
+struct Nesting {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    fn is_outside(&self) -> bool {
+        self.depth == 0 && !self.in_string
+    }
+
+    /// How many of the bytes that follow belong to an object, an array or a string; None if all do, and more.
+    fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+        let end = bytes.iter().position(|&byte| {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => self.depth += 1,
+                b'}' | b']' => self.depth = self.depth.saturating_sub(1),
+                _ => {}
+            }
+            self.is_outside()
+        });
+        end.map(|end| end + 1)
+    }
 }
 
 impl Reader {
-    fn open(&Start { place, column, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
+    fn open(&Start { place, column, options, mark }: &Start<'_>) -> Result<Self, SourceError> {
+        let Mark { byte, line, .. } = mark;
         let (input, path) = (compression::open(place, 0)?, &place.path);
         let mut reader = Self {
             path: path.into(),
@@ -66,9 +93,10 @@ impl Reader {
             line: 1,
             layout: Layout::Objects,
             column: column.clone(),
+            field: options.field.clone(),
             record: Vec::new(),
         };
-        reader.start().map_err(|source| failed(path, source))?;
+        reader.start(byte > 0)?;
         if byte > 0 {
             (reader.byte, reader.line) = (byte, line);
             reader.input = compression::open(place, byte)?;
@@ -82,21 +110,98 @@ impl Reader {
         Ok(reader)
     }
 
-    /// Skips what precedes the first record and tells the layout.
-    fn start(&mut self) -> io::Result<()> {
-        if self.input.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+    /// Skips what precedes the first record and tells the layout, which of a `field` is known where reading `resumes`.
+    fn start(&mut self, resumes: bool) -> Result<(), SourceError> {
+        let marked = self.input.fill_buf().map(|start| start.starts_with(BYTE_ORDER_MARK));
+        if marked.map_err(|source| failed(&self.path, source))? {
             self.advance(BYTE_ORDER_MARK.len());
         }
-        if self.skip_blank()? == Some(b'[') {
-            self.advance(1);
+        let first = self.peek()?;
+        let array = match self.field.clone() {
+            None => first == Some(b'['),
+            Some(_) if resumes => true,
+            Some(field) => {
+                if first != Some(b'{') {
+                    return Err(self.broken(self.line, format!("no object, of whose key `{field}` the rows are read")));
+                }
+                self.advance(1);
+                if !self.find(&field, true)? {
+                    return Err(
+                        self.broken(self.line, format!("the object has no key `{field}`, of which the rows are read"))
+                    );
+                }
+                if self.peek()? != Some(b'[') {
+                    return Err(self.broken(self.line, format!("the value of `{field}` is no array of rows")));
+                }
+                true
+            }
+        };
+        if array {
+            if !resumes {
+                self.advance(1);
+            }
             self.layout = Layout::Array { first: true };
         }
         Ok(())
     }
 
+    /// Goes past keys and values of an object, of which some were read unless this is the `first`, up to the value of
+    /// `field`; false at the object's end.
+    fn find(&mut self, field: &str, mut first: bool) -> Result<bool, SourceError> {
+        loop {
+            let mut next = self.peek()?;
+            if next == Some(b'}') {
+                self.advance(1);
+                return Ok(false);
+            }
+            if next == Some(b',') && !first {
+                self.advance(1);
+                next = self.peek()?;
+            } else if !first {
+                return Err(self.broken(self.line, "expected a comma or } after a value of the object"));
+            }
+            first = false;
+            if next != Some(b'"') {
+                return Err(self.broken(self.line, "expected a key of the object"));
+            }
+            let line = self.line;
+            self.take_record(line)?;
+            let key: String = self.parse(line)?;
+            if self.peek()? != Some(b':') {
+                return Err(self.broken(self.line, "expected a colon after a key of the object"));
+            }
+            self.advance(1);
+            if key == field {
+                return Ok(true);
+            }
+            self.peek()?;
+            self.skip_value()?;
+        }
+    }
+
+    /// Goes past a value, whatever it is.
+    fn skip_value(&mut self) -> Result<(), SourceError> {
+        let (line, mut nesting) = (self.line, Nesting::default());
+        loop {
+            let buffer = self.input.fill_buf().map_err(|source| failed(&self.path, source))?;
+            if buffer.is_empty() {
+                return Err(self.broken(line, "the file ends inside the value that begins here"));
+            }
+            let is_end = |byte: u8| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace();
+            // A number or a name ends where something else begins.
+            let bare = nesting.is_outside() && !matches!(buffer[0], b'"' | b'{' | b'[');
+            let end = if bare { buffer.iter().position(|&byte| is_end(byte)) } else { nesting.end(buffer) };
+            let length = end.unwrap_or(buffer.len());
+            self.advance(length);
+            if end.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
     /// The next record and the line it starts on; None at the end.
     fn next_record(&mut self) -> Result<Option<(u64, Record)>, SourceError> {
-        let next = self.skip_blank().map_err(|source| failed(&self.path, source))?;
+        let next = self.peek()?;
         let line = self.line;
         match (self.layout, next) {
             (Layout::Finished, _) | (Layout::Objects, None) => return Ok(None),
@@ -115,18 +220,7 @@ impl Reader {
                 return Err(self.broken(line, format!("{}, where an object is expected", begun(byte))));
             }
         }
-        match self.take_record().map_err(|source| failed(&self.path, source))? {
-            End::Closed => {}
-            End::OfFile => return Err(self.unclosed(line)),
-            End::TooLong => {
-                return Err(SourceError::TooLong {
-                    path: self.path.clone(),
-                    line,
-                    what: "the record",
-                    hint: "is a quote or a brace opened and never closed?",
-                });
-            }
-        }
+        self.take_record(line)?;
         let record = match self.record.first() {
             Some(b'"') => Record::String(self.parse(line)?),
             _ => Record::Object(self.parse(line)?),
@@ -162,7 +256,7 @@ impl Reader {
 
     /// Takes the comma or bracket after an element of the array.
     fn after_element(&mut self) -> Result<(), SourceError> {
-        match self.skip_blank().map_err(|source| failed(&self.path, source))? {
+        match self.peek()? {
             Some(b',') => {
                 self.advance(1);
                 self.layout = Layout::Array { first: false };
@@ -174,47 +268,54 @@ impl Reader {
         }
     }
 
-    /// Takes bytes up to the end of one object or string.
-    fn take_record(&mut self) -> io::Result<End> {
+    /// Takes bytes up to the end of the object or string that begins on this line.
+    fn take_record(&mut self, line: u64) -> Result<(), SourceError> {
         self.record.clear();
-        let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+        let mut nesting = Nesting::default();
         loop {
-            let buffer = self.input.fill_buf()?;
+            let buffer = self.input.fill_buf().map_err(|source| failed(&self.path, source))?;
             if buffer.is_empty() {
-                return Ok(End::OfFile);
+                return Err(self.unclosed(line));
             }
-            let end = buffer.iter().position(|&byte| {
-                match byte {
-                    _ if escaped => escaped = false,
-                    b'\\' if in_string => escaped = true,
-                    b'"' => in_string = !in_string,
-                    _ if in_string => {}
-                    b'{' | b'[' => depth += 1,
-                    b'}' | b']' => depth = depth.saturating_sub(1),
-                    _ => {}
-                }
-                depth == 0 && !in_string
-            });
-            let length = end.map_or(buffer.len(), |end| end + 1);
+            let end = nesting.end(buffer);
+            let length = end.unwrap_or(buffer.len());
             self.record.extend_from_slice(&buffer[..length]);
             self.advance(length);
             if self.record.len() > LONGEST_ROW {
-                return Ok(End::TooLong);
+                return Err(SourceError::TooLong {
+                    path: self.path.clone(),
+                    line,
+                    what: "the record",
+                    hint: "is a quote or a brace opened and never closed?",
+                });
             }
             if end.is_some() {
-                return Ok(End::Closed);
+                return Ok(());
             }
         }
     }
 
-    /// Takes the closing bracket, after which nothing may follow.
+    /// Takes the closing bracket, after which nothing may follow but, of a field, the rest of the object.
     fn finish(&mut self) -> Result<(), SourceError> {
         self.advance(1);
         self.layout = Layout::Finished;
-        match self.skip_blank().map_err(|source| failed(&self.path, source))? {
-            None => Ok(()),
-            Some(_) => Err(self.broken(self.line, "there is more after the end of the array")),
+        let Some(field) = self.field.clone() else { return self.nothing_follows("array") };
+        if self.find(&field, false)? {
+            return Err(self.broken(self.line, format!("the object has the key `{field}` twice")));
         }
+        self.nothing_follows("object")
+    }
+
+    fn nothing_follows(&mut self, what: &str) -> Result<(), SourceError> {
+        match self.peek()? {
+            None => Ok(()),
+            Some(_) => Err(self.broken(self.line, format!("there is more after the end of the {what}"))),
+        }
+    }
+
+    /// The byte after white space, which is skipped; None at the end.
+    fn peek(&mut self) -> Result<Option<u8>, SourceError> {
+        self.skip_blank().map_err(|source| failed(&self.path, source))
     }
 
     /// Skips white space and looks at the byte after it.
@@ -281,14 +382,14 @@ impl RowReader for Reader {
         Ok(true)
     }
 
-    fn position(&self) -> (u64, u64) {
-        (self.byte, self.line)
+    fn position(&self) -> Mark {
+        Mark::at(self.byte, self.line)
     }
 }
 
 /// The columns of the first records, and what the first of them holds. Strings make one column, `text`, as in Python.
 fn sample(place: &Place, options: &RowOptions) -> Result<Sample, SourceError> {
-    let mut reader = Reader::open(&Start { place, column: &Column::default(), options, byte: 0, line: 1 })?;
+    let mut reader = Reader::open(&Start { place, column: &Column::default(), options, mark: Mark::at(0, 1) })?;
     let mut sample = Sample { line: reader.line, ..Sample::default() };
     let mut rows = 0;
     while !Sample::is_full(rows, reader.byte as usize) {

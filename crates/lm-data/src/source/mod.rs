@@ -31,7 +31,7 @@ pub use files::{RowPosition, Rows, TextFiles};
 pub(crate) use find::{DESCRIPTIONS, Piece, files_below};
 pub use find::{extensions, find_files};
 use format::Format;
-pub use format::{RowOptions, SampleBy};
+pub use format::{CsvOptions, Mark, RowOptions, SampleBy};
 #[cfg(test)]
 pub(crate) use place::opened;
 pub(crate) use remote::is_address;

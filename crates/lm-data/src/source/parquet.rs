@@ -20,7 +20,7 @@ use super::column::{ARRAY, NUMBER, Sample};
 use super::columnar::{self, Groups, Table};
 use super::compression::{self, Opened};
 use super::error::{SourceError, failed};
-use super::format::{Format, RowOptions, RowReader, Start};
+use super::format::{Format, Mark, RowOptions, RowReader, Start};
 use super::place::Place;
 use super::remote::{RemoteFile, Unread, Window};
 use crate::caught::caught;
@@ -31,7 +31,9 @@ pub(super) const FORMAT: Format = Format {
     begins: Some(|start| start.starts_with(b"PAR1")),
     may_be_empty: false,
     sample: Some(sample),
-    groups: Some(|place| Footer::read(place).map(|Footer { table, starts, .. }| Groups { table, starts })),
+    groups: Some(|place| {
+        Footer::read(place).map(|Footer { table, starts, .. }| Groups { table, starts, bytes: None, together: false })
+    }),
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };
 
@@ -139,7 +141,7 @@ impl Reader {
             columnar::broken(path, 0, format!("column `{}` is not among those stored", start.column.name))
         })?;
         let column_name = start.column.name.clone();
-        Ok(Self { footer, column_name, leaf, row: start.line - 1, group: None, batch: Batch::default() })
+        Ok(Self { footer, column_name, leaf, row: start.mark.line - 1, group: None, batch: Batch::default() })
     }
 
     /// Decodes the next rows; false at the end.
@@ -207,7 +209,7 @@ impl RowReader for Reader {
         if present.get(*next_row).is_none_or(|&level| level > 0)
             && let Some(value) = values.get(*next_value)
         {
-            self.footer.table.push(text, self.row, &self.column_name, value.data())?;
+            columnar::push(&self.footer.table.path, text, self.row, &self.column_name, value.data())?;
             *next_value += 1;
         }
         *next_row += 1;
@@ -215,7 +217,7 @@ impl RowReader for Reader {
         Ok(true)
     }
 
-    fn position(&self) -> (u64, u64) {
+    fn position(&self) -> Mark {
         self.footer.table.position(self.row)
     }
 }
@@ -223,7 +225,7 @@ impl RowReader for Reader {
 fn sample(place: &Place, options: &RowOptions) -> Result<Sample, SourceError> {
     let Footer { names, kinds, .. } = Footer::read(place)?;
     columnar::sample(names, &kinds, |column| {
-        let mut reader = Reader::open(&Start { place, column, options, byte: 0, line: 1 })?;
+        let mut reader = Reader::open(&Start { place, column, options, mark: Mark::at(0, 1) })?;
         columnar::first_cells(|text| reader.read(text))
     })
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::compression::{self, Input};
 use super::error::{LONGEST_ROW, SourceError, failed};
-use super::format::{Format, RowOptions, RowReader, SampleBy, Start, push_utf8};
+use super::format::{Format, Mark, RowOptions, RowReader, SampleBy, Start, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
 
 pub(super) const FORMAT: Format = Format {
@@ -31,7 +31,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(&Start { place, options, byte, line, .. }: &Start<'_>) -> Result<Self, SourceError> {
+    fn open(&Start { place, options, mark: Mark { byte, line, .. }, .. }: &Start<'_>) -> Result<Self, SourceError> {
         let input = compression::open(place, byte)?;
         let &RowOptions { keep_linebreaks, sample_by, .. } = options;
         let mut reader =
@@ -132,7 +132,7 @@ impl RowReader for Reader {
         Ok(true)
     }
 
-    fn position(&self) -> (u64, u64) {
-        (self.byte, self.line)
+    fn position(&self) -> Mark {
+        Mark::at(self.byte, self.line)
     }
 }

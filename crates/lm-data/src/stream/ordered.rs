@@ -131,7 +131,7 @@ impl Ordered {
     /// Where the rows of the file begin that is read.
     fn start_of_file(&self) -> RowPosition {
         match self.order.get(self.at) {
-            Some(&file) if file != self.source.first_row.file => RowPosition { file, byte: 0, line: 1 },
+            Some(&file) if file != self.source.first_row.file => RowPosition::start_of(file),
             _ => self.source.first_row,
         }
     }

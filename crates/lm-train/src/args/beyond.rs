@@ -20,11 +20,11 @@ arguments! {
         validation_split: Option<String> = None, Supported;
         /// Column of a csv, parquet or arrow file, or key of a json file, that holds the text; without it 'text', else the first.
         text_column: Option<String> = None, Supported;
-        /// Names of the columns of csv files that have no header.
+        /// Names of the columns of csv files that have no header; without it, what a data set's README.md says.
         column_names: Option<Vec<String>> = None, Supported;
         /// What of a text file is a row: a line, a paragraph (what stands between empty lines) or the whole document, as
-        /// datasets' sample_by.
-        sample_by: SampleBy = SampleBy::Line, Supported;
+        /// datasets' sample_by. Without it, what a data set's README.md says, else a line.
+        sample_by: Option<SampleBy> = None, Supported;
         /// Rows that are joined before they are cut into blocks; the rest of each group is dropped. 0 joins all rows.
         group_batch_size: usize = 1000, Supported;
         /// Shuffle blocks of this many examples of a stream, and the files in every epoch; 0 keeps the order of the text.

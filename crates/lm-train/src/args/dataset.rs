@@ -1,6 +1,6 @@
 //! `--dataset_name` and what belongs to it: the rules, and the files that it stands for once they are found.
 
-use lm_data::dataset::{Slice, SplitPart};
+use lm_data::dataset::{Reading, Slice, SplitPart};
 use lm_data::source::RemoteFiles;
 
 use super::error::rule;
@@ -19,6 +19,8 @@ pub struct DatasetFiles {
     pub validation_parts: Vec<SplitPart>,
     /// Those of them that are read from the Hub as they are needed.
     pub remote: RemoteFiles,
+    /// How they are read, as far as no argument says.
+    pub reading: Reading,
 }
 
 /// A data set or files, not both, and nothing about a data set that is not named.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use lm_data::dataset::{
-    CARD_FILES, DatasetError, Repository, SplitFiles, converted_splits, files_of, folder_splits, script, splits,
+    CARD_FILES, DatasetError, Found, Repository, SplitFiles, converted_splits, files_of, folder_splits, script, splits,
 };
 use lm_data::source::RemoteFiles;
 use lm_hub::{DataSet, HubError, HubOptions, RemoteFile};
@@ -33,7 +33,8 @@ pub fn found(args: &Arguments) -> Result<Arguments> {
 fn find(args: &Arguments, name: &str) -> Result<DatasetFiles> {
     let (folder, config) = (Path::new(name), args.data.dataset_config_name.as_deref());
     if folder.is_dir() {
-        return Ok(choose(args, name, &folder_splits(folder, config)?)?);
+        let Found { splits, reading } = folder_splits(folder, config)?;
+        return Ok(DatasetFiles { reading, ..choose(args, name, &splits)? });
     }
     let (set, converted) = on_the_hub(args, name)?;
     let [mut readme, mut standalone] = [None, None];
@@ -43,8 +44,9 @@ fn find(args: &Arguments, name: &str) -> Result<DatasetFiles> {
     let listed = set.files();
     let repository =
         Repository { name: set.name(), files: &listed, readme: readme.as_deref(), standalone: standalone.as_deref() };
-    let found = if converted { converted_splits(&repository, config)? } else { splits(&repository, config)? };
-    let mut files = choose(args, set.name(), &found)?;
+    let Found { splits, reading } =
+        if converted { converted_splits(&repository, config)? } else { splits(&repository, config)? };
+    let mut files = DatasetFiles { reading, ..choose(args, set.name(), &splits)? };
     let wanted = [&files.train[..], &files.validation].concat();
     if args.data.streaming {
         let (set, mut streamed) = (Arc::new(set), BTreeMap::new());
@@ -125,6 +127,9 @@ fn choose(args: &Arguments, name: &str, splits: &[SplitFiles]) -> Result<Dataset
 
 #[cfg(test)]
 mod tests {
+    use lm_data::dataset::Reading;
+    use lm_data::source::{CsvOptions, RowOptions, SampleBy};
+
     use super::*;
     use crate::args::Task;
 
@@ -160,5 +165,29 @@ mod tests {
             args.beyond.train_split = Some("train[:1]+test+train[-1:]".into());
         };
         assert_eq!(chosen(&parts, &all).unwrap(), (names(&["a", "c", "d"]), vec![]), "each once");
+    }
+
+    /// What a data set says of how it is read gives way to arguments, but for the line breaks of files.
+    #[test]
+    fn arguments_come_before_what_a_data_set_says() {
+        let mut args = Arguments::defaults(Task::Clm);
+        args.data.train_file = Some(crate::args::Files(vec!["a.txt".into()]));
+        assert!(resolve::data_config(&args, 8).rows.keep_linebreaks, "of files");
+        let rows = RowOptions {
+            sample_by: SampleBy::Paragraph,
+            csv: CsvOptions { delimiter: Some(b'|'), header: Some(true), ..CsvOptions::default() },
+            ..RowOptions::default()
+        };
+        let reading = Reading { rows: rows.clone(), column: Some("body".into()) };
+        args.dataset = Some(DatasetFiles { reading, ..DatasetFiles::default() });
+        let config = resolve::data_config(&args, 8);
+        assert_eq!((&config.rows, config.text_column.as_deref()), (&rows, Some("body")));
+        args.beyond.sample_by = Some(SampleBy::Line);
+        args.beyond.text_column = Some("title".into());
+        args.beyond.column_names = Some(vec!["title".into()]);
+        let config = resolve::data_config(&args, 8);
+        assert_eq!((config.rows.sample_by, config.text_column.as_deref()), (SampleBy::Line, Some("title")));
+        let CsvOptions { column_names, header, delimiter, .. } = config.rows.csv;
+        assert_eq!((column_names, header, delimiter), (vec!["title".to_string()], Some(false), Some(b'|')));
     }
 }

@@ -208,22 +208,15 @@ fn results(output_dir: &Path, logging_dir: Option<&Path>) -> std::io::Result<Vec
         }
     }
     let runs = logging_dir.map_or_else(|| output_dir.join("runs"), Path::to_path_buf);
-    if runs.starts_with(output_dir) && runs.is_dir() {
-        below(&runs, output_dir, &mut files)?;
+    if let Ok(below) = runs.strip_prefix(output_dir)
+        && runs.is_dir()
+    {
+        let folders: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+        for file in lm_files::files_below(&runs).map_err(|(_, source)| source)? {
+            let name: Vec<&str> = folders.iter().map(|part| &**part).chain([&*file]).collect();
+            files.push((runs.join(&file), name.join("/")));
+        }
     }
     files.sort();
     Ok(files)
-}
-
-fn below(folder: &Path, root: &Path, files: &mut Vec<Upload>) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            below(&path, root, files)?;
-        } else if let Ok(name) = path.strip_prefix(root) {
-            let parts: Vec<_> = name.iter().map(|part| part.to_string_lossy()).collect();
-            files.push((path.clone(), parts.join("/")));
-        }
-    }
-    Ok(())
 }

@@ -8,7 +8,8 @@ use burn::tensor::Device;
 use lm_data::collate::{
     ClmCollator, Collator, MlmCollator, MlmOptions, PadTo, Padding, PlmCollator, PlmOptions, Split,
 };
-use lm_data::source::{RowOptions, weighted};
+use lm_data::dataset::Reading;
+use lm_data::source::weighted;
 use lm_data::tokenizer::{LmTokenizer, OTHER_FILES, TrainKind, VOCABULARY_FILES};
 use lm_data::{Corpus, DataConfig, LoaderOptions, Order};
 use lm_hub::{Files, HubOptions};
@@ -267,6 +268,15 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         None => weighted(&dataset.train).unwrap_or_default(),
         Some(_) => (dataset.train, Vec::new()),
     };
+    let Reading { mut rows, column } = dataset.reading;
+    // As in Python, the argument is about files; a data set says itself what becomes of its line breaks.
+    if args.dataset.is_none() {
+        rows.keep_linebreaks = args.task == Task::Clm && data.keep_linebreaks;
+    }
+    rows.sample_by = args.beyond.sample_by.unwrap_or(rows.sample_by);
+    if let Some(names) = &args.beyond.column_names {
+        (rows.csv.column_names, rows.csv.header) = (names.clone(), Some(false));
+    }
     DataConfig {
         train_files,
         train_weights,
@@ -274,7 +284,7 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         remote_files: dataset.remote,
         train_parts: dataset.train_parts,
         validation_parts: dataset.validation_parts,
-        text_column: args.beyond.text_column.clone(),
+        text_column: args.beyond.text_column.clone().or(column),
         validation_split_percentage: if needs_validation(args) {
             data.validation_split_percentage.unwrap_or(5) as u32
         } else {
@@ -282,11 +292,7 @@ pub fn data_config(args: &Arguments, length: usize) -> DataConfig {
         },
         length,
         line_by_line: data.line_by_line,
-        rows: RowOptions {
-            keep_linebreaks: args.task == Task::Clm && data.keep_linebreaks,
-            sample_by: args.beyond.sample_by,
-            column_names: args.beyond.column_names.iter().flatten().cloned().collect(),
-        },
+        rows,
         group_batch_size: args.beyond.group_batch_size,
         max_train_samples: data.max_train_samples,
         max_eval_samples: data.max_eval_samples,

@@ -1,5 +1,6 @@
 //! Arrow files and streams (`save_to_disk` of Python's `datasets` writes the latter): one column, a record batch at a time;
-//! other columns, and batches before the first row wanted, are not read. A text that is missing (null) is an empty one.
+//! other columns are not read. A text that is missing (null) is an empty one. Batches follow one another, and a row is found
+//! from where its batch begins, without those before it; only entries of a dictionary lie anywhere before.
 //!
 //! The library reads the messages' headers. Their buffers are taken here: it would read all columns, and panics where a
 //! header lies.
@@ -7,7 +8,9 @@
 mod batch;
 mod layout;
 
+use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_ipc::{MessageHeader, root_as_message};
@@ -18,7 +21,7 @@ use super::column::Sample;
 use super::columnar::{self, Groups, Table};
 use super::compression;
 use super::error::{SourceError, failed};
-use super::format::{Format, RowOptions, RowReader, Start};
+use super::format::{Format, Mark, RowOptions, RowReader, Start};
 use super::place::{Place, ReadSeek};
 
 pub(super) const FORMAT: Format = Format {
@@ -27,8 +30,7 @@ pub(super) const FORMAT: Format = Format {
     begins: Some(|start| start.starts_with(MAGIC) || start.starts_with(&CONTINUATION)),
     may_be_empty: false,
     sample: Some(sample),
-    // Its batches are small, and one is found by the headers of all before it.
-    groups: Some(|place| Index::read(place).map(|Index { table, .. }| Groups { starts: vec![0, table.rows], table })),
+    groups: Some(groups),
     open: |start| Ok(Box::new(Reader::open(start)?)),
 };
 
@@ -45,13 +47,15 @@ struct Message {
     body: (u64, u64),
 }
 
-/// Rows that follow one another.
-#[derive(Debug)]
+/// Rows that follow one another; at least one.
+#[derive(Clone, Copy, Debug)]
 struct Batch {
     message: Message,
-    /// The first of its rows, and how many there are.
+    /// Where the batch before it ends.
+    from: u64,
+    /// The first of its rows, and the one after the last.
     start: u64,
-    rows: u64,
+    end: u64,
     /// How many messages of dictionaries count for it.
     dictionaries: usize,
 }
@@ -65,77 +69,116 @@ struct Dictionary {
     is_delta: bool,
 }
 
-/// Where everything in a file lies, as the headers of its messages say.
+impl Batch {
+    /// Where it ends.
+    fn to(&self) -> u64 {
+        self.message.body.0 + self.message.body.1
+    }
+}
+
+/// Where everything in a file lies, as far as the headers of its messages were read.
 struct Index {
+    path: PathBuf,
     file: Box<dyn ReadSeek>,
-    table: Table,
     schema: Schema,
-    batches: Vec<Batch>,
+    /// The end of a file says again where all lies, and dictionaries may follow what uses them.
+    is_file: bool,
+    /// Batches that are still to be read.
+    batches: VecDeque<Batch>,
     dictionaries: Vec<Dictionary>,
+    /// The next header, and where headers end.
+    at: u64,
+    end: u64,
+    /// Where the last batch that has rows ends, and the row after it.
+    from: u64,
+    rows: u64,
 }
 
 impl Index {
-    fn read(place: &Place) -> Result<Self, SourceError> {
+    /// Reads the schema.
+    fn open(place: &Place) -> Result<Self, SourceError> {
         let (path, opened) = (&*place.path, compression::open_file(place)?);
-        let known = |bytes: io::Result<u64>| bytes.map_err(|source| failed(path, source));
-        let (bytes, mut file) = (known(opened.bytes())?, opened.seekable());
+        let bytes = opened.bytes().map_err(|source| failed(path, source))?;
+        let mut file = opened.seekable();
         let damaged = |reason: String| SourceError::Unreadable { path: path.into(), reason };
-        let (mut at, end) = bounds(&mut *file, bytes)
+        let (at, end) = bounds(&mut *file, bytes)
             .map_err(|source| failed(path, source))?
             .ok_or_else(|| damaged("no Arrow file, or one that is cut off: it does not end with ARROW1".into()))?;
-        let is_file = end < bytes;
-        let mut schema = None;
-        let (mut batches, mut dictionaries, mut rows) = (Vec::new(), Vec::<Dictionary>::new(), 0u64);
-        loop {
-            let broken = |reason: String| match schema {
-                None => damaged(format!("no Arrow file, or a damaged one: {reason}")),
-                Some(_) => columnar::broken(path, rows, format!("the record batch that begins here {reason}")),
-            };
-            let Some((header, metadata)) = next_header(&mut *file, at, end).map_err(|source| failed(path, source))?
-            else {
-                break;
-            };
-            let Some(metadata) = metadata else { return Err(broken("is cut off: the file ends in its header".into())) };
-            let message = root_as_message(&metadata).map_err(|_| broken("has a header that is damaged".into()))?;
-            let start = header.0 + header.1;
-            let length = u64::try_from(message.bodyLength()).unwrap_or(u64::MAX);
-            if length > end.saturating_sub(start) {
-                return Err(broken(format!(
-                    "is damaged or cut off: it should have {length} bytes, and {} follow",
-                    end.saturating_sub(start)
-                )));
-            }
-            let place = Message { header, body: (start, length) };
-            match message.header_type() {
-                MessageHeader::Schema if schema.is_none() => {
-                    let found = message.header_as_schema().ok_or_else(|| broken("it has no schema".into()))?;
-                    schema = Some(Schema::of(&found, message.version()).map_err(broken)?);
-                }
-                MessageHeader::DictionaryBatch => {
-                    let Some(batch) = message.header_as_dictionary_batch() else { break };
-                    dictionaries.push(Dictionary { message: place, id: batch.id(), is_delta: batch.isDelta() });
-                }
-                MessageHeader::RecordBatch if schema.is_some() => {
-                    let count = message.header_as_record_batch().and_then(|batch| u64::try_from(batch.length()).ok());
-                    let sum = count.and_then(|count| rows.checked_add(count)).filter(|&sum| sum <= i64::MAX as u64);
-                    let (Some(count), Some(sum)) = (count, sum) else {
-                        return Err(broken("is damaged: its number of rows cannot be".into()));
-                    };
-                    batches.push(Batch { message: place, start: rows, rows: count, dictionaries: dictionaries.len() });
-                    rows = sum;
-                }
-                _ => return Err(broken("is damaged: it is a message of a kind that does not belong here".into())),
-            }
-            at = start + length;
-        }
-        let schema = schema.ok_or_else(|| damaged("no Arrow file, or one that is cut off: it has no schema".into()))?;
-        if is_file {
-            // Here dictionaries may follow what uses them.
-            batches.iter_mut().for_each(|batch| batch.dictionaries = dictionaries.len());
-        }
-        let table = Table { path: path.into(), bytes: known(place.bytes())?, rows };
-        Ok(Self { file, table, schema, batches, dictionaries })
+        let broken = |reason: String| damaged(format!("no Arrow file, or a damaged one: {reason}"));
+        let found = next_message(&mut *file, at, end).map_err(|source| failed(path, source))?;
+        let (place, metadata) = found
+            .ok_or_else(|| damaged("no Arrow file, or one that is cut off: it has no schema".into()))?
+            .map_err(|reason| broken(format!("its schema {reason}")))?;
+        let message =
+            root_as_message(&metadata).map_err(|_| broken("its schema has a header that is damaged".into()))?;
+        let schema = message.header_as_schema().ok_or_else(|| broken("it does not begin with a schema".into()))?;
+        let schema = Schema::of(&schema, message.version()).map_err(broken)?;
+        let (at, is_file) = (place.body.0 + place.body.1, end < bytes);
+        Ok(Self {
+            path: path.into(),
+            file,
+            schema,
+            is_file,
+            batches: VecDeque::new(),
+            dictionaries: Vec::new(),
+            at,
+            end,
+            from: at,
+            rows: 0,
+        })
     }
+
+    /// Goes to the batch that is found from this byte and begins with this row.
+    fn go_to(&mut self, byte: u64, row: u64) -> Result<(), SourceError> {
+        if byte > self.end {
+            return Err(columnar::broken(&self.path, row, "the file ends before the record batch of this row".into()));
+        }
+        (self.at, self.from, self.rows) = (byte, byte, row);
+        Ok(())
+    }
+
+    /// Reads the next header; false if there is none.
+    fn grow(&mut self) -> Result<bool, SourceError> {
+        let (path, rows) = (&*self.path, self.rows);
+        let broken = |reason: &str| columnar::broken(path, rows, format!("the record batch that begins here {reason}"));
+        let found = next_message(&mut *self.file, self.at, self.end).map_err(|source| failed(path, source))?;
+        let Some(found) = found else { return Ok(false) };
+        let (place, metadata) = found.map_err(|reason| broken(&reason))?;
+        let message = root_as_message(&metadata).map_err(|_| broken("has a header that is damaged"))?;
+        match message.header_type() {
+            MessageHeader::DictionaryBatch => {
+                let batch =
+                    message.header_as_dictionary_batch().ok_or_else(|| broken("has a header that is damaged"))?;
+                self.dictionaries.push(Dictionary { message: place, id: batch.id(), is_delta: batch.isDelta() });
+            }
+            MessageHeader::RecordBatch => {
+                let count = message.header_as_record_batch().and_then(|batch| u64::try_from(batch.length()).ok());
+                let end = count.and_then(|count| rows.checked_add(count)).filter(|&end| end <= i64::MAX as u64);
+                let end = end.ok_or_else(|| broken("is damaged: its number of rows cannot be"))?;
+                if end > rows {
+                    let (from, dictionaries) = (self.from, self.dictionaries.len());
+                    let batch = Batch { message: place, from, start: rows, end, dictionaries };
+                    (self.from, self.rows) = (batch.to(), end);
+                    self.batches.push_back(batch);
+                }
+            }
+            _ => return Err(broken("is damaged: it is a message of a kind that does not belong here")),
+        }
+        self.at = place.body.0 + place.body.1;
+        Ok(true)
+    }
+}
+
+/// All batches, by their headers.
+fn groups(place: &Place) -> Result<Groups, SourceError> {
+    let mut index = Index::open(place)?;
+    while index.grow()? {}
+    let bytes = place.bytes().map_err(|source| failed(&place.path, source))?;
+    let starts = index.batches.iter().map(|batch| batch.start).chain([index.rows]).collect();
+    let froms = index.batches.iter().map(|batch| batch.from).collect();
+    let together = index.schema.layouts.iter().any(|layout| layout.dictionary.is_some());
+    let table = Table { path: index.path, bytes, rows: index.rows };
+    Ok(Groups { table, starts, bytes: Some(froms), together })
 }
 
 /// Where messages begin and where they end at the latest; None if a file has not both of its marks.
@@ -155,9 +198,11 @@ fn bounds(file: &mut dyn ReadSeek, bytes: u64) -> io::Result<Option<(u64, u64)>>
     Ok((bytes - TAIL).checked_sub(footer).filter(|&end| end >= 8).map(|end| (8, end)))
 }
 
-/// The next message's header, None at the end of messages; and no bytes of it if the file ends in it.
-#[expect(clippy::type_complexity, reason = "two cases of an end")]
-fn next_header(file: &mut dyn ReadSeek, at: u64, end: u64) -> io::Result<Option<((u64, u64), Option<Vec<u8>>)>> {
+/// A message's place and its header, or why it cannot be read.
+type Header = Result<(Message, Vec<u8>), String>;
+
+/// The next message; None at the end of messages.
+fn next_message(file: &mut dyn ReadSeek, at: u64, end: u64) -> io::Result<Option<Header>> {
     let mut prefix = [0; 8];
     let length = usize::try_from(end.saturating_sub(at)).unwrap_or(8).min(8);
     let read = read_up_to(file, at, &mut prefix[..length])?;
@@ -174,12 +219,22 @@ fn next_header(file: &mut dyn ReadSeek, at: u64, end: u64) -> io::Result<Option<
     if whole && length == 0 {
         return Ok(None);
     }
+    let cut = || Ok(Some(Err("is cut off: the file ends in its header".into())));
     if !whole || length > end.saturating_sub(start).min(MOST_HEADER) {
-        return Ok(Some(((start, 0), None)));
+        return cut();
     }
     let mut metadata = vec![0; length as usize];
-    let read = read_up_to(file, start, &mut metadata)?;
-    Ok(Some(((start, length), (read == metadata.len()).then_some(metadata))))
+    if read_up_to(file, start, &mut metadata)? < metadata.len() {
+        return cut();
+    }
+    let Ok(message) = root_as_message(&metadata) else {
+        return Ok(Some(Err("has a header that is damaged".into())));
+    };
+    let (body, left) = (u64::try_from(message.bodyLength()).unwrap_or(u64::MAX), end.saturating_sub(start + length));
+    if body > left {
+        return Ok(Some(Err(format!("is damaged or cut off: it should have {body} bytes, and {left} follow"))));
+    }
+    Ok(Some(Ok((Message { header: (start, length), body: (start + length, body) }, metadata))))
 }
 
 struct Reader {
@@ -188,43 +243,54 @@ struct Reader {
     layout: Layout,
     /// The next row.
     row: u64,
-    /// The batch in which it lies: its first row, the row after it, and its texts.
-    batch: Option<(u64, u64, Strings)>,
+    /// The batch in which it lies, and its texts.
+    batch: Option<(Batch, Strings)>,
     /// The entries of the dictionary in use, and by how many messages.
     entries: (usize, Arc<Vec<Strings>>),
 }
 
 impl Reader {
-    fn open(start: &Start<'_>) -> Result<Self, SourceError> {
-        let index = Index::read(start.place)?;
-        let at = columnar::place_of(&start.place.path, start.column, &index.schema.names, &index.schema.kinds)?;
-        let layout = index.schema.layouts[at].clone();
-        let column = start.column.name.clone();
-        Ok(Self { index, column, layout, row: start.line - 1, batch: None, entries: (0, Arc::default()) })
+    fn open(&Start { place, column, mark, .. }: &Start<'_>) -> Result<Self, SourceError> {
+        let mut index = Index::open(place)?;
+        let at = columnar::place_of(&place.path, column, &index.schema.names, &index.schema.kinds)?;
+        let (layout, row) = (index.schema.layouts[at].clone(), mark.line - 1);
+        if layout.dictionary.is_none() {
+            if let Some(first) = mark.batch.filter(|first| *first <= row) {
+                index.go_to(mark.byte, first)?;
+            }
+        } else if index.is_file {
+            while index.grow()? {}
+            let all = index.dictionaries.len();
+            index.batches.iter_mut().for_each(|batch| batch.dictionaries = all);
+        }
+        Ok(Self { index, column: column.name.clone(), layout, row, batch: None, entries: (0, Arc::default()) })
     }
 
-    /// The batch of the next row.
-    fn fill(&mut self) -> Result<(), SourceError> {
-        let number = self.index.batches.partition_point(|batch| batch.start + batch.rows <= self.row);
-        let Some(&Batch { message, start, rows, dictionaries }) = self.index.batches.get(number) else { return Ok(()) };
+    /// Reads the batch of the next row; false if there is none.
+    fn fill(&mut self) -> Result<bool, SourceError> {
+        let batch = loop {
+            match self.index.batches.pop_front() {
+                Some(batch) if batch.end > self.row => break batch,
+                Some(_) => {}
+                None if !self.index.grow()? => return Ok(false),
+                None => {}
+            }
+        };
+        let Batch { message, start, end, dictionaries, .. } = batch;
         let strings = self.entries(dictionaries).and_then(|entries| {
             let dictionary = self.layout.dictionary.is_some().then_some(entries);
             read_strings(&mut *self.index.file, message.header, message.body, &self.layout, dictionary)
         });
         let strings = strings.and_then(|strings| match strings.len() {
-            length if length == rows => Ok(strings),
+            length if length == end - start => Ok(strings),
             length => Err(format!("its column has {length} rows")),
         });
         let strings = strings.map_err(|reason| {
-            let reason = format!(
-                "record batch {number} (rows {} to {}) is damaged or cut off: {reason}",
-                start + 1,
-                start + rows
-            );
-            self.index.table.broken(self.row, reason)
+            let reason = format!("its record batch (rows {} to {end}) is damaged or cut off: {reason}", start + 1);
+            columnar::broken(&self.index.path, self.row, reason)
         })?;
-        self.batch = Some((start, start + rows, strings));
-        Ok(())
+        self.batch = Some((batch, strings));
+        Ok(true)
     }
 
     /// The entries of the column's dictionary after so many messages of dictionaries.
@@ -248,33 +314,35 @@ impl Reader {
 
 impl RowReader for Reader {
     fn read(&mut self, text: &mut String) -> Result<bool, SourceError> {
-        if self.row >= self.index.table.rows {
+        if self.batch.as_ref().is_none_or(|(batch, _)| self.row >= batch.end) && !self.fill()? {
             return Ok(false);
         }
-        if self.batch.as_ref().is_none_or(|(_, end, _)| self.row >= *end) {
-            self.fill()?;
-        }
-        let Some((start, _, strings)) = &self.batch else { return Ok(false) };
-        let value = strings.get(self.row - start).map_err(|reason| {
-            let reason = format!("the value of column `{}` is damaged: {reason}", self.column);
-            self.index.table.broken(self.row, reason)
+        let Some((batch, strings)) = &self.batch else { return Ok(false) };
+        let path = &self.index.path;
+        let value = strings.get(self.row - batch.start).map_err(|reason| {
+            columnar::broken(path, self.row, format!("the value of column `{}` is damaged: {reason}", self.column))
         })?;
         if let Some(value) = value {
-            self.index.table.push(text, self.row, &self.column, value)?;
+            columnar::push(path, text, self.row, &self.column, value)?;
         }
         self.row += 1;
         Ok(true)
     }
 
-    fn position(&self) -> (u64, u64) {
-        self.index.table.position(self.row)
+    fn position(&self) -> Mark {
+        let line = self.row + 1;
+        match &self.batch {
+            Some((batch, _)) if self.row < batch.end => Mark { byte: batch.from, line, batch: Some(batch.start) },
+            Some((batch, _)) => Mark { byte: batch.to(), line, batch: Some(batch.end) },
+            None => Mark::at(0, line),
+        }
     }
 }
 
 fn sample(place: &Place, options: &RowOptions) -> Result<Sample, SourceError> {
-    let Index { schema: Schema { names, kinds, .. }, .. } = Index::read(place)?;
+    let Index { schema: Schema { names, kinds, .. }, .. } = Index::open(place)?;
     columnar::sample(names, &kinds, |column| {
-        let mut reader = Reader::open(&Start { place, column, options, byte: 0, line: 1 })?;
+        let mut reader = Reader::open(&Start { place, column, options, mark: Mark::at(0, 1) })?;
         columnar::first_cells(|text| reader.read(text))
     })
 }

@@ -60,7 +60,7 @@ fn columns_can_be_named() {
     let folder = Folder::new();
     let read = |content: &str, names: &[&str], column: Option<&str>| {
         let column_names = names.iter().map(|name| (*name).to_owned()).collect();
-        let options = RowOptions { column_names, ..RowOptions::default() };
+        let options = RowOptions { csv: CsvOptions { column_names, ..CsvOptions::default() }, ..RowOptions::default() };
         let file = [folder.write("a.csv", content)];
         if let Ok([files]) = TextFiles::resolve([&file], column, &options)
             && files.rows().all(|row| row.is_ok())
@@ -73,4 +73,27 @@ fn columns_can_be_named() {
     assert_eq!(read("1;a, x\n2;b\n", &["id", "text"], None), owned(&["a, x", "b"]));
     assert_eq!(read("a\nb, c\n", &["text"], None).unwrap_err(), "a.csv:2: 2 fields, but --column_names names 1");
     assert_eq!(read("x,a\n", &["one", "two"], Some("two")), owned(&["a"]));
+}
+
+/// What a data set's card may say, from any row on.
+#[test]
+fn options_of_a_card_are_heeded_from_any_row_on() {
+    let folder = Folder::new();
+    let read = |name: &str, content: &str, options: RowOptions| {
+        let file = [folder.write(name, content)];
+        let [files] = TextFiles::resolve([&file], None, &options).unwrap();
+        resumes_anywhere(&files);
+        folder.rows_by(&file, None, &options)
+    };
+    let csv = |csv: CsvOptions| RowOptions { csv, ..RowOptions::default() };
+    let no_header = CsvOptions { header: Some(false), quote: Some(b'\''), ..CsvOptions::default() };
+    assert_eq!(read("a.csv", "'a, b',1\n\nc \"d\",2\n", csv(no_header)), owned(&["a, b", "c \"d\""]));
+    let tabs = CsvOptions { delimiter: Some(b'\t'), quote: None, ..CsvOptions::default() };
+    assert_eq!(read("a.csv", "n\ttext\n1\t\"a,\n2\tb\n", csv(tabs)), owned(&["\"a,", "b"]));
+    let commas = CsvOptions { delimiter: Some(b','), ..CsvOptions::default() };
+    assert_eq!(read("a.tsv", "text,n\na\tb,1\nc,2\n", csv(commas)), owned(&["a\tb", "c"]));
+    let field = RowOptions { field: Some("rows".into()), ..RowOptions::default() };
+    let json = "\u{feff}{\"n\": [{\"rows\": \"]}\"}], \"s\": \"\\\"\", \"rows\": [{\"text\": \"a\"},\n {\"text\": \"b\"}],\n\"more\": true}\n";
+    assert_eq!(read("a.json", json, field.clone()), owned(&["a", "b"]));
+    assert_eq!(read("a.json", "{\"rows\": [\"x\", \"y\"]}", field), owned(&["x", "y"]));
 }

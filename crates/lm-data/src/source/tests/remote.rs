@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::Folder;
-use crate::source::{RemoteFile, RemoteFiles, RowOptions, RowPosition, SourceError, TextFiles};
+use crate::source::{Mark, RemoteFile, RemoteFiles, RowOptions, RowPosition, SourceError, TextFiles};
 use crate::testing::{fixture, parquet};
 
 /// A file that another machine has, and what was asked of it.
@@ -116,7 +116,7 @@ fn only_the_column_is_asked_for() {
     asked();
     for (start, groups) in [(0, 0..3), (501, 1..3), (1400, 2..3)] {
         let rows: Vec<String> =
-            files.rows_from(RowPosition { file: 0, byte: 0, line: start + 1 }).map(Result::unwrap).collect();
+            files.rows_from(RowPosition { file: 0, mark: Mark::at(0, start + 1) }).map(Result::unwrap).collect();
         assert_eq!(rows.len() as u64, 1500 - start);
         let mut bytes = 0;
         for range in asked().into_iter().filter(|range| *range != (0, 16) && range.0 < index) {
@@ -126,6 +126,52 @@ fn only_the_column_is_asked_for() {
         let column: u64 = groups.map(|group| columns[group].1 - columns[group].0 + 100).sum();
         assert!(bytes <= column, "none twice: {bytes} of {column}");
     }
+}
+
+/// A row of an Arrow file is found from where its batch begins: the last one of many takes no more than the first.
+#[test]
+fn a_record_batch_is_found_without_those_before_it() {
+    let few = elsewhere(&fixture("columns/stream.arrow"));
+    let files = resolved(&[("a.arrow", &few)], None).unwrap();
+    let (mut rows, mut places) = (files.rows(), Vec::new());
+    while rows.next().is_some() {
+        places.push(rows.next_position());
+    }
+    let texts: Vec<String> = files.rows().map(Result::unwrap).collect();
+    // All batches again and again.
+    let at = |row: usize| places[row].mark.byte as usize;
+    let (start, end, times) = (at(0), at(texts.len() - 1), 3000);
+    let many = [&few.bytes[..start], &few.bytes[start..end].repeat(times), &few.bytes[end..]].concat();
+    let many = Arc::new(Elsewhere { bytes: many, ..Elsewhere::default() });
+    let asked = || {
+        let asked = std::mem::take(&mut *many.asked.lock().unwrap());
+        (asked.len(), asked.iter().map(|(from, to)| to - from).sum::<u64>())
+    };
+    let files = resolved(&[("b.arrow", &many)], None).unwrap();
+    let all = (texts.len() * times) as u64;
+    let mut rows = files.rows();
+    let (mut early, mut late) = (rows.next_position(), rows.next_position());
+    for row in 0..all {
+        if row == 30 {
+            early = rows.next_position();
+        } else if row == all - 10 {
+            late = rows.next_position();
+        }
+        assert_eq!(rows.next().unwrap().unwrap(), texts[row as usize % texts.len()]);
+    }
+    let first = |position: RowPosition| {
+        asked();
+        let text = files.rows_from(position).next().unwrap().unwrap();
+        (text, asked())
+    };
+    let ((text, of_early), (last, of_late)) = (first(early), first(late));
+    assert_eq!((&text, &last), (&texts[30 % texts.len()], &texts[texts.len() - 10]));
+    assert!(of_late.0 <= of_early.0 + 1 && of_late.0 < 8, "{of_early:?} {of_late:?}");
+    assert!(of_late.1 < 1 << 20 && many.bytes() > 5 << 20, "{of_late:?} of {}", many.bytes());
+    // By its number alone, as an earlier version kept it.
+    let numbered = RowPosition { file: 0, mark: Mark::at(late.mark.byte, late.mark.line) };
+    let (text, by_number) = first(numbered);
+    assert!(text == last && by_number.0 > 20, "{by_number:?}");
 }
 
 /// At the start one file of each kind is looked at, however many there are; what another lacks is told when it is read.
