@@ -9,7 +9,8 @@ Of generated text of each size (in MB; words of a Zipf distribution in paragraph
   * the same of a run that resumes after two steps and takes one more;
   * the same of some hundred MB in one file and in ten thousand (if a size is at least 100);
   * with --venv, reading and tokenizing on 1 and 2 threads beside Python's `datasets`, of text and of Parquet, in alternating
-    pairs of --pair_size MB: of Python the seconds of the work, here those of the whole program.
+    pairs of --pair_size MB: of Python the seconds of the work, here those of the whole program; and the processor's seconds of
+    all threads and processes, which other programs disturb less.
 
 FOLDER has a tokenizer and a small GPT-2 for run_clm, so that the step itself takes next to nothing. The text lies in the
 system's page cache in all runs alike. Only the standard library is needed.
@@ -58,7 +59,7 @@ def write_parquet(venv, text):
 
 
 def measured(command, env=None):
-    """Seconds, peak memory in MiB and the last line of a command that must succeed."""
+    """Seconds, peak memory in MiB, the processor's seconds and the last line of a command that must succeed."""
     log = pathlib.Path(os.environ.get("TMPDIR", "/tmp")) / f"measure_size-{os.getpid()}.log"
     began = time.monotonic()
     pid = os.fork()
@@ -73,7 +74,7 @@ def measured(command, env=None):
         sys.exit(f"failed: {' '.join(command)}\n{log.read_text()}")
     said = log.read_text().splitlines()
     log.unlink()
-    return seconds, usage.ru_maxrss / 1024, said[-1] if said else ""
+    return seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime, said[-1] if said else ""
 
 
 def row(*cells):
@@ -112,14 +113,15 @@ class Runs:
         return measured([
             str(self.args.program), "--tokenizer_name", str(self.args.model), "--train_file", str(train_file), "--block_size",
             "128", "--preview", "1", "--data_cache_dir", str(self.cache), "--preprocessing_num_workers", str(threads),
-        ], {"RAYON_NUM_THREADS": str(threads)})[:2]
+        ], {"RAYON_NUM_THREADS": str(threads)})[:3]
 
     def datasets(self, train_file, workers):
-        _, memory, said = measured([
+        _, memory, _, said = measured([
             str(self.args.venv / "bin/python"), str(ROOT / "scripts/compare/tokenizing.py"), "--model", str(self.args.model),
             "--train_file", str(train_file), "--block", "128", "--workers", str(workers),
         ], {"TOKENIZERS_PARALLELISM": "false"})
-        return float(said.split()[-1]), memory
+        seconds, processor = said.split()[-2:]
+        return float(seconds), memory, float(processor)
 
 
 def main():
@@ -159,8 +161,8 @@ def main():
 
     if args.venv:
         print()
-        row("text", "threads", "datasets, s", "MiB", "here, s", "MiB", "MB/s", "times as fast")
-        row(*["---"] * 8)
+        row("text", "threads", "datasets, s", "MiB", "CPU s", "here, s", "MiB", "CPU s", "MB/s", "times as fast", "by CPU s")
+        row(*["---"] * 11)
         size = args.pair_size
         text = args.work / f"{size}.txt"
         write_text(text, size * MB, pool)
@@ -176,10 +178,10 @@ def main():
                         python, here = both[0](), both[1]()
                     pairs.append((python, here))
                 middle = lambda values: statistics.median(values)
-                python = [middle(pair[0][i] for pair in pairs) for i in (0, 1)]
-                here = [middle(pair[1][i] for pair in pairs) for i in (0, 1)]
-                ratio = middle(pair[0][0] / pair[1][0] for pair in pairs)
-                row(name, threads, *python, *here, size / here[0], ratio)
+                python = [middle(pair[0][i] for pair in pairs) for i in range(3)]
+                here = [middle(pair[1][i] for pair in pairs) for i in range(3)]
+                ratio, of_cpu = (middle(pair[0][i] / pair[1][i] for pair in pairs) for i in (0, 2))
+                row(name, threads, *python, *here, size / here[0], ratio, of_cpu)
     shutil.rmtree(runs.cache, ignore_errors=True)
     shutil.rmtree(runs.out, ignore_errors=True)
 

@@ -134,14 +134,10 @@ impl TestHub {
         sent
     }
 
-    /// How many parts of files were sent since the last call, and their bytes.
-    pub fn asked(&self) -> (usize, usize) {
+    /// How many parts of files were asked for since the last call.
+    pub fn parts(&self) -> usize {
         let log = std::mem::take(&mut *self.log.lock().expect("no panic"));
-        let parts = log.iter().filter_map(|line| {
-            let (from, to) = line.strip_prefix("GET /cdn/")?.split_once(' ')?.1.split_once('-')?;
-            Some(to.parse::<usize>().ok()? - from.parse::<usize>().ok()? + 1)
-        });
-        parts.fold((0, 0), |(count, bytes), part| (count + 1, bytes + part))
+        log.iter().filter(|line| line.starts_with("GET /cdn/")).count()
     }
 }
 
