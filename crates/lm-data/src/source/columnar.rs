@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::column::{Cell, Column, Sample, listed};
 use super::error::{LONGEST_ROW, SourceError};
-use super::format::Mark;
+use super::mark::Mark;
 
 /// A file of columns, for messages about its rows and for how far it is read.
 #[derive(Debug)]

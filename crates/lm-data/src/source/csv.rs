@@ -10,7 +10,8 @@ use csv::{ByteRecord, ReaderBuilder};
 use super::column::{Cell, Sample, listed};
 use super::compression::{self, Input, data_extension};
 use super::error::{LONGEST_ROW, SourceError, failed};
-use super::format::{CsvOptions, Format, Mark, RowOptions, RowReader, Start, push_utf8};
+use super::format::{CsvOptions, Format, RowOptions, RowReader, Start, push_utf8};
+use super::mark::Mark;
 use super::place::Place;
 
 pub(super) const FORMAT: Format = Format {

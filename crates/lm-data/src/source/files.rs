@@ -12,7 +12,8 @@ use super::column::{Column, listed};
 use super::columnar::Groups;
 use super::error::{SourceError, failed};
 use super::find::{Piece, SourceFile, find};
-use super::format::{Mark, RowOptions, RowReader, Start};
+use super::format::{RowOptions, RowReader, Start};
+use super::mark::Mark;
 use super::remote::RemoteFiles;
 use crate::memo::{Identity, Stamp};
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::compression::{self, data_extension};
 use super::error::{SourceError, failed};
-use super::format::{Format, Mark};
+use super::format::Format;
+use super::mark::Mark;
 use super::place::{Place, ZIP, is_hidden, walk_order};
 use super::remote::RemoteFiles;
 use super::{FORMATS, kind};

@@ -9,8 +9,9 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor}
 use super::column::{Cell, Column, NULL, Sample, listed};
 use super::compression::{self, Input};
 use super::error::{LONGEST_ROW, SourceError, failed};
-use super::format::{Format, Mark, RowOptions, RowReader, Start, push_utf8};
+use super::format::{Format, RowOptions, RowReader, Start, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
+use super::mark::Mark;
 use super::place::Place;
 
 pub(super) const FORMAT: Format = Format {

@@ -16,6 +16,7 @@ mod find;
 mod format;
 mod json;
 mod kind;
+mod mark;
 mod parquet;
 mod place;
 mod remote;
@@ -31,7 +32,8 @@ pub use files::{RowPosition, Rows, TextFiles};
 pub(crate) use find::{DESCRIPTIONS, Piece, files_below};
 pub use find::{extensions, find_files};
 use format::Format;
-pub use format::{CsvOptions, Mark, RowOptions, SampleBy};
+pub use format::{CsvOptions, RowOptions, SampleBy};
+pub use mark::Mark;
 #[cfg(test)]
 pub(crate) use place::opened;
 pub(crate) use remote::is_address;

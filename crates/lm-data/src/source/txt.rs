@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use super::compression::{self, Input};
 use super::error::{LONGEST_ROW, SourceError, failed};
-use super::format::{Format, Mark, RowOptions, RowReader, SampleBy, Start, push_utf8};
+use super::format::{Format, RowOptions, RowReader, SampleBy, Start, push_utf8};
 use super::kind::BYTE_ORDER_MARK;
+use super::mark::Mark;
 
 pub(super) const FORMAT: Format = Format {
     name: "Txt",

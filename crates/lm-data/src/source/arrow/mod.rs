@@ -21,7 +21,8 @@ use super::column::Sample;
 use super::columnar::{self, Groups, Table};
 use super::compression;
 use super::error::{SourceError, failed};
-use super::format::{Format, Mark, RowOptions, RowReader, Start};
+use super::format::{Format, RowOptions, RowReader, Start};
+use super::mark::Mark;
 use super::place::{Place, ReadSeek};
 
 pub(super) const FORMAT: Format = Format {
