@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use burn::tensor::{Device, Tensor};
 
-use super::launched::Launched;
-
 /// Values that travel at a time: as many again are taken for them twice.
 const PIECE: usize = 4 << 20;
 
@@ -42,22 +40,6 @@ pub trait Link {
 
     /// Ends all processes, as far as this one can: the others follow when they hear of it.
     fn abort(&self, code: u8) -> !;
-}
-
-/// Reaches the other processes.
-///
-/// # Errors
-/// If they cannot be reached, with what to do.
-pub fn open(launched: &Launched) -> Result<Box<dyn Link>, String> {
-    #[cfg(any(feature = "gloo", feature = "nccl"))]
-    if let Some(store) = super::c10d::store(&|name| std::env::var(name).ok(), launched)? {
-        return Ok(Box::new(super::c10d::C10d::open(&store, launched)?));
-    }
-    launched.check()?;
-    #[cfg(feature = "mpi")]
-    return Ok(Box::new(super::mpi::Mpi::open(launched)?));
-    #[cfg(not(feature = "mpi"))]
-    Err(launched.by_itself())
 }
 
 /// The bytes of every rank, in the order of ranks.
@@ -104,6 +86,8 @@ pub(super) mod tests {
     use std::process::{Child, Command, Output, Stdio};
 
     use super::*;
+    use crate::dist::launched::Launched;
+    use crate::dist::reach::open;
 
     /// Values that no sum in another order would give.
     fn values(rank: usize, len: usize) -> Vec<f32> {

@@ -7,6 +7,7 @@
 //! link      what carries bytes between processes, and the sums and messages that are made of it
 //! mpi       MPI as such a link
 //! c10d      libtorch's Gloo and NCCL as such a link
+//! reach     which of them a run takes
 //! ```
 //!
 //! A process's number is its rank. Rank 0 also writes, logs and tokenizes. All ranks call what stands here in the same order.
@@ -17,6 +18,7 @@ mod launched;
 mod link;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod reach;
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -65,7 +67,7 @@ impl World {
     }
 
     fn joined(launched: &Launched, host: String) -> Result<Self, DistError> {
-        let link = link::open(launched).map_err(|line| DistError { line, is_main: launched.rank == 0 })?;
+        let link = reach::open(launched).map_err(|line| DistError { line, is_main: launched.rank == 0 })?;
         let named = link::gather(&*link, host.as_bytes());
         let hosts = named.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         Ok(Self { rank: link.rank(), hosts, failed: Cell::new(false), link: Some(link) })
