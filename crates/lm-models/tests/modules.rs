@@ -267,7 +267,9 @@ fn without_tests(code: &str, module: &Module, tests: &mut BTreeSet<Module>) -> S
         rest = &rest[attribute..];
         let item = rest.trim_start();
         let item = item.strip_prefix("pub(crate) ").or(item.strip_prefix("pub ")).unwrap_or(item);
-        let Some(name) = item.trim_start_matches("pub(super) ").strip_prefix("mod ").filter(|_| is_test) else { continue };
+        let Some(name) = item.trim_start_matches("pub(super) ").strip_prefix("mod ").filter(|_| is_test) else {
+            continue;
+        };
         let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
         if name[end..].trim_start().starts_with(';') {
             tests.insert(module.iter().cloned().chain([name[..end].to_owned()]).collect());

@@ -9,8 +9,8 @@ use lm_models::ops;
 
 use super::{Diverged, Trainer};
 use crate::observe::StepInfo;
+use crate::sys::panics;
 use crate::sys::signals::StopSignal;
-use crate::sys::{allocator, panics};
 use crate::train::batches::{Batches, to_inputs};
 use crate::train::ranks::{StepCounts, expect_all_used, sum_over_ranks, whole};
 use crate::train::sharded::spread;
@@ -155,12 +155,6 @@ impl Trainer<'_> {
 
     /// Moves the model.
     fn apply(&mut self, gradients: StepGradients, options: &StepOptions) {
-        // Memory that the first backward pass has freed lies in other pieces than the optimizer's state takes, and what its
-        // gradients took in other than the next step's activations do.
-        let is_first = self.optimizer.steps().is_empty();
-        if is_first {
-            allocator::give_back();
-        }
         let moved = gradients.moves();
         let (model, optimizer) = (self.model.take(), &mut self.optimizer);
         let move_by = |model| apply(model, optimizer, gradients, options);
@@ -172,9 +166,6 @@ impl Trainer<'_> {
             Some(owners) => model.map(|model| spread(self.world, model, owners, &moved, self.plan.bucket)),
             None => model,
         };
-        if is_first {
-            allocator::give_back();
-        }
     }
 }
 
