@@ -121,10 +121,10 @@ pub fn sum_over_ranks(
     gradients.resize(parameters.len(), None);
     let on_any_rank = |index: &usize| present.iter().any(|rank| rank.get(*index) == Some(&true));
     let mut arrived = vec![None; parameters.len()];
+    let there = world.sums_tensors(device);
     for members in buckets((0..parameters.len()).filter(on_any_rank), parameters, bucket) {
         let own = members.iter().map(|&index| (gradients[index].take(), parameters[index].len()));
-        let sums =
-            if world.sums_tensors(device) { summed_there(world, own, device) } else { summed_here(world, own, device) };
+        let sums = if there { summed_there(world, own, device) } else { summed_here(world, own, device) };
         members.into_iter().zip(sums).for_each(|(index, sum)| arrived[index] = Some(sum));
     }
     GradientSum::from_inner(arrived)
