@@ -10,7 +10,7 @@ Of generated text of each size (in MB; words of a Zipf distribution in paragraph
   * the same of some hundred MB in one file and in ten thousand (if a size is at least 100);
   * with --venv, reading and tokenizing on 1 and 2 threads beside Python's `datasets`, of text and of Parquet, in alternating
     pairs of --pair_size MB: of Python the seconds of the work, here those of the whole program; and the processor's seconds of
-    all threads and processes, which other programs disturb less.
+    all threads and processes, which other programs disturb less; and reading alone, on one thread (`cargo bench`).
 
 FOLDER has a tokenizer and a small GPT-2 for run_clm, so that the step itself takes next to nothing. The text lies in the
 system's page cache in all runs alike. Only the standard library is needed.
@@ -115,6 +115,14 @@ class Runs:
             "128", "--preview", "1", "--data_cache_dir", str(self.cache), "--preprocessing_num_workers", str(threads),
         ], {"RAYON_NUM_THREADS": str(threads)})[:3]
 
+    def reading(self, file):
+        command = ["cargo", "bench", "--quiet", "--workspace", "--bench", "reading", "--", str(file.resolve())]
+        return float(measured(command)[3].rpartition("seconds: ")[2])
+
+    def datasets_reading(self, file, *more):
+        script = str(ROOT / "scripts/compare/reading.py")
+        return float(measured([str(self.args.venv / "bin/python"), script, str(file), *more])[3].split()[1])
+
     def datasets(self, train_file, workers):
         _, memory, _, said = measured([
             str(self.args.venv / "bin/python"), str(ROOT / "scripts/compare/tokenizing.py"), "--model", str(self.args.model),
@@ -167,7 +175,8 @@ def main():
         text = args.work / f"{size}.txt"
         write_text(text, size * MB, pool)
         parquet = write_parquet(args.venv, text)
-        for name, text in ((f"{size} MB of text", text), ("the same in Parquet", parquet)):
+        files = ((f"{size} MB of text", text), ("the same in Parquet", parquet))
+        for name, text in files:
             for threads in (1, 2):
                 pairs = []
                 for turn in range(args.rounds):
@@ -182,6 +191,15 @@ def main():
                 here = [middle(pair[1][i] for pair in pairs) for i in range(3)]
                 ratio, of_cpu = (middle(pair[0][i] / pair[1][i] for pair in pairs) for i in (0, 2))
                 row(name, threads, *python, *here, size / here[0], ratio, of_cpu)
+        print()
+        row("text", "datasets, table, s", "datasets, streaming, s", "here, s", "times as fast as the table", "as streaming")
+        row(*["---"] * 6)
+        for name, text in files:
+            turns = [(runs.datasets_reading(text), runs.datasets_reading(text, "--streaming"), runs.reading(text))
+                     for _ in range(args.rounds)]
+            ratios = (statistics.median(turn[i] / turn[2] for turn in turns) for i in (0, 1))
+            seconds = [f"{statistics.median(turn[i] for turn in turns):.3f}" for i in range(3)]
+            row(name, *seconds, *ratios)
     shutil.rmtree(runs.cache, ignore_errors=True)
     shutil.rmtree(runs.out, ignore_errors=True)
 
