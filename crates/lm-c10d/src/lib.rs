@@ -84,6 +84,7 @@ unsafe extern "C" {
     fn lm_c10d_all_gather(group: *mut c_void, own: *const u8, all: *mut u8, share: usize, size: usize) -> *mut c_char;
     fn lm_c10d_broadcast(group: *mut c_void, from: c_int, bytes: *mut u8, length: usize) -> *mut c_char;
     fn lm_c10d_sum_tensor(group: *mut c_void, tensor: *mut c_void) -> *mut c_char;
+    fn lm_c10d_finish_sums(group: *mut c_void) -> *mut c_char;
     fn lm_c10d_free(message: *mut c_char);
 }
 
@@ -181,14 +182,23 @@ impl Group {
         told(unsafe { lm_c10d_broadcast(self.shim, from as c_int, bytes.as_mut_ptr(), bytes.len()) })
     }
 
-    /// Adds up a tensor of all ranks, on the engine's device, in place and in the engine's own order: all get the same bits.
+    /// Begins to add up a tensor of all ranks, on the engine's device, in place and in the engine's own order: all get the
+    /// same bits. The sum is there after [`Self::finish_sums`]; until then the device may do other work.
     ///
     /// # Errors
-    /// As [`Self::all_to_all`]. On a GPU the sum may still be under way when this returns; later work on the tensor waits
-    /// for it there.
+    /// As [`Self::all_to_all`].
     pub fn sum(&self, tensor: &mut tch::Tensor) -> Result<(), GroupError> {
         // SAFETY: `tch` keeps a pointer to libtorch's `at::Tensor`, which is what the shim takes.
         told(unsafe { lm_c10d_sum_tensor(self.shim, tensor.as_mut_ptr().cast()) })
+    }
+
+    /// Has the device wait for all sums that were begun, before any work that it gets from now on.
+    ///
+    /// # Errors
+    /// As [`Self::all_to_all`].
+    pub fn finish_sums(&self) -> Result<(), GroupError> {
+        // SAFETY: the group is open.
+        told(unsafe { lm_c10d_finish_sums(self.shim) })
     }
 }
 

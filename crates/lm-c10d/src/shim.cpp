@@ -10,6 +10,7 @@
 #include <memory>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -29,6 +30,8 @@ struct Group {
   c10::intrusive_ptr<c10d::Backend> backend;
   // Where the engine wants its tensors.
   at::Device device = at::kCPU;
+  // Under way, with their tensors.
+  std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, at::Tensor>> sums;
 };
 
 // The first line of what was thrown, without torch's backtrace.
@@ -178,11 +181,23 @@ char* lm_c10d_broadcast(void* of, int from, void* memory, size_t length) {
   });
 }
 
-// Adds up a libtorch tensor of all ranks, in place, in the engine's own order.
+// Begins to add up a libtorch tensor of all ranks, in place, in the engine's own order. What the device has to do already
+// comes before it; what it gets to do later does not wait for it until lm_c10d_finish_sums.
 char* lm_c10d_sum_tensor(void* of, void* tensor) {
   return caught([&] {
+    Group& group = *static_cast<Group*>(of);
     std::vector<at::Tensor> tensors = {*static_cast<at::Tensor*>(tensor)};
-    wait(static_cast<Group*>(of)->backend->allreduce(tensors));
+    group.sums.emplace_back(group.backend->allreduce(tensors), tensors[0]);
+  });
+}
+
+// Has the device wait for all sums before what it gets to do from now on; with Gloo this process waits.
+char* lm_c10d_finish_sums(void* of) {
+  return caught([&] {
+    auto sums = std::exchange(static_cast<Group*>(of)->sums, {});
+    for (auto& sum : sums) {
+      wait(sum.first);
+    }
   });
 }
 

@@ -26,6 +26,8 @@ pub mod parameters;
 pub mod pretrained;
 pub mod sizes;
 mod stages;
+#[cfg(test)]
+mod testing;
 pub mod weights;
 
 pub use checkpointing::checkpointed;

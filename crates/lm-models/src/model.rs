@@ -5,13 +5,14 @@ use std::fmt::Debug;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use burn::backend::autodiff::NodeId;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Device, Gradients, Tensor, TensorData};
 
 use crate::cache::Causal;
 use crate::inputs::{Mode, ModelInputs};
 use crate::low_rank::{Attach, LowRank, Rank, name_in_pair};
-use crate::ops::Decoder;
+use crate::ops::{self, Decoder, Ready, Watching};
 use crate::parameters::{Builder, Layer, Made, ParameterInfo, Snapshot};
 use crate::stages::Stages;
 
@@ -79,6 +80,9 @@ pub trait Parameter {
 
     /// Its gradient, flattened; none where the loss does not depend on it.
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>>;
+
+    /// Its node in autodiff's graphs, if our operations see it there.
+    fn leaf(&self) -> Option<NodeId>;
 }
 
 /// Gives a parameter's new values from its present ones, flattened and outside autodiff.
@@ -218,6 +222,19 @@ impl AutoModel {
     /// The model with its low-rank pairs added to the weights that they adapt.
     pub fn merge(self) -> Self {
         Self(self.0.merge())
+    }
+
+    /// Gives away the gradients of parameters, by their places in the order of visits, in the middle of the next backward pass
+    /// of this thread, whose forward pass must be watched too. What the pass leaves of them comes on top.
+    pub fn watch(&self, wanted: impl Fn(usize) -> bool, ready: Ready) -> Watching {
+        let (mut leaves, mut index) = (Vec::new(), 0);
+        self.visit(&mut |parameter| {
+            if parameter.info().trainable && wanted(index) {
+                leaves.extend(parameter.leaf().map(|node| (node, index, parameter.info().len())));
+            }
+            index += 1;
+        });
+        ops::watch(leaves.into_iter(), ready)
     }
 
     /// The model without autodiff, for evaluation.
@@ -370,6 +387,10 @@ impl<const D: usize> Parameter for Visited<'_, D> {
     fn take_gradient(&self, gradients: &mut Gradients) -> Option<Tensor<1>> {
         Some(self.param.val().grad_remove(gradients)?.flatten(0, D - 1))
     }
+
+    fn leaf(&self) -> Option<NodeId> {
+        ops::leaf(&self.param.val())
+    }
 }
 
 struct Visitor<'a> {
@@ -488,5 +509,59 @@ impl ModuleMapper for Filler<'_> {
         let dtype = values.dtype();
         let tensor = Tensor::from_data(values, (&device, dtype));
         Param::initialized(param.id, tensor.set_require_grad(device.is_autodiff() && trainable))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::ops::{Compute, Loss};
+    use crate::testing::{fixtures, inputs};
+
+    /// The values of every gradient, of those that came in the middle of the pass first, with what came on top.
+    fn gradients(model: &AutoModel, watched: bool) -> (Vec<Option<TensorData>>, Vec<usize>) {
+        let (inputs, compute, came) = (inputs(), Compute::default(), Rc::default());
+        let order = Rc::<RefCell<Vec<(usize, Tensor<1>)>>>::clone(&came);
+        let ready = move |index, gradient| order.borrow_mut().push((index, gradient));
+        let watching = watched.then(|| model.watch(|_| true, Box::new(ready)));
+        let rows = model.forward(&inputs, &Mode::train(compute, 3, 5, None));
+        let Loss { carrier, .. } =
+            ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, 0.25, compute);
+        let mut left = carrier.backward();
+        drop(watching);
+        let came = came.take();
+        let (mut gradients, order) = (Vec::new(), came.iter().map(|(index, _)| *index).collect());
+        model.visit(&mut |parameter| {
+            let early =
+                came.iter().filter(|(index, _)| *index == gradients.len()).map(|(_, gradient)| gradient.clone());
+            let parts = early.chain(parameter.take_gradient(&mut left));
+            gradients.push(parts.reduce(ops::accumulate).map(Tensor::into_data));
+        });
+        (gradients, order)
+    }
+
+    #[test]
+    fn gradients_come_in_the_middle_of_the_pass_with_the_same_bits() {
+        for (name, model) in fixtures() {
+            let (whole, none) = gradients(&model, false);
+            let (watched, order) = gradients(&model, true);
+            assert!(none.is_empty());
+            for (info, (whole, watched)) in model.parameters().iter().zip(whole.iter().zip(&watched)) {
+                assert_eq!(whole, watched, "{name}: {}", info.name);
+            }
+            // What Burn's operations take directly is little.
+            let present = whole.iter().flatten().count();
+            println!("{name}: {} of {present}", order.len());
+            assert!(order.len() * 2 > present, "{name}: {} of {present}", order.len());
+            // The last layer's before the first's.
+            let names: Vec<String> = model.parameters().into_iter().map(|info| info.name).collect();
+            let place = |layer: &str| order.iter().position(|&index| names[index].contains(layer));
+            if let (Some(first), Some(last)) = (place("layer.0."), place("layer.1.")) {
+                assert!(last < first, "{name}");
+            }
+        }
     }
 }

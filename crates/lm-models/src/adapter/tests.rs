@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::*;
-use crate::inputs::{HostBatch, Mode, ModelInputs, Objective, Padding};
+use crate::inputs::Mode;
 use crate::models::FAMILIES;
 use crate::ops::{self, Compute};
 use crate::parameters::Initial;
 use crate::pretrained;
+use crate::testing::inputs;
 
 fn fixtures() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"))
@@ -87,15 +88,7 @@ fn a_pair_that_has_not_been_trained_changes_nothing() {
 
 /// Loss and gradients of the pairs' parameters, by name.
 fn gradients(model: &AutoModel) -> Vec<(String, Vec<f32>)> {
-    let host = HostBatch {
-        batch: 2,
-        seq: 4,
-        input_ids: &[1, 2, 3, 4, 5, 6, 7, 0],
-        attention_mask: &[1, 1, 1, 1, 1, 1, 1, 0],
-        labels: &[-100, 9, -100, 10, 11, -100, 12, -100],
-        perm_mask: None,
-    };
-    let inputs = ModelInputs::new(host, Objective::Masked, Padding::Drop, &Device::flex()).expect("a batch");
+    let inputs = inputs();
     let (compute, decoder) = (Compute::default(), model.decoder());
     let rows = model.forward(&inputs, &Mode::eval(compute));
     let loss = ops::cross_entropy(rows, &decoder, inputs.targets.clone(), 0.0, 0.25, compute);

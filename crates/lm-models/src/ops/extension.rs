@@ -16,6 +16,8 @@ use burn::backend::{
 };
 use burn::tensor::Tensor;
 
+use super::arrivals;
+
 /// A backend that has operations of its own.
 pub(super) trait Extended: Backend {
     /// A tensor of this backend among those of all backends.
@@ -92,8 +94,8 @@ fn take_up(node: NodeId) {
 #[derive(Debug)]
 struct Step<B: Extended, O, const N: usize> {
     operation: O,
-    /// The first input, if it is a leaf: by it what others have left of its gradient is taken out.
-    leaf: Option<FloatTensor<Autodiff<B>>>,
+    /// The inputs that are leaves: by them what is left of their gradients is taken out.
+    leaves: [Option<FloatTensor<Autodiff<B>>>; N],
 }
 
 impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<B, O, N> {
@@ -103,21 +105,24 @@ impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<B,
         let gradient = B::contiguous(gradients.consume::<B>(&ops.node));
         take_up(ops.node.id);
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        let left = match (&self.leaf, ops.parents.first()) {
-            (Some(leaf), Some(Some(_))) => leaf.grad_remove(gradients),
-            (None, Some(Some(first))) => is_left(first.id).then(|| gradients.consume::<B>(first)),
+        let left = match (self.leaves.first(), ops.parents.first()) {
+            (Some(Some(leaf)), Some(Some(_))) => leaf.grad_remove(gradients),
+            (Some(None), Some(Some(first))) => is_left(first.id).then(|| gradients.consume::<B>(first)),
             _ => None,
         };
         let results = match left.map(B::contiguous) {
             Some(left) => self.operation.backward_onto(ops.state, gradient, wanted, left),
             None => self.operation.backward(ops.state, gradient, wanted),
         };
-        for (parent, result) in ops.parents.into_iter().zip(results) {
-            if let (Some(parent), Some(result)) = (parent, result) {
-                gradients.register::<B>(parent.id, result);
-                if !parent.parents.is_empty() {
-                    leave(parent.id);
-                }
+        for ((parent, result), leaf) in ops.parents.into_iter().zip(results).zip(self.leaves) {
+            let (Some(parent), Some(result)) = (parent, result) else { continue };
+            gradients.register::<B>(parent.id, result);
+            match leaf {
+                Some(leaf) => arrivals::done(parent.id, |len| {
+                    let gradient = leaf.grad_remove(gradients)?;
+                    Some(wrap::<B, 1>(B::float_reshape(gradient, [len].into())))
+                }),
+                None => leave(parent.id),
             }
         }
     }
@@ -136,12 +141,15 @@ pub(super) fn apply<B: Extended, O: Operation<B, N>, const N: usize, const D: us
         let inputs = inputs.map(tracked::<B>);
         let wanted = inputs.each_ref().map(|input| input.is_tracked());
         // A node that is no leaf would be kept alive by it.
-        let leaf = inputs.first().filter(|first| <Autodiff<B>>::float_is_require_grad(first)).cloned();
+        let leaf =
+            |input: &FloatTensor<Autodiff<B>>| <Autodiff<B>>::float_is_require_grad(input).then(|| input.clone());
+        let leaves = inputs.each_ref().map(leaf);
         let (inputs, nodes) = split(inputs.map(|input| input.into_parts()));
+        leaves.iter().zip(&nodes).filter(|(leaf, _)| leaf.is_some()).for_each(|(_, node)| arrivals::used(node.id()));
         let inputs = inputs.map(B::contiguous);
         let (output, saved) = operation.forward(inputs);
         let saved = operation.needed(saved, wanted);
-        let output = match (Step { operation, leaf }).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
+        let output = match (Step { operation, leaves }).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(step) => step.finish(saved, output),
             OpsKind::UnTracked(step) => step.finish(output),
         };
@@ -235,6 +243,11 @@ fn inner<B: Extended>(input: DispatchTensor) -> FloatTensor<B> {
 /// The contiguous tensor behind one that is outside autodiff, or that leaves it here.
 pub(super) fn primitive<B: Extended, const D: usize>(tensor: Tensor<D>) -> FloatTensor<B> {
     B::contiguous(inner::<B>(tensor.into_dispatch()))
+}
+
+/// The node of a tensor that autodiff knows.
+pub(super) fn node<B: Extended>(tensor: DispatchTensor) -> NodeId {
+    tracked::<B>(tensor).into_parts().1.id()
 }
 
 /// A tensor outside autodiff.

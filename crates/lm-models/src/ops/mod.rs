@@ -7,6 +7,7 @@
 
 mod activation;
 mod adamw_8bit;
+mod arrivals;
 mod attention;
 mod convolution;
 mod cross_entropy;
@@ -41,6 +42,8 @@ mod workers;
 
 pub use activation::Activation;
 pub use adamw_8bit::{adamw_8bit, dynamic_maps};
+pub use arrivals::{Ready, Watching};
+pub(crate) use arrivals::{leaf, watch};
 pub use attention::{alibi_slopes, attention};
 pub use convolution::{convolution, dynamic_convolution};
 pub use cross_entropy::{cross_entropy, predictions};

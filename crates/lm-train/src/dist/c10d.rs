@@ -127,6 +127,10 @@ impl Link for C10d {
         }
     }
 
+    fn finish_sums(&self) {
+        self.together(Group::finish_sums);
+    }
+
     /// The launcher ends those that are left, and they hear of it when they next wait.
     fn abort(&self, code: u8) -> ! {
         signal_hook::low_level::exit(code.into())
@@ -175,7 +179,9 @@ mod tests {
         let device = Device::libtorch_cuda(0);
         assert!(link.sums_tensors(&device));
         let values = [1.5f32, -2.0, 0.25];
-        let sum = link.sum_tensor(Tensor::from_floats(values, &device)).into_data();
+        let sum = link.sum_tensor(Tensor::from_floats(values, &device));
+        link.finish_sums();
+        let sum = sum.into_data();
         assert_eq!(sum.as_slice::<f32>().expect("floats"), values);
         let mut all = [0; 3];
         link.all_gather(&[1, 2, 3], &mut all);

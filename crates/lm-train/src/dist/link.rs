@@ -9,7 +9,7 @@ const PIECE: usize = 4 << 20;
 
 /// A way between all processes of a run. All ranks call the same functions in the same order. A process that finds the
 /// others gone, or waits too long for them, ends itself and them with one line.
-pub trait Link {
+pub trait Link: Send {
     /// This process's number.
     fn rank(&self) -> usize;
 
@@ -33,10 +33,14 @@ pub trait Link {
         false
     }
 
-    /// The sum of a flat tensor over all ranks, in an order of its own, where [`Self::sums_tensors`] says that it can.
+    /// The sum of a flat tensor over all ranks, in an order of its own, where [`Self::sums_tensors`] says that it can. It is
+    /// there after [`Self::finish_sums`].
     fn sum_tensor(&self, tensor: Tensor<1>) -> Tensor<1> {
         tensor
     }
+
+    /// Has whatever looks at the sums of tensors later wait for them.
+    fn finish_sums(&self) {}
 
     /// Ends all processes, as far as this one can: the others follow when they hear of it.
     fn abort(&self, code: u8) -> !;

@@ -20,7 +20,8 @@ mod link;
 mod mpi;
 mod reach;
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -45,8 +46,9 @@ pub struct World {
     rank: usize,
     /// The machine of each rank.
     hosts: Vec<String>,
-    failed: Cell<bool>,
-    link: Option<Box<dyn Link>>,
+    failed: AtomicBool,
+    /// One thread at a time uses it.
+    link: Option<Mutex<Box<dyn Link>>>,
 }
 
 impl World {
@@ -63,14 +65,14 @@ impl World {
 
     /// A process without others.
     pub fn alone(host: String) -> Self {
-        Self { rank: 0, hosts: vec![host], failed: Cell::new(false), link: None }
+        Self { rank: 0, hosts: vec![host], failed: AtomicBool::new(false), link: None }
     }
 
     fn joined(launched: &Launched, host: String) -> Result<Self, DistError> {
         let link = reach::open(launched).map_err(|line| DistError { line, is_main: launched.rank == 0 })?;
         let named = link::gather(&*link, host.as_bytes());
         let hosts = named.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-        Ok(Self { rank: link.rank(), hosts, failed: Cell::new(false), link: Some(link) })
+        Ok(Self { rank: link.rank(), hosts, failed: AtomicBool::new(false), link: Some(Mutex::new(link)) })
     }
 
     /// This process's number.
@@ -148,7 +150,7 @@ impl World {
         let Some((rank, line)) = failures.into_iter().enumerate().find_map(|(rank, line)| Some((rank, line?))) else {
             return Ok((own?, notes));
         };
-        self.failed.set(true);
+        self.failed.store(true, Ordering::Relaxed);
         match own {
             Err(error) if rank == 0 && self.is_main() => Err(error),
             _ if rank == 0 => Err(anyhow!(line)),
@@ -164,13 +166,13 @@ impl World {
         let of_ranks = self.share(&own.to_owned())?;
         let Some(rank) = of_ranks.iter().position(|of_rank| *of_rank != of_ranks[0]) else { return Ok(()) };
         let [own, other] = differing(&of_ranks[0], &of_ranks[rank]);
-        self.failed.set(true);
+        self.failed.store(true, Ordering::Relaxed);
         Err(anyhow!("the {what} of rank 0 and of {} differ: {own} and {other}", self.name_of(rank)))
     }
 
     /// Whether all ranks know that the run fails, and why: then rank 0 tells, and all leave together.
     pub fn has_failed(&self) -> bool {
-        self.failed.get()
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Calls `work` on rank 0, then on the first rank of every other machine, then on all that are left: what the first
@@ -193,49 +195,61 @@ impl World {
 
     /// From now on a wait for other ranks that takes longer ends the job (`--ddp_timeout`); none waits for ever.
     pub fn limit_waits(&self, limit: Option<Duration>) {
-        if let Some(link) = &self.link {
+        if let Some(link) = self.link() {
             link.limit_waits(limit);
         }
     }
 
     /// Adds up the values of all ranks, in the order of ranks, in place.
     pub fn sum(&self, values: &mut [f32]) {
-        if let Some(link) = &self.link {
+        if let Some(link) = self.link() {
             link::sum(&**link, values);
         }
     }
 
     /// Whether [`Self::sum_tensor`] adds up where tensors of this device are, without the way through main memory.
     pub fn sums_tensors(&self, device: &Device) -> bool {
-        self.link.as_ref().is_some_and(|link| link.sums_tensors(device))
+        self.link().is_some_and(|link| link.sums_tensors(device))
     }
 
     /// The sum of a flat tensor over all ranks, in an order that is the library's: all ranks get the same bits. Where
-    /// [`Self::sums_tensors`] says so.
+    /// [`Self::sums_tensors`] says so; not to be looked at before [`Self::finish_sums`].
     pub fn sum_tensor(&self, tensor: Tensor<1>) -> Tensor<1> {
-        match &self.link {
+        match self.link() {
             Some(link) => link.sum_tensor(tensor),
             None => tensor,
         }
     }
 
+    /// Waits for the sums of tensors, or has the device wait for them.
+    pub fn finish_sums(&self) {
+        if let Some(link) = self.link() {
+            link.finish_sums();
+        }
+    }
+
     /// Gives all ranks the bytes of one of them, in place.
     pub fn broadcast(&self, from: usize, bytes: &mut [u8]) {
-        if let Some(link) = &self.link {
+        if let Some(link) = self.link() {
             link::broadcast(&**link, from, bytes);
         }
     }
 
     /// Ends all processes of the run at once: this one failed in a way that the others do not know of.
     pub fn abort(&self, code: u8) {
-        if let Some(link) = &self.link {
+        if let Some(link) = self.link() {
             link.abort(code);
         }
     }
 
+    /// A panic while it was used leaves it as whole as it was.
+    fn link(&self) -> Option<MutexGuard<'_, Box<dyn Link>>> {
+        self.link.as_ref().map(|link| link.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The bytes of every rank.
     fn gather(&self, own: &[u8]) -> Vec<Vec<u8>> {
-        self.link.as_ref().map_or_else(|| vec![own.to_vec()], |link| link::gather(&**link, own))
+        self.link().map_or_else(|| vec![own.to_vec()], |link| link::gather(&**link, own))
     }
 }
 

@@ -13,8 +13,9 @@ use mpi::traits::{Communicator, CommunicatorCollectives, Root};
 use super::launched::Launched;
 use super::link::Link;
 
-/// A wait that is over soon is not worth giving the processor away; later it is asked this rarely.
-const SOON: Duration = Duration::from_millis(20);
+/// A wait that is over soon is not worth giving the processor away; later it is asked this rarely, since it may go on beside
+/// the backward pass.
+const SOON: Duration = Duration::from_millis(2);
 const REST: Duration = Duration::from_micros(50);
 
 /// All processes that were started together.
@@ -26,13 +27,17 @@ pub struct Mpi {
     universe: Universe,
 }
 
+// SAFETY: MPI was begun so that every thread may call it while no other does (`MPI_THREAD_SERIALIZED`), and `Mpi` is not
+// `Sync`: who calls it has it alone. It is dropped, which leaves MPI, by the thread that has `World`, the main thread.
+unsafe impl Send for Mpi {}
+
 impl Mpi {
     /// Joins the others; once in a process.
     ///
     /// # Errors
     /// If the library finds others than the launcher has started.
     pub fn open(launched: &Launched) -> Result<Self, String> {
-        // Only one thread calls MPI, but it need not be the one that began.
+        // One thread at a time calls MPI, but it need not be the one that began.
         let (universe, level) = mpi::initialize_with_threading(Threading::Serialized)
             .ok_or("MPI was begun in this process already, which can be done once")?;
         if level < Threading::Serialized {

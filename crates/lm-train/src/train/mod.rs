@@ -13,6 +13,7 @@ pub mod batches;
 pub mod cadence;
 pub mod early_stopping;
 pub mod evaluate;
+pub mod exchange;
 mod lengths;
 pub mod pieces;
 pub mod plan;

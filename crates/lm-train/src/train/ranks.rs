@@ -10,7 +10,7 @@ use std::panic::resume_unwind;
 use std::thread;
 
 use anyhow::{Result, anyhow};
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Device;
 use lm_models::AutoModel;
 use lm_models::parameters::ParameterInfo;
 use serde::de::DeserializeOwned;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::dist::World;
 use crate::optim::GradientSum;
 use crate::sys::signals::StopSignal;
+use crate::train::exchange::Came;
 
 /// Calls `work` once per device, with its number and the model on it, each on a thread of its own. The model lives on the
 /// first device. Results are in the order of the devices.
@@ -88,12 +89,11 @@ where
 ///
 /// # Errors
 /// The first that has none, as torch's `DistributedDataParallel` has it; on all ranks.
-pub fn expect_all_used(world: &World, present: &[Vec<bool>], parameters: &[ParameterInfo]) -> Result<()> {
-    let ranks = present.iter().enumerate().filter(|(_, of_rank)| world.size() > 1 && of_rank.contains(&true));
+pub fn expect_all_used(world: &World, came: &[Came], parameters: &[ParameterInfo]) -> Result<()> {
+    let ranks = came.iter().map(|of_rank| &of_rank.present).enumerate().filter(|(_, present)| present.contains(&true));
     let trained = || parameters.iter().enumerate().filter(|(_, info)| info.trainable);
-    let mut unused = ranks.flat_map(|(rank, of_rank)| {
-        trained().filter(|(index, _)| of_rank.get(*index) != Some(&true)).map(move |(_, info)| (rank, info))
-    });
+    let mut unused = ranks
+        .flat_map(|(rank, present)| trained().filter(|(index, _)| !present[*index]).map(move |(_, info)| (rank, info)));
     match unused.next() {
         Some((rank, info)) => world.agree(Err(anyhow!(
             "--ddp_find_unused_parameters false: {} has no gradient on {}, since nothing that is predicted depends on it; leave the flag out",
@@ -101,98 +101,6 @@ pub fn expect_all_used(world: &World, present: &[Vec<bool>], parameters: &[Param
             world.name_of(rank)
         ))),
         None => Ok(()),
-    }
-}
-
-/// The sum of the gradients of all processes, each of which has those that `present` says, in the order of ranks; on NVIDIA
-/// GPUs in NCCL's. They travel in buckets of about `bucket` bytes (`--ddp_bucket_cap_mb`).
-pub fn sum_over_ranks(
-    world: &World,
-    own: GradientSum,
-    present: &[Vec<bool>],
-    parameters: &[ParameterInfo],
-    bucket: usize,
-    device: &Device,
-) -> GradientSum {
-    if world.size() == 1 {
-        return own;
-    }
-    let mut gradients = own.into_inner();
-    gradients.resize(parameters.len(), None);
-    let on_any_rank = |index: &usize| present.iter().any(|rank| rank.get(*index) == Some(&true));
-    let mut arrived = vec![None; parameters.len()];
-    let there = world.sums_tensors(device);
-    for members in buckets((0..parameters.len()).filter(on_any_rank), parameters, bucket) {
-        let own = members.iter().map(|&index| (gradients[index].take(), parameters[index].len()));
-        let sums = if there { summed_there(world, own, device) } else { summed_here(world, own, device) };
-        members.into_iter().zip(sums).for_each(|(index, sum)| arrived[index] = Some(sum));
-    }
-    GradientSum::from_inner(arrived)
-}
-
-/// Parameters in groups of about so many bytes.
-fn buckets(indices: impl Iterator<Item = usize>, parameters: &[ParameterInfo], bucket: usize) -> Vec<Vec<usize>> {
-    let (mut buckets, mut bytes) = (Vec::<Vec<usize>>::new(), bucket);
-    for index in indices {
-        if bytes >= bucket {
-            buckets.push(Vec::new());
-            bytes = 0;
-        }
-        if let Some(members) = buckets.last_mut() {
-            members.push(index);
-        }
-        bytes += size_of::<f32>() * parameters[index].len();
-    }
-    buckets
-}
-
-/// Gradients, which may be none, of these lengths, summed over the ranks in main memory.
-fn summed_here(
-    world: &World,
-    own: impl Iterator<Item = (Option<Tensor<1>>, usize)>,
-    device: &Device,
-) -> Vec<Tensor<1>> {
-    let (mut values, mut lengths) = (Vec::new(), Vec::new());
-    for (gradient, length) in own {
-        match gradient {
-            Some(gradient) => append(&mut values, gradient),
-            // Changes no sum, not even the sign of a zero.
-            None => values.resize(values.len() + length, -0.0),
-        }
-        lengths.push(length);
-    }
-    world.sum(&mut values);
-    let mut rest = &values[..];
-    let sums = lengths.into_iter().map(|length| {
-        let (sum, others) = rest.split_at(length);
-        rest = others;
-        Tensor::from_data(sum, device)
-    });
-    sums.collect()
-}
-
-/// The same on the device.
-fn summed_there(
-    world: &World,
-    own: impl Iterator<Item = (Option<Tensor<1>>, usize)>,
-    device: &Device,
-) -> Vec<Tensor<1>> {
-    let (mut flat, mut ranges, mut end) = (Vec::new(), Vec::new(), 0);
-    for (gradient, length) in own {
-        flat.push(gradient.map_or_else(|| Tensor::zeros([length], (device, DType::F32)), |own| own.cast(DType::F32)));
-        ranges.push(end..end + length);
-        end += length;
-    }
-    let sum = world.sum_tensor(Tensor::cat(flat, 0));
-    ranges.into_iter().map(|range| sum.clone().slice([range])).collect()
-}
-
-/// Appends a tensor's values.
-fn append(values: &mut Vec<f32>, tensor: Tensor<1>) {
-    let data = tensor.into_data();
-    match data.as_slice::<f32>() {
-        Ok(own) => values.extend_from_slice(own),
-        Err(_) => values.extend(data.iter::<f32>()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! One optimizer step: the arithmetic of training, apart from everything around it.
 
+use std::mem;
+
 use burn::tensor::{Device, Tensor};
 use lm_models::ops::{self, Compute, Loss, Predictions};
 use lm_models::{AutoModel, Mode, ModelInputs, checkpointed};
@@ -8,6 +10,7 @@ use crate::optim::GradientSum;
 use crate::optim::Optimizer;
 use crate::sys::allocator;
 use crate::sys::signals::StopSignal;
+use crate::train::exchange::Outgoing;
 use crate::train::ranks::{on_each, sum_gradients};
 
 /// What a step needs to know besides the batches.
@@ -75,23 +78,29 @@ impl StepGradients {
 
 /// Runs this process's micro-batches forward and backward, each device its own: the sums of their gradients and losses.
 /// The loss that is minimised is the mean over the tokens that all micro-batches of all processes predict together, as
-/// Python's Trainer has it since 4.46. None if a signal came before the last one.
+/// Python's Trainer has it since 4.46. What `outgoing` takes, where there is one, is no part of the sum. None if a signal
+/// came before the last one.
 pub fn gradients(
     model: &AutoModel,
     micro_batches: &[ModelInputs],
     predicted: usize,
     options: &StepOptions,
     stop: &StopSignal,
+    outgoing: Option<&Outgoing>,
 ) -> Option<(GradientSum, f64)> {
     let devices: Vec<Device> = micro_batches.iter().take(options.devices).map(|inputs| inputs.device.clone()).collect();
     let on_devices = on_each(model, &devices, |device, model| {
         let mut gradients = GradientSum::default();
         let mut sums = Vec::new();
         let own = micro_batches.iter().enumerate().skip(device).step_by(options.devices);
-        for (index, inputs) in own.filter(|(_, inputs)| !inputs.host_predicted.is_empty()) {
+        let mut own = own.filter(|(_, inputs)| !inputs.host_predicted.is_empty()).peekable();
+        while let Some((index, inputs)) = own.next() {
             if stop.received().is_some() {
                 return None;
             }
+            // Those of several devices have to be summed first.
+            let outgoing = outgoing.filter(|_| devices.len() == 1 && own.peek().is_none());
+            let _watching = outgoing.map(|outgoing| outgoing.last_batch(model, mem::take(&mut gradients)));
             let number = (options.rank + index * options.ranks) as u64;
             let (of_batch, sum) = backward(model, inputs, options, number, predicted as f64);
             gradients.merge(of_batch);
@@ -138,7 +147,7 @@ pub fn step(
     options: &StepOptions,
 ) -> (AutoModel, StepOutcome) {
     let predicted = micro_batches.iter().map(|inputs| inputs.host_predicted.len()).sum();
-    match gradients(&model, micro_batches, predicted, options, &StopSignal::default()) {
+    match gradients(&model, micro_batches, predicted, options, &StopSignal::default(), None) {
         Some((sum, loss)) => {
             let gradients = StepGradients::new(sum, loss, predicted, options);
             let outcome = gradients.outcome;

@@ -24,6 +24,7 @@ use crate::train::batches::{Batches, TrainData};
 use crate::train::cadence::due;
 use crate::train::early_stopping::EarlyStopping;
 use crate::train::evaluate::Evaluation;
+use crate::train::exchange::Route;
 use crate::train::plan::Plan;
 use crate::train::progress::Progress;
 use crate::train::ranks::whole;
@@ -50,6 +51,8 @@ pub struct Trainer<'a> {
     /// There but while the optimizer has it, which moves the parameters in place, because nobody else holds them.
     model: Option<AutoModel>,
     parameters: Vec<ParameterInfo>,
+    /// In what order gradients go to the other processes.
+    route: Route,
     optimizer: Optimizer,
     /// The rank that moves each parameter, with `--sharded_optimizer`.
     owners: Option<Vec<usize>>,
@@ -106,6 +109,7 @@ impl<'a> Trainer<'a> {
             state: initial_state(args, &plan),
             samples: None,
             model: Some(model),
+            route: Route::new(&parameters),
             parameters,
             optimizer,
             owners,

@@ -9,10 +9,12 @@ use lm_models::ops;
 
 use super::{Diverged, Trainer};
 use crate::observe::StepInfo;
+use crate::optim::GradientSum;
 use crate::sys::panics;
 use crate::sys::signals::StopSignal;
 use crate::train::batches::{Batches, to_inputs};
-use crate::train::ranks::{StepCounts, expect_all_used, sum_over_ranks, whole};
+use crate::train::exchange::{Came, Carrier};
+use crate::train::ranks::{StepCounts, expect_all_used, whole};
 use crate::train::sharded::spread;
 use crate::train::step::{StepGradients, StepOptions, StepOutcome, apply, gradients};
 
@@ -115,33 +117,54 @@ impl Trainer<'_> {
     /// Forward and backward, and the gradients of all processes. A panic here, such as exhausted memory, leaves the model
     /// whole.
     fn gradients(
-        &self,
+        &mut self,
         inputs: &[ModelInputs],
         predicted: usize,
         options: &StepOptions,
         stop: &StopSignal,
     ) -> Result<Option<StepGradients>> {
         let model = self.model();
-        let own = self.computed(|| gradients(model, inputs, predicted, options, stop));
-        let note = match &own {
-            // A loss need not be a finite number.
-            Ok(Some((sum, loss))) => (sum.present(), loss.to_bits()),
-            _ => Default::default(),
+        let summed = match self.world.size() {
+            1 => self.computed(|| gradients(model, inputs, predicted, options, stop, None))?,
+            _ => self.exchanged_gradients(inputs, predicted, options, stop)?,
         };
-        let Some(((sum, _), notes)) = whole(self.world, stop, own, note)? else { return Ok(None) };
-        let (present, losses): (Vec<_>, Vec<_>) = notes.into_iter().unzip();
-        if self.plan.all_used {
-            expect_all_used(self.world, &present, &self.parameters)?;
-        }
-        let loss = losses.into_iter().map(f64::from_bits).sum();
-        let device = self.devices[0].clone().inner();
-        let sum = sum_over_ranks(self.world, sum, &present, &self.parameters, self.plan.bucket, &device);
+        let Some((sum, loss)) = summed else { return Ok(None) };
         let gradients = self.computed(|| StepGradients::new(sum, loss, predicted, options));
         let norm = gradients.as_ref().map_or(0, |gradients| gradients.outcome.grad_norm.to_bits());
         let (mut gradients, norms) = self.world.agree_with(gradients, &norm)?;
         // A processor that rounds otherwise than rank 0's must not move its model otherwise.
         gradients.outcome.grad_norm = f64::from_bits(norms[0]);
         Ok(Some(gradients))
+    }
+
+    /// The sums over several processes: of their gradients, and of their losses.
+    fn exchanged_gradients(
+        &mut self,
+        inputs: &[ModelInputs],
+        predicted: usize,
+        options: &StepOptions,
+        stop: &StopSignal,
+    ) -> Result<Option<(GradientSum, f64)>> {
+        let (model, device) = (self.model(), self.devices[0].clone().inner());
+        let carrier =
+            Carrier { world: self.world, parameters: &self.parameters, bucket: self.plan.bucket, device: &device };
+        let (own, exchanged) = carrier.carry(&self.route, |outgoing| {
+            let own = self.computed(|| gradients(model, inputs, predicted, options, stop, Some(outgoing)))?;
+            Ok(own.map(|(rest, loss)| {
+                outgoing.rest(rest);
+                loss
+            }))
+        });
+        // A loss need not be a finite number.
+        let loss = own.as_ref().map_or(0, |loss: &Option<f64>| loss.unwrap_or_default().to_bits());
+        let Some((_, notes)) = whole(self.world, stop, own, (exchanged.came.clone(), loss))? else { return Ok(None) };
+        let (came, losses): (Vec<Came>, Vec<u64>) = notes.into_iter().unzip();
+        if self.plan.all_used {
+            expect_all_used(self.world, &came, &self.parameters)?;
+        }
+        let sum = carrier.sums(exchanged, &came);
+        self.route.learn(&came);
+        Ok(Some((sum, losses.into_iter().map(f64::from_bits).sum())))
     }
 
     /// Calls what computes; a panic in it is an error.
