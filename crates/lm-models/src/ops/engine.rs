@@ -26,7 +26,11 @@ impl Compute {
     /// An operand of a matrix product.
     pub(super) fn narrow<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         let dtype = self.operands(x.device());
-        x.cast(dtype)
+        match Engine::of(&x, self) {
+            #[cfg(feature = "tch")]
+            Engine::Torch if x.dtype() != dtype.into() => super::torch::cast::cast(x, dtype),
+            _ => x.cast(dtype),
+        }
     }
 
     /// The type in which operands of matrix products are tensors on this device: ours on the CPU backend take float32,

@@ -7,6 +7,7 @@
 pub(super) mod activation;
 pub(super) mod adamw;
 pub(super) mod attention;
+pub(super) mod cast;
 pub(super) mod cross_entropy;
 pub(super) mod dropout;
 pub(super) mod embedding;
