@@ -53,6 +53,8 @@ pub(crate) fn watch(leaves: impl Iterator<Item = (NodeId, usize, usize)>, ready:
 }
 
 /// By what our operations know a leaf of autodiff; none if they never see it.
+// burn-tch is marked deprecated in 0.22, the last line that has it.
+#[allow(deprecated)]
 pub(crate) fn leaf<const D: usize>(tensor: &Tensor<D>) -> Option<NodeId> {
     if !tensor.is_require_grad() {
         return None;

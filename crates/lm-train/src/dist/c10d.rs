@@ -1,16 +1,15 @@
 //! The process groups of libtorch, as torchrun's processes and Python's `torch.distributed` have them.
 // burn-tch is marked deprecated in 0.22, the last line that has it.
-#![allow(deprecated)]
+#![cfg_attr(test, allow(deprecated))]
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use burn::backend::libtorch::TchTensor;
-use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind};
 use burn::tensor::{Device, Tensor};
 use lm_c10d::{Engine, Group, GroupError, Store};
 
 use super::launched::Launched;
+use super::libtorch;
 use super::link::Link;
 
 /// How long the processes wait for each other at the beginning; Python's `--ddp_timeout`.
@@ -111,20 +110,14 @@ impl Link for C10d {
     }
 
     fn sums_tensors(&self, device: &Device) -> bool {
-        let gpus = usize::try_from(tch::Cuda::device_count()).unwrap_or(0);
-        matches!(self.engine, Engine::Nccl(_)) && (0..gpus).any(|gpu| *device == Device::libtorch_cuda(gpu))
+        matches!(self.engine, Engine::Nccl(_)) && libtorch::is_cuda(device)
     }
 
     fn sum_tensor(&self, tensor: Tensor<1>) -> Tensor<1> {
-        match tensor.into_dispatch() {
-            DispatchTensor { kind: DispatchTensorKind::LibTorch(BackendTensor::Float(tensor)), .. } => {
-                let mut sum = tensor.tensor.contiguous();
-                self.together(|group| group.sum(&mut sum));
-                let kind = DispatchTensorKind::LibTorch(BackendTensor::Float(TchTensor::new(sum)));
-                Tensor::from_dispatch(DispatchTensor { kind, autodiff: DispatchAutodiffContext::Disabled })
-            }
-            other => unreachable!("not on libtorch: {other:?}"),
-        }
+        libtorch::map(tensor, |mut sum| {
+            self.together(|group| group.sum(&mut sum));
+            sum
+        })
     }
 
     fn finish_sums(&self) {

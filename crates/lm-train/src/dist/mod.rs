@@ -5,7 +5,7 @@
 //! ```text
 //! launched  who started the process, by its environment
 //! link      what carries bytes between processes, and the sums and messages that are made of it
-//! mpi       MPI as such a link
+//! mpi       MPI as such a link; cuda_aware: sums where the GPUs are
 //! c10d      libtorch's Gloo and NCCL as such a link
 //! reach     which of them a run takes
 //! ```
@@ -14,7 +14,11 @@
 
 #[cfg(any(feature = "gloo", feature = "nccl"))]
 mod c10d;
+#[cfg(all(feature = "mpi", feature = "tch"))]
+mod cuda_aware;
 mod launched;
+#[cfg(all(feature = "tch", any(feature = "mpi", feature = "gloo", feature = "nccl")))]
+mod libtorch;
 mod link;
 #[cfg(feature = "mpi")]
 mod mpi;

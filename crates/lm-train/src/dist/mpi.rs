@@ -4,13 +4,21 @@ use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tch")]
+use burn::tensor::{Device, Tensor};
 use mpi::Threading;
 use mpi::environment::{self, Universe};
 use mpi::request::{Request, Scope, scope};
 use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Root};
+#[cfg(feature = "tch")]
+use mpi::traits::{Destination, Source};
 
+#[cfg(feature = "tch")]
+use super::cuda_aware;
 use super::launched::Launched;
+#[cfg(feature = "tch")]
+use super::libtorch;
 use super::link::Link;
 
 /// A wait that is over soon is not worth giving the processor away; later it is asked this rarely, since it may go on beside
@@ -54,6 +62,22 @@ impl Mpi {
             ));
         }
         Ok(mpi)
+    }
+
+    /// Gives every other rank its part of `sent`, and takes one from each. Not by a collective operation: Open MPI's take no
+    /// addresses on GPUs where they do not block.
+    #[cfg(feature = "tch")]
+    fn trade<B: mpi::datatype::Buffer + mpi::datatype::BufferMut>(&self, sent: &[B], received: &mut [B]) {
+        let others = |rank: &usize| *rank != self.rank();
+        scope(|scope| {
+            let process = |rank: usize| self.world.process_at_rank(rank as i32);
+            let parts = received.iter_mut().enumerate().filter(|(rank, _)| others(rank));
+            let taken: Vec<_> = parts.map(|(rank, part)| process(rank).immediate_receive_into(scope, part)).collect();
+            let parts = sent.iter().enumerate().filter(|(rank, _)| others(rank));
+            let given: Vec<_> = parts.map(|(rank, part)| process(rank).immediate_send(scope, part)).collect();
+            taken.into_iter().for_each(|request| self.wait(request));
+            given.into_iter().for_each(|request| self.wait(request));
+        });
     }
 
     /// Waits until all ranks have done their part, which may be long: then without taking the processor from who works.
@@ -101,6 +125,18 @@ impl Link for Mpi {
         scope(|scope| self.wait(root.immediate_broadcast_into(scope, bytes)));
     }
 
+    #[cfg(feature = "tch")]
+    fn sums_tensors(&self, device: &Device) -> bool {
+        cuda_aware::is_supported() && libtorch::is_cuda(device)
+    }
+
+    #[cfg(feature = "tch")]
+    fn sum_tensor(&self, tensor: Tensor<1>) -> Tensor<1> {
+        libtorch::map(tensor, |tensor| {
+            cuda_aware::sum(&tensor, self.rank(), self.size(), |sent, received| self.trade(sent, received))
+        })
+    }
+
     fn abort(&self, code: u8) -> ! {
         self.universe.world().abort(code.into())
     }
@@ -117,6 +153,28 @@ mod tests {
 
     use super::*;
     use crate::dist::link::{self, tests};
+
+    /// On the processor, where every MPI takes the addresses.
+    #[cfg(feature = "tch")]
+    // burn-tch is marked deprecated in 0.22, the last line that has it.
+    #[allow(deprecated)]
+    #[test]
+    fn sums_of_tensors_are_taken_in_the_order_of_ranks() {
+        let Some(launched) = tests::launched() else {
+            return [2, 3, 4].into_iter().for_each(|ranks| {
+                tests::again("mpi::tests::sums_of_tensors_are_taken_in_the_order_of_ranks", ranks);
+            });
+        };
+        let mpi = Mpi::open(&launched).expect("started by mpirun");
+        for len in [1, 2, 5, 1000, 100_003] {
+            let scale = [1.0, 1e8, -1e8, 0.3][mpi.rank()];
+            let mut values: Vec<f32> = (0..len).map(|index| ((index + 1) as f32).sin() * scale).collect();
+            let sum = mpi.sum_tensor(Tensor::from_floats(&values[..], &Device::libtorch())).into_data();
+            link::sum(&mpi, &mut values);
+            let same = sum.iter::<f32>().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same && sum.num_elements() == len, "{len} values");
+        }
+    }
 
     /// A measurement, of the number of values in VALUES: `scripts/ranks.sh`.
     #[test]
