@@ -10,6 +10,7 @@ use super::card::{self, Config, Repository};
 use super::error::DatasetError;
 use super::patterns::{base_name, has_wildcards, matching};
 use super::reading::Reading;
+use crate::source::METADATA;
 
 /// The files of one split, in the order in which they are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,16 +223,20 @@ fn of_one_kind(name: &str, mut splits: Vec<SplitFiles>) -> Result<(&'static str,
     Ok((first, splits))
 }
 
-/// The format of the commonest suffix; None without files.
+/// The format of the commonest suffix, that of metadata only where there is no other; None without files.
 fn kind(name: &str, files: &[String]) -> Result<Option<&'static str>, DatasetError> {
-    let mut counts: HashMap<String, usize> = HashMap::new();
-    for suffix in files.iter().flat_map(|file| suffixes(file)) {
-        *counts.entry(suffix.to_lowercase()).or_default() += 1;
+    let mut counts: HashMap<(bool, String), usize> = HashMap::new();
+    for file in files {
+        let is_data = !METADATA.contains(&base_name(file));
+        for suffix in suffixes(file) {
+            *counts.entry((is_data, suffix.to_lowercase())).or_default() += 1;
+        }
     }
     let rank =
         |suffix: &str| KINDS.iter().take(5).position(|(known, _)| *known == suffix).map_or(0, |at| KINDS.len() - at);
-    let known = counts.into_iter().filter(|(suffix, _)| is_known(suffix));
-    let Some((suffix, _)) = known.max_by(|(a, n), (b, m)| (n, rank(a), a).cmp(&(m, rank(b), b))) else {
+    let known = counts.into_iter().filter(|((_, suffix), _)| is_known(suffix));
+    let order = |((is_data, suffix), count): &((bool, String), usize)| (*is_data, *count, rank(suffix), suffix.clone());
+    let Some(((_, suffix), _)) = known.max_by_key(order) else {
         return Ok(None);
     };
     if suffix == ARCHIVE {
@@ -297,6 +302,11 @@ mod tests {
             (vec!["train.txt", ".cache/train.txt", "__pycache__/train.txt"], vec![split("train", &["train.txt"])]),
             (vec!["train.zip"], vec![split("train", &["train.zip"])]),
             (vec!["a.csv", "b.csv", "c.tsv", "d.txt"], vec![split("train", &["a.csv", "b.csv", "c.tsv"])]),
+            (vec!["metadata.jsonl", "s/metadata.jsonl", "a.txt"], vec![split("train", &["a.txt"])]),
+            (vec!["metadata.csv", "a.txt"], vec![split("train", &["a.txt"])]),
+            (vec!["metadata.jsonl", "a.jsonl"], vec![split("train", &["a.jsonl", "metadata.jsonl"])]),
+            (vec!["metadata.jsonl", "a.foo"], vec![split("train", &["metadata.jsonl"])]),
+            (vec!["metadata.json", "a.txt"], vec![split("train", &["metadata.json"])]),
         ] {
             assert_eq!(found(&files, None, None).unwrap(), expected, "{files:?}");
         }

@@ -47,6 +47,10 @@ impl SourceFile {
 pub(crate) const DESCRIPTIONS: &[&str] =
     &["README.md", "config.json", "dataset_info.json", "dataset_infos.json", "dummy_data.zip", "dataset_dict.json"];
 
+/// Files that describe the others, such as pictures: data only where there is nothing else.
+pub(crate) const METADATA: &[&str] =
+    &["metadata.csv", "metadata.jsonl", "metadata.parquet", "latest_version_hint.json"];
+
 /// The files that names, patterns and folders stand for, each looked at.
 ///
 /// # Errors
@@ -153,8 +157,18 @@ pub(crate) fn files_below(root: &Path) -> Result<Vec<String>, SourceError> {
 /// The files of the commonest format, of two that are as common the first of the list; the others are left out, which is
 /// said.
 fn of_one_format(path: &Path, files: Vec<SourceFile>, what: &str) -> Result<Vec<SourceFile>, SourceError> {
-    let count = |format: &Format| files.iter().filter(|file| file.format.name == format.name).count();
-    let Some(commonest) = FORMATS.iter().rev().max_by_key(|format| count(format)).filter(|format| count(format) > 0)
+    let describes = |file: &SourceFile| {
+        let name = file.place.path.file_name().unwrap_or_default();
+        METADATA.iter().any(|metadata| name == *metadata)
+    };
+    let count = |format: &Format, all: bool| {
+        files.iter().filter(|file| file.format.name == format.name && (all || !describes(file))).count()
+    };
+    let Some(commonest) = FORMATS
+        .iter()
+        .rev()
+        .max_by_key(|format| (count(format, false), count(format, true)))
+        .filter(|format| count(format, true) > 0)
     else {
         let reason = format!("is {what} without a file of text in it; supported are {}", listed_extensions());
         return Err(SourceError::Unreadable { path: path.into(), reason });
@@ -243,5 +257,34 @@ fn listed_extensions() -> String {
     match names.split_last() {
         Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
         _ => names.concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The names of the files that a folder with these stands for.
+    fn found(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (file, content) in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        let root = folder.path().display().to_string();
+        let found = find_files(std::slice::from_ref(&root)).map_err(|error| error.to_string().replace(&root, "d"))?;
+        let below = |path: PathBuf| path.strip_prefix(folder.path()).unwrap().display().to_string();
+        Ok(found.into_iter().map(below).collect())
+    }
+
+    #[test]
+    fn metadata_decide_nothing() {
+        let json = "{\"text\": \"a\"}\n";
+        let names = |names: &[&str]| Ok(names.iter().map(|name| name.to_string()).collect());
+        assert_eq!(found(&[("metadata.jsonl", json), ("s/metadata.jsonl", json), ("a.txt", "a")]), names(&["a.txt"]));
+        assert_eq!(found(&[("metadata.jsonl", json)]), names(&["metadata.jsonl"]));
     }
 }

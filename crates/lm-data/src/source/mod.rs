@@ -29,7 +29,7 @@ pub use compression::data_extension;
 pub use error::SourceError;
 pub(crate) use files::Numbered;
 pub use files::{RowPosition, Rows, TextFiles};
-pub(crate) use find::{DESCRIPTIONS, Piece, files_below};
+pub(crate) use find::{DESCRIPTIONS, METADATA, Piece, files_below};
 pub use find::{extensions, find_files};
 use format::Format;
 pub use format::{CsvOptions, RowOptions, SampleBy};
