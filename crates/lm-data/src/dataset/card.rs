@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::error::DatasetError;
+use super::slice::is_split_name;
 
 /// What is read of a repository to find its splits, in this order: README.md and what overrides it.
 pub const CARD_FILES: [&str; 2] = ["README.md", ".huggingface.yaml"];
@@ -102,6 +103,11 @@ fn data_files(files: &Value) -> Result<Vec<(String, Vec<String>)>, String> {
         Value::Array(entries) if has_splits => {
             for entry in entries {
                 let split = entry.get("split").and_then(scalar).ok_or(SPLIT)?;
+                if !is_split_name(&split) {
+                    return Err(format!(
+                        "data_files: `{split}` is no name of a split, which has letters, digits and _, with single dots between"
+                    ));
+                }
                 if splits.iter().any(|(name, _)| *name == split) {
                     return Err(format!("data_files: the split {split} stands twice"));
                 }
@@ -181,6 +187,10 @@ mod tests {
                 "stands twice",
             ),
             ("---\nconfigs:\n- config_name: a\n  data_files:\n    train: x\n---\n", "a path is no string"),
+            (
+                "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: a-b\n    path: x\n---\n",
+                "`a-b` is no name of a split",
+            ),
         ] {
             let error = read(bad, None).unwrap_err().to_string();
             assert!(error.starts_with("d: README.md: ") && error.contains(part) && !error.contains('\n'), "{error}");

@@ -57,6 +57,16 @@ pub enum DatasetError {
         /// The splits there are.
         known: String,
     },
+    /// A split whose name can be none.
+    #[error(
+        "{name}: `{split}` is no name of a split, which has letters, digits and _, with single dots between: rename its files, or list them by split under data_files in README.md"
+    )]
+    SplitName {
+        /// The data set.
+        name: String,
+        /// What would be the name.
+        split: String,
+    },
     /// A slice that is none, or one that is not supported.
     #[error("`{0}`: {1}; a slice is a split's name, or such as train[:10%] or train[-100:]")]
     Slice(String, String),

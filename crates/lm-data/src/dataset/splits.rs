@@ -10,6 +10,7 @@ use super::card::{self, Config, Repository};
 use super::error::DatasetError;
 use super::patterns::{base_name, has_wildcards, matching};
 use super::reading::Reading;
+use super::slice::is_split_name;
 use crate::source::METADATA;
 
 /// The files of one split, in the order in which they are read.
@@ -161,7 +162,7 @@ fn choose<'a>(
 fn inferred(name: &str, files: &[&str]) -> Result<Vec<(String, Vec<String>)>, DatasetError> {
     let shards = matching(name, &format!("data/*{SHARDED}"), files)?;
     if !shards.is_empty() {
-        return Ok(sharded(&shards));
+        return sharded(name, &shards);
     }
     let sep = "[-._ 0-9]";
     let folders = |k: &str| {
@@ -189,13 +190,16 @@ fn inferred(name: &str, files: &[&str]) -> Result<Vec<(String, Vec<String>)>, Da
     Ok(vec![("train".into(), vec!["**".into()])])
 }
 
-/// `data/SPLIT-00000-of-00001.parquet`: any name can be a split's; the known ones come first.
-fn sharded(shards: &[&str]) -> Vec<(String, Vec<String>)> {
+/// `data/SPLIT-00000-of-00001.parquet`: any word can be a split's name; the known ones come first.
+fn sharded(name: &str, shards: &[&str]) -> Result<Vec<(String, Vec<String>)>, DatasetError> {
     let mut names: Vec<&str> = shards.iter().filter_map(|shard| shard_split(base_name(shard))).collect();
+    if let Some(split) = names.iter().find(|split| !is_split_name(split)) {
+        return Err(DatasetError::SplitName { name: name.into(), split: split.to_string() });
+    }
     let rank = |name: &str| KEYWORDS.iter().position(|(split, _)| *split == name).unwrap_or(KEYWORDS.len());
     names.sort_by_key(|name| (rank(name), name.to_string()));
     names.dedup();
-    names.into_iter().map(|name| (name.to_string(), vec![format!("data/{name}{SHARDED}")])).collect()
+    Ok(names.into_iter().map(|name| (name.to_string(), vec![format!("data/{name}{SHARDED}")])).collect())
 }
 
 /// What stands before the last `-NNNNN-of-NNNNN`.
@@ -277,7 +281,7 @@ mod tests {
     #[test]
     fn splits_are_those_of_datasets() {
         let shard = |name: &str| format!("data/{name}-00000-of-00001.parquet");
-        let (a, b, c) = (shard("unsupervised"), shard("test"), shard("train"));
+        let (a, b, c, dotted) = (shard("unsupervised"), shard("test"), shard("train"), shard("é.b_1"));
         for (files, expected) in [
             (
                 vec![a.as_str(), &b, &c, "train.txt"],
@@ -304,6 +308,7 @@ mod tests {
             (vec!["a.csv", "b.csv", "c.tsv", "d.txt"], vec![split("train", &["a.csv", "b.csv", "c.tsv"])]),
             (vec!["metadata.jsonl", "s/metadata.jsonl", "a.txt"], vec![split("train", &["a.txt"])]),
             (vec!["metadata.csv", "a.txt"], vec![split("train", &["a.txt"])]),
+            (vec![dotted.as_str()], vec![split("é.b_1", &[&dotted])]),
             (vec!["metadata.jsonl", "a.jsonl"], vec![split("train", &["a.jsonl", "metadata.jsonl"])]),
             (vec!["metadata.jsonl", "a.foo"], vec![split("train", &["metadata.jsonl"])]),
             (vec!["metadata.json", "a.txt"], vec![split("train", &["metadata.json"])]),
@@ -338,6 +343,7 @@ mod tests {
             (vec!["README.md", "d.py"], "no data files"),
             (vec!["train/a.jpg", "train/b.jpg", "train/c.csv"], "are jpg files"),
             (vec!["train.csv", "test.json"], "different formats (train: csv, test: json)"),
+            (vec!["data/my-split-00000-of-00001.jsonl"], "`my-split` is no name of a split"),
         ] {
             let error = found(&files, None, None).unwrap_err();
             assert!(error.contains(part), "{error}");
