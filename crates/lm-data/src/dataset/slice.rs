@@ -26,8 +26,8 @@ pub struct SplitPart {
     pub files: Vec<String>,
 }
 
-/// The files of what `wanted` names: a split, slices of splits, or several of these joined by `+`; and what of them is read,
-/// nothing said being all.
+/// The files of what `wanted` names: a split, slices of splits, several of these joined by `+`, or `all` splits; and what of
+/// them is read, nothing said being all.
 ///
 /// # Errors
 /// If it is not understood, or the data set `name` has no such split.
@@ -36,6 +36,10 @@ pub fn files_of(
     wanted: &str,
     splits: &[SplitFiles],
 ) -> Result<(Vec<String>, Vec<SplitPart>), DatasetError> {
+    // As in Python, nothing else can be said of `all`.
+    if wanted.trim() == "all" && splits.iter().all(|split| split.name != "all") {
+        return Ok((splits.iter().flat_map(|split| split.files.clone()).collect(), Vec::new()));
+    }
     let mut parts = Vec::new();
     for slice in Slice::parse(wanted)? {
         let Some(found) = splits.iter().find(|found| found.name == slice.split) else {
@@ -142,6 +146,22 @@ mod tests {
             [(5, 10, 0), (5, 30, 2), (5, 50, 2), (5, 70, 4), (1, 150, 2), (1, 250, 2), (33, 100, 33), (99, 1, 1)]
         {
             assert_eq!(percent_of(percent, rows), expected, "{percent} % of {rows}");
+        }
+    }
+
+    #[test]
+    fn all_is_all_splits() {
+        let split =
+            |name: &str, file: &str| SplitFiles { name: name.into(), files: vec![file.into(), format!("{file}2")] };
+        let splits = [split("train", "a"), split("test", "b")];
+        let files = |files: &[&str]| files.iter().map(|file| file.to_string()).collect::<Vec<_>>();
+        assert_eq!(files_of("d", "all", &splits).unwrap(), (files(&["a", "a2", "b", "b2"]), vec![]));
+        for unknown in ["all[:2]", "train+all", "ALL"] {
+            let error = files_of("d", unknown, &splits).unwrap_err().to_string();
+            assert!(
+                error.starts_with("d: has no split `") && error.ends_with("are: train, test"),
+                "{unknown}: {error}"
+            );
         }
     }
 
