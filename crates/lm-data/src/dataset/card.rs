@@ -61,7 +61,18 @@ pub(super) fn configs(repository: &Repository<'_>) -> Result<Vec<Config>, Datase
     let fails = |reason: String| DatasetError::Card { name: repository.name.into(), file, reason };
     match configs {
         Value::Null => Ok(Vec::new()),
-        Value::Array(entries) => entries.iter().map(|entry| config(entry).map_err(fails)).collect(),
+        Value::Array(entries) => {
+            let mut configs: Vec<Config> = Vec::new();
+            for entry in &entries {
+                let config = config(entry).map_err(fails)?;
+                // As in Python, the last of a name counts, in the place of the first.
+                match configs.iter_mut().find(|found| found.name == config.name) {
+                    Some(same) => *same = config,
+                    None => configs.push(config),
+                }
+            }
+            Ok(configs)
+        }
         _ => Err(fails("`configs` is no list".into())),
     }
 }

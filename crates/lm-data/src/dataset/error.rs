@@ -88,6 +88,14 @@ pub enum DatasetError {
         /// The name.
         pattern: String,
     },
+    /// The card names what lies elsewhere.
+    #[error("{name}: {path}: the configuration leads out of the data set, or over a folder that is not there")]
+    Outside {
+        /// The data set.
+        name: String,
+        /// The path.
+        path: String,
+    },
     /// The card says that files are read in a way that is not known here.
     #[error(
         "{name}: its configuration {config} has its files read with `{option}`, which is not supported ({reason}): download them, and give them with --train_file when they can be read without"

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::card::{CARD_FILES, Repository};
 use super::error::DatasetError;
-use super::splits::{Found, splits};
+use super::splits::{Found, splits_at};
 use crate::source::files_below;
 
 /// The splits of a folder, with the paths of their files from where the program runs.
 ///
 /// # Errors
-/// As [`splits`], and if the folder cannot be read.
+/// As [`splits`](super::splits()), and if the folder cannot be read.
 pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Found, DatasetError> {
     let files = files_below(folder)?;
     let mut cards = [None, None];
@@ -24,7 +24,8 @@ pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Found, Datas
     let [readme, standalone] = &cards;
     let repository =
         Repository { name: &name, files: &files, readme: readme.as_deref(), standalone: standalone.as_deref() };
-    let mut found = splits(&repository, config)?;
+    let root = folder.canonicalize().ok().map(|root| root.display().to_string());
+    let mut found = splits_at(root.as_deref(), &repository, config)?;
     for file in found.splits.iter_mut().flat_map(|split| &mut split.files) {
         *file = folder.join(&*file).display().to_string();
     }

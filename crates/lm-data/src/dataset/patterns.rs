@@ -43,6 +43,39 @@ fn plain_path(path: &str) -> String {
     path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
 }
 
+/// A path from a folder of the data set on as one from the data set on, without `.` and `..`; None if it leads out of the
+/// data set, or over what is no folder. Out of it and in again leads its own path, if that is known.
+pub(super) fn within(root: Option<&str>, folder: &str, path: &str, files: &[String]) -> Option<String> {
+    let parts = |path: &str| -> Vec<String> {
+        path.split('/').filter(|part| !part.is_empty() && *part != ".").map(String::from).collect()
+    };
+    let root_parts = parts(root.unwrap_or_default());
+    let mut walked = Vec::new();
+    if path.starts_with('/') {
+        root?;
+    } else {
+        walked = [root_parts.clone(), parts(folder)].concat();
+    }
+    for part in parts(path) {
+        if part != ".." {
+            walked.push(part);
+            continue;
+        }
+        let is_there = match walked.strip_prefix(&root_parts[..]) {
+            Some(below) => {
+                let folder = below.iter().map(|part| format!("{part}/")).collect::<String>();
+                files.iter().any(|file| file.starts_with(&folder))
+            }
+            None => root_parts.starts_with(&walked),
+        };
+        if !is_there {
+            return None;
+        }
+        walked.pop()?;
+    }
+    Some(walked.strip_prefix(&root_parts[..])?.join("/"))
+}
+
 pub(super) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
@@ -59,6 +92,35 @@ fn hidden(path: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What Python finds from a folder `/a/d`.
+    #[test]
+    fn paths_stay_within_the_data_set() {
+        let files = ["x/y/0.txt", "a.txt"].map(String::from);
+        for (folder, path, expected) in [
+            ("", "./x//y/0.txt", Some("x/y/0.txt")),
+            ("", "x/../a.txt", Some("a.txt")),
+            ("", "x/y/../y/*.txt", Some("x/y/*.txt")),
+            ("", "../d/x/y/0.txt", Some("x/y/0.txt")),
+            ("", "../../a/d/**", Some("**")),
+            ("", "/a/d/a.txt", Some("a.txt")),
+            ("x/y", "../../a.txt", Some("a.txt")),
+            ("x", "..", Some("")),
+            ("", "..", None),
+            ("", "../x/y/0.txt", None),
+            ("", "../*/a.txt", None),
+            ("", "gone/../a.txt", None),
+            ("", "a.txt/../a.txt", None),
+            ("", "../e/../d/a.txt", None),
+            ("", "/x", None),
+            ("", "../../../../a.txt", None),
+        ] {
+            assert_eq!(within(Some("/a/d"), folder, path, &files).as_deref(), expected, "{folder} {path}");
+            let leaves = path.starts_with(['.', '/']) && folder.is_empty() && !path.starts_with("./");
+            let expected = expected.filter(|_| !leaves);
+            assert_eq!(within(None, folder, path, &files).as_deref(), expected, "{folder} {path} of the Hub");
+        }
+    }
 
     #[test]
     fn patterns_match_as_in_datasets() {

@@ -8,7 +8,7 @@ use serde_json::Map;
 
 use super::card::{self, Config, Repository};
 use super::error::DatasetError;
-use super::patterns::{base_name, has_wildcards, matching};
+use super::patterns::{base_name, has_wildcards, matching, within};
 use super::reading::Reading;
 use super::slice::is_split_name;
 use crate::source::METADATA;
@@ -66,6 +66,15 @@ const ARCHIVE: &str = "zip";
 /// # Errors
 /// If there is no such configuration, or no file that can be read, or not as the configuration says.
 pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Found, DatasetError> {
+    splits_at(None, repository, config)
+}
+
+/// The same, where the repository is the folder `root`.
+pub(super) fn splits_at(
+    root: Option<&str>,
+    repository: &Repository<'_>,
+    config: Option<&str>,
+) -> Result<Found, DatasetError> {
     let mut configs = card::configs(repository)?;
     if configs.is_empty() {
         configs.push(Config {
@@ -76,7 +85,7 @@ pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Found
             options: Map::new(),
         });
     }
-    of_config(repository, choose(repository, &configs, config)?)
+    of_config(repository, choose(repository, &configs, config)?, root)
 }
 
 /// The splits of what the Hub converted to Parquet, in which each configuration is a folder.
@@ -102,13 +111,18 @@ pub fn converted_splits(repository: &Repository<'_>, config: Option<&str>) -> Re
             options: Map::new(),
         })
         .collect();
-    of_config(repository, choose(repository, &configs, config)?)
+    of_config(repository, choose(repository, &configs, config)?, None)
 }
 
-fn of_config(repository: &Repository<'_>, config: &Config) -> Result<Found, DatasetError> {
+fn of_config(repository: &Repository<'_>, config: &Config, root: Option<&str>) -> Result<Found, DatasetError> {
+    let path = |folder: &str, path: &str| {
+        let outside = || DatasetError::Outside { name: repository.name.into(), path: path.into() };
+        within(root, folder, path, repository.files).ok_or_else(outside)
+    };
     // Patterns begin at the configuration's folder.
-    let folder = config.data_dir.as_deref().unwrap_or_default().trim_matches('/').trim_start_matches("./");
+    let folder = path("", config.data_dir.as_deref().unwrap_or_default())?;
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let all: Vec<&str> = repository.files.iter().map(String::as_str).collect();
     let below: Vec<&str> = repository.files.iter().filter_map(|file| file.strip_prefix(&prefix)).collect();
     let patterns = match &config.data_files {
         Some(patterns) => patterns.clone(),
@@ -118,10 +132,16 @@ fn of_config(repository: &Repository<'_>, config: &Config) -> Result<Found, Data
     for (split, patterns) in patterns {
         let mut files = Vec::new();
         for pattern in &patterns {
-            let mut matches = matching(repository.name, pattern, &below)?;
+            let whole = path(&folder, pattern)?;
+            // Wildcards of the folder's name are none.
+            let (prefix, pattern, among) = match whole.strip_prefix(&prefix) {
+                Some(pattern) => (prefix.as_str(), pattern, &below),
+                None => ("", whole.as_str(), &all),
+            };
+            let mut matches = matching(repository.name, pattern, among)?;
             matches.retain(|file| suffixes(file).any(is_known));
             if matches.is_empty() && !has_wildcards(pattern) {
-                return Err(DatasetError::NoFile { name: repository.name.into(), pattern: pattern.clone() });
+                return Err(DatasetError::NoFile { name: repository.name.into(), pattern: pattern.into() });
             }
             files.extend(matches.into_iter().map(|file| format!("{prefix}{file}")));
         }
@@ -321,15 +341,19 @@ mod tests {
     fn configurations_choose_files() {
         let files = ["en/train.txt", "en/dev.txt", "de.txt", "sub/x.csv"];
         let card = "---\nconfigs:\n- config_name: en\n  data_dir: en\n- config_name: de\n  data_files: de.*\n- config_name: s\n  \
-                    data_dir: sub\n  data_files: x.csv\n- config_name: gone\n  data_files: gone.txt\n---\n";
+                    data_dir: sub\n  data_files: x.csv\n- config_name: gone\n  data_files: gone.txt\n- config_name: up\n  data_dir: ./en/../sub\n  \
+                    data_files: ../de.txt\n- config_name: out\n  data_files: ../de.txt\n- config_name: s\n  data_files: \
+                    sub/../sub/x.csv\n---\n";
         let found = |config| found(&files, Some(card), config);
         let en = vec![split("train", &["en/train.txt"]), split("validation", &["en/dev.txt"])];
         assert_eq!(found(Some("en")).unwrap(), en);
         assert_eq!(found(Some("de")).unwrap(), [split("train", &["de.txt"])]);
         assert_eq!(found(Some("s")).unwrap(), [split("train", &["sub/x.csv"])]);
+        assert_eq!(found(Some("up")).unwrap(), [split("train", &["de.txt"])]);
         for (config, part) in [
-            (None, "no default: give --dataset_config_name, one of en, de, s, gone"),
-            (Some("fr"), "no configuration `fr`: give --dataset_config_name, one of en, de, s, gone"),
+            (Some("out"), "../de.txt: the configuration leads out of the data set"),
+            (None, "no default: give --dataset_config_name, one of en, de, s, gone, up, out"),
+            (Some("fr"), "no configuration `fr`: give --dataset_config_name, one of en, de, s, gone, up, out"),
             (Some("gone"), "gone.txt: the configuration names a file that is not there"),
         ] {
             let error = found(config).unwrap_err();
