@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::error::DatasetError;
 use super::slice::is_split_name;
+use super::yaml;
 
 /// What is read of a repository to find its splits, in this order: README.md and what overrides it.
 pub const CARD_FILES: [&str; 2] = ["README.md", ".huggingface.yaml"];
@@ -48,9 +49,7 @@ pub(super) fn configs(repository: &Repository<'_>) -> Result<Vec<Config>, Datase
         let fails =
             |reason: String| DatasetError::Card { name: repository.name.into(), file, reason: one_line(&reason) };
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { continue };
-        // As in Python, a key that stands twice has its last value.
-        let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::LastWins };
-        match serde_saphyr::from_str_with_options::<Value>(text, options) {
+        match yaml::read(text) {
             Ok(Value::Object(found)) => keys.extend(found.into_iter().map(|(key, value)| (key, (file, value)))),
             Ok(Value::Null) => {}
             Ok(_) => return Err(fails("is no list of keys and values".into())),
@@ -93,13 +92,20 @@ fn front_matter(text: &str) -> Option<&str> {
 }
 
 fn config(entry: &Value) -> Result<Config, String> {
-    let name = entry.get("config_name").and_then(scalar).ok_or("a configuration without config_name")?;
+    let name = entry.get("config_name").ok_or("a configuration without config_name")?;
+    let name = scalar(name).ok_or_else(|| format!("config_name: {name} is no string: put it in quotes"))?;
     let data_files = match entry.get("data_files") {
         None | Some(Value::Null) => None,
         Some(files) => Some(data_files(files).map_err(|reason| format!("configuration {name}: {reason}"))?),
     };
-    let data_dir = entry.get("data_dir").and_then(scalar);
-    let default = entry.get("default") == Some(&Value::Bool(true));
+    let data_dir = match entry.get("data_dir") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(folder)) => Some(folder.clone()),
+        Some(other) => {
+            return Err(format!("configuration {name}: data_dir: {other} is no string: put it in quotes"));
+        }
+    };
+    let default = entry.get("default").is_some_and(is_true);
     let mut options = entry.as_object().cloned().unwrap_or_default();
     options.retain(|key, _| !KEYS.contains(&key.as_str()));
     Ok(Config { name, data_files, data_dir, default, options })
@@ -135,6 +141,18 @@ fn paths(value: &Value) -> Result<Vec<String>, String> {
     match value {
         Value::Array(entries) => entries.iter().map(|entry| scalar(entry).ok_or_else(|| PATH.into())).collect(),
         value => Ok(vec![scalar(value).ok_or(PATH)?]),
+    }
+}
+
+/// What Python takes for true: `'false'` is, as any text but none.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(is_true) => *is_true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(entries) => !entries.is_empty(),
+        Value::Object(entries) => !entries.is_empty(),
     }
 }
 
@@ -184,6 +202,26 @@ mod tests {
         let read_otherwise = "---\nconfigs:\n- config_name: a\n  sep: ;\n  drop_labels: true\n  names: [x]\n---\n";
         let options = read(read_otherwise, None).unwrap().remove(0).options;
         assert_eq!(Value::from(options), serde_json::json!({"sep": ";", "names": ["x"]}));
+        let words = "---\nconfigs:\n- config_name: y\n  data_dir: n\n- config_name: 1e3\n  data_dir: ''\n---\n";
+        let expected = [config("y", None, Some("n"), false), config("1e3", None, Some(""), false)];
+        assert_eq!(read(words, None).unwrap(), expected);
+        for (value, expected) in [
+            ("yes", true),
+            ("y", true),
+            ("n", true),
+            ("'false'", true),
+            ("1", true),
+            ("[0]", true),
+            ("no", false),
+            ("''", false),
+            ("0", false),
+            ("0.0", false),
+            ("{}", false),
+            ("", false),
+        ] {
+            let card = format!("---\nconfigs:\n- config_name: a\n  default: {value}\n---\n");
+            assert_eq!(read(&card, None).unwrap(), [config("a", None, None, expected)], "{value}");
+        }
         let standalone = "configs:\n- config_name: e\n";
         assert_eq!(read(card, Some(standalone)).unwrap(), [config("e", None, None, false)]);
         for none in ["no card", "---\nlicense: mit\n---\n", "---\nconfigs:\n- config_name: x\n", "---\n---\n"] {
@@ -193,6 +231,9 @@ mod tests {
             ("---\na: [\n---\n", "YAML cannot be read"),
             ("---\nconfigs: 3\n---\n", "no list"),
             ("---\nconfigs:\n- x: 3\n---\n", "without config_name"),
+            ("---\nconfigs:\n- config_name: yes\n---\n", "config_name: true is no string"),
+            ("---\nconfigs:\n- config_name: a\n  data_dir: no\n---\n", "a: data_dir: false is no string"),
+            ("---\nconfigs:\n- config_name: a\n  data_dir: 3\n---\n", "a: data_dir: 3 is no string"),
             (
                 "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: t\n    path: x\n  - split: t\n    path: y\n---\n",
                 "stands twice",

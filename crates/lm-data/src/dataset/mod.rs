@@ -15,6 +15,7 @@ mod patterns;
 mod reading;
 mod slice;
 mod splits;
+mod yaml;
 
 pub use card::{CARD_FILES, Repository};
 pub use corpus::Corpus;
