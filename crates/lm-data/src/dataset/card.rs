@@ -24,8 +24,17 @@ pub struct Repository<'a> {
     pub standalone: Option<&'a str>,
 }
 
-/// One configuration of the card.
+/// What the card says.
 #[derive(Debug, PartialEq)]
+pub(super) struct Card {
+    /// None where it names none.
+    pub configs: Vec<Config>,
+    /// The columns of configurations, in their order: `dataset_info`.
+    pub columns: Vec<(String, Option<Value>)>,
+}
+
+/// One configuration of the card.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Config {
     pub name: String,
     /// Patterns by split; None where the names of files tell.
@@ -41,8 +50,8 @@ pub(super) struct Config {
 const KEYS: &[&str] =
     &["config_name", "data_files", "data_dir", "default", "description", "version", "drop_labels", "drop_metadata"];
 
-/// The configurations, none where the card names none. `.huggingface.yaml` stands above README.md, key by key.
-pub(super) fn configs(repository: &Repository<'_>) -> Result<Vec<Config>, DatasetError> {
+/// `.huggingface.yaml` stands above README.md, key by key.
+pub(super) fn read(repository: &Repository<'_>) -> Result<Card, DatasetError> {
     let mut keys = BTreeMap::new();
     let front = repository.readme.and_then(front_matter);
     for (file, text) in [("README.md", front), (".huggingface.yaml", repository.standalone)] {
@@ -56,24 +65,58 @@ pub(super) fn configs(repository: &Repository<'_>) -> Result<Vec<Config>, Datase
             Err(error) => return Err(fails(format!("its YAML cannot be read: {error}"))),
         }
     }
-    let Some((file, configs)) = keys.remove("configs") else { return Ok(Vec::new()) };
-    let fails = |reason: String| DatasetError::Card { name: repository.name.into(), file, reason };
-    match configs {
-        Value::Null => Ok(Vec::new()),
-        Value::Array(entries) => {
-            let mut configs: Vec<Config> = Vec::new();
-            for entry in &entries {
-                let config = config(entry).map_err(fails)?;
-                // As in Python, the last of a name counts, in the place of the first.
-                match configs.iter_mut().find(|found| found.name == config.name) {
-                    Some(same) => *same = config,
-                    None => configs.push(config),
-                }
-            }
-            Ok(configs)
-        }
-        _ => Err(fails("`configs` is no list".into())),
+    let card = |file, reason| DatasetError::Card { name: repository.name.into(), file, reason };
+    let (mut found, mut columns) = (Vec::new(), Vec::new());
+    if let Some((file, value)) = keys.remove("configs") {
+        found = configs(&value).map_err(|reason| card(file, reason))?;
     }
+    if let Some((file, value)) = keys.remove("dataset_info") {
+        columns = columns_of(&value).map_err(|reason| card(file, reason))?;
+    }
+    Ok(Card { configs: found, columns })
+}
+
+fn configs(value: &Value) -> Result<Vec<Config>, String> {
+    let entries = match value {
+        Value::Null => return Ok(Vec::new()),
+        value => value.as_array().ok_or("`configs` is no list")?,
+    };
+    let mut configs: Vec<Config> = Vec::new();
+    for entry in entries {
+        let config = config(entry)?;
+        // As in Python, the last of a name counts, in the place of the first.
+        match configs.iter_mut().find(|found| found.name == config.name) {
+            Some(same) => *same = config,
+            None => configs.push(config),
+        }
+    }
+    Ok(configs)
+}
+
+/// `features` by configuration, of one or of a list; what is neither says nothing.
+fn columns_of(info: &Value) -> Result<Vec<(String, Option<Value>)>, String> {
+    let entries = match info {
+        Value::Array(entries) => entries.as_slice(),
+        Value::Object(_) => std::slice::from_ref(info),
+        _ => &[],
+    };
+    let mut columns: Vec<(String, Option<Value>)> = Vec::new();
+    for entry in entries.iter() {
+        let name = match entry.get("config_name") {
+            None if entry.is_object() => Some("default".to_owned()),
+            name => name.and_then(scalar),
+        };
+        let name = name.ok_or("dataset_info: an entry is no mapping with the name of a configuration")?;
+        let is_column = |column: &Value| column.get("name").is_some_and(Value::is_string);
+        let features = match entry.get("features") {
+            None | Some(Value::Null) => None,
+            Some(Value::Array(entries)) if entries.iter().all(is_column) => entry.get("features").cloned(),
+            Some(_) => return Err(format!("dataset_info: the features of {name} are no list of columns with names")),
+        };
+        columns.retain(|(found, _)| *found != name);
+        columns.push((name, features));
+    }
+    Ok(columns)
 }
 
 /// The YAML between the dashes at the top of README.md.
@@ -174,7 +217,8 @@ mod tests {
     use super::*;
 
     fn read(readme: &str, standalone: Option<&str>) -> Result<Vec<Config>, DatasetError> {
-        configs(&Repository { name: "d", files: &[], readme: Some(readme), standalone })
+        let repository = Repository { name: "d", files: &[], readme: Some(readme), standalone };
+        Ok(super::read(&repository)?.configs)
     }
 
     #[test]
@@ -239,6 +283,8 @@ mod tests {
                 "stands twice",
             ),
             ("---\nconfigs:\n- config_name: a\n  data_files:\n    train: x\n---\n", "a path is no string"),
+            ("---\ndataset_info:\n  features:\n    text: string\n---\n", "features of default are no list of columns"),
+            ("---\ndataset_info:\n- text\n---\n", "dataset_info: an entry is no mapping"),
             (
                 "---\nconfigs:\n- config_name: a\n  data_files:\n  - split: a-b\n    path: x\n---\n",
                 "`a-b` is no name of a split",

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use regex::Regex;
 use serde_json::Map;
 
-use super::card::{self, Config, Repository};
+use super::card::{self, Card, Config, Repository};
 use super::error::DatasetError;
 use super::patterns::{base_name, has_wildcards, matching, within};
 use super::reading::Reading;
@@ -75,8 +75,15 @@ pub(super) fn splits_at(
     repository: &Repository<'_>,
     config: Option<&str>,
 ) -> Result<Found, DatasetError> {
-    let mut configs = card::configs(repository)?;
+    let Card { mut configs, columns } = card::read(repository)?;
+    let only = match &columns[..] {
+        [(name, _)] => Some(name.as_str()),
+        _ => None,
+    };
+    // What says nothing of configurations has none that could be asked for, but where it says the columns of one alone.
+    let mut says = true;
     if configs.is_empty() {
+        says = config.is_some() || only.is_some();
         configs.push(Config {
             name: "default".into(),
             data_files: None,
@@ -85,7 +92,10 @@ pub(super) fn splits_at(
             options: Map::new(),
         });
     }
-    of_config(repository, choose(repository, &configs, config)?, root)
+    let mut config = choose(repository, &configs, config, only)?.clone();
+    let columns = columns.into_iter().filter(|(name, _)| says && *name == config.name);
+    config.options.extend(columns.filter_map(|(_, columns)| Some(("features".to_owned(), columns?))));
+    of_config(repository, &config, root)
 }
 
 /// The splits of what the Hub converted to Parquet, in which each configuration is a folder.
@@ -111,7 +121,7 @@ pub fn converted_splits(repository: &Repository<'_>, config: Option<&str>) -> Re
             options: Map::new(),
         })
         .collect();
-    of_config(repository, choose(repository, &configs, config)?, None)
+    of_config(repository, choose(repository, &configs, config, None)?, None)
 }
 
 fn of_config(repository: &Repository<'_>, config: &Config, root: Option<&str>) -> Result<Found, DatasetError> {
@@ -159,11 +169,12 @@ pub fn script<'a>(name: &str, files: &'a [String]) -> Option<&'a str> {
     files.iter().find(|file| **file == script).map(String::as_str)
 }
 
-/// The one named, else the only one, the one called `default`, or the one marked so.
+/// The one named, else the only one, the one called `default`, or the one marked so, or the only one whose columns are said.
 fn choose<'a>(
     repository: &Repository<'_>,
     configs: &'a [Config],
     wanted: Option<&str>,
+    only: Option<&str>,
 ) -> Result<&'a Config, DatasetError> {
     let name = || repository.name.to_string();
     let known = || configs.iter().map(|config| config.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -174,6 +185,9 @@ fn choose<'a>(
     let mut defaults = configs.iter().filter(|config| configs.len() == 1 || config.name == "default" || config.default);
     match (defaults.next(), defaults.next()) {
         (Some(config), None) => Ok(config),
+        (None, _) if configs.iter().any(|config| Some(config.name.as_str()) == only) => {
+            choose(repository, configs, only, None)
+        }
         _ => Err(DatasetError::WhichConfiguration { name: name(), known: known() }),
     }
 }
@@ -358,6 +372,32 @@ mod tests {
         ] {
             let error = found(config).unwrap_err();
             assert!(error.starts_with("d: ") && error.contains(part), "{error}");
+        }
+    }
+
+    /// The first column in `load_dataset`, of `{"id": …, "body": …}`.
+    #[test]
+    fn the_card_says_the_order_of_columns() {
+        let features = |names: [&str; 2]| names.map(|name| format!("  - name: {name}\n    dtype: string\n")).concat();
+        let (body, id) = (features(["body", "id"]), features(["id", "body"]));
+        let config = "configs:\n- config_name: x\n  data_files: a.jsonl\n";
+        let info = |name: &str, columns: &str| format!("- config_name: {name}\n  features:\n{columns}");
+        for (card, config, expected) in [
+            (format!("dataset_info:\n  features:\n{body}"), None, Some("body")),
+            (format!("dataset_info:\n{}{}", info("default", &body), info("o", &id)), None, None),
+            (format!("dataset_info:\n{}{}", info("default", &body), info("o", &id)), Some("default"), Some("body")),
+            (format!("dataset_info:\n{}{config}", info("x", &body)), None, Some("body")),
+            (format!("dataset_info:\n{}{config}", info("y", &body)), None, None),
+            (format!("dataset_info:\n{}{config}  features:\n{id}", info("x", &body)), None, Some("body")),
+            (format!("dataset_info:\n{}{config}  features:\n{body}", info("x", &id)), None, Some("id")),
+            (format!("dataset_info:\n  features:\n{config}  features:\n{body}"), None, Some("body")),
+            (format!("dataset_info:\n{}{config}- config_name: y\n", info("x", &body)), None, Some("body")),
+            ("dataset_info: abc\n".into(), None, None),
+        ] {
+            let (files, readme) = (["a.jsonl".to_string()], format!("---\n{card}---\n"));
+            let repository = Repository { name: "d", files: &files, readme: Some(&readme), standalone: None };
+            let found = splits(&repository, config).unwrap();
+            assert_eq!(found.reading.column.as_deref(), expected, "{card}");
         }
     }
 
