@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::card::{CARD_FILES, Repository};
+use super::card::{self, CARD_FILES, Repository};
 use super::error::DatasetError;
-use super::splits::{Found, splits_at};
-use crate::source::files_below;
+use super::reading::Reading;
+use super::splits::{Found, SplitFiles, splits_at};
+use crate::source::{files_below, saved_files, saved_splits};
 
 /// The splits of a folder, with the paths of their files from where the program runs.
 ///
@@ -24,12 +25,35 @@ pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Found, Datas
     let [readme, standalone] = &cards;
     let repository =
         Repository { name: &name, files: &files, readme: readme.as_deref(), standalone: standalone.as_deref() };
+    // A card that lists configurations was written for what lies there now.
+    let saved = if card::read(&repository)?.configs.is_empty() { saved(folder)? } else { None };
+    if let Some(splits) = saved {
+        let known = "default".to_owned();
+        return match config.filter(|config| *config != known) {
+            Some(config) => Err(DatasetError::Configuration { name, config: config.into(), known }),
+            None => Ok(Found { splits, reading: Reading::default() }),
+        };
+    }
     let root = folder.canonicalize().ok().map(|root| root.display().to_string());
     let mut found = splits_at(root.as_deref(), &repository, config)?;
     for file in found.splits.iter_mut().flat_map(|split| &mut split.files) {
         *file = folder.join(&*file).display().to_string();
     }
     Ok(found)
+}
+
+/// The splits of a data set that `save_to_disk` of `datasets` wrote: their folders say which files are theirs. One without
+/// splits is `train`.
+fn saved(folder: &Path) -> Result<Option<Vec<SplitFiles>>, DatasetError> {
+    let split = |name: &str, folder: &Path| -> Result<Option<SplitFiles>, DatasetError> {
+        let Some(files) = saved_files(folder)? else { return Ok(None) };
+        let files = files.into_iter().map(|file| folder.join(file).display().to_string()).collect();
+        Ok(Some(SplitFiles { name: name.into(), files }))
+    };
+    match saved_splits(folder)? {
+        Some(names) => names.iter().map(|name| split(name, &folder.join(name))).collect(),
+        None => Ok(split("train", folder)?.map(|split| vec![split])),
+    }
 }
 
 fn fails(path: &Path, source: std::io::Error) -> DatasetError {
@@ -46,7 +70,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::dataset::{Corpus, Reading, SplitPart, files_of};
+    use crate::dataset::{Corpus, SplitPart, files_of};
     use crate::testing::fixture;
     use crate::{DataConfig, DataError};
 
@@ -91,6 +115,37 @@ mod tests {
         let differences: Vec<_> =
             std::env::split_paths(&more).chain([reference]).flat_map(|folder| differences(&folder)).collect();
         assert!(differences.is_empty(), "{}", differences.join("\n"));
+    }
+
+    /// `load_from_disk` knows the files by state.json: what `map` left beside them is not read.
+    #[test]
+    fn saved_folders_are_what_they_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |file: &str, content: &[u8]| {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        };
+        let arrow = fs::read(fixture("columns/stream.arrow")).unwrap();
+        for below in ["one", "all/train", "all/foo", "all/test"] {
+            for file in ["data-00000-of-00001.arrow", "cache-05d0da7628244b17.arrow", "tmpab12"] {
+                write(&format!("{below}/{file}"), &arrow);
+            }
+            write(&format!("{below}/state.json"), br#"{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}"#);
+        }
+        write("all/dataset_dict.json", br#"{"splits": ["train", "test", "foo"]}"#);
+        let found = |name: &str, config: Option<&str>| folder_splits(&folder.path().join(name), config);
+        let path = |file: &str| folder.path().join(file).join("data-00000-of-00001.arrow").display().to_string();
+        let split = |name: &str, file: &str| SplitFiles { name: name.into(), files: vec![path(file)] };
+        let all = [split("train", "all/train"), split("test", "all/test"), split("foo", "all/foo")];
+        assert_eq!(found("all", None).unwrap().splits, all);
+        assert_eq!(found("one", Some("default")).unwrap().splits, [split("train", "one")]);
+        let error = found("one", Some("en")).unwrap_err().to_string();
+        assert!(error.contains("has no configuration `en`"), "{error}");
+        write("one/README.md", b"---\nconfigs:\n- config_name: en\n  data_files: cache-*\n---\n");
+        assert!(found("one", Some("en")).unwrap().splits[0].files[0].contains("cache-"));
+        fs::remove_file(folder.path().join("all/foo/state.json")).unwrap();
+        assert_eq!(found("all", None).unwrap().splits.len(), 2, "what only looks like it is a folder like others");
     }
 
     /// Data sets whose README.md says how their files are read, with what `load_dataset` of datasets 5.0.1 made of them.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::compression::{self, data_extension};
 use super::error::{SourceError, failed};
@@ -134,19 +135,94 @@ fn look_into(place: Place) -> Result<Vec<SourceFile>, SourceError> {
     of_one_format(path, members, "a zip archive (or an office document)")
 }
 
-/// The text files of a folder, those that are hidden or describe a data set left out.
+/// The text files of a folder, those that are hidden or describe a data set left out. Splits of a data set are not mixed.
 fn folder(path: &Path) -> Result<Vec<SourceFile>, SourceError> {
-    let described = |name: &str| DESCRIPTIONS.contains(&name.rsplit('/').next().unwrap_or_default());
+    let parted = |name: &str| {
+        let (folder, base) = name.rsplit_once('/').unwrap_or(("", name));
+        (folder.to_owned(), base.to_owned())
+    };
     let mut names = files_below(path)?;
-    names.retain(|name| !is_hidden(name) && !described(name));
+    names.retain(|name| !is_hidden(name));
     names.sort_by(|a, b| walk_order(a, b));
-    let mut files = Vec::new();
+    let mut listed = BTreeMap::new();
+    for (below, base) in names.iter().map(|name| parted(name)) {
+        let folder = if below.is_empty() { path.to_owned() } else { path.join(&below) };
+        if base == SPLITS && saved_splits(&folder)?.is_some_and(|splits| splits.len() > 1) {
+            let name = folder.display();
+            let reason = format!(
+                "holds the splits of a data set, which are not read as one: give it with --dataset_name {name}, or one of its folders"
+            );
+            return Err(SourceError::Unreadable { path: folder, reason });
+        }
+        if base == STATE
+            && let Some(files) = saved_files(&folder)?
+        {
+            let whole = |file| if below.is_empty() { file } else { format!("{below}/{file}") };
+            let files: Vec<String> = files.into_iter().map(whole).collect();
+            listed.insert(below, files);
+        }
+    }
+    let mut taken = Vec::new();
     for name in names {
+        let (below, base) = parted(&name);
+        match listed.get_mut(&below) {
+            Some(files) => taken.append(files),
+            None if DESCRIPTIONS.contains(&base.as_str()) => {}
+            None => taken.push(name),
+        }
+    }
+    let mut files = Vec::new();
+    for name in taken {
         if format_of(Path::new(&name)).is_some() || data_extension(Path::new(&name)) == "zip" {
             files.extend(look_at(&path.join(&name))?);
         }
     }
     of_one_format(path, files, "a folder")
+}
+
+/// What `save_to_disk` of Python's `datasets` writes beside the files of a data set, and of one with splits.
+const STATE: &str = "state.json";
+const SPLITS: &str = "dataset_dict.json";
+
+/// The files of a data set that was saved to a folder, in their order: what else lies there, such as what `map` left, is none
+/// of its. None if none was.
+pub(crate) fn saved_files(folder: &Path) -> Result<Option<Vec<String>>, SourceError> {
+    let path = folder.join(STATE);
+    let fails = |reason: &str| SourceError::Unreadable { path: path.clone(), reason: reason.into() };
+    let Some(state) = saved(&path)? else { return Ok(None) };
+    let Some(entries) = state.get("_data_files").and_then(Value::as_array) else { return Ok(None) };
+    if state.get("_indices_data_files").and_then(Value::as_array).is_some_and(|files| !files.is_empty()) {
+        return Err(fails(
+            "its rows have an order of their own: save them anew, with save_to_disk of a newer datasets",
+        ));
+    }
+    let name = |entry: &Value| Some(entry.get("filename")?.as_str()?.to_owned());
+    let files: Option<Vec<String>> = entries.iter().map(name).collect();
+    let files = files.ok_or_else(|| fails("does not name its files as save_to_disk does"))?;
+    match files.iter().find(|file| !folder.join(file).is_file()) {
+        Some(missing) => Err(SourceError::Missing(folder.join(missing))),
+        None => Ok(Some(files)),
+    }
+}
+
+/// The splits of a data set that was saved to a folder, each in a folder of its name. None if none was.
+pub(crate) fn saved_splits(folder: &Path) -> Result<Option<Vec<String>>, SourceError> {
+    let Some(splits) = saved(&folder.join(SPLITS))? else { return Ok(None) };
+    let names = splits.get("splits").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    Ok(names
+        .iter()
+        .map(|name| Some(name.as_str()?.to_owned()))
+        .collect::<Option<Vec<_>>>()
+        .filter(|all| !all.is_empty()))
+}
+
+/// None if there is no such file, or one that is no JSON or too large to be one of these.
+fn saved(path: &Path) -> Result<Option<Value>, SourceError> {
+    if !path.metadata().is_ok_and(|file| file.is_file() && file.len() <= lm_files::SMALL) {
+        return Ok(None);
+    }
+    let text = lm_files::read(path, lm_files::SMALL).map_err(|source| failed(path, source))?;
+    Ok(serde_json::from_slice(&text).ok())
 }
 
 /// All files below a folder, by their paths in it.
@@ -267,7 +343,7 @@ mod tests {
     use super::*;
 
     /// The names of the files that a folder with these stands for.
-    fn found(files: &[(&str, &str)]) -> Result<Vec<String>, String> {
+    fn found<T: AsRef<[u8]>>(files: &[(&str, T)]) -> Result<Vec<String>, String> {
         let folder = tempfile::tempdir().unwrap();
         for (file, content) in files {
             let path = folder.path().join(file);
@@ -286,5 +362,48 @@ mod tests {
         let names = |names: &[&str]| Ok(names.iter().map(|name| name.to_string()).collect());
         assert_eq!(found(&[("metadata.jsonl", json), ("s/metadata.jsonl", json), ("a.txt", "a")]), names(&["a.txt"]));
         assert_eq!(found(&[("metadata.jsonl", json)]), names(&["metadata.jsonl"]));
+    }
+
+    #[test]
+    fn saved_data_sets_are_the_files_they_list() {
+        let names = |names: &[&str]| Ok(names.iter().map(|name| name.to_string()).collect());
+        let arrow = fs::read(crate::testing::fixture("columns/stream.arrow")).unwrap();
+        let state =
+            br#"{"_data_files": [{"filename": "d-1.arrow"}, {"filename": "d-0.arrow"}], "_split": null}"#.to_vec();
+        let with = |below: &str, state: &[u8]| -> Vec<(String, Vec<u8>)> {
+            let file = |name: &str, content: &[u8]| (format!("{below}{name}"), content.to_vec());
+            let arrows = ["cache-0a.arrow", "d-0.arrow", "d-1.arrow", "tmp3x"].map(|name| file(name, &arrow));
+            [&arrows[..], &[file("state.json", state), file("dataset_info.json", b"{}")]].concat()
+        };
+        let found = |sets: &[Vec<(String, Vec<u8>)>]| {
+            let files = sets.concat();
+            found(&files.iter().map(|(name, content)| (name.as_str(), content)).collect::<Vec<_>>())
+        };
+        assert_eq!(found(&[with("", &state)]), names(&["d-1.arrow", "d-0.arrow"]));
+        let two = [with("b/", &state), with("a/", &state)];
+        assert_eq!(found(&two), names(&["a/d-1.arrow", "a/d-0.arrow", "b/d-1.arrow", "b/d-0.arrow"]));
+        for other in ["no json", "{}", "[]"] {
+            let all = names(&["cache-0a.arrow", "d-0.arrow", "d-1.arrow"]);
+            assert_eq!(found(&[with("", other.as_bytes())]), all, "{other}");
+        }
+        for (state, error) in [
+            (r#"{"_data_files": [{"filename": "gone.arrow"}]}"#, "d/gone.arrow: no such file"),
+            (r#"{"_data_files": ["d-0.arrow"]}"#, "d/state.json: does not name its files as save_to_disk does"),
+            (
+                r#"{"_data_files": [], "_indices_data_files": [{"filename": "i.arrow"}]}"#,
+                "d/state.json: its rows have an order of their own: save them anew, with save_to_disk of a newer datasets",
+            ),
+        ] {
+            assert_eq!(found(&[with("", state.as_bytes())]), Err(error.into()));
+        }
+        let splits = |splits: &str| vec![("dataset_dict.json".to_string(), splits.as_bytes().to_vec())];
+        let parts = [with("train/", &state), with("test/", &state), splits(r#"{"splits": ["train", "test"]}"#)];
+        let error = found(&parts).unwrap_err();
+        assert!(
+            error.starts_with("d: holds the splits of a data set") && error.contains("--dataset_name d,"),
+            "{error}"
+        );
+        let one = [with("train/", &state), splits(r#"{"splits": ["train"]}"#)];
+        assert_eq!(found(&one), names(&["train/d-1.arrow", "train/d-0.arrow"]));
     }
 }

@@ -29,7 +29,7 @@ pub use compression::data_extension;
 pub use error::SourceError;
 pub(crate) use files::Numbered;
 pub use files::{RowPosition, Rows, TextFiles};
-pub(crate) use find::{DESCRIPTIONS, METADATA, Piece, files_below};
+pub(crate) use find::{DESCRIPTIONS, METADATA, Piece, files_below, saved_files, saved_splits};
 pub use find::{extensions, find_files};
 use format::Format;
 pub use format::{CsvOptions, RowOptions, SampleBy};
