@@ -2,6 +2,17 @@
 
 use std::path::PathBuf;
 
+/// What opens what is private, or why it was not opened.
+fn opened(token: bool) -> &'static str {
+    match token {
+        true => {
+            "is not opened by the token that was sent, which the Hub refused or whose account may not read it: check \
+             --token, HF_TOKEN or the token of `hf auth login`"
+        }
+        false => "needs a token (--token or HF_TOKEN)",
+    }
+}
+
 /// As many characters of what a server says as a message repeats.
 const MOST_WORDS: usize = 200;
 
@@ -15,10 +26,7 @@ pub enum HubError {
     #[error("{0}: is {1}")]
     NotAFolder(String, &'static str),
     /// The Hub knows no such model, or does not show it to this user.
-    #[error(
-        "{name}: no such folder, and no such {noun} on {endpoint}: check the name; a private {noun} needs a token (--token \
-         or HF_TOKEN)"
-    )]
+    #[error("{name}: no such folder, and no such {noun} on {endpoint}: check the name; a private {noun} {}", opened(*token))]
     UnknownModel {
         /// `model` or `dataset`.
         noun: &'static str,
@@ -26,6 +34,8 @@ pub enum HubError {
         name: String,
         /// The Hub asked.
         endpoint: String,
+        /// Whether a token was sent.
+        token: bool,
     },
     /// The model has conditions that this user has not accepted, or no token was given.
     #[error(

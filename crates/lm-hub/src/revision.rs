@@ -69,6 +69,7 @@ impl<'a> Revision<'a> {
             cache: cache.clone(),
             missing: String::new(),
         };
+        let token = self.settings.token.is_some();
         let (status, code, message) = match failure {
             // A server may repeat what it was sent.
             Failure::Refused { status, code, message, .. } => match &self.settings.token {
@@ -88,11 +89,13 @@ impl<'a> Revision<'a> {
             ("RevisionNotFound", _) => {
                 HubError::UnknownRevision { noun, name, revision: self.settings.revision.clone() }
             }
-            ("RepoNotFound", _) => HubError::UnknownModel { noun, name, endpoint },
+            ("RepoNotFound", _) => HubError::UnknownModel { noun, name, endpoint, token },
             // The Hub hides whether a model exists from those who may not see it.
-            (_, 401) if !message.contains("Invalid credentials") => HubError::UnknownModel { noun, name, endpoint },
+            (_, 401) if !message.contains("Invalid credentials") => {
+                HubError::UnknownModel { noun, name, endpoint, token }
+            }
             (_, 401 | 403) => HubError::TokenRefused { name, endpoint, detail: format!("{status} {message}") },
-            (_, 404) => HubError::UnknownModel { noun, name, endpoint },
+            (_, 404) => HubError::UnknownModel { noun, name, endpoint, token },
             (_, 408 | 429 | 500 | 502 | 503 | 504) => no_network(format!("{status} {message}").trim().to_string()),
             _ => HubError::Other { name, endpoint, detail: format!("{status} {message}").trim().to_string() },
         }

@@ -31,7 +31,13 @@ fn each_refusal_has_its_message() {
 #[test]
 fn the_token_is_sent() {
     let hub = TestHub::new(Script { files: contents(&MODEL), token: Some("hf_secret"), ..Script::default() });
-    assert!(matches!(hub.resolve(Files::Config).unwrap_err(), HubError::UnknownModel { .. }));
+    let error = hub.resolve(Files::Config).unwrap_err();
+    assert!(matches!(error, HubError::UnknownModel { token: false, .. }), "{error}");
+    assert!(error.to_string().ends_with("a private model needs a token (--token or HF_TOKEN)"), "{error}");
+    let other = Settings { token: Some("hf_other".to_string()), ..hub.settings() };
+    let error = hub.resolve_with(Files::Config, &other).unwrap_err();
+    assert!(matches!(error, HubError::UnknownModel { token: true, .. }), "{error}");
+    assert!(error.to_string().contains("a private model is not opened by the token that was sent"), "{error}");
     let bad = Settings { token: Some("hf_secret\n".to_string()), ..hub.settings() };
     let error = hub.resolve_with(Files::Config, &bad).unwrap_err();
     assert!(matches!(error, HubError::BadToken { .. }) && !error.to_string().contains("hf_secret"), "{error}");
