@@ -172,7 +172,9 @@ fn add(job: &Build, target: &Target, parts: &mut Vec<Part>, writer: PartWriter, 
     job.files.check_unchanged(job.stamps)?;
     let number = parts.len();
     writer.finish(target.key, number, next)?;
-    parts.push(Part::open(&target.path(number), &target.key, number, Check::Header)?.0);
+    let (part, _) = Part::open(&target.path(number), &target.key, number, Check::Header)?;
+    part.remember()?;
+    parts.push(part);
     Ok(())
 }
 

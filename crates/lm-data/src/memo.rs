@@ -2,7 +2,7 @@
 //! for a megabyte.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
@@ -94,8 +94,7 @@ pub(crate) fn remembered<T: Serialize + DeserializeOwned, E>(
     anew: bool,
     find: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, E> {
-    let name: String = identity.key().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let path = folder.join(format!("known-{name}.json"));
+    let path = file_of(folder, identity);
     if !anew
         && let Ok(text) = lm_files::read(&path, lm_files::SMALL)
         && let Ok(found) = serde_json::from_slice(&text)
@@ -104,15 +103,26 @@ pub(crate) fn remembered<T: Serialize + DeserializeOwned, E>(
     }
     let found = find()?;
     if identity.settled {
-        let written = serde_json::to_vec(&found).map_err(io::Error::from).and_then(|text| {
-            std::fs::create_dir_all(folder)?;
-            lm_files::write(&path, &text)
-        });
-        if let Err(error) = written {
-            tracing::warn!("{}: cannot be written, so the next start reads the text again: {error}", path.display());
-        }
+        remember(folder, identity, &found);
     }
     Ok(found)
+}
+
+/// Remembers what is known about files, however young they are: nobody else can have written them since.
+pub(crate) fn remember<T: Serialize>(folder: &Path, identity: &Identity, known: &T) {
+    let path = file_of(folder, identity);
+    let written = serde_json::to_vec(known).map_err(io::Error::from).and_then(|text| {
+        std::fs::create_dir_all(folder)?;
+        lm_files::write(&path, &text)
+    });
+    if let Err(error) = written {
+        tracing::warn!("{}: cannot be written, so the next start reads the text again: {error}", path.display());
+    }
+}
+
+fn file_of(folder: &Path, identity: &Identity) -> PathBuf {
+    let name: String = identity.key().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    folder.join(format!("known-{name}.json"))
 }
 
 #[cfg(test)]

@@ -444,7 +444,7 @@ mod tests {
             .map(|file| file.unwrap().path())
             .filter(|path| path.to_string_lossy().contains("known-"))
             .collect();
-        assert_eq!(memos.len(), 2, "the digest of the text, and the rows held out");
+        assert_eq!(memos.len(), 4, "the digest of the text, the rows held out, and that two stores are whole");
         for memo in memos {
             let text = std::fs::read_to_string(&memo).unwrap();
             let more = text.replace("\"rows\":2", "\"rows\":4").replace("\"byte\":38", "\"byte\":76");

@@ -13,6 +13,14 @@ fn while_streaming() {
     resumes_exactly("--streaming --shuffle_buffer_size 8 --max_steps 6", &[2]);
 }
 
+/// Some of XLNet's parameters have three dimensions.
+#[test]
+fn with_every_optimizer() {
+    for optimizer in ["adafactor", "sgd", "adagrad", "rmsprop", "adamw_8bit"] {
+        resumes_exactly(&format!("--optim {optimizer} --max_steps 3"), &[2]);
+    }
+}
+
 #[cfg(feature = "tch")]
 #[test]
 fn on_libtorch() {

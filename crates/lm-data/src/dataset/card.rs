@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::error::DatasetError;
-use super::slice::is_split_name;
 use super::yaml;
 
 /// What is read of a repository to find its splits, in this order: README.md and what overrides it.
@@ -210,6 +209,12 @@ pub(super) fn scalar(value: &Value) -> Option<String> {
 
 fn one_line(text: &str) -> String {
     text.split_whitespace().take(40).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a split can have this name: `_split_re` of Python's `datasets`.
+pub(super) fn is_split_name(name: &str) -> bool {
+    let letter = |letter: char| letter.is_alphanumeric() || letter == '_';
+    name.split('.').all(|part| !part.is_empty() && part.chars().all(letter))
 }
 
 #[cfg(test)]

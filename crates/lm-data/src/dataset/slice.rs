@@ -61,12 +61,6 @@ pub fn files_of(
     Ok((files, parts))
 }
 
-/// Whether a split can have this name: `_split_re` of Python's `datasets`.
-pub(super) fn is_split_name(name: &str) -> bool {
-    let letter = |letter: char| letter.is_alphanumeric() || letter == '_';
-    name.split('.').all(|part| !part.is_empty() && part.chars().all(letter))
-}
-
 impl Slice {
     /// The slices that a text joins by `+`.
     ///

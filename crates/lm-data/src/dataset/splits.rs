@@ -6,11 +6,10 @@ use std::collections::HashMap;
 use regex::Regex;
 use serde_json::Map;
 
-use super::card::{self, Card, Config, Repository};
+use super::card::{self, Card, Config, Repository, is_split_name};
 use super::error::DatasetError;
 use super::patterns::{base_name, has_wildcards, matching, within};
 use super::reading::Reading;
-use super::slice::is_split_name;
 use crate::source::METADATA;
 
 /// The files of one split, in the order in which they are read.

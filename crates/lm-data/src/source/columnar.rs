@@ -183,6 +183,29 @@ mod tests {
         assert_eq!(fails("meta"), "a.parquet:1: column `meta` is an object, not a string");
     }
 
+    /// What decodes well may still not be what was written.
+    #[test]
+    fn a_page_that_differs_from_its_checksum_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let (whole, damaged) = (fs::read(fixture("columns/checked.parquet")).unwrap(), folder.path().join("a.parquet"));
+        let texts = whole.windows(5).enumerate().filter(|(_, text)| *text == b" said").map(|(at, _)| at);
+        let (expected, mut found) = (rows(&fixture("columns/checked.parquet")).unwrap(), 0);
+        for at in texts {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&damaged, bytes).unwrap();
+            match rows(&damaged).map_err(|error| error.to_string()) {
+                // The largest text of a page stands beside it, too.
+                Ok(rows) => assert_eq!(rows, expected),
+                Err(line) => {
+                    assert!(line.contains("a.parquet") && line.contains("checksum"), "{line}");
+                    found += 1;
+                }
+            }
+        }
+        assert!(found >= 4, "{found}");
+    }
+
     /// Cut off anywhere, or with any byte changed: rows or one line that names the file, and never a panic.
     #[test]
     fn damaged_files_end_in_an_error() {

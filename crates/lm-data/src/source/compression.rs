@@ -63,7 +63,12 @@ pub(super) static COMPRESSIONS: &[Compression] = &[
         name: "zstd",
         extension: "zst",
         begins: |start| start.starts_with(b"\x28\xb5\x2f\xfd"),
-        open: |file| Ok(Box::new(zstd::Decoder::with_buffer(file)?)),
+        open: |file| {
+            let mut decoder = zstd::Decoder::with_buffer(file)?;
+            // As far back as `--long=31` looks, where zstd itself asks for leave from 2^27 on: published texts are packed so.
+            decoder.window_log_max(31)?;
+            Ok(Box::new(decoder))
+        },
         test: "zstd -t",
     },
     Compression {

@@ -5,7 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bzip2::read::BzDecoder;
 use flate2::read::DeflateDecoder;
+use lzma_rust2::LzmaReader;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::error::{SourceError, failed};
@@ -34,7 +36,32 @@ struct Member {
     compressed_bytes: u64,
     bytes: u64,
     crc32: u32,
-    deflated: bool,
+    packed_by: PackedBy,
+}
+
+/// The most memory for unpacking a member packed by LZMA, which says itself what it needs.
+const LZMA_DICTIONARY: u32 = 512 << 20;
+
+/// How a member of a zip archive is packed.
+#[derive(Clone, Copy)]
+enum PackedBy {
+    Nothing,
+    Deflate,
+    Bzip2,
+    Lzma,
+}
+
+impl PackedBy {
+    /// The methods that Python's `zipfile` knows.
+    fn of(method: CompressionMethod) -> Option<Self> {
+        match method {
+            CompressionMethod::STORE => Some(Self::Nothing),
+            CompressionMethod::DEFLATE => Some(Self::Deflate),
+            CompressionMethod::BZIP2 => Some(Self::Bzip2),
+            CompressionMethod::LZMA => Some(Self::Lzma),
+            _ => None,
+        }
+    }
 }
 
 /// Opens a file on the disk, whose opens tests count.
@@ -167,17 +194,13 @@ impl Place {
             if entry.encrypted() {
                 return Err(broken(format!("its member {name} is encrypted; unpack it with its password: unzip")));
             }
-            let deflated = match entry.compression() {
-                CompressionMethod::STORE => false,
-                CompressionMethod::DEFLATE => true,
-                other => {
-                    return Err(broken(format!("its member {name} is packed by {other}; unpack it: unzip, or 7z x")));
-                }
-            };
+            let method = entry.compression();
+            let packed_by = PackedBy::of(method)
+                .ok_or_else(|| broken(format!("its member {name} is packed by {method}; unpack it: unzip, or 7z x")))?;
             let start = entry.data_start().ok_or_else(|| broken(format!("its member {name} has no beginning")))?;
             let (compressed_bytes, bytes, crc32) = (entry.compressed_size(), entry.size(), entry.crc32());
             let member =
-                Member { archive: self.clone(), name: name.clone(), start, compressed_bytes, bytes, crc32, deflated };
+                Member { archive: self.clone(), name: name.clone(), start, compressed_bytes, bytes, crc32, packed_by };
             let path = PathBuf::from(format!("{}/{name}", path.display()));
             members.push((name, Self { path, lies: Lies::In(Arc::new(member)) }));
         }
@@ -206,9 +229,24 @@ pub(super) fn walk_order(a: &str, b: &str) -> std::cmp::Ordering {
 
 impl Member {
     fn open(&self) -> io::Result<Checked> {
-        let packed = io::BufReader::new(self.archive.open(self.start)?).take(self.compressed_bytes);
-        let input: Box<dyn Read + Send> =
-            if self.deflated { Box::new(DeflateDecoder::new(packed)) } else { Box::new(packed) };
+        let mut packed = io::BufReader::new(self.archive.open(self.start)?).take(self.compressed_bytes);
+        let input: Box<dyn Read + Send> = match self.packed_by {
+            PackedBy::Nothing => Box::new(packed),
+            PackedBy::Deflate => Box::new(DeflateDecoder::new(packed)),
+            PackedBy::Bzip2 => Box::new(BzDecoder::new(packed)),
+            PackedBy::Lzma => {
+                // A version, the length of what follows, the properties, and the size of the dictionary (APPNOTE 5.8.8).
+                let mut head = [0; 9];
+                packed.read_exact(&mut head)?;
+                let dictionary = u32::from_le_bytes([head[5], head[6], head[7], head[8]]);
+                if dictionary > LZMA_DICTIONARY {
+                    let reason =
+                        format!("a member of the zip archive takes a dictionary of {dictionary} bytes to unpack");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+                }
+                Box::new(LzmaReader::new_with_props(packed, self.bytes, head[4], dictionary, None)?)
+            }
+        };
         Ok(Checked { input, read: 0, expected: (self.bytes, self.crc32), crc: crc32fast::Hasher::new() })
     }
 }

@@ -22,6 +22,7 @@ mod extension;
 mod fast;
 mod glu;
 mod layer_norm;
+mod leaf;
 mod linear;
 mod optimizer;
 mod options;
@@ -42,8 +43,8 @@ mod workers;
 
 pub use activation::Activation;
 pub use adamw_8bit::{adamw_8bit, dynamic_maps};
+pub(crate) use arrivals::watch;
 pub use arrivals::{Ready, Watching};
-pub(crate) use arrivals::{leaf, watch};
 pub use attention::{alibi_slopes, attention};
 pub use convolution::{convolution, dynamic_convolution};
 pub use cross_entropy::{cross_entropy, predictions};
@@ -55,6 +56,7 @@ pub use engine::Compute;
 pub use fast::{bfloat16_instructions, vector_instructions};
 pub use glu::{glu, glu_packed};
 pub use layer_norm::layer_norm;
+pub(crate) use leaf::leaf;
 pub use linear::{linear, linear_in_out, linear_of_activation};
 pub use optimizer::{accumulate, adamw, sum_of_squares, zeros};
 pub use options::{

@@ -148,9 +148,9 @@ fn model(args: &Arguments) -> Checked {
     })
 }
 
-/// Every file of a split has an ending that says how to read it, and all have the same. What lies in folders and archives is
-/// looked at when they are read.
-fn files(flag: &str, files: Option<&Files>) -> Checked {
+/// Every file of a split has an ending that says how to read it, and all have the same, unless they are corpora to be mixed.
+/// What lies in folders and archives is looked at when they are read.
+fn files(flag: &str, files: Option<&Files>, are_mixed: bool) -> Checked {
     let mut first: Option<String> = None;
     for file in files.into_iter().flat_map(|files| &files.0) {
         let path = Path::new(file);
@@ -169,7 +169,7 @@ fn files(flag: &str, files: Option<&Files>) -> Checked {
             format!("--{flag} {file}: should be {} or {last} file, by its extension", known.join(", "))
         })?;
         match &first {
-            Some(first) if *first != extension => {
+            Some(first) if *first != extension && !are_mixed => {
                 return Err(ArgsError::Rule(format!(
                     "--{flag} mixes .{first} and .{extension} files: give one kind (a file of arguments stands before the flags)"
                 )));
@@ -186,11 +186,11 @@ fn data(args: &Arguments) -> Checked {
     let train_files = data.train_file.as_ref().map(|files| weighted(&files.0)).transpose();
     let (train_files, weights) =
         train_files.map_err(|error| ArgsError::Rule(format!("--train_file {error}")))?.unwrap_or_default();
-    files("train_file", Some(&Files(train_files)))?;
+    files("train_file", Some(&Files(train_files)), !weights.is_empty())?;
     if !weights.is_empty() {
         mixed(args)?;
     }
-    files("validation_file", data.validation_file.as_ref())?;
+    files("validation_file", data.validation_file.as_ref(), false)?;
     rule(!training.do_train || data.train_file.is_some() || data.dataset_name.is_some(), || {
         "--do_train requires a train dataset: give --train_file or --dataset_name".into()
     })?;

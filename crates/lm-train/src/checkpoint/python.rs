@@ -257,9 +257,10 @@ impl Moments {
                 _ => self.file.read_f32(name).map(flat),
             };
             let data = data.map_err(|error| error.to_string())?;
+            let expected = slot.layout.shape(&info.shape);
             match self.file.shape(name) {
-                Some(shape) if data.num_elements() == info.len() && shape != info.shape => {
-                    Err(format!("has shape {shape:?} in {OPTIMIZER_NAME}, the parameter {:?}", info.shape))
+                Some(shape) if data.num_elements() == slot.layout.len(&info.shape) && shape != expected => {
+                    Err(format!("has shape {shape:?} in {OPTIMIZER_NAME}, and should have {expected:?}"))
                 }
                 _ => Ok(data),
             }

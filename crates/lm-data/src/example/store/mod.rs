@@ -7,7 +7,8 @@
 //! next    how the text goes on after the part (JSON); nothing after the last
 //! ```
 //! A part is written under a temporary name, flushed and renamed: it is whole or absent, and building goes on after the last
-//! that is there. The whole of it is checked when it is opened the first time, which is remembered until the file changes.
+//! that is there. That it is whole is remembered until the file changes; then, and where nothing is remembered, all of it is
+//! checked when it is opened.
 //! Examples are read one by one where they lie: mapped into memory, a file that somebody truncates would end the process.
 //! Numbers are in the byte order of the machine: a file from a machine of the other order does not match and is built again.
 

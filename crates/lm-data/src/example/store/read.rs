@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::super::Example;
 use super::{Codes, HEADER, Header, MAGIC, Statistics, StoreError, VERSION, checksum, length, token_bytes};
 use crate::digest;
-use crate::memo::{Identity, remembered};
+use crate::memo::{Identity, remember, remembered};
 
 /// Tokenized examples on disk; clones share the open files.
 #[derive(Clone)]
@@ -50,6 +50,13 @@ pub(crate) enum Check {
     Whole,
 }
 
+/// Under what is remembered that a part is whole, and where.
+fn whole(path: &Path) -> io::Result<(&Path, Identity)> {
+    let mut identity = Identity::new("a store that is whole");
+    identity.add(path)?;
+    Ok((path.parent().unwrap_or(Path::new(".")), identity))
+}
+
 impl Part {
     /// Opens a part, and checks that it is whole and was built from what `key` stands for; with what says how the text goes on
     /// after it, which is empty after the last.
@@ -75,9 +82,7 @@ impl Part {
             return Err(damaged("its length does not match its header"));
         };
         if check != Check::Header {
-            let mut identity = Identity::new("a store that is whole");
-            identity.add(path).map_err(failed)?;
-            let folder = path.parent().unwrap_or(Path::new("."));
+            let (folder, identity) = whole(path).map_err(failed)?;
             // Only what is whole is remembered.
             remembered(folder, &identity, check == Check::Whole, || {
                 let mut body = &file;
@@ -92,6 +97,14 @@ impl Part {
         let modified = metadata.modified().map_err(failed)?;
         let ends = HEADER as u64 + tokens;
         Ok((Self { file, path: path.into(), modified, codes, ends, statistics }, next))
+    }
+
+    /// Remembers of a part that was just written and flushed that it is whole: the next start need not read it.
+    pub fn remember(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Io { path: self.path.clone(), action: "read", source };
+        let (folder, identity) = whole(&self.path).map_err(failed)?;
+        remember(folder, &identity, &true);
+        Ok(())
     }
 
     /// Size of the file, but for what says how the text goes on.

@@ -36,6 +36,41 @@ fn compressed_text_is_read_as_its_text() {
     }
 }
 
+#[test]
+fn text_packed_with_the_longest_window_is_read() {
+    assert_eq!(Folder::new().read("a.txt", fixture("long.txt.zst"), None), Ok(compressed_rows()));
+}
+
+/// By all methods of Python's `zipfile`.
+#[test]
+fn members_are_read_however_they_are_packed() {
+    let folder = Folder::new();
+    let bytes = fixture("methods.zip");
+    assert_eq!(folder.read("a.zip", &bytes, None), Ok([(); 4].map(|()| compressed_rows()).concat()));
+    let places = |signature: &[u8]| -> Vec<usize> {
+        (0..bytes.len() - 4).filter(|&at| bytes[at..].starts_with(signature)).collect()
+    };
+    // The last member packed by Zstandard, which nobody expects of a zip archive, as its header and the directory say.
+    let mut other = bytes.clone();
+    for (signature, method) in [(&b"PK\x03\x04"[..], 8), (b"PK\x01\x02", 10)] {
+        let at = *places(signature).last().unwrap() + method;
+        other[at] = 93;
+    }
+    let line = folder.read("a.zip", &other, None).unwrap_err();
+    assert!(
+        line.starts_with("a.zip: its member 3.txt is packed by ") && line.ends_with("; unpack it: unzip, or 7z x"),
+        "{line}"
+    );
+    // Any damage is an error, or the text is still whole.
+    for at in (0..bytes.len()).step_by(7) {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x10;
+        if let Ok(rows) = folder.read("a.zip", &flipped, None) {
+            assert!(rows.len() % 200 == 0, "{at}: {}", rows.len());
+        }
+    }
+}
+
 /// Rows or one error, never a panic; a cut inside a member is an error that names the way to test the file.
 #[test]
 fn damaged_compressed_files_are_errors() {

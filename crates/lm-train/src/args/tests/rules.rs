@@ -31,6 +31,7 @@ fn rules_of_the_scripts() {
             "should be an arrow, a csv, a json, a jsonl, a ndjson, a parquet, a tsv or a txt file",
         ),
         (vec!["--train_file", "a.txt", "b.csv"], "mixes .txt and .csv files"),
+        (vec!["--train_file", "a.txt:2,b.xml:1", "--validation_file", "c.txt"], "should be an arrow, a csv"),
         (vec!["--do_eval", "--validation_split_percentage", "0"], "leaves nothing to evaluate"),
         (vec!["--max_seq_length", "0"], "--max_seq_length 0"),
         (vec!["--mlm_probability", "1.5"], "--mlm_probability must lie in 0 to 1"),
