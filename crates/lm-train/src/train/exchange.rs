@@ -72,7 +72,7 @@ enum Message {
     /// Those of all batches but the last.
     Before(GradientSum),
     /// A part of one of the last batch, which may be all of it.
-    Ready(usize, Tensor<1>),
+    Ready(usize, Box<Tensor<1>>),
     /// Those that are left when the pass is over.
     Rest(GradientSum),
 }
@@ -91,7 +91,7 @@ impl Outgoing<'_> {
         let wanted = |index| !self.route.is_known || self.route.early.contains(&index);
         let ready = move |index, gradient| {
             // Who would receive it has failed, which the process hears of from there.
-            let _ = messages.send(Message::Ready(index, gradient));
+            let _ = messages.send(Message::Ready(index, Box::new(gradient)));
         };
         model.watch(wanted, Box::new(ready))
     }
@@ -285,7 +285,7 @@ impl Own {
                 if !route.is_known && !self.seen[index] {
                     self.came.order.push(index);
                 }
-                self.add(index, gradient);
+                self.add(index, *gradient);
                 self.seen[index] = true;
             }
             Message::Rest(sum) => sum.into_inner().into_iter().enumerate().for_each(|(index, gradient)| {
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn gradients_leave_in_the_order_in_which_they_come() {
-        let ready = |index, value| Message::Ready(index, gradient(index, value));
+        let ready = |index, value| Message::Ready(index, Box::new(gradient(index, value)));
         for bucket in [1, 13, 1 << 20] {
             let mut route = Route::new(&parameters());
             assert_eq!((&route.early[..], &route.rest[..]), (&[][..], &[0, 1, 2][..]));
