@@ -1,4 +1,5 @@
-//! Reads every row of the files named, on one thread, without tokenizing: `cargo bench --bench reading -- FILE …`.
+//! Reads every row of the files named, or of the sample text, on one thread, without tokenizing:
+//! `cargo bench --workspace --bench reading -- FILE …`.
 //!
 //! For each file the rows, the bytes of text in them, and the seconds that reading them took.
 
@@ -9,7 +10,7 @@ use lm_data::source::{RowOptions, SourceError, TextFiles};
 fn main() -> Result<(), SourceError> {
     let mut files: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     if files.is_empty() {
-        files.push(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md").to_owned());
+        files.push(concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/train.txt").to_owned());
     }
     for file in files {
         let [found] = TextFiles::resolve([std::slice::from_ref(&file)], None, &RowOptions::default())?;

@@ -554,7 +554,6 @@ mod tests {
             }
             // What Burn's operations take directly is little.
             let present = whole.iter().flatten().count();
-            println!("{name}: {} of {present}", order.len());
             assert!(order.len() * 2 > present, "{name}: {} of {present}", order.len());
             // The last layer's before the first's.
             let names: Vec<String> = model.parameters().into_iter().map(|info| info.name).collect();

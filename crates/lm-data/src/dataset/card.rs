@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::error::DatasetError;
+use super::error::{DatasetError, NO_SPLIT_NAME};
 use super::yaml;
 
 /// What is read of a repository to find its splits, in this order: README.md and what overrides it.
@@ -163,9 +163,7 @@ fn data_files(files: &Value) -> Result<Vec<(String, Vec<String>)>, String> {
             for entry in entries {
                 let split = entry.get("split").and_then(scalar).ok_or(SPLIT)?;
                 if !is_split_name(&split) {
-                    return Err(format!(
-                        "data_files: `{split}` is no name of a split, which has letters, digits and _, with single dots between"
-                    ));
+                    return Err(format!("data_files: `{split}` {NO_SPLIT_NAME}"));
                 }
                 if splits.iter().any(|(name, _)| *name == split) {
                     return Err(format!("data_files: the split {split} stands twice"));

@@ -5,6 +5,10 @@ use std::path::PathBuf;
 
 use crate::source::SourceError;
 
+/// What is wrong with the name of a split.
+pub(super) const NO_SPLIT_NAME: &str =
+    "is no name of a split, which has letters, digits and _, with single dots between";
+
 /// Why a data set's files cannot be told; every message names the data set.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
@@ -59,7 +63,8 @@ pub enum DatasetError {
     },
     /// A split whose name can be none.
     #[error(
-        "{name}: `{split}` is no name of a split, which has letters, digits and _, with single dots between: rename its files, or list them by split under data_files in README.md"
+        "{name}: `{split}` {no_name}: rename its files, or list them by split under data_files in README.md",
+        no_name = NO_SPLIT_NAME
     )]
     SplitName {
         /// The data set.

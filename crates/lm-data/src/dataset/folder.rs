@@ -26,7 +26,8 @@ pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Found, Datas
     let repository =
         Repository { name: &name, files: &files, readme: readme.as_deref(), standalone: standalone.as_deref() };
     // A card that lists configurations was written for what lies there now.
-    let saved = if card::read(&repository)?.configs.is_empty() { saved(folder)? } else { None };
+    let card = card::read(&repository)?;
+    let saved = if card.configs.is_empty() { saved(folder)? } else { None };
     if let Some(splits) = saved {
         let known = "default".to_owned();
         return match config.filter(|config| *config != known) {
@@ -35,7 +36,7 @@ pub fn folder_splits(folder: &Path, config: Option<&str>) -> Result<Found, Datas
         };
     }
     let root = folder.canonicalize().ok().map(|root| root.display().to_string());
-    let mut found = splits_at(root.as_deref(), &repository, config)?;
+    let mut found = splits_at(root.as_deref(), &repository, card, config)?;
     for file in found.splits.iter_mut().flat_map(|split| &mut split.files) {
         *file = folder.join(&*file).display().to_string();
     }

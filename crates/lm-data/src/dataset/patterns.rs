@@ -40,21 +40,23 @@ pub(super) fn matching<'a>(name: &str, pattern: &str, files: &[&'a str]) -> Resu
 
 /// A path without `./` and doubled slashes.
 fn plain_path(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
+    parts(path).collect::<Vec<_>>().join("/")
+}
+
+/// The names on a path, but for those that lead nowhere.
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".")
 }
 
 /// A path from a folder of the data set on as one from the data set on, without `.` and `..`; None if it leads out of the
 /// data set, or over what is no folder. Out of it and in again leads its own path, if that is known.
 pub(super) fn within(root: Option<&str>, folder: &str, path: &str, files: &[String]) -> Option<String> {
-    let parts = |path: &str| -> Vec<String> {
-        path.split('/').filter(|part| !part.is_empty() && *part != ".").map(String::from).collect()
-    };
-    let root_parts = parts(root.unwrap_or_default());
+    let root_parts: Vec<&str> = parts(root.unwrap_or_default()).collect();
     let mut walked = Vec::new();
     if path.starts_with('/') {
         root?;
     } else {
-        walked = [root_parts.clone(), parts(folder)].concat();
+        walked.extend(root_parts.iter().copied().chain(parts(folder)));
     }
     for part in parts(path) {
         if part != ".." {

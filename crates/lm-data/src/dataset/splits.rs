@@ -65,16 +65,17 @@ const ARCHIVE: &str = "zip";
 /// # Errors
 /// If there is no such configuration, or no file that can be read, or not as the configuration says.
 pub fn splits(repository: &Repository<'_>, config: Option<&str>) -> Result<Found, DatasetError> {
-    splits_at(None, repository, config)
+    splits_at(None, repository, card::read(repository)?, config)
 }
 
-/// The same, where the repository is the folder `root`.
+/// The same, where the repository is the folder `root` and its card is read.
 pub(super) fn splits_at(
     root: Option<&str>,
     repository: &Repository<'_>,
+    card: Card,
     config: Option<&str>,
 ) -> Result<Found, DatasetError> {
-    let Card { mut configs, columns } = card::read(repository)?;
+    let Card { mut configs, columns } = card;
     let only = match &columns[..] {
         [(name, _)] => Some(name.as_str()),
         _ => None,

@@ -7,6 +7,7 @@
 //! link      what carries bytes between processes, and the sums and messages that are made of it
 //! mpi       MPI as such a link; cuda_aware: sums where the GPUs are
 //! c10d      libtorch's Gloo and NCCL as such a link
+//! libtorch  its tensors, for both
 //! reach     which of them a run takes
 //! ```
 //!

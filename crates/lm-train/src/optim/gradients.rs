@@ -63,7 +63,8 @@ impl GradientSum {
     }
 }
 
-fn add_to(sum: &mut Option<Tensor<1>>, new: Option<Tensor<1>>) {
+/// Adds to a gradient, where either may be none.
+pub(crate) fn add_to(sum: &mut Option<Tensor<1>>, new: Option<Tensor<1>>) {
     *sum = match (sum.take(), new) {
         (Some(sum), Some(new)) => Some(ops::accumulate(sum, new)),
         (sum, new) => sum.or(new),

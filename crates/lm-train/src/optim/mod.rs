@@ -14,6 +14,7 @@ mod rules;
 
 pub(crate) use grad_scaler::GradScaler;
 pub use gradients::GradientSum;
+pub(crate) use gradients::add_to;
 pub use optimizer::Optimizer;
 pub(crate) use optimizer::StateTensor;
 pub use rule::Hyperparameters;

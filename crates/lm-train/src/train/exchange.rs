@@ -11,12 +11,12 @@ use std::thread;
 
 use burn::tensor::{DType, Device, Tensor};
 use lm_models::AutoModel;
-use lm_models::ops::{self, Watching};
+use lm_models::ops::Watching;
 use lm_models::parameters::ParameterInfo;
 use serde::{Deserialize, Serialize};
 
 use crate::dist::World;
-use crate::optim::GradientSum;
+use crate::optim::{GradientSum, add_to};
 
 /// In what order the gradients of the parameters travel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +117,6 @@ pub struct Exchanged {
 }
 
 /// What carries the gradients of a run.
-#[derive(Clone, Copy)]
 pub struct Carrier<'a> {
     /// The processes.
     pub world: &'a World,
@@ -147,7 +146,7 @@ impl Carrier<'_> {
         let mut early = self.buckets(&route.early).into_iter().peekable();
         for message in inbox {
             own.take(message, route);
-            while let Some(members) = early.next_if(|members| members.iter().all(|&index| own.seen[index])) {
+            while let Some(members) = early.next_if(|members| members.iter().all(|&index| own.gradients[index].seen)) {
                 travelling.push(self.send(members, &mut own));
             }
         }
@@ -159,8 +158,9 @@ impl Carrier<'_> {
         for (members, flat) in travelling {
             members.into_iter().zip(flat.split()).for_each(|(index, sum)| sums[index] = Some(sum));
         }
-        own.came.late = (0..own.late.len()).filter(|&index| own.late[index].is_some()).collect();
-        Exchanged { sums, late: own.late, came: own.came }
+        let late: Vec<_> = own.gradients.into_iter().map(|of| of.late).collect();
+        own.came.late = (0..late.len()).filter(|&index| late[index].is_some()).collect();
+        Exchanged { sums, late, came: own.came }
     }
 
     fn send(&self, members: Vec<usize>, own: &mut Own) -> (Vec<usize>, Summed) {
@@ -176,9 +176,7 @@ impl Carrier<'_> {
         for index in of_any {
             let more = self.sum([(late[index].take(), self.parameters[index].len())].into_iter());
             self.world.finish_sums();
-            if let (Some(sum), [more]) = (sums[index].take(), &more.split()[..]) {
-                sums[index] = Some(ops::accumulate(sum, more.clone()));
-            }
+            add_to(&mut sums[index], more.split().pop());
         }
         for (index, sum) in sums.iter_mut().enumerate() {
             if !came.iter().any(|of_rank| of_rank.present.get(index) == Some(&true)) {
@@ -256,37 +254,45 @@ impl Summed {
     }
 }
 
-/// A process's own gradients, by parameter.
+/// A process's own gradients.
 struct Own {
-    /// Of all batches but the last.
-    before: Vec<Option<Tensor<1>>>,
-    /// Of the last batch, as far as they have come.
-    last: Vec<Option<Tensor<1>>>,
-    late: Vec<Option<Tensor<1>>>,
-    seen: Vec<bool>,
-    sent: Vec<bool>,
+    /// By parameter.
+    gradients: Vec<OfParameter>,
     came: Came,
+}
+
+/// The gradient of one parameter.
+#[derive(Clone, Default)]
+struct OfParameter {
+    /// Of all batches but the last.
+    before: Option<Tensor<1>>,
+    /// Of the last batch, as far as it has come.
+    last: Option<Tensor<1>>,
+    /// What came after it was sent.
+    late: Option<Tensor<1>>,
+    /// Whether it came in the middle of the pass.
+    seen: bool,
+    sent: bool,
 }
 
 impl Own {
     fn new(len: usize) -> Self {
-        let none = || vec![None; len];
         let came = Came { present: vec![false; len], ..Came::default() };
-        Self { before: none(), last: none(), late: none(), seen: vec![false; len], sent: vec![false; len], came }
+        Self { gradients: vec![OfParameter::default(); len], came }
     }
 
     fn take(&mut self, message: Message, route: &Route) {
         match message {
             Message::Before(sum) => sum.into_inner().into_iter().enumerate().for_each(|(index, gradient)| {
                 self.came.present[index] |= gradient.is_some();
-                self.before[index] = gradient;
+                self.gradients[index].before = gradient;
             }),
             Message::Ready(index, gradient) => {
-                if !route.is_known && !self.seen[index] {
+                if !route.is_known && !self.gradients[index].seen {
                     self.came.order.push(index);
                 }
                 self.add(index, *gradient);
-                self.seen[index] = true;
+                self.gradients[index].seen = true;
             }
             Message::Rest(sum) => sum.into_inner().into_iter().enumerate().for_each(|(index, gradient)| {
                 gradient.into_iter().for_each(|gradient| self.add(index, gradient));
@@ -296,23 +302,20 @@ impl Own {
 
     fn add(&mut self, index: usize, gradient: Tensor<1>) {
         self.came.present[index] = true;
-        if self.seen[index] {
+        if self.gradients[index].seen {
             self.came.more.push(index);
         }
-        let sum = if self.sent[index] { &mut self.late[index] } else { &mut self.last[index] };
-        *sum = Some(match sum.take() {
-            Some(sum) => ops::accumulate(sum, gradient),
-            None => gradient,
-        });
+        let of = &mut self.gradients[index];
+        add_to(if of.sent { &mut of.late } else { &mut of.last }, Some(gradient));
     }
 
     /// Of all batches.
     fn send(&mut self, index: usize) -> Option<Tensor<1>> {
-        self.sent[index] = true;
-        match (self.before[index].take(), self.last[index].take()) {
-            (Some(before), Some(last)) => Some(ops::accumulate(before, last)),
-            (before, last) => before.or(last),
-        }
+        let of = &mut self.gradients[index];
+        of.sent = true;
+        let mut sum = of.before.take();
+        add_to(&mut sum, of.last.take());
+        sum
     }
 }
 

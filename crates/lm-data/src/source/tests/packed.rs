@@ -66,7 +66,7 @@ fn members_are_read_however_they_are_packed() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 0x10;
         if let Ok(rows) = folder.read("a.zip", &flipped, None) {
-            assert!(rows.len() % 200 == 0, "{at}: {}", rows.len());
+            assert!(rows.chunks(200).all(|member| member == compressed_rows()), "{at}: {}", rows.len());
         }
     }
 }
