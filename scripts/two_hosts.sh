@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Two hosts in network namespaces of this machine (root, iproute2, Open MPI): two ranks train across them and equal one process,
-# one host is cut off in the middle of a run, which ends with one line, and the same command goes on.
+# one host is cut off in the middle of a run, which ends with one line, and the same command goes on; the first process of
+# each host says as much as rank 0, unless --log_on_each_node is false.
 # The argument is a run_mlm built with --features mpi; without it, target/release/run_mlm.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -45,6 +46,14 @@ echo '=== two hosts equal one process'
 "$program" "${arguments[@]}" --max_steps 100 --gradient_accumulation_steps 2 --output_dir "$work/one"
 on_two_hosts --max_steps 100 --output_dir "$work/two"
 cmp "$work/one/model.safetensors" "$work/two/model.safetensors"
+
+echo '=== what the first process of another host says'
+# Other lines than warnings, which every rank says.
+said() { sed -n 's/^rank 1: //p' "$1" | grep -cv '^warning: '; }
+on_two_hosts --max_steps 1 --output_dir "$work/each" 2>"$work/each.log"
+on_two_hosts --max_steps 1 --log_on_each_node false --output_dir "$work/first" 2>"$work/first.log"
+(($(said "$work/each.log") > 0)) || { cat "$work/each.log"; exit 1; }
+(($(said "$work/first.log") == 0)) || { cat "$work/first.log"; exit 1; }
 
 echo '=== one host is cut off'
 on_two_hosts --max_steps 100000 --output_dir "$work/cut" >"$work/log" 2>&1 &

@@ -215,7 +215,7 @@ fn a_signal_to_one_rank_stops_all_after_the_same_step() {
     let scratch = Scratch::new();
     let flags = "--max_steps 80 --save_steps 10 --per_device_train_batch_size 1";
     scratch.run("unbroken", &format!("{flags} --gradient_accumulation_steps 2")).ok();
-    for (rank, signal, code) in [(1, "TERM", 143), (0, "USR1", 138)] {
+    for (rank, signal, code) in [(1, "TERM", 143), (0, "USR1", 138), (1, "HUP", 129)] {
         let mut child = start(&scratch, 2, signal, flags);
         wait_for_checkpoint(&scratch, &mut child, signal);
         send(pid_of(&child, rank), signal);
