@@ -86,14 +86,14 @@ fn a_model_that_does_not_fit_is_refused_with_a_flag_by_which_it_would() {
     limited(&scratch, 1_300_000, words).fails(1, &["of memory are free", "; with --optim adamw_8bit they need"]);
 }
 
-/// The run and the most memory that it had, in bytes. What is freed goes back to the system at once: how much each thread keeps
-/// is a matter of chance, up to 25 MiB, which is much beside a model as small.
+/// The run and the most memory that it had, in bytes. What is freed goes back to the system at once, and one thread computes:
+/// how much each thread keeps is a matter of chance, up to 25 MiB, which is much beside a model as small.
 fn with_peak(scratch: &Scratch, words: &str) -> (Run, u64) {
     let (out, err) = (scratch.path("stdout.txt"), scratch.path("stderr.txt"));
     let file = |path| Stdio::from(fs::File::create(path).expect("a file"));
     let mut command = scratch.command();
     command.args(words.split_whitespace()).stdout(file(&out)).stderr(file(&err));
-    command.env("MIMALLOC_PURGE_DELAY", "0");
+    command.env("MIMALLOC_PURGE_DELAY", "0").env("RAYON_NUM_THREADS", "1");
     let mut child = command.spawn().expect("the program starts");
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
