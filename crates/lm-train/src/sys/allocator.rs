@@ -1,9 +1,8 @@
-//! The memory allocator of every program that links this crate: mimalloc, told to keep what it has, and asked for nothing
-//! that may fail.
+//! The memory allocator of every program that links this crate: [`Blocks`] for what is large and mimalloc for the rest, both
+//! told to keep what they have, and asked for nothing that may fail.
 //!
 //! A step frees what the next one takes again, in the same sizes. Given back to the system in between, each page would be
-//! fetched and cleared anew, which cost an eighth of all processor time. The first step takes memory in another order than
-//! all others, so what it has freed is given back ([`give_back`]).
+//! fetched and cleared anew, which cost an eighth of all processor time.
 //!
 //! Where memory cannot be had, Rust aborts the process. Here the program says so in one line and ends with code 1, or
 //! begins again with less to do (`--auto_find_batch_size`).
@@ -12,9 +11,10 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
-use libmimalloc_sys::{mi_collect, mi_option_set_default, mi_option_t};
+use libmimalloc_sys::{mi_option_set_default, mi_option_t};
 use mimalloc::MiMalloc;
 
+use super::large::{self, Blocks};
 use super::restart;
 
 #[global_allocator]
@@ -27,8 +27,7 @@ static PROGRAM: OnceLock<&'static str> = OnceLock::new();
 /// system.
 const PURGE_DELAY: mi_option_t = 15;
 
-/// A year. With -1, for never, the allocator would not note what could be given back when it is asked to.
-const NEVER: std::ffi::c_long = if size_of::<std::ffi::c_long>() == 8 { 31_536_000_000 } else { 100_000_000 };
+const NEVER: std::ffi::c_long = -1;
 
 /// Keeps freed memory in the process, unless the environment's `MIMALLOC_PURGE_DELAY` says otherwise. From here on a lack
 /// of memory is told under the name `program`.
@@ -39,40 +38,71 @@ pub fn keep_memory(program: &'static str) {
     unsafe { mi_option_set_default(PURGE_DELAY, NEVER) }
 }
 
-/// Gives free memory back to the system, once.
-pub fn give_back() {
-    // SAFETY: looks through free memory; nothing that is in use is touched.
-    unsafe { mi_collect(true) }
-}
+/// Large blocks.
+static LARGE: Blocks = Blocks::new();
 
-/// mimalloc, but what it cannot give ends the program.
+/// mimalloc, and [`Blocks`] for what is large; what they cannot give ends the program.
 struct OrExit;
 
-// SAFETY: every call goes to mimalloc, which is an allocator; what differs never returns.
+// SAFETY: every call goes to one of two allocators, by what the layout says, which is the same when a block comes back; what
+// differs from them never returns.
 unsafe impl GlobalAlloc for OrExit {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if is_large(layout) {
+            return given(LARGE.take(layout.size()), layout.size());
+        }
         // SAFETY: the caller's promises are the same.
         given(unsafe { MiMalloc.alloc(layout) }, layout.size())
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if is_large(layout) {
+            let memory = given(LARGE.take(layout.size()), layout.size());
+            // SAFETY: as many bytes were taken.
+            unsafe { memory.write_bytes(0, layout.size()) };
+            return memory;
+        }
         // SAFETY: the caller's promises are the same.
         given(unsafe { MiMalloc.alloc_zeroed(layout) }, layout.size())
     }
 
     #[inline]
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        if is_large(layout) {
+            // SAFETY: a block of this layout was taken there.
+            return unsafe { LARGE.give(memory, layout.size()) };
+        }
         // SAFETY: the caller's promises are the same.
         unsafe { MiMalloc.dealloc(memory, layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: the caller's promises are the same.
-        given(unsafe { MiMalloc.realloc(memory, layout, size) }, size)
+        // SAFETY: the caller promises that the new size, rounded up to the alignment, is no more than an isize holds.
+        let wanted = unsafe { Layout::from_size_align_unchecked(size, layout.align()) };
+        match (is_large(layout), is_large(wanted)) {
+            // SAFETY: the caller's promises are the same.
+            (false, false) => given(unsafe { MiMalloc.realloc(memory, layout, size) }, size),
+            // SAFETY: a block of this layout was taken there, and the caller uses no more than the new size.
+            (true, true) if unsafe { LARGE.resize(memory, layout.size(), size) } => memory,
+            _ => {
+                // SAFETY: both blocks hold what is copied; the old one, which the caller gives up, is another one.
+                unsafe {
+                    let moved = self.alloc(wanted);
+                    moved.copy_from_nonoverlapping(memory, layout.size().min(size));
+                    self.dealloc(memory, layout);
+                    moved
+                }
+            }
+        }
     }
+}
+
+#[inline]
+fn is_large(layout: Layout) -> bool {
+    cfg!(unix) && layout.size() >= large::LEAST && layout.align() <= large::GRANULE
 }
 
 #[inline]

@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub(crate) mod escape;
+mod large;
 pub mod machine;
 pub mod memory;
 pub mod noted;

@@ -8,7 +8,6 @@ use lm_models::{AutoModel, Mode, ModelInputs, checkpointed};
 
 use crate::optim::GradientSum;
 use crate::optim::Optimizer;
-use crate::sys::allocator;
 use crate::sys::signals::StopSignal;
 use crate::train::exchange::Outgoing;
 use crate::train::ranks::{on_each, sum_gradients};
@@ -126,17 +125,7 @@ pub fn apply(
     }
     let norm = gradients.outcome.grad_norm;
     let factor = GradientSum::clip_factor(norm, options.max_grad_norm) / options.loss_scale;
-    // Memory that the first backward pass has freed lies in other pieces than the optimizer's state takes, and what its
-    // gradients took in other than the next step's activations do.
-    let is_first = optimizer.steps().is_empty();
-    if is_first {
-        allocator::give_back();
-    }
-    let model = optimizer.step(model, gradients.sum, factor, options.learning_rate);
-    if is_first {
-        allocator::give_back();
-    }
-    model
+    optimizer.step(model, gradients.sum, factor, options.learning_rate)
 }
 
 /// A whole step of one process, with nobody to interrupt it.
