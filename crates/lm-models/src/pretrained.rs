@@ -111,10 +111,7 @@ fn expect_finite<T: Copy + Into<f32> + Sync>(
     name: &str,
     values: &[T],
 ) -> Result<(), WeightsError> {
-    const AT_LEAST: usize = 1 << 16; // values for which a second thread pays
-    let finite = |value: &T| Into::<f32>::into(*value).is_finite();
-    let fault = values.par_iter().with_min_len(AT_LEAST).position_first(|value| !finite(value));
-    let Some(at) = fault else { return Ok(()) };
+    let Some(at) = first_not_finite(values) else { return Ok(()) };
     let reason = format!(
         "holds {} (value {at} of {}), which is no usable number: the run that made these weights diverged or the file is \
          damaged; take an earlier checkpoint, or get the file again",
@@ -122,6 +119,18 @@ fn expect_finite<T: Copy + Into<f32> + Sync>(
         values.len()
     );
     Err(WeightsError::tensor(checkpoint.file_of(name), name, reason))
+}
+
+/// Values that one thread looks at, one by one only if there is something to find.
+const PIECE: usize = 1 << 14;
+
+fn first_not_finite<T: Copy + Into<f32> + Sync>(values: &[T]) -> Option<usize> {
+    let finite = |value: &T| Into::<f32>::into(*value).is_finite();
+    // No way out in the middle, so that the compiler makes vectors of it.
+    let all_finite = |piece: &[T]| piece.iter().fold(true, |all, value| all & finite(value));
+    let piece = values.par_chunks(PIECE).position_first(|piece| !all_finite(piece))?;
+    let first = piece * PIECE;
+    values[first..].iter().position(|value| !finite(value)).map(|at| first + at)
 }
 
 /// Cuts or extends a parameter along its dimension of the vocabulary, which has `from` entries in the checkpoint and `to`
@@ -194,4 +203,24 @@ pub fn save_pretrained(
     });
     weights::save(folder, tensors.chain(buffers).collect(), &SaveOptions { dtype, ..SaveOptions::default() })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    #[test]
+    fn the_first_value_that_is_no_number_is_found_in_any_piece() {
+        let mut values = vec![1.0f32; 3 * PIECE + 5];
+        assert_eq!(first_not_finite(&values), None);
+        assert_eq!(first_not_finite::<f32>(&[]), None);
+        for at in [3 * PIECE + 4, 2 * PIECE, PIECE - 1, 0] {
+            values[at] = if at % 2 == 0 { f32::NAN } else { f32::NEG_INFINITY };
+            assert_eq!(first_not_finite(&values), Some(at));
+            let narrow: Vec<_> = values.iter().map(|value| bf16::from_f32(*value)).collect();
+            assert_eq!(first_not_finite(&narrow), Some(at));
+        }
+    }
 }
