@@ -4,8 +4,8 @@
     cargo build --release
     scripts/memory_table.py [--programs DIR] [--write]
 
-`--plan` computes two steps of each model, with new weights and a vocabulary as large as the published models', trained on made-up
-words; an adapter is given a base that a step was trained of. The whole takes some minutes on two cores and 8 GB. --write puts the
+`--plan` does once what a run of each model does, with new weights and a vocabulary as large as the published models', trained on
+made-up words; an adapter is given a base that a step was trained of. The whole takes ten minutes on two cores and 8 GB. --write puts the
 table into the page. Only the standard library is needed.
 """
 

@@ -140,9 +140,6 @@ fn one_line(error: &anyhow::Error) -> String {
 }
 
 fn fail(task: Task, message: &str, code: u8) -> ExitCode {
-    if code != BAD_ARGUMENTS {
-        Messages::release();
-    }
     Messages::fail(task.binary(), &escape::line(message));
     ExitCode::from(code)
 }

@@ -264,7 +264,7 @@ fn what_cannot_be_is_said() {
         ("--use_lora --lora_target_modules q_proj", &["q_proj", "query"][..]),
         ("--use_lora --lora_target_modules query decoder", &["decoder", "tied"]),
         ("--use_lora --lora_modules_to_save nothing", &["`nothing`"]),
-        ("--freeze_layers 9", &["--freeze_layers 9", "2 layers"]),
+        ("--freeze_layers 9", &["--freeze_layers 9", "at most 2"]),
         ("--merge_lora", &["--merge_lora", "no adapter"]),
         ("--base_dtype bfloat16", &["--base_dtype bfloat16", "nothing is frozen"]),
         ("--adapter_name_or_path bert", &["--adapter_name_or_path bert", "adapter_config.json"]),

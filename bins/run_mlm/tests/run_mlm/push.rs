@@ -146,6 +146,7 @@ fn uploads_that_fail() {
     assert!(scratch.path("out/model.safetensors").is_file());
 
     let refused = Hub::refusing("/api/", 401).run(&scratch, "--hub_model_id owner/mine --output_dir no");
-    refused.fails(1, &["--push_to_hub", "does not let this token write", "--hub_token"]);
+    let refused = refused.fails(1, &["--push_to_hub", "does not let this token write", "--hub_token"]);
+    assert_eq!(refused.stderr.lines().count(), 1, "known before the text is read: {}", refused.stderr);
     assert!(!scratch.path("no/model.safetensors").exists());
 }

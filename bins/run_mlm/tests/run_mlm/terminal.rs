@@ -90,6 +90,45 @@ fn a_wrong_argument_is_all_that_is_said() {
     }
 }
 
+/// Nor of files that are not there, or what else is wrong before anything was begun: neither what else the arguments have as
+/// an effect, nor what was found of the files that are there.
+#[test]
+fn what_fails_before_it_begins_is_all_that_is_said() {
+    let scratch = Scratch::prepared();
+    scratch.write("empty.txt", "");
+    scratch.write("full/thesis.txt", "years of work\n");
+    let begins = "--model_name_or_path bert --train_file train.txt --do_train --no_cuda";
+    for (words, part) in [
+        ("--train_file absent.txt", "absent.txt"),
+        ("--train_file train.txt,empty.txt --validation_file absent.txt", "--validation_file"),
+        ("--model_name_or_path ./absent", "./absent"),
+        ("--tokenizer_name ./absent", "--tokenizer_name"),
+        ("--dataset_name ./absent", "--dataset_name"),
+        ("--resume_from_checkpoint absent", "--resume_from_checkpoint"),
+        ("--output_dir full", "not empty"),
+        ("--max_seq_length 99", "--max_seq_length"),
+        ("--max_seq_length 2", "--max_seq_length"),
+        ("--merge_lora", "--merge_lora"),
+    ] {
+        let run = scratch.run(&format!("{begins} {words}"));
+        let [line] = run.stderr.lines().collect::<Vec<_>>()[..] else { panic!("{words}: {}", run.stderr) };
+        assert!(line.starts_with("run_mlm: error: ") && line.contains(part), "{words}: {line}");
+    }
+    let run = scratch.run(&format!("{begins} --max_steps 1 --output_dir out")).done();
+    assert!(run.stderr.contains("only the 3 newest checkpoints are kept"), "{}", run.stderr);
+    assert!(run.stderr.contains("--no_cuda is an old name"), "{}", run.stderr);
+}
+
+/// What the command line names is looked at before anything is downloaded.
+#[test]
+fn a_file_that_is_missing_is_known_before_a_download() {
+    let scratch = Scratch::prepared();
+    for words in ["--dataset_name owner/set", "--adapter_name_or_path owner/adapter --train_file train.txt"] {
+        let words = format!("--model_name_or_path bert {words} --do_train --logging_dir train.txt");
+        scratch.run(&words).fails(1, &["--logging_dir train.txt: is a file"]);
+    }
+}
+
 /// At its end a run says what to notice.
 #[test]
 fn notes_at_the_end() {

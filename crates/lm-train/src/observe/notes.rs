@@ -34,25 +34,36 @@ fn mean(values: &[(u64, f64)]) -> f64 {
     values.iter().map(|(_, value)| value).sum::<f64>() / values.len() as f64
 }
 
-/// The loss ended above where it began: the mean of the last quarter above that of the first twelfth.
+/// How much a difference between the means of so many neighbours each owes to chance: its standard error, where the points
+/// scatter about a trend as the series does. What a trend does to the second differences is little, and an outlier leaves
+/// their median as it is.
+fn chance(losses: &[(u64, f64)], counts: [usize; 2]) -> f64 {
+    let mut bends: Vec<f64> = losses.windows(3).map(|near| (near[0].1 - 2.0 * near[1].1 + near[2].1).abs()).collect();
+    bends.sort_by(f64::total_cmp);
+    // 0.6745 √6: the median of the second differences of normal numbers, in standard deviations of these.
+    let scatter = bends.get(bends.len() / 2).map_or(0.0, |median| median / 1.652);
+    scatter * counts.map(|count| 1.0 / count as f64).iter().sum::<f64>().sqrt()
+}
+
+/// The loss ended above where it began: the mean of the last quarter above that of the first twelfth, by more than chance.
 fn diverged(losses: &[(u64, f64)]) -> Option<String> {
-    let quarter = losses.len() / 4;
-    let first = mean(losses.get(..losses.len().div_ceil(12)).filter(|first| !first.is_empty())?);
-    let last = mean(losses.get(losses.len() - quarter.max(1)..)?);
-    (quarter > 0 && last > first * 1.05).then(|| {
+    let (twelfth, quarter) = (losses.len() / 12, losses.len() / 4);
+    let first = mean(losses.get(..twelfth).filter(|first| !first.is_empty())?);
+    let last = mean(losses.get(losses.len() - quarter..)?);
+    (last > first * 1.05 && last > first + 3.0 * chance(losses, [twelfth, quarter])).then(|| {
         format!(
             "the training loss rose from {first:.3} to {last:.3}: the run diverged; a lower --learning_rate helps, or more --warmup_steps"
         )
     })
 }
 
-/// The loss of the last quarter is lower than that of the quarter before by more than a fiftieth.
+/// The loss of the last quarter is lower than that of the quarter before by more than a fiftieth, and by more than chance.
 fn still_falling(losses: &[(u64, f64)]) -> Option<String> {
     let quarter = losses.len() / 4;
     let (before, last) = losses.split_at_checked(losses.len() - quarter)?;
-    let before = before.get(before.len().saturating_sub(quarter)..).filter(|_| quarter > 0)?;
+    let before = before.get(before.len().saturating_sub(quarter)..).filter(|_| quarter > 1)?;
     let (before, last) = (mean(before), mean(last));
-    (last < before * 0.98).then(|| {
+    (last < before * 0.98 && last < before - 2.0 * chance(losses, [quarter; 2])).then(|| {
         format!(
             "the training loss was still falling, from {before:.3} to {last:.3} in the last quarter: more --num_train_epochs or --max_steps would help"
         )
@@ -112,12 +123,25 @@ mod tests {
         let falling = state("loss", &[8.0, 7.0, 6.0, 5.0, 4.9, 4.8, 4.6, 4.5]);
         assert!(said(&falling).contains("from 4.850 to 4.550"));
         assert!(notes(&falling, &[], "", false).is_empty(), "a run that goes on is meant to fall");
-        assert!(said(&state("loss", &[3.0, 2.0, 2.0, 4.0])).contains("diverged"));
+        let rising = [3.0, 2.9, 2.8, 2.7, 2.7, 2.8, 3.0, 3.4, 3.8, 4.1, 4.3, 4.4];
+        assert!(said(&state("loss", &rising)).contains("rose from 3.000 to 4.267: the run diverged"));
         assert_eq!(said(&state("loss", &[8.0, 5.0, 5.0, 4.99])), "");
-        for short in [&[][..], &[5.0], &[5.0, 1.0, 0.5]] {
+        for short in [&[][..], &[5.0], &[5.0, 1.0, 0.5], &[5.2, 5.3, 5.5, 5.9], &[3.0, 2.0, 2.0, 4.0, 5.0, 6.0, 7.0]] {
             assert_eq!(said(&state("loss", short)), "", "too few records to tell");
         }
-        assert_eq!(said(&state("loss", &[f64::NAN; 8])), "");
+        assert_eq!(said(&state("loss", &[f64::NAN; 16])), "");
+    }
+
+    /// Whatever the batches of a run that stays where it is happen to be.
+    #[test]
+    fn what_chance_does_is_not_noticed() {
+        let mut noticed = 0;
+        for run in 0..1000 {
+            let mut draws = lm_random::Stream::new(run, lm_random::Purpose::Dropout, 0, 0);
+            let losses: Vec<f64> = (0..4 + run % 36).map(|_| 3.0 + 0.3 * f64::from(draws.normal())).collect();
+            noticed += u32::from(!said(&state("loss", &losses)).is_empty());
+        }
+        assert!(noticed < 50, "{noticed} of 1000 runs");
     }
 
     /// `--logging_steps` beyond the end of the run.
@@ -125,7 +149,7 @@ mod tests {
     fn the_runs_own_record_tells_without_a_log() {
         let mut state = TrainerState::default();
         for step in 1..=40 {
-            let loss = if step % 2 == 0 { 10.5 } else { 9.5 } - 0.1 * step as f64;
+            let loss = if step % 2 == 0 { 10.2 } else { 9.8 } - 0.1 * step as f64;
             let info = StepInfo { loss, grad_norm: 1.0, learning_rate: 1e-4, tokens: 1, real_tokens: 1, seconds: 1.0 };
             state.history.curve.add(step, &info, || None);
         }

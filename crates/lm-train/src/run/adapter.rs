@@ -181,7 +181,7 @@ fn freeze(args: &Arguments, model: AutoModel) -> Result<AutoModel> {
     }
     let (infos, layers) = (model.parameters(), args.lora.freeze_layers);
     let count = infos.iter().filter_map(layer_of).max().map_or(0, |last| last + 1);
-    ensure!(layers <= count, "--freeze_layers {layers}: the model has {count} layers");
+    ensure!(layers <= count, "--freeze_layers {layers}: give at most {count}, the number of the model's layers");
     Ok(model.freeze(|info| !is_frozen(args, info)))
 }
 

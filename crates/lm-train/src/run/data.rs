@@ -78,6 +78,8 @@ impl<'a> Data<'a> {
         let padding = resolve::padding(args, &tokenizer, length);
         // What a collator refuses, such as a tokenizer without a mask token, is better known before the text is tokenized.
         resolve::collator(args, &tokenizer, padding, Split::Train)?;
+        // Nothing is wrong with the arguments themselves.
+        console::Messages::release();
         let tokenizer = Arc::new(tokenizer);
         let (training, beyond) = (&args.training, &args.beyond);
         let uses_train = training.do_train || beyond.plan || beyond.dump_examples.is_some() || beyond.preview.is_some();

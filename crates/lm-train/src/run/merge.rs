@@ -17,6 +17,7 @@ use crate::run::{adapter, generation};
 /// # Errors
 /// If one of them can't be read, or the model can't be written.
 pub fn run(args: &Arguments, mut source: ModelSource, device: &Device, output: &OutputDir) -> Result<()> {
+    console::Messages::release();
     let tokenizer = resolve::loaded_tokenizer(args, Some(&source))?;
     resolve::fit_vocabulary(&mut source, &tokenizer, args)?;
     source.generation = generation::generation_config(&source)?;

@@ -66,9 +66,10 @@ pub fn run(args: &Arguments, world: &World, stop: &StopSignal) -> Result<Ended> 
         return compare(folders, &training.output_dir);
     }
     let (args, devices) = world.agree(open_devices(args, world))?;
+    world.agree(paths::check_given(&args).and_then(|()| Ok(reporting::check(&args)?)))?;
     // What is not here is fetched.
     let args = &world.in_turn(|| dataset::found(&adapter::found(&args)?))?;
-    world.agree(paths::check(args).and_then(|()| Ok(reporting::check(args)?)))?;
+    world.agree(paths::check(args))?;
     if let Some(asked) = args.inference.asked() {
         stop.begin_answering();
         inference::run(args, asked, &devices[0])?;
@@ -148,8 +149,6 @@ fn attempt(args: &Arguments, devices: Vec<Device>, world: &World, stop: &StopSig
         drop(output);
         return attempt(&with_accumulation(args, steps), devices, world, stop);
     }
-    // Nothing is wrong with the arguments themselves.
-    console::Messages::release();
 
     if args.merges_only()
         && let (Some(source), Some(output)) = (source.take(), &output)
@@ -157,6 +156,8 @@ fn attempt(args: &Arguments, devices: Vec<Device>, world: &World, stop: &StopSig
         merge::run(args, source, &devices[0], output)?;
         return Ok(Ended::Done);
     }
+    let uploads = world.is_main() && output.is_some();
+    let push = world.agree(if uploads { Push::open(args) } else { Ok(None) })?;
     let data = world.in_turn(|| Data::prepare(args, source.as_mut(), &devices[0]))?;
     if world.is_main() {
         data.show()?;
@@ -179,7 +180,6 @@ fn attempt(args: &Arguments, devices: Vec<Device>, world: &World, stop: &StopSig
             .map(|config| (config, source.vocab_in_checkpoint != source.config.vocab_size())),
     };
     let saved = world.agree(resume::unless_another_run(args, &data, output.take_checkpoint()))?;
-    let push = world.agree(if world.is_main() { Push::open(args) } else { Ok(None) })?;
     Run { args, devices, world, data, files, output, push, stop }.work(&source, saved)
 }
 

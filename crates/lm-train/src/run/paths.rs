@@ -38,13 +38,14 @@ impl fmt::Display for Input {
     }
 }
 
-/// Looks at the files and folders that the arguments name.
+/// Looks at what the arguments themselves name, before anything is downloaded.
 ///
 /// # Errors
-/// If a file that is to be read is missing or none, or one that is to be written is read or cannot be made.
-pub fn check(args: &Arguments) -> Result<()> {
-    let mut inputs = texts(args)?;
-    prompts(args, &mut inputs)?;
+/// If a file of prompts or of texts to score cannot be read, or a folder is a file.
+pub fn check_given(args: &Arguments) -> Result<()> {
+    for input in prompts(args) {
+        lm_files::open_regular(&input.path).with_context(|| input.to_string())?;
+    }
     let (training, beyond) = (&args.training, &args.beyond);
     if let Some(Resume::Folder(path)) = &training.resume_from_checkpoint
         && path.is_file()
@@ -64,10 +65,20 @@ pub fn check(args: &Arguments) -> Result<()> {
             bail!("--{flag} {}: is a file; name a folder", folder.display());
         }
     }
+    Ok(())
+}
+
+/// Looks at the texts, which may have been downloaded, and at what the run writes beside them.
+///
+/// # Errors
+/// If a text is missing or none, or a file that is to be written is read or cannot be made.
+pub fn check(args: &Arguments) -> Result<()> {
+    let mut inputs = texts(args)?;
+    inputs.extend(prompts(args));
     if writes_output_dir(args) {
         keep(args, &inputs)?;
     }
-    let dump = beyond.dump_examples.as_deref().map(|path| ("dump_examples", path));
+    let dump = args.beyond.dump_examples.as_deref().map(|path| ("dump_examples", path));
     let scores = args.inference.score_output.as_deref().map(|path| ("score_output", path));
     dump.or(scores).map_or(Ok(()), |(flag, path)| writable(args, flag, path, inputs))
 }
@@ -94,16 +105,10 @@ fn texts(args: &Arguments) -> Result<Vec<Input>> {
 }
 
 /// The files of prompts and of texts to score.
-fn prompts(args: &Arguments, inputs: &mut Vec<Input>) -> Result<()> {
-    if let Some(path) = &args.beyond.sample_prompts {
-        lm_files::open_regular(path).with_context(|| format!("--sample_prompts {}", path.display()))?;
-        inputs.push(Input { flag: Some("sample_prompts"), path: path.clone() });
-    }
-    if let Some(path) = args.inference.score.as_ref().filter(|path| *path != Path::new(Inference::STDIN)) {
-        lm_files::open_regular(path).with_context(|| format!("--score {}", path.display()))?;
-        inputs.push(Input { flag: Some("score"), path: path.clone() });
-    }
-    Ok(())
+fn prompts(args: &Arguments) -> impl Iterator<Item = Input> {
+    let scored = args.inference.score.as_ref().filter(|path| *path != Path::new(Inference::STDIN));
+    let named = [("sample_prompts", args.beyond.sample_prompts.as_ref()), ("score", scored)];
+    named.into_iter().filter_map(|(flag, path)| Some(Input { flag: Some(flag), path: path?.clone() }))
 }
 
 /// Fails if a text would be written over by a result of its name, or by one that is a link to it.

@@ -134,6 +134,8 @@ pub fn tokenizer(args: &Arguments, source: Option<&ModelSource>, corpus: &Corpus
         })?;
         let files = args.data.train_file.as_ref().map(|files| files.0.join(", "));
         let files = files.or_else(|| args.data.dataset_name.clone()).unwrap_or_default();
+        // This takes a while: whatever fails from here on, it was begun.
+        console::Messages::release();
         tracing::info!("training a tokenizer with {} entries on {files}", count(size as u64));
         let _busy = console::busy("training a tokenizer");
         let limit = source.and_then(|source| source.config.max_positions()).or(Some(TOKENIZER_LENGTH));

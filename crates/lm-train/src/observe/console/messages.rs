@@ -1,4 +1,5 @@
-//! Messages of the program on standard error: in cargo's colours, around a progress bar, and none before a wrong argument.
+//! Messages of the program on standard error: in cargo's colours, around a progress bar, and none that only informs before
+//! an error in the arguments.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -18,7 +19,8 @@ pub struct Messages;
 /// Who speaks, where not everybody does.
 static SPEAKER: OnceLock<String> = OnceLock::new();
 
-/// What was said before it is known that the arguments can be followed; none once that is known.
+/// What was said before it is known that the arguments can be followed; none once that is known. A run that fails before says
+/// its error alone.
 static HELD: Mutex<Option<Vec<u8>>> = Mutex::new(Some(Vec::new()));
 
 impl Messages {
@@ -84,14 +86,15 @@ impl<'a> MakeWriter<'a> for Messages {
         Destination::Terminal(Messages)
     }
 
-    /// What this crate says of the arguments can wait; a download, which takes a while, cannot.
+    /// What only informs can wait; a download, which takes a while, cannot.
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Destination {
-        if *metadata.level() == Level::INFO && metadata.target().starts_with("lm_train") {
+        if *metadata.level() != Level::INFO {
+            return Destination::Terminal(Messages);
+        }
+        if !metadata.target().starts_with("lm_hub") {
             return Destination::Held;
         }
-        if *metadata.level() <= Level::INFO {
-            Self::release();
-        }
+        Self::release();
         Destination::Terminal(Messages)
     }
 }

@@ -1,6 +1,6 @@
 //! `--compare`: one page of several runs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -98,8 +98,8 @@ fn render(runs: &[Run], written_at: &str) -> String {
     let _ = write!(body, r#"<section class="charts compare">{}</section>"#, drawn(&charts(runs), &RunData::default()));
     let facts = |data: &RunData| data.facts.clone();
     let arguments = |data: &RunData| data.arguments.clone().into_iter().collect();
-    body += &differing("Arguments that differ", runs, arguments);
-    body += &differing("Models and machines that differ", runs, facts);
+    body += &differing("Arguments that differ", runs, arguments, |data, name| data.given.contains(name));
+    body += &differing("Models and machines that differ", runs, facts, |_, _| true);
     page(&title, "", &body, written_at)
 }
 
@@ -198,24 +198,30 @@ fn charts(runs: &[Run]) -> Vec<Chart> {
     ]
 }
 
-/// A row for each name whose value is not the same in all runs.
-fn differing(title: &str, runs: &[Run], of: impl Fn(&RunData) -> Vec<(String, String)>) -> String {
-    let all: Vec<Vec<(String, String)>> = runs.iter().map(|run| of(&run.data)).collect();
-    let names: BTreeSet<&str> = all.iter().flatten().map(|(name, _)| name.as_str()).collect();
-    let value = |run: &Vec<(String, String)>, name: &str| {
-        run.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-    };
+/// A row for each name whose value is not the same in all runs that have one. What only some have, as each program has
+/// arguments of its own, has a row where one of them has it for a reason (`is_meant`).
+fn differing(
+    title: &str,
+    runs: &[Run],
+    of: impl Fn(&RunData) -> Vec<(String, String)>,
+    is_meant: impl Fn(&RunData, &str) -> bool,
+) -> String {
+    let all: Vec<BTreeMap<String, String>> = runs.iter().map(|run| of(&run.data).into_iter().collect()).collect();
+    let names: BTreeSet<&String> = all.iter().flat_map(BTreeMap::keys).collect();
     let mut rows = String::new();
     for name in names {
-        let values: Vec<Option<String>> = all.iter().map(|run| value(run, name)).collect();
-        if values.windows(2).all(|pair| pair[0] == pair[1]) {
+        let values: Vec<Option<&String>> = all.iter().map(|run| run.get(name)).collect();
+        let known: BTreeSet<&String> = values.iter().copied().flatten().collect();
+        let of_some = values.contains(&None) && runs.iter().any(|run| is_meant(&run.data, name));
+        if known.len() < 2 && !of_some {
             continue;
         }
         let _ = write!(rows, r#"<tr><td class="name code">{}</td>"#, escape(name));
-        for value in values {
+        for (value, run) in values.into_iter().zip(&all) {
             let _ = match value {
-                None => write!(rows, r#"<td class="muted">unknown</td>"#),
-                Some(value) => write!(rows, r#"<td class="code">{}</td>"#, tables::folded(&value)),
+                Some(value) => write!(rows, r#"<td class="code">{}</td>"#, tables::folded(value)),
+                None if run.is_empty() => write!(rows, r#"<td class="muted">unknown</td>"#),
+                None => write!(rows, r#"<td class="muted">–</td>"#),
             };
         }
         rows += "</tr>";
@@ -225,7 +231,8 @@ fn differing(title: &str, runs: &[Run], of: impl Fn(&RunData) -> Vec<(String, St
     }
     let heads: String = runs.iter().enumerate().map(|(index, run)| format!("<th>{}</th>", key(index, run))).collect();
     format!(
-        r#"<h2>{title}</h2><div class="card wide"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"#
+        r#"<h2>{title}</h2><div class="card wide beside" style="--runs:{}"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"#,
+        runs.len()
     )
 }
 
@@ -265,6 +272,28 @@ mod tests {
         assert!(!html.contains("seed") && !html.contains("machines that differ"), "the same in both");
         assert_eq!(html.matches(r#"data-line="c1""#).count(), 4, "a line of the second run in each chart");
         assert!(html.contains("&lt;b&gt;") && !html.contains("<b><"));
+    }
+
+    /// Programs have arguments of their own: what is at its default makes no difference, nor does what nobody knows.
+    #[test]
+    fn what_only_some_runs_have_is_shown_where_it_is_meant() {
+        let mut other = run("clm", "1e-4", 2.0);
+        for (name, value) in [("block_size", "64"), ("top_k", "50")] {
+            other.data.arguments.insert(name.into(), value.into());
+        }
+        other.data.given.insert("block_size".into());
+        let mut pythons = run("pythons", "1e-4", 2.0);
+        (pythons.data.arguments, pythons.data.given) = Default::default();
+        let html = render(&[run("mlm", "1e-4", 2.0), other, pythons], "now");
+        let [dash, value, unknown] = ["muted\">–", "code\">64", "muted\">unknown"];
+        let row =
+            format!("block_size</td><td class=\"{dash}</td><td class=\"{value}</td><td class=\"{unknown}</td></tr>");
+        assert!(html.contains(&row), "{html}");
+        assert!(!html.contains(">top_k<"), "at its default");
+        // The rate of two runs is given and the same; that of the third is unknown.
+        assert!(html.contains(">learning_rate<"));
+        let html = render(&[run("a", "0", 2.0), run("b", "0", 2.0)], "now");
+        assert!(!html.contains("Arguments that differ"), "{html}");
     }
 
     #[test]

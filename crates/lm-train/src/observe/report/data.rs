@@ -1,7 +1,7 @@
 //! The figures of a run: what charts, tiles and the CSV file are made of. `report.html` carries them as JSON as well, which
 //! is where `--compare` finds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub(super) struct RunData {
     pub figures: BTreeMap<String, f64>,
     /// Every argument.
     pub arguments: BTreeMap<String, String>,
+    /// The names of those that are not at their default.
+    #[serde(default)]
+    pub given: BTreeSet<String>,
     /// Names and values of what describes model and machine.
     pub facts: Vec<(String, String)>,
     /// See [`RunFacts::unigram_perplexity`].
@@ -42,6 +45,7 @@ pub(super) struct RunData {
 impl RunData {
     pub fn new(facts: &RunFacts, state: &TrainerState, outcome: Option<&Outcome>) -> Self {
         let arguments = facts.arguments.iter();
+        let given = arguments.clone().filter(|argument| argument.value != argument.default);
         Self {
             status: outcome.map_or("running".to_owned(), ToString::to_string),
             step: state.global_step,
@@ -50,6 +54,7 @@ impl RunData {
             events: state.history.events.clone(),
             figures: figures(state),
             arguments: arguments.map(|argument| (argument.name.clone(), argument.value.clone())).collect(),
+            given: given.map(|argument| argument.name.clone()).collect(),
             facts: facts.model.iter().chain(&facts.machine).cloned().collect(),
             unigram_perplexity: facts.unigram_perplexity,
         }

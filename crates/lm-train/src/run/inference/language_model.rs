@@ -37,12 +37,12 @@ impl LanguageModel {
     pub fn load(args: &Arguments, device: &Device) -> Result<Self> {
         let mut source = resolve::model_source(args)?;
         room::expect(args, &source, device)?;
-        // Nothing is wrong with the arguments themselves.
-        console::Messages::release();
         let tokenizer = resolve::loaded_tokenizer(args, Some(&source))?;
         resolve::fit_vocabulary(&mut source, &tokenizer, args)?;
         let dtype = resolve::dtype(args, &source)?;
         let lora = adapter::config(args, &source.config)?;
+        // Nothing is wrong with the arguments themselves.
+        console::Messages::release();
         let model = resolve::model(args, &source, lora.as_ref(), dtype, device)?;
         Ok(Self {
             task: args.task,
