@@ -11,7 +11,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::matrix::{Matrix, Right, Start};
-use super::panels::{Side, widened};
+use super::panels::Side;
 use super::simd::{LANES, prefetch, simd};
 
 /// How the sums of a tile, `M` rows and `N` columns of the result, are taken, and how what they are taken of is laid out.
@@ -32,10 +32,7 @@ pub trait Kernel<const M: usize, const N: usize>: Copy + Sync {
     fn right(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [Self::Word]);
 
     /// The same of a side in bfloat16.
-    fn right_of_16_bits(self, side: Side<bf16>, across: Range<usize>, along: Range<usize>, out: &mut [Self::Word]) {
-        let (width, depth) = (across.len(), along.len());
-        widened(side, across, along, |side| self.right(side, 0..width, 0..depth, out));
-    }
+    fn right_of_16_bits(self, side: Side<bf16>, across: Range<usize>, along: Range<usize>, out: &mut [Self::Word]);
 
     /// `Σ left(k) ⊗ right(k)` for a panel of each side.
     fn sums(self, left: &[Self::Word], right: &[Self::Word]) -> [[f32; N]; M];

@@ -32,14 +32,18 @@ impl<const M: usize, const N: usize> Kernel<M, N> for Float32 {
 
     fn left(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
         let len = across.len().next_multiple_of(M) * along.len();
-        pack::<M>(side, across, along, out);
+        pack::<M, _>(side, across, along, out);
         self.round(&mut out[..len]);
     }
 
     fn right(self, side: Side, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
         let len = across.len().next_multiple_of(N) * along.len();
-        pack::<N>(side, across, along, out);
+        pack::<N, _>(side, across, along, out);
         self.round(&mut out[..len]);
+    }
+
+    fn right_of_16_bits(self, side: Side<bf16>, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
+        pack::<N, _>(side, across, along, out);
     }
 
     #[inline(always)]

@@ -1,11 +1,14 @@
 //! Parts of a matrix laid out anew in panels, as the kernel of a matrix product reads them.
 
-use std::cell::Cell;
 use std::ops::Range;
 
+use bytemuck::Pod;
 use half::bf16;
 
-use super::simd::{LANES, prefetch, simd, widen};
+use super::simd::prefetch;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// Rows before one is read at which it is asked for: they lie too far apart for the processor to foresee it.
 const AHEAD: usize = 8;
@@ -25,42 +28,28 @@ impl<'a, T> Side<'a, T> {
     }
 }
 
-thread_local! {
-    /// What a thread widened last, kept for the next piece.
-    static WIDENED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+/// What panels are laid out of.
+pub trait Value: Pod {
+    fn wide<const L: usize>(values: [Self; L]) -> [f32; L];
 }
 
-/// Hands on a piece of a side in float32, which begins where the piece does and has neighbours where the side has.
-pub fn widened(side: Side<bf16>, across: Range<usize>, along: Range<usize>, use_it: impl FnOnce(Side)) {
-    let (count, depth) = (across.len(), along.len());
-    let side = side.from(across.start, along.start);
-    let mut wide = WIDENED.take();
-    wide.resize(wide.len().max(count * depth), 0.0);
-    let values = &mut wide[..count * depth];
-    // Lines of neighbours, and how far apart the side has two lines, and two neighbours.
-    let (len, line, step) =
-        if side.across == 1 { (count, side.along, side.across) } else { (depth, side.across, side.along) };
-    simd(
-        #[inline(always)]
-        || {
-            for (index, out) in values.chunks_exact_mut(len.max(1)).enumerate() {
-                let from = &side.values[index * line..];
-                match step {
-                    1 => widen(&from[..len], out),
-                    _ => out.iter_mut().enumerate().for_each(|(i, out)| *out = from[i * step].to_f32()),
-                }
-            }
-        },
-    );
-    match side.across {
-        1 => use_it(Side { values, across: 1, along: count }),
-        _ => use_it(Side { values, across: depth, along: 1 }),
+impl Value for f32 {
+    #[inline(always)]
+    fn wide<const L: usize>(values: [Self; L]) -> [f32; L] {
+        values
     }
-    WIDENED.set(wide);
+}
+
+impl Value for bf16 {
+    /// Numbers of 16 bits in 32 have the same upper half.
+    #[inline(always)]
+    fn wide<const L: usize>(values: [Self; L]) -> [f32; L] {
+        values.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16))
+    }
 }
 
 /// Panels of `W` elements across, each `along.len()` deep, one after the other; the last is filled up with zeros.
-pub fn pack<const W: usize>(side: Side, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
+pub fn pack<const W: usize, T: Value>(side: Side<T>, across: Range<usize>, along: Range<usize>, out: &mut [f32]) {
     let (count, depth) = (across.len(), along.len());
     let side = side.from(across.start, along.start);
     let (out, _) = out[..count.next_multiple_of(W) * depth].as_chunks_mut::<W>();
@@ -77,25 +66,25 @@ pub fn pack<const W: usize>(side: Side, across: Range<usize>, along: Range<usize
             continue;
         }
         for (k, out) in out.iter_mut().enumerate() {
-            *out = std::array::from_fn(|w| if w < width { side.values[w * side.across + k * side.along] } else { 0.0 });
+            let value = |w: usize| if w < width { side.values[w * side.across + k * side.along] } else { T::zeroed() };
+            *out = T::wide(std::array::from_fn(value));
         }
     }
 }
 
 /// Elements of a panel lie next to each other already.
-fn copy<const W: usize>(side: Side, count: usize, depth: usize, out: &mut [[f32; W]]) {
+fn copy<const W: usize, T: Value>(side: Side<T>, count: usize, depth: usize, out: &mut [[f32; W]]) {
     for k in 0..depth {
         let row = &side.values[k * side.along..][..count];
         let ahead = row.as_ptr().wrapping_add(AHEAD * side.along);
-        (0..count).step_by(LANES).for_each(|p| prefetch(ahead.wrapping_add(p)));
+        (0..count).step_by(LINE / size_of::<T>()).for_each(|p| prefetch(ahead.wrapping_add(p).cast()));
         let (whole, rest) = row.as_chunks::<W>();
         for (panel, part) in whole.iter().enumerate() {
-            out[panel * depth + k] = *part;
+            out[panel * depth + k] = T::wide(*part);
         }
         if !rest.is_empty() {
             let out = &mut out[whole.len() * depth + k];
-            out[..rest.len()].copy_from_slice(rest);
-            out[rest.len()..].fill(0.0);
+            *out = T::wide(std::array::from_fn(|w| rest.get(w).copied().unwrap_or(T::zeroed())));
         }
     }
 }
@@ -103,10 +92,10 @@ fn copy<const W: usize>(side: Side, count: usize, depth: usize, out: &mut [[f32;
 /// One panel, `width` elements across, of a side whose sums lie in rows: squares of 8 × 8 are transposed in registers.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn turn<const W: usize>(side: Side, width: usize, out: &mut [[f32; W]]) {
+fn turn<const W: usize, T: Value>(side: Side<T>, width: usize, out: &mut [[f32; W]]) {
     const SQUARE: usize = 8;
     let depth = out.len();
-    let rows: [&[f32]; W] = std::array::from_fn(|w| match w < width {
+    let rows: [&[T]; W] = std::array::from_fn(|w| match w < width {
         true => &side.values[w * side.across..][..depth],
         false => &[],
     });
@@ -117,10 +106,10 @@ fn turn<const W: usize>(side: Side, width: usize, out: &mut [[f32; W]]) {
             for (to, row) in square.iter_mut().zip(&rows[start..W.min(start + SQUARE)]) {
                 if let Some(from) = row.get(index * SQUARE..).and_then(|row| row.first_chunk()) {
                     // The same place of the next panel.
-                    if index % 2 == 0 {
-                        prefetch(from.as_ptr().wrapping_add(W * side.across));
+                    if index % (LINE / size_of::<T>() / SQUARE) == 0 {
+                        prefetch(from.as_ptr().wrapping_add(W * side.across).cast());
                     }
-                    *to = *from;
+                    *to = T::wide(*from);
                 }
             }
             let columns = W.min(start + SQUARE) - start;
@@ -131,7 +120,7 @@ fn turn<const W: usize>(side: Side, width: usize, out: &mut [[f32; W]]) {
     }
     let done = depth - rest.len();
     for (k, out) in rest.iter_mut().enumerate() {
-        *out = std::array::from_fn(|w| rows[w].get(done + k).copied().unwrap_or(0.0));
+        *out = T::wide(std::array::from_fn(|w| rows[w].get(done + k).copied().unwrap_or(T::zeroed())));
     }
 }
 
@@ -158,13 +147,18 @@ mod tests {
     fn check<const W: usize>(count: usize, depth: usize, across: usize, along: usize) {
         let (first, from) = (2, 3);
         let len = (first + count) * across + (from + depth) * along;
-        let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
+        let values: Vec<bf16> = (0..len).map(|i| bf16::from_bits(i as u16)).collect();
+        let wide: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
+        let (across_range, along_range) = (first..first + count, from..from + depth);
         let mut out = vec![-1.0; count.next_multiple_of(W) * depth];
-        pack::<W>(Side { values: &values, across, along }, first..first + count, from..from + depth, &mut out);
+        let mut out_of_16_bits = out.clone();
+        pack::<W, _>(Side { values: &wide, across, along }, across_range.clone(), along_range.clone(), &mut out);
+        pack::<W, _>(Side { values: &values, across, along }, across_range, along_range, &mut out_of_16_bits);
+        assert_eq!(out, out_of_16_bits, "{count} x {depth} by {W}, strides {across} {along}");
         for (place, &value) in out.iter().enumerate() {
             let (panel, k, w) = (place / W / depth, place / W % depth, place % W);
             let p = panel * W + w;
-            let expected = if p < count { values[(first + p) * across + (from + k) * along] } else { 0.0 };
+            let expected = if p < count { wide[(first + p) * across + (from + k) * along] } else { 0.0 };
             assert_eq!(value, expected, "{count} x {depth} by {W}, strides {across} {along}: panel {panel}, {k}, {w}");
         }
     }
