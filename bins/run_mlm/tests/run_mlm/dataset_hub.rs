@@ -170,7 +170,7 @@ fn repositories_have_the_rows_of_datasets() {
             let config = if config.is_empty() { String::new() } else { format!("--dataset_config_name {config}") };
             // Nothing is held out where there is something to evaluate on.
             let words = format!(
-                "--dataset_name served/{name} {config} --train_split {split} --validation_split train[:1] {streaming} \
+                "--dataset_name served/{name} {config} --train_split {split} --validation_split train {streaming} \
                  --tokenizer_name bytes --max_seq_length 2 --group_batch_size 0 --dump_examples dump.jsonl"
             );
             let run = hub.run(&scratch, &words);
