@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::fs;
 use std::path::Path;
 
+use lm_data::dataset::{Repository, splits};
 use lm_data::source::{RowOptions, TextFiles};
 use lm_data::tokenizer::LmTokenizer;
 use lm_models::sizes::Sizes;
@@ -34,6 +35,8 @@ pub const TARGETS: &[Target] = &[
     ("txt", txt),
     ("parquet", parquet),
     ("arrow", arrow),
+    ("card", card),
+    ("dataset_infos", dataset_infos),
     ("run_state", run_state),
     ("trainer_state", trainer_state),
     ("arguments", arguments),
@@ -180,6 +183,25 @@ pub fn parquet(bytes: &[u8]) {
 /// A column of an Arrow file or stream.
 pub fn arrow(bytes: &[u8]) {
     with_file("rows.arrow", bytes, |folder| read_rows(&folder.join("rows.arrow")));
+}
+
+/// README.md of a data set, whose YAML names configurations.
+pub fn card(bytes: &[u8]) {
+    find_splits(bytes, |text| [Some(text), None, None]);
+}
+
+/// dataset_infos.json of an old data set.
+pub fn dataset_infos(bytes: &[u8]) {
+    find_splits(bytes, |text| [None, None, Some(text)]);
+}
+
+fn find_splits(bytes: &[u8], cards: impl Fn(&str) -> [Option<&str>; 3]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let files = ["README.md", "train.txt", "a/b-test.csv", "c.jsonl.gz", "d.zip"].map(String::from);
+    let repository = Repository { name: "data", files: &files, cards: cards(text) };
+    for config in [None, Some("default"), Some("a")] {
+        let _ = said(splits(&repository, config));
+    }
 }
 
 fn read_rows(path: &Path) {

@@ -213,10 +213,12 @@ fn tokenize(
     input: Receiver<Chunk<String>>,
     output: SyncSender<Chunk<Option<EncodedRow>>>,
 ) -> Result<(), DataError> {
-    for chunk in input {
-        let rows = job.pool.install(|| encode_rows(&chunk.rows, &job.cut, job.tokenizer));
-        let rows = rows.map_err(|fault| DataError::row(job.files, chunk.places[fault.row], fault.error))?;
-        if output.send(Chunk { rows, places: chunk.places, end: chunk.end }).is_err() {
+    for Chunk { rows: texts, places, end } in input {
+        let rows = job.pool.install(|| encode_rows(&texts, &job.cut, job.tokenizer));
+        let rows = rows.map_err(|fault| DataError::row(job.files, places[fault.row], fault.error))?;
+        // Sending waits, and texts may be long.
+        drop(texts);
+        if output.send(Chunk { rows, places, end }).is_err() {
             break;
         }
     }
@@ -230,20 +232,17 @@ fn write(
     cutter: &mut Cutter,
     bar: &ProgressBar,
 ) -> Result<(), DataError> {
-    let mut examples = Vec::new();
     for chunk in input {
         let row = chunk.end;
         let writer = &mut building.writer;
         writer.statistics.rows += chunk.rows.len() as u64;
         for row in chunk.rows.into_iter().flatten() {
             writer.statistics.truncated += u64::from(row.truncated);
-            cutter.push(&row.tokens);
+            cutter.push(row.tokens);
             while let Some(example) = cutter.next() {
-                examples.push(example);
+                writer.write(&example)?;
             }
         }
-        writer.write(&examples)?;
-        examples.clear();
         bar.set_position(job.files.offset(row));
         if building.is_full() {
             building.writer.statistics.dropped = cutter.take_dropped();

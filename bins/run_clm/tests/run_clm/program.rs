@@ -300,3 +300,9 @@ fn a_data_set_is_read_from_the_hub_as_it_is_needed() {
     let model = format!("{model} --tokenizer_name {} --keep_linebreaks false", tokenizer.display());
     crate::hub::streams_from_the_hub(&model);
 }
+
+#[test]
+fn the_first_command_of_the_scripts() {
+    let model = "--block_size 16 --max_steps 3 --group_batch_size 0";
+    crate::hub::the_first_command("openai-community/gpt2", "gpt2", "roberta-small", model);
+}

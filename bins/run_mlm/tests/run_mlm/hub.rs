@@ -5,69 +5,76 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, LazyLock, Mutex};
 
-use crate::common::{Run, Scratch};
+use sha2::{Digest, Sha256};
+
+use crate::common::{Run, Scratch, fixture, workspace};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+/// That of a repository's second revision.
+const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffff";
 const README: &str = "---\n\
 configs:\n\
 - config_name: wikitext-103-raw-v1\n  data_files:\n  - split: train\n    path: wikitext-103-raw-v1/train-*\n\
 - config_name: wikitext-2-raw-v1\n  data_files:\n  - split: test\n    path: wikitext-2-raw-v1/test-*\n  - split: train\n    path: wikitext-2-raw-v1/train-*\n  - split: validation\n    path: wikitext-2-raw-v1/validation-*\n\
 ---\n\
 # WikiText\n";
-const README_HASH: &str = "001842e4d8ba0c6de64b589cedce60ebbfd9ba751e4921762f513344a7ca704b";
-const TRAIN: (&[u8], &str) = (
-    include_bytes!("../fixtures/wikitext/train.parquet"),
-    "100e94afc5dc48068f2544c4dc45e08b7c7e0978ed0074b932b973070c8233d6",
-);
-const VALIDATION: (&[u8], &str) = (
-    include_bytes!("../fixtures/wikitext/validation.parquet"),
-    "55a4b320bd6701c494ae401d67a7197716a077e814602e395b572eccf7268d58",
-);
-const TEST: (&[u8], &str) = (
-    include_bytes!("../fixtures/wikitext/test.parquet"),
-    "be94188588382913ecc939db7cfab6fb49c04317a19d4271205bf09e85c3869a",
-);
+const TRAIN: &[u8] = include_bytes!("../fixtures/wikitext/train.parquet");
+const VALIDATION: &[u8] = include_bytes!("../fixtures/wikitext/validation.parquet");
+const TEST: &[u8] = include_bytes!("../fixtures/wikitext/test.parquet");
 /// More than is read of a text at a time.
 static LINES: LazyLock<String> =
     LazyLock::new(|| (0..40_000).map(|line| format!("line {line} tells of a clock\n")).collect());
-/// The files of each repository; `wikitext` has an owner now, `owner/gated` wants a token, `owner/scripted` is a script that
-/// the Hub converted.
-fn files(repository: &str) -> Vec<File> {
-    let file = |path: &'static str, (bytes, hash): (&'static [u8], &'static str)| (path, bytes, hash);
-    match repository {
-        "Salesforce/wikitext" => vec![
-            ("README.md", README.as_bytes(), README_HASH),
-            file("wikitext-2-raw-v1/train-00000-of-00001.parquet", TRAIN),
-            file("wikitext-2-raw-v1/validation-00000-of-00001.parquet", VALIDATION),
-            file("wikitext-2-raw-v1/test-00000-of-00001.parquet", TEST),
-        ],
-        "owner/scripted@main" | "owner/alone@main" => {
-            vec![(if repository.contains("alone") { "alone.py" } else { "scripted.py" }, &b""[..], README_HASH)]
-        }
-        "owner/scripted" => {
-            vec![file("only/train/0000.parquet", TRAIN), file("only/validation/0000.parquet", VALIDATION)]
-        }
-        "owner/gated" => vec![file("train.parquet", TRAIN)],
-        "owner/streamed" => {
-            vec![file("data/train-00000-of-00002.parquet", TRAIN), file("data/train-00001-of-00002.parquet", TEST)]
-        }
-        "owner/texts" => vec![("train.txt", LINES.as_bytes(), README_HASH)],
-        other => SERVED.lock().expect("no panic").get(other).cloned().unwrap_or_default(),
-    }
+
+/// A file of a repository: its path and its bytes.
+type File = (&'static str, &'static [u8]);
+
+/// A commit that a branch or a tag of a repository leads to.
+struct Revision {
+    name: &'static str,
+    commit: &'static str,
+    files: Vec<File>,
 }
 
-/// A file of a repository: its path, its bytes and their SHA-256.
-type File = (&'static str, &'static [u8], &'static str);
+/// The revisions of each repository; `wikitext` has an owner now, `owner/gated` wants a token, `owner/scripted` is a script that
+/// the Hub converted, `owner/alone` one that it did not.
+fn revisions(repository: &str) -> Vec<Revision> {
+    let main = |files: Vec<File>| vec![Revision { name: "main", commit: COMMIT, files }];
+    let and = |name, files| Revision { name, commit: OTHER, files };
+    match repository {
+        "Salesforce/wikitext" => main(vec![
+            ("README.md", README.as_bytes()),
+            ("wikitext-2-raw-v1/train-00000-of-00001.parquet", TRAIN),
+            ("wikitext-2-raw-v1/validation-00000-of-00001.parquet", VALIDATION),
+            ("wikitext-2-raw-v1/test-00000-of-00001.parquet", TEST),
+        ]),
+        "owner/scripted" => {
+            let converted = vec![("only/train/0000.parquet", TRAIN), ("only/validation/0000.parquet", VALIDATION)];
+            let mut revisions = main(vec![("scripted.py", &b""[..])]);
+            revisions.push(and("refs/convert/parquet", converted));
+            revisions
+        }
+        "owner/alone" => main(vec![("alone.py", &b""[..])]),
+        "owner/versions" => {
+            let mut revisions = main(vec![("train.parquet", TRAIN)]);
+            revisions.push(and("v1.0", vec![("train.parquet", TEST)]));
+            revisions
+        }
+        "owner/gated" => main(vec![("train.parquet", TRAIN)]),
+        "owner/streamed" => {
+            main(vec![("data/train-00000-of-00002.parquet", TRAIN), ("data/train-00001-of-00002.parquet", TEST)])
+        }
+        "owner/texts" => main(vec![("train.txt", LINES.as_bytes())]),
+        other => SERVED.lock().expect("no panic").get(other).cloned().map(main).unwrap_or_default(),
+    }
+}
 
 /// Folders that are served as repositories.
 static SERVED: Mutex<BTreeMap<String, Vec<File>>> = Mutex::new(BTreeMap::new());
 
-/// Serves the files below a folder as a repository of this name, for as long as the tests run. Without `sha256sum` there is
-/// none.
-pub fn serve(repository: &str, folder: &Path) -> bool {
+/// Serves the files below a folder as a repository of this name, for as long as the tests run.
+pub fn serve(repository: &str, folder: &Path) {
     let mut files: Vec<File> = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(below) = folders.pop() {
@@ -77,24 +84,19 @@ pub fn serve(repository: &str, folder: &Path) -> bool {
                 folders.push(path);
                 continue;
             }
-            let Ok(output) = Command::new("sha256sum").arg(&path).output() else { return false };
-            let hash =
-                String::from_utf8(output.stdout).expect("UTF-8").split(' ').next().unwrap_or_default().to_string();
             let name = path.strip_prefix(folder).expect("below it").display().to_string();
-            let bytes = std::fs::read(&path).expect("a file");
-            files.push((name.leak(), bytes.leak(), hash.leak()));
+            files.push((name.leak(), std::fs::read(&path).expect("a file").leak()));
         }
     }
     SERVED.lock().expect("no panic").insert(repository.to_string(), files);
-    true
 }
 
-/// A stand-in for the Hub. It sends parts of files, from another address of its own, and is busy as often as it is told to.
+/// A stand-in for the Hub. It sends files from another address of its own, and is busy as often as it is told to.
 pub struct TestHub {
-    endpoint: String,
+    pub endpoint: String,
     log: Arc<Mutex<Vec<String>>>,
     /// How the next requests for a file's bytes end: with a status, or, if that is empty, in the middle.
-    troubles: Arc<Mutex<Vec<&'static str>>>,
+    pub troubles: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl TestHub {
@@ -115,7 +117,7 @@ impl TestHub {
 
     pub fn run(&self, scratch: &Scratch, words: &str) -> Run {
         let mut command = scratch.command();
-        command.args(words.split(' ')).env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", &self.endpoint);
+        command.args(words.split_whitespace()).env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", &self.endpoint);
         let output = command.output().expect("the program starts");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
         Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
@@ -127,7 +129,7 @@ impl TestHub {
         let mut sent: Vec<String> = log
             .iter()
             .filter_map(|line| {
-                Some(line.strip_prefix("GET /datasets/")?.split_once(&format!("{COMMIT}/"))?.1.to_string())
+                Some(line.strip_prefix("GET /datasets/")?.split_once(&format!("/resolve/{COMMIT}/"))?.1.to_string())
             })
             .collect();
         sent.sort();
@@ -152,7 +154,7 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>, troubles: &Mutex<Vec<
             .strip_prefix("range: bytes=")
             .and_then(|range| {
                 let (from, to) = range.split_once('-')?;
-                Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?))
+                Some((from.parse::<usize>().ok()?, to.parse::<usize>().unwrap_or(usize::MAX)))
             })
             .or(range);
     }
@@ -183,58 +185,94 @@ fn answer(mut stream: TcpStream, log: &Mutex<Vec<String>>, troubles: &Mutex<Vec<
     if repository == "owner/gated" && !token && !is_elsewhere {
         return reply("403 Forbidden", "X-Error-Code: GatedRepo\r\n", b"");
     }
-    let scripted = files(&format!("{repository}@main"));
-    let (found, commit) = match scripted.is_empty() {
-        true => (files(&repository), COMMIT.to_string()),
-        // The script's branch has another commit than the converted one.
-        false if revision == "main" || revision.starts_with('f') => (scripted, "f".repeat(40)),
-        false => (files(&repository), COMMIT.to_string()),
+    let known = revisions(&repository);
+    if known.is_empty() {
+        return reply("404 Not Found", "X-Error-Code: RepoNotFound\r\n", b"");
+    }
+    let revision = revision.replace("%2F", "/");
+    let Some(Revision { commit, files, .. }) =
+        known.iter().find(|known| [known.name, known.commit].contains(&&*revision))
+    else {
+        return reply("404 Not Found", "X-Error-Code: RevisionNotFound\r\n", b"");
     };
-    if found.is_empty() {
-        let code = if repository == "owner/alone" { "RevisionNotFound" } else { "RepoNotFound" };
-        return reply("404 Not Found", &format!("X-Error-Code: {code}\r\n"), b"");
+    if what == "revision" {
+        return reply("200 OK", "", format!(r#"{{"id": "{repository}", "sha": "{commit}"}}"#).as_bytes());
     }
-    match what {
-        "revision" => reply("200 OK", "", format!(r#"{{"id": "{repository}", "sha": "{commit}"}}"#).as_bytes()),
-        "tree" => {
-            let entry = |(path, bytes, _): &(&str, &[u8], &str)| {
-                format!(r#"{{"type":"file","oid":"x","size":{},"path":"{path}"}}"#, bytes.len())
-            };
-            let entries: Vec<String> = found.iter().map(entry).collect();
-            reply("200 OK", "", format!("[{}]", entries.join(",")).as_bytes());
-        }
-        _ => match found.iter().find(|(path, ..)| parts.get(4) == Some(path)) {
-            Some(_) if range.is_some() && !is_elsewhere => {
-                reply("302 Found", &format!("Location: {base}/cdn{path}\r\n"), b"");
-            }
-            Some((_, bytes, _)) if range.is_some() => {
-                let (from, to) = range.unwrap_or_default();
-                let trouble = troubles.lock().expect("no panic").pop();
-                if let Some(status) = trouble.filter(|status| !status.is_empty()) {
-                    return reply(status, "", b"");
-                }
-                let part = &bytes[from..=to.min(bytes.len() - 1)];
-                let head = format!(
-                    "HTTP/1.1 206 Partial Content\r\nConnection: close\r\nContent-Length: {}\r\nContent-Range: bytes {from}-{to}/{}\r\n\r\n",
-                    part.len(),
-                    bytes.len()
-                );
-                let sent = if trouble.is_some() { part.len() / 2 } else { part.len() };
-                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&part[..sent]));
-            }
-            Some((_, bytes, hash)) => {
-                reply("200 OK", &format!("ETag: \"{hash}\"\r\nX-Repo-Commit: {commit}\r\n"), bytes);
-            }
-            None => reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", b""),
-        },
+    if what == "tree" {
+        let entry =
+            |(path, bytes): &File| format!(r#"{{"type":"file","oid":"x","size":{},"path":"{path}"}}"#, bytes.len());
+        let entries: Vec<String> = files.iter().map(entry).collect();
+        return reply("200 OK", "", format!("[{}]", entries.join(",")).as_bytes());
     }
+    let Some((_, bytes)) = files.iter().find(|(path, _)| parts.get(4) == Some(path)) else {
+        return reply("404 Not Found", "X-Error-Code: EntryNotFound\r\n", b"");
+    };
+    if !is_elsewhere {
+        let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let headers = format!(
+            "Location: {base}/cdn{path}\r\nX-Repo-Commit: {commit}\r\nX-Linked-Etag: \"{hash}\"\r\nX-Linked-Size: {}\r\n",
+            bytes.len()
+        );
+        return reply("302 Found", &headers, b"");
+    }
+    if method == "HEAD" {
+        return reply("200 OK", "", bytes);
+    }
+    let trouble = troubles.lock().expect("no panic").pop();
+    if let Some(status) = trouble.filter(|status| !status.is_empty()) {
+        return reply(status, "", b"");
+    }
+    let (from, to) = range.unwrap_or((0, usize::MAX));
+    let end = bytes.len().min(to.saturating_add(1));
+    let part = &bytes[from..end];
+    let status = match range {
+        Some(_) => format!("206 Partial Content\r\nContent-Range: bytes {from}-{}/{}", end - 1, bytes.len()),
+        None => "200 OK".to_string(),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", part.len());
+    let sent = if trouble.is_some() { part.len() / 2 } else { part.len() };
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&part[..sent]));
+}
+
+/// The first command of the scripts' README, of which this is the model's part, word for word but for the steps: the model and
+/// the data set come from the Hub.
+pub fn the_first_command(model: &str, fixture_of_it: &str, tokenizer: &str, more: &str) {
+    let scratch = Scratch::new();
+    for file in ["config.json", "model.safetensors"] {
+        let bytes = std::fs::read(fixture(&format!("models/{fixture_of_it}")).join(file)).expect("the fixture");
+        scratch.write(&format!("model/{file}"), bytes);
+    }
+    let tokenizer = workspace().join("crates/lm-data/tests/fixtures/tokenizers").join(tokenizer);
+    for entry in std::fs::read_dir(tokenizer).expect("the fixture") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        scratch.write(&format!("model/{name}"), std::fs::read(&path).expect("a file"));
+    }
+    serve(model, &scratch.path("model"));
+    let hub = TestHub::new();
+    let words = format!(
+        "--model_name_or_path {model} --dataset_name wikitext --dataset_config_name wikitext-2-raw-v1 \
+         --per_device_train_batch_size 8 --per_device_eval_batch_size 8 --do_train --do_eval --output_dir out {more}"
+    );
+    let run = hub.run(&scratch, &words).done();
+    assert!(run.stderr.contains("wikitext is Salesforce/wikitext on the Hub"), "{}", run.stderr);
+    let files = ["train", "validation"].map(|split| format!("wikitext-2-raw-v1/{split}-00000-of-00001.parquet"));
+    assert_eq!(hub.sent(), [&["README.md".to_string()], &files[..]].concat(), "only what the run reads");
+    let results = scratch.json("out/all_results.json");
+    for figure in ["train_loss", "eval_loss", "perplexity", "train_samples", "eval_samples"] {
+        assert!(results[figure].as_f64().is_some_and(|value| value > 0.0), "{figure} in {results}");
+    }
+    assert!(scratch.path(&format!("hub/hub/models--{}/refs/main", model.replace('/', "--"))).exists());
+    // Again, without the Hub.
+    scratch.run(&words.replace("--output_dir out", "--output_dir offline")).done();
+    assert_eq!(scratch.json("offline/all_results.json")["eval_loss"], results["eval_loss"]);
 }
 
 /// Trains a model that these flags describe on data sets of the Hub that are streamed: the model is that of the same files on
 /// the disk, also after a resume; only parts of files are asked for, and none is kept.
 pub fn streams_from_the_hub(model: &str) {
     let scratch = Scratch::prepared();
-    for (path, bytes, _) in [files("owner/streamed"), files("owner/texts")].concat() {
+    for (path, bytes) in ["owner/streamed", "owner/texts"].into_iter().flat_map(revisions).flat_map(|main| main.files) {
         scratch.write(&format!("set/{path}"), bytes);
     }
     let hub = TestHub::new();

@@ -203,9 +203,7 @@ fn a_base_in_16_bits_trains_the_same_adapter() {
 #[test]
 fn an_adapter_on_the_hub_finds_its_base_there() {
     let (scratch, hub) = (Scratch::prepared(), TestHub::new());
-    if !serve("owner/base", &scratch.path("bert")) {
-        return eprintln!("not run: no sha256sum");
-    }
+    serve("owner/base", &scratch.path("bert"));
     let lora = LORA.replace("path bert", "path owner/base");
     hub.run(&scratch, &format!("{TRAIN} {lora} --output_dir out")).done();
     assert_eq!(scratch.json("out/adapter_config.json")["base_model_name_or_path"], "owner/base");

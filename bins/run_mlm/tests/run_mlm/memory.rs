@@ -157,3 +157,25 @@ fn a_plan_foretells_the_peak_to_a_tenth() {
         assert!((foretold / peak - 1.0).abs() < 0.1, "{words}: {foretold} foretold, {peak} taken");
     }
 }
+
+/// A row may be a whole document: its text, its tokens and no copies of these.
+#[test]
+fn a_document_is_in_memory_once() {
+    let scratch = Scratch::prepared();
+    // A token for each five bytes, so that tokens take four fifths of the text.
+    let vocabulary = scratch.read("bert/vocab.txt").replace("unseen150\n", "line\n");
+    scratch.write("bert/vocab.txt", vocabulary);
+    let words = "--model_name_or_path bert --sample_by document --max_seq_length 64 --do_train --max_steps 2";
+    for more in ["", "--streaming"] {
+        let peak = |megabytes: usize| {
+            let name = format!("{megabytes}.txt");
+            scratch.write(&name, "line line line line\n".repeat((megabytes << 20) / 20));
+            let (run, peak) =
+                with_peak(&scratch, &format!("{words} {more} --train_file {name} --output_dir out{megabytes}{more}"));
+            run.done();
+            peak as f64 / f64::from(1 << 20)
+        };
+        let (small, large) = (peak(1), peak(33));
+        assert!(large - small < 3.0 * 32.0, "{more}: {small} MiB for 1 MiB of text, {large} for 33");
+    }
+}

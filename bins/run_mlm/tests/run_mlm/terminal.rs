@@ -8,7 +8,7 @@ const RUN: &str = "--model_name_or_path bert --train_file train.txt --validation
 
 /// What the program writes to a terminal of so many columns; none if there is nothing to give it one.
 #[cfg(target_os = "linux")]
-fn on_a_terminal(scratch: &Scratch, columns: usize, words: &str, environment: &str) -> Option<String> {
+pub fn on_a_terminal(scratch: &Scratch, columns: usize, words: &str, environment: &str) -> Option<String> {
     let line = format!("stty cols {columns} rows 24; {environment} '{program}' {words}", program = crate::PROGRAM);
     let mut command = std::process::Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).current_dir(scratch.path("")).stdin(std::process::Stdio::null());

@@ -4,6 +4,8 @@
 mod common;
 #[path = "../../../run_mlm/tests/run_mlm/families.rs"]
 mod families;
+#[path = "../../../run_mlm/tests/run_mlm/hub.rs"]
+mod hub;
 #[path = "../../../run_mlm/tests/run_mlm/inference.rs"]
 mod inference;
 mod program;

@@ -92,3 +92,9 @@ fn scores_are_pythons() {
     crate::inference::scores_are_pythons("xlnet", ["log_likelihood", "perplexity"], "tokens: perplexity ");
     crate::inference::what_can_be_wrong_with_a_score("xlnet");
 }
+
+#[test]
+fn the_first_command_of_the_scripts() {
+    let model = "--max_seq_length 16 --max_steps 3 --group_batch_size 0";
+    crate::hub::the_first_command("xlnet/xlnet-base-cased", "xlnet", "xlnet-small", model);
+}

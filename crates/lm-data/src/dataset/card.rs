@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::error::{DatasetError, NO_SPLIT_NAME};
 use super::yaml;
 
-/// What is read of a repository to find its splits, in this order: README.md and what overrides it.
-pub const CARD_FILES: [&str; 2] = ["README.md", ".huggingface.yaml"];
+/// What is read of a repository to find its splits: README.md, what stands above it, and what old ones have below it.
+pub const CARD_FILES: [&str; 3] = ["README.md", ".huggingface.yaml", "dataset_infos.json"];
 
 /// A repository of the Hub or a folder.
 #[derive(Clone, Copy, Debug)]
@@ -17,10 +17,8 @@ pub struct Repository<'a> {
     pub name: &'a str,
     /// Paths of all files in it, with `/`.
     pub files: &'a [String],
-    /// The text of README.md.
-    pub readme: Option<&'a str>,
-    /// The text of .huggingface.yaml.
-    pub standalone: Option<&'a str>,
+    /// The texts of [`CARD_FILES`].
+    pub cards: [Option<&'a str>; 3],
 }
 
 /// What the card says.
@@ -28,7 +26,7 @@ pub struct Repository<'a> {
 pub(super) struct Card {
     /// None where it names none.
     pub configs: Vec<Config>,
-    /// The columns of configurations, in their order: `dataset_info`.
+    /// The columns of configurations, in their order: `dataset_info` and dataset_infos.json.
     pub columns: Vec<(String, Option<Value>)>,
 }
 
@@ -49,11 +47,12 @@ pub(super) struct Config {
 const KEYS: &[&str] =
     &["config_name", "data_files", "data_dir", "default", "description", "version", "drop_labels", "drop_metadata"];
 
-/// `.huggingface.yaml` stands above README.md, key by key.
+/// `.huggingface.yaml` stands above README.md, key by key, and both above dataset_infos.json, configuration by configuration.
 pub(super) fn read(repository: &Repository<'_>) -> Result<Card, DatasetError> {
     let mut keys = BTreeMap::new();
-    let front = repository.readme.and_then(front_matter);
-    for (file, text) in [("README.md", front), (".huggingface.yaml", repository.standalone)] {
+    let [readme, standalone, infos] = repository.cards;
+    let [readme_name, standalone_name, infos_name] = CARD_FILES;
+    for (file, text) in [(readme_name, readme.and_then(front_matter)), (standalone_name, standalone)] {
         let fails =
             |reason: String| DatasetError::Card { name: repository.name.into(), file, reason: one_line(&reason) };
         let Some(text) = text.filter(|text| !text.trim().is_empty()) else { continue };
@@ -69,8 +68,13 @@ pub(super) fn read(repository: &Repository<'_>) -> Result<Card, DatasetError> {
     if let Some((file, value)) = keys.remove("configs") {
         found = configs(&value).map_err(|reason| card(file, reason))?;
     }
+    if let Some(infos) = infos {
+        columns = columns_of_infos(infos).map_err(|reason| card(infos_name, reason))?;
+    }
     if let Some((file, value)) = keys.remove("dataset_info") {
-        columns = columns_of(&value).map_err(|reason| card(file, reason))?;
+        let above = columns_of(&value).map_err(|reason| card(file, reason))?;
+        columns.retain(|(name, _)| !above.iter().any(|(found, _)| found == name));
+        columns.extend(above);
     }
     Ok(Card { configs: found, columns })
 }
@@ -114,6 +118,27 @@ fn columns_of(info: &Value) -> Result<Vec<(String, Option<Value>)>, String> {
         };
         columns.retain(|(found, _)| *found != name);
         columns.push((name, features));
+    }
+    Ok(columns)
+}
+
+/// The same, of dataset_infos.json, which `push_to_hub` of old versions wrote. The name of an only configuration is made of the
+/// repository's, and says nothing.
+fn columns_of_infos(text: &str) -> Result<Vec<(String, Option<Value>)>, String> {
+    let infos: Value = lm_files::json::from_str(text).map_err(|error| format!("its JSON cannot be read: {error}"))?;
+    let infos = infos.as_object().ok_or("is no mapping of configurations")?;
+    let mut columns = Vec::new();
+    for (name, info) in infos {
+        let info = info.as_object().ok_or_else(|| format!("{name} is no mapping"))?;
+        let features = match info.get("features") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(features)) => {
+                Some(features.keys().map(|column| serde_json::json!({ "name": column })).collect())
+            }
+            Some(_) => return Err(format!("the features of {name} are no mapping of columns")),
+        };
+        let name = if infos.len() == 1 { "default" } else { name };
+        columns.push((name.to_owned(), features));
     }
     Ok(columns)
 }
@@ -220,7 +245,7 @@ mod tests {
     use super::*;
 
     fn read(readme: &str, standalone: Option<&str>) -> Result<Vec<Config>, DatasetError> {
-        let repository = Repository { name: "d", files: &[], readme: Some(readme), standalone };
+        let repository = Repository { name: "d", files: &[], cards: [Some(readme), standalone, None] };
         Ok(super::read(&repository)?.configs)
     }
 
@@ -295,6 +320,30 @@ mod tests {
         ] {
             let error = read(bad, None).unwrap_err().to_string();
             assert!(error.starts_with("d: README.md: ") && error.contains(part) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    /// Which columns `load_dataset` finds by it is in tests/fixtures/repositories.
+    #[test]
+    fn old_descriptions_are_read_or_refused() {
+        let columns = |infos: &str| {
+            let repository = Repository { name: "d", files: &[], cards: [None, None, Some(infos)] };
+            super::read(&repository).map(|card| card.columns).map_err(|error| error.to_string())
+        };
+        let body = r#"{"features": {"body": {"dtype": "string"}}, "splits": NaN}"#;
+        let expected = serde_json::json!([{"name": "body"}]);
+        assert_eq!(columns(&format!("{{\"a--b\": {body}}}")), Ok(vec![("default".into(), Some(expected.clone()))]));
+        let both = columns(&format!("{{\"b\": {{}}, \"a\": {body}}}"));
+        assert_eq!(both, Ok(vec![("b".into(), None), ("a".into(), Some(expected))]));
+        assert_eq!(columns("{}"), Ok(vec![]));
+        for (bad, part) in [
+            ("", "its JSON cannot be read: EOF"),
+            ("[]", "is no mapping of configurations"),
+            (r#"{"a": 3}"#, "a is no mapping"),
+            (r#"{"a": {"features": ["text"]}}"#, "the features of a are no mapping of columns"),
+        ] {
+            let error = columns(bad).unwrap_err();
+            assert!(error.starts_with("d: dataset_infos.json: ") && error.contains(part), "{error}");
         }
     }
 }

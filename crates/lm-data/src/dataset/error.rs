@@ -23,7 +23,7 @@ pub enum DatasetError {
         /// The reason.
         source: io::Error,
     },
-    /// README.md or .huggingface.yaml is not understood.
+    /// One of [`CARD_FILES`](super::CARD_FILES) is not understood.
     #[error("{name}: {file}: {reason}")]
     Card {
         /// The data set.

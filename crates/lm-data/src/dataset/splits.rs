@@ -302,7 +302,7 @@ mod tests {
 
     fn found(files: &[&str], readme: Option<&str>, config: Option<&str>) -> Result<Vec<(String, Vec<String>)>, String> {
         let files: Vec<String> = files.iter().map(|file| file.to_string()).collect();
-        let repository = Repository { name: "d", files: &files, readme, standalone: None };
+        let repository = Repository { name: "d", files: &files, cards: [readme, None, None] };
         let splits = splits(&repository, config).map_err(|error| error.to_string())?.splits;
         Ok(splits.into_iter().map(|split| (split.name, split.files)).collect())
     }
@@ -395,7 +395,7 @@ mod tests {
             ("dataset_info: abc\n".into(), None, None),
         ] {
             let (files, readme) = (["a.jsonl".to_string()], format!("---\n{card}---\n"));
-            let repository = Repository { name: "d", files: &files, readme: Some(&readme), standalone: None };
+            let repository = Repository { name: "d", files: &files, cards: [Some(&readme), None, None] };
             let found = splits(&repository, config).unwrap();
             assert_eq!(found.reading.column.as_deref(), expected, "{card}");
         }
@@ -414,7 +414,7 @@ mod tests {
         }
         let files = ["a/train/0000.parquet", "a/test/0000.parquet", "b/partial-train/0000.parquet", ".gitattributes"];
         let files = files.map(String::from);
-        let repository = Repository { name: "d", files: &files, readme: None, standalone: None };
+        let repository = Repository { name: "d", files: &files, cards: [None; 3] };
         let expected = [("train", "a/train/0000.parquet"), ("test", "a/test/0000.parquet")]
             .map(|(name, file)| SplitFiles { name: name.into(), files: vec![file.into()] });
         assert_eq!(converted_splits(&repository, Some("a")).unwrap().splits, expected);

@@ -119,19 +119,30 @@ impl Cutter {
     }
 
     /// Adds a row. All examples must have been taken with [`Cutter::next`] before.
-    pub fn push(&mut self, row: &[u32]) {
-        self.carry.extend(row);
+    pub fn push(&mut self, row: Vec<u32>) {
+        // What is less is moved to what is more.
+        if row.len() > self.carry.len() {
+            let before = std::mem::replace(&mut self.carry, row.into());
+            before.into_iter().rev().for_each(|token| self.carry.push_front(token));
+        } else {
+            self.carry.extend(row);
+        }
         self.rows += 1;
+    }
+
+    /// Whether another whole example is there.
+    pub fn is_ahead(&self) -> bool {
+        !self.cut.line_by_line && self.carry.len() >= self.cut.length
     }
 
     /// The next complete example, packed.
     pub fn next(&mut self) -> Option<Vec<u32>> {
         if self.cut.line_by_line {
-            let row = (self.rows > 0).then(|| self.carry.drain(..).collect());
+            let row = (self.rows > 0).then(|| std::mem::take(&mut self.carry).into());
             self.rows = 0;
             return row;
         }
-        if self.carry.len() >= self.cut.length {
+        if self.is_ahead() {
             return Some(self.carry.drain(..self.cut.length).collect());
         }
         if self.cut.group_batch_size > 0 && self.rows == self.cut.group_batch_size {
@@ -173,7 +184,7 @@ mod tests {
         let mut cutter = Cutter::new(cut, Vec::new(), 0);
         let mut examples = Vec::new();
         for row in rows {
-            cutter.push(row);
+            cutter.push(row.clone());
             examples.extend(std::iter::from_fn(|| cutter.next()));
             // Going on from the state is the same as going on.
             let (carry, rows) = cutter.state();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::str::Utf8Error;
 
 use super::column::{Column, Sample};
 use super::columnar::Groups;
@@ -110,7 +111,7 @@ pub(super) struct Start<'a> {
 
 /// One open file.
 pub(super) trait RowReader: Send {
-    /// Appends the next row to `text`; false at the end.
+    /// Reads the next row into `text`, which is empty; false at the end.
     fn read(&mut self, text: &mut String) -> Result<bool, SourceError>;
     /// Where the next row lies.
     fn position(&self) -> Mark;
@@ -118,15 +119,18 @@ pub(super) trait RowReader: Send {
 
 /// Appends bytes that must be UTF-8.
 pub(super) fn push_utf8(text: &mut String, bytes: &[u8], path: &Path, line: u64) -> Result<(), SourceError> {
-    let valid = std::str::from_utf8(bytes).map_err(|error| {
-        let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
-        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        SourceError::Utf8 {
-            path: path.into(),
-            line: line + before.iter().filter(|&&byte| byte == b'\n').count() as u64,
-            column: before.len() - line_start + 1,
-        }
-    })?;
+    let valid = std::str::from_utf8(bytes).map_err(|error| not_utf8(bytes, error, path, line))?;
     text.push_str(valid);
     Ok(())
+}
+
+/// The place of what is not UTF-8, in bytes whose first are in this line.
+pub(super) fn not_utf8(bytes: &[u8], error: Utf8Error, path: &Path, line: u64) -> SourceError {
+    let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+    let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    SourceError::Utf8 {
+        path: path.into(),
+        line: line + before.iter().filter(|&&byte| byte == b'\n').count() as u64,
+        column: before.len() - line_start + 1,
+    }
 }

@@ -136,6 +136,7 @@ struct Rows {
 mod tests {
     use super::*;
     use crate::collate::{ClmCollator, PadTo, Padding};
+    use crate::source::{RowOptions, SampleBy};
     use crate::testing::{fixture, prepare, tokenizer};
     use crate::{Corpus, DataConfig};
 
@@ -258,6 +259,46 @@ mod tests {
             let other = DataConfig { train_weights: vec![6.0, 3.0, 2.0], ..config.clone() };
             Corpus::open(&other).unwrap().stream(&other, &tokenizer, StreamPosition::default()).unwrap().key().unwrap()
         });
+    }
+
+    /// Of a document that makes many examples a position keeps no tokens, and goes on in the middle of it.
+    #[test]
+    fn positions_in_a_document_are_small() {
+        let cache = tempfile::tempdir().unwrap();
+        let tokenizer = Arc::new(tokenizer("roberta-small"));
+        let write = |name: &str, lines: usize| {
+            let path = cache.path().join(name);
+            std::fs::write(&path, (0..lines).map(|i| format!("{name} line {i}\n")).collect::<String>()).unwrap();
+            path.display().to_string()
+        };
+        let rows = RowOptions { sample_by: SampleBy::Document, ..RowOptions::default() };
+        let files = vec![write("a.txt", 300), write("b.txt", 1), write("c.txt", 200)];
+        for (block, group_batch_size, most) in [(0, 0, None), (0, 2, None), (7, 0, None), (0, 0, Some(90))] {
+            let config = DataConfig {
+                train_files: files.clone(),
+                rows: rows.clone(),
+                shuffle_buffer_size: block,
+                max_train_samples: most,
+                ..config(cache.path(), false, group_batch_size, false)
+            };
+            let corpus = Corpus::open(&config).unwrap();
+            let stream = |position| corpus.stream(&config, &tokenizer, position).unwrap();
+            let mut all = stream(StreamPosition::default());
+            let epochs: Vec<(u64, Example)> = (0..2).flat_map(|_| all.next_examples(usize::MAX).unwrap().1).collect();
+            assert!(epochs.len() > 150, "{}", epochs.len());
+            let (mut position, mut within) = (StreamPosition::default(), 0);
+            for (at, expected) in epochs.chunks(1).enumerate() {
+                let mut resumed = stream(position);
+                assert_eq!(resumed.next_examples(1).unwrap().1, expected, "block {block}, example {at}");
+                position = resumed.position();
+                within += u64::from(position.given > 0);
+                assert!(position.carry.len() < config.length, "{position:?}");
+                let kept = serde_json::to_string(&position).unwrap();
+                position = serde_json::from_str(&kept).unwrap();
+                assert_eq!(stream(position.clone()).position(), position, "before anything is read");
+            }
+            assert!(within > 20, "{within}");
+        }
     }
 
     fn config(cache: &std::path::Path, line_by_line: bool, group_batch_size: usize, held_out: bool) -> DataConfig {

@@ -43,6 +43,11 @@ pub(super) struct Ordered {
     ahead: VecDeque<(Option<EncodedRow>, RowPosition)>,
     /// After the last row given to the cutter.
     row: RowPosition,
+    /// Where the stream stood before that row, how many examples were given out since, and how many of those that were
+    /// given out by an earlier run are still to be made again.
+    before: StreamPosition,
+    given: u64,
+    again: u64,
 }
 
 /// Rows tokenized at a time.
@@ -60,11 +65,16 @@ impl Ordered {
             read: RowPosition::default(),
             ahead: VecDeque::new(),
             row: RowPosition::default(),
+            before: StreamPosition::default(),
+            given: 0,
+            again: position.given,
             cutter: Cutter::new(source.cut, Vec::new(), 0),
             source,
         };
         ordered.order_files();
         if position != StreamPosition::default() {
+            ordered.examples = position.examples.saturating_sub(position.given);
+            ordered.before = StreamPosition { given: 0, examples: ordered.examples, ..position.clone() };
             ordered.cutter = Cutter::new(ordered.source.cut, position.carry, position.rows_in_group);
             ordered.at = ordered.order.iter().position(|file| *file == position.row.file).unwrap_or(usize::MAX);
             (ordered.row, ordered.read) = (position.row, position.row);
@@ -74,6 +84,15 @@ impl Ordered {
 
     /// Where the next example begins.
     pub fn position(&self) -> StreamPosition {
+        if self.again > 0 || self.cutter.is_ahead() {
+            let given = self.given + self.again;
+            return StreamPosition { given, examples: self.before.examples + given, ..self.before.clone() };
+        }
+        self.after_row()
+    }
+
+    /// Where the stream stands when all examples are given out of the rows given to the cutter.
+    fn after_row(&self) -> StreamPosition {
         let (carry, rows_in_group) = self.cutter.state();
         StreamPosition {
             epoch: self.epoch,
@@ -87,21 +106,33 @@ impl Ordered {
 
     /// The next example of this epoch with its index, packed; none at the end of it.
     pub fn next(&mut self) -> Result<Option<(u64, Vec<u32>)>, DataError> {
+        while self.again > 0 {
+            self.make()?;
+            self.again -= 1;
+        }
+        self.make()
+    }
+
+    fn make(&mut self) -> Result<Option<(u64, Vec<u32>)>, DataError> {
         if self.examples == self.source.most {
             return Ok(None);
         }
         loop {
             if let Some(example) = self.cutter.next() {
                 self.examples += 1;
+                self.given += 1;
                 return Ok(Some((self.examples - 1, example)));
             }
             if self.ahead.is_empty() {
                 self.read_ahead()?;
             }
             let Some((row, after)) = self.ahead.pop_front() else { return Ok(None) };
+            if row.is_some() {
+                (self.before, self.given) = (self.after_row(), 0);
+            }
             self.row = after;
             if let Some(row) = row {
-                self.cutter.push(&row.tokens);
+                self.cutter.push(row.tokens);
             }
         }
     }
@@ -110,6 +141,7 @@ impl Ordered {
     pub fn start_epoch(&mut self) {
         self.cutter.end();
         self.ahead.clear();
+        self.again = 0;
         (self.epoch, self.examples) = (self.epoch + 1, 0);
         self.order_files();
     }

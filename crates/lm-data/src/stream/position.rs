@@ -13,6 +13,10 @@ pub struct StreamPosition {
     pub examples: u64,
     /// The next row to read.
     pub row: RowPosition,
+    /// Of the examples before it, those that this row and the tokens before it make: tokens of a row that makes several, which
+    /// may be a whole document, are not kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub given: u64,
     /// Rows read since rows were last joined anew.
     pub rows_in_group: usize,
     /// Tokens of these rows that are in no example yet; bit 31 marks special tokens.
@@ -23,4 +27,8 @@ pub struct StreamPosition {
     /// Where each of several corpora stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub corpora: Vec<StreamPosition>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

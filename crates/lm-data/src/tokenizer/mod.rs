@@ -229,23 +229,20 @@ impl LmTokenizer {
     fn encode_one(&self, index: usize, text: &str, room: usize) -> Result<Encoded, TokenizerError> {
         let ids = library::caught(|| self.ids(text));
         let start = || text.chars().take(40).collect();
-        let ids = ids
+        let mut ids = ids
             .map_err(|cause| TokenizerError::Stopped { index, file: self.name.clone(), text: start(), cause })?
             .map_err(|error| TokenizerError::Encode { index, text: start(), message: error.to_string() })?;
-        let kept = if ids.len() <= room {
-            &ids[..]
-        } else if truncates_left(&self.settings) {
-            &ids[ids.len() - room..]
-        } else {
-            &ids[..room]
-        };
-        let mut special_tokens_mask = vec![1; self.prefix.len() + kept.len() + self.suffix.len()];
-        special_tokens_mask[self.prefix.len()..][..kept.len()].fill(0);
-        Ok(Encoded {
-            ids: [&self.prefix, kept, &self.suffix].concat(),
-            special_tokens_mask,
-            truncated: kept.len() < ids.len(),
-        })
+        let cut = ids.len().saturating_sub(room);
+        if cut > 0 && truncates_left(&self.settings) {
+            ids.drain(..cut);
+        }
+        ids.truncate(room);
+        let mut special_tokens_mask = vec![1; self.prefix.len() + ids.len() + self.suffix.len()];
+        special_tokens_mask[self.prefix.len()..][..ids.len()].fill(0);
+        // In place, since the text may be long.
+        ids.splice(..0, self.prefix.iter().copied());
+        ids.extend_from_slice(&self.suffix);
+        Ok(Encoded { ids, special_tokens_mask, truncated: cut > 0 })
     }
 
     /// The text of `ids`, special tokens included; ids outside the vocabulary are left out.

@@ -247,3 +247,16 @@ fn files_of_a_data_set_lie_in_its_folders() {
     assert!(log.contains(&format!("GET /api/datasets/owner/model/tree/{COMMIT}?recursive=true")), "{log:?}");
     assert!(log.contains(&format!("GET /datasets/owner/model/resolve/{COMMIT}/data/train.csv")), "{log:?}");
 }
+
+/// Of more files than that, four are fetched at any time: none comes before four are asked for.
+#[test]
+fn several_files_are_fetched_at_once() {
+    let names = ["a.txt", "b.txt", "c.txt", "d.txt", "e.txt", "f.txt", "g.txt", "h.txt"];
+    let files = contents(&names.map(|name| (name, name)));
+    let hub = TestHub::new(Script { files, together: Some(Barrier::new(4)), ..Script::default() });
+    let set = DataSet::open(Repo::new(RepoTypeAny::Dataset, "owner/model").unwrap(), hub.settings()).unwrap();
+    let folder = set.download(&names.map(String::from)).unwrap();
+    for name in names {
+        assert_eq!(std::fs::read(folder.join(name)).unwrap(), name.as_bytes());
+    }
+}

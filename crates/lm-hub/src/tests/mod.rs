@@ -8,7 +8,7 @@ mod uploads;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use crate::hash::{git_name, lfs_name};
@@ -36,6 +36,8 @@ struct Script {
     stalls: Mutex<Vec<&'static str>>,
     /// The first requests for files, whichever they are, are answered with these statuses.
     busy: Mutex<Vec<&'static str>>,
+    /// The bytes of files are sent when so many are asked for.
+    together: Option<Barrier>,
     /// The headers that say when to ask again.
     later: &'static str,
     /// Files that are answered with a short page of this status.
@@ -283,6 +285,9 @@ fn answer(mut stream: TcpStream, script: &Script, log: &Mutex<Vec<String>>, base
     {
         *breaks -= 1;
         until = from + (end - from) / 2;
+    }
+    if let (Some(together), "GET") = (&script.together, method) {
+        together.wait();
     }
     let mut stalls = script.stalls.lock().unwrap();
     let stalls =

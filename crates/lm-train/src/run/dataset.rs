@@ -1,6 +1,6 @@
 //! `--dataset_name` to files: which splits a run reads, as the scripts take them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,17 +37,20 @@ fn find(args: &Arguments, name: &str) -> Result<DatasetFiles> {
         return Ok(DatasetFiles { reading, ..choose(args, name, &splits)? });
     }
     let (set, converted) = on_the_hub(args, name)?;
-    let [mut readme, mut standalone] = [None, None];
+    let mut cards = [const { None }; CARD_FILES.len()];
     if !converted {
-        [readme, standalone] = [set.text(CARD_FILES[0])?, set.text(CARD_FILES[1])?];
+        for (card, file) in cards.iter_mut().zip(CARD_FILES) {
+            *card = set.text(file)?;
+        }
     }
     let listed = set.files();
-    let repository =
-        Repository { name: set.name(), files: &listed, readme: readme.as_deref(), standalone: standalone.as_deref() };
+    let repository = Repository { name: set.name(), files: &listed, cards: cards.each_ref().map(Option::as_deref) };
     let Found { splits, reading } =
         if converted { converted_splits(&repository, config)? } else { splits(&repository, config)? };
     let mut files = DatasetFiles { reading, ..choose(args, set.name(), &splits)? };
-    let wanted = [&files.train[..], &files.validation].concat();
+    // A file may be of both.
+    let wanted: BTreeSet<String> = files.train.iter().chain(&files.validation).cloned().collect();
+    let wanted: Vec<String> = wanted.into_iter().collect();
     if args.data.streaming {
         let (set, mut streamed) = (Arc::new(set), BTreeMap::new());
         for path in &wanted {

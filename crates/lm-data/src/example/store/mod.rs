@@ -156,7 +156,7 @@ mod tests {
     fn part(path: &Path, number: usize, examples: &[Vec<u32>], next: &[u8]) {
         let codes = if examples.iter().flatten().all(|id| *id < 1000) { Codes::NARROW } else { Codes::WIDE };
         let mut writer = PartWriter::create(path, codes).unwrap();
-        examples.chunks(3).for_each(|examples| writer.write(examples).unwrap());
+        examples.iter().for_each(|example| writer.write(example).unwrap());
         assert!(!path.exists(), "nothing has the name before the end");
         writer.finish(KEY, number, next).unwrap();
     }

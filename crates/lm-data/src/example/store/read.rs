@@ -311,7 +311,7 @@ impl ExampleStore {
         let part = |(number, examples): (usize, &[Vec<u32>])| {
             let path = folder.path().join(number.to_string());
             let mut writer = super::PartWriter::create(&path, Codes::WIDE).unwrap();
-            writer.write(examples).unwrap();
+            examples.iter().for_each(|example| writer.write(example).unwrap());
             writer.finish([0; 32], number, &[]).unwrap();
             Part::open(&path, &[0; 32], number, Check::Header).unwrap().0
         };

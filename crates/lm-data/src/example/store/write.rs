@@ -1,7 +1,7 @@
 //! Writing the parts of a store in constant memory.
 
 use std::fs::{DirEntry, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use lm_files::NewFile;
@@ -29,7 +29,7 @@ fn remove_abandoned(folder: &Path) {
 pub(crate) struct PartWriter {
     path: PathBuf,
     file: NewFile,
-    ends: File,
+    ends: BufWriter<File>,
     codes: Codes,
     body: Vec<u8>,
     digest: Sha256,
@@ -48,7 +48,7 @@ impl PartWriter {
         Ok(Self {
             path: path.into(),
             file,
-            ends,
+            ends: BufWriter::new(ends),
             codes,
             body: Vec::with_capacity(2 * digest::PIECE),
             digest: Sha256::new(),
@@ -56,20 +56,16 @@ impl PartWriter {
         })
     }
 
-    /// Appends examples given as packed tokens.
-    pub fn write(&mut self, examples: &[Vec<u32>]) -> Result<(), StoreError> {
-        let mut ends = Vec::with_capacity(8 * examples.len());
-        for example in examples {
-            if example.len() as u64 > self.statistics.longest {
-                (self.statistics.longest, self.statistics.longest_at) =
-                    (example.len() as u64, self.statistics.examples);
-            }
-            self.statistics.tokens += example.len() as u64;
-            self.statistics.examples += 1;
-            ends.extend_from_slice(&self.statistics.tokens.to_ne_bytes());
-            self.codes.append(&mut self.body, example).map_err(|source| self.failed(source))?;
+    /// Appends an example given as packed tokens.
+    pub fn write(&mut self, example: &[u32]) -> Result<(), StoreError> {
+        if example.len() as u64 > self.statistics.longest {
+            (self.statistics.longest, self.statistics.longest_at) = (example.len() as u64, self.statistics.examples);
         }
-        self.ends.write_all(&ends).and_then(|()| self.flush_pieces()).map_err(|source| self.failed(source))
+        self.statistics.tokens += example.len() as u64;
+        self.statistics.examples += 1;
+        let end = self.statistics.tokens.to_ne_bytes();
+        let written = self.codes.append(&mut self.body, example).and_then(|()| self.ends.write_all(&end));
+        written.and_then(|()| self.flush_pieces()).map_err(|source| self.failed(source))
     }
 
     /// Bytes of the part so far.
@@ -87,8 +83,8 @@ impl PartWriter {
     fn complete(&mut self, key: [u8; 32], number: usize, next: &[u8]) -> io::Result<()> {
         // All pieces written so far are whole, so that the body is as aligned as the file.
         self.body.resize(self.body.len().next_multiple_of(8), 0);
-        self.ends.seek(SeekFrom::Start(0))?;
-        while (&self.ends).take(digest::PIECE as u64).read_to_end(&mut self.body)? > 0 {
+        self.ends.rewind()?;
+        while self.ends.get_ref().take(digest::PIECE as u64).read_to_end(&mut self.body)? > 0 {
             self.flush_pieces()?;
         }
         self.body.extend_from_slice(next);
@@ -115,6 +111,9 @@ impl PartWriter {
     /// Writes out the full pieces of the body, so that a piece of the checksum is a piece of the file.
     fn flush_pieces(&mut self) -> io::Result<()> {
         let full = self.body.len() / digest::PIECE * digest::PIECE;
+        if full == 0 {
+            return Ok(());
+        }
         for piece in self.body[..full].chunks(digest::PIECE) {
             self.digest.update(Sha256::digest(piece));
         }

@@ -192,14 +192,18 @@ impl Buffers<'_> {
     }
 }
 
-/// Exactly so many bytes; memory is taken for those that there are.
-fn read_all(input: impl Read, length: u64) -> Result<Vec<u8>, String> {
+/// Exactly so many bytes. What is asked for all of them at once becomes memory as they come: a header that lies costs none.
+fn read_all(mut input: impl Read, length: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    input.take(length.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 != length {
-        return Err(format!("a buffer should have {length} bytes, and has {}", bytes.len()));
+    let room = usize::try_from(length).ok().and_then(|whole| bytes.try_reserve_exact(whole).ok());
+    room.ok_or_else(|| format!("a buffer has {length} bytes, for which there is no memory"))?;
+    (&mut input).take(length).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    // Reading on, what is compressed tells of damage at its end.
+    let more = input.take(1).read_to_end(&mut Vec::new()).map_err(|error| error.to_string())?;
+    match bytes.len() {
+        whole if whole as u64 == length && more == 0 => Ok(bytes),
+        found => Err(format!("a buffer should have {length} bytes, and has {}", found + more)),
     }
-    Ok(bytes)
 }
 
 fn too_large(bytes: u64) -> String {
