@@ -193,7 +193,7 @@ mod tests {
                 match (step, held.len()) {
                     (0 | 1, _) | (_, 0) => {
                         let block = Held { memory: blocks.take(size), size, mark: mark as u8 };
-                        prop_assert!(block.memory.addr() % GRANULE == 0 && !block.memory.is_null());
+                        prop_assert!(block.memory.addr().is_multiple_of(GRANULE) && !block.memory.is_null());
                         block.write();
                         held.push(block);
                     }
