@@ -962,11 +962,7 @@ fn a_hub_that_cannot_be_reached() {
     let run = |endpoint: &str| {
         let words =
             "--model_name_or_path owner/model --train_file train.txt --do_train --output_dir out --token s3cr3t";
-        let mut command = scratch.command();
-        command.args(words.split(' ')).env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", endpoint);
-        let output = command.output().expect("the program starts");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        crate::hub::run_at(endpoint, &scratch, words)
     };
     let asked = run(&format!("http://me:passw0rd@{address}"));
     assert!(asked.stderr.contains(&format!("asking http://…@{address} for owner/model")), "{}", asked.stderr);

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::common::{Run, Scratch, workspace};
-use crate::hub::{TestHub, serve, streams_from_the_hub, the_first_command};
+use crate::common::{Scratch, workspace};
+use crate::hub::{TestHub, run_at, serve, streams_from_the_hub, the_first_command};
 
 #[test]
 fn the_first_command_of_the_scripts() {
@@ -267,13 +267,7 @@ fn without_the_hub_the_cache_serves() {
     let words = "--dataset_name wikitext --dataset_config_name wikitext-2-raw-v1 --model_name_or_path bert --line_by_line \
                  --max_seq_length 16 --do_eval --output_dir out";
     // Nobody listens at the port of discard.
-    let alone = |words: &str| {
-        let mut command = scratch.command();
-        command.args(words.split_whitespace()).env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", "http://127.0.0.1:9");
-        let output = command.output().expect("the program starts");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    };
+    let alone = |words: &str| run_at("http://127.0.0.1:9", &scratch, words);
     for more in ["", "--streaming --do_train --max_steps 1"] {
         alone(&format!("{words} {more}"))
             .fails(1, &["wikitext", "http://127.0.0.1:9 cannot be reached", "not in the cache"]);

@@ -91,6 +91,13 @@ pub fn serve(repository: &str, folder: &Path) {
     SERVED.lock().expect("no panic").insert(repository.to_string(), files);
 }
 
+/// Runs the program with these words and with this address for the Hub's.
+pub fn run_at(endpoint: &str, scratch: &Scratch, words: &str) -> Run {
+    let mut command = scratch.command();
+    command.args(words.split_whitespace()).env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", endpoint);
+    command.output().expect("the program starts").into()
+}
+
 /// A stand-in for the Hub. It sends files from another address of its own, and is busy as often as it is told to.
 pub struct TestHub {
     pub endpoint: String,
@@ -116,11 +123,7 @@ impl TestHub {
     }
 
     pub fn run(&self, scratch: &Scratch, words: &str) -> Run {
-        let mut command = scratch.command();
-        command.args(words.split_whitespace()).env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", &self.endpoint);
-        let output = command.output().expect("the program starts");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        run_at(&self.endpoint, scratch, words)
     }
 
     /// The files that were sent since the last call, sorted.

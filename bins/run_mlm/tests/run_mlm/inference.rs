@@ -33,9 +33,7 @@ pub fn run_on(scratch: &Scratch, words: &[&str], input: &str) -> Run {
     // A program that fails early does not read all.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
-    let output = child.wait_with_output().expect("the program ends");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    child.wait_with_output().expect("the program ends").into()
 }
 
 /// `--score` of the fixture's lines: as Python computes them, in a file or on standard output, from a file or standard input,

@@ -16,9 +16,7 @@ fn limited(scratch: &Scratch, kibibytes: u64, words: &str) -> Run {
     limited.args(["-c", &format!("ulimit -d {kibibytes}; exec \"$0\" \"$@\"")]).arg(command.get_program());
     limited.args(command.get_args()).current_dir(scratch.path("")).env("RAYON_NUM_THREADS", "2");
     limited.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = limited.output().expect("the shell starts");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-    Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    limited.output().expect("the shell starts").into()
 }
 
 /// Sequences of which each takes some 70 MB where every operation is plain.

@@ -39,9 +39,7 @@ impl Hub {
         let mut command = scratch.command();
         command.args(RUN.split_whitespace()).args(flags.split(' '));
         command.env_remove("HF_HUB_OFFLINE").env_remove("HF_TOKEN").env("HF_ENDPOINT", &self.endpoint);
-        let output = command.output().expect("the program starts");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        command.output().expect("the program starts").into()
     }
 
     fn messages(&self) -> Vec<String> {
