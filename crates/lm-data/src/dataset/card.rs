@@ -18,7 +18,7 @@ pub struct Repository<'a> {
     /// Paths of all files in it, with `/`.
     pub files: &'a [String],
     /// The texts of [`CARD_FILES`].
-    pub cards: [Option<&'a str>; 3],
+    pub cards: [Option<&'a str>; CARD_FILES.len()],
 }
 
 /// What the card says.

@@ -86,13 +86,18 @@ impl Gaps {
         self.places.remove(&(length, start));
     }
 
-    /// Of the shortest gaps that fit the first.
-    fn take(&mut self, length: usize) -> Option<usize> {
-        let &(all, start) = self.places.range((length, 0)..).next()?;
+    /// Takes the first `length` bytes of a gap.
+    fn cut(&mut self, start: usize, all: usize, length: usize) {
         self.remove(start, all);
         if all > length {
             self.insert(start + length, all - length);
         }
+    }
+
+    /// Of the shortest gaps that fit the first.
+    fn take(&mut self, length: usize) -> Option<usize> {
+        let &(all, start) = self.places.range((length, 0)..).next()?;
+        self.cut(start, all, length);
         Some(start)
     }
 
@@ -102,10 +107,7 @@ impl Gaps {
             return true;
         }
         let Some(all) = self.lengths.get(&start).copied().filter(|all| *all >= length) else { return false };
-        self.remove(start, all);
-        if all > length {
-            self.insert(start + length, all - length);
-        }
+        self.cut(start, all, length);
         true
     }
 
