@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::buffer::build;
 use super::buffer::zeros;
-use super::simd::{add, widen};
+use super::simd::{add, wide};
 use super::tensor::{chunk_rows, dims, is_in_16_bits, tensor, values, values_in_16_bits, values_mut};
 use crate::ops::extension::{Operation, apply};
 
@@ -33,7 +33,9 @@ impl Operation<Flex, 1> for Embedding {
     fn forward(&self, [table]: [FlexTensor; 1]) -> (FlexTensor, usize) {
         let [count, dim] = dims(&table);
         let rows = match is_in_16_bits(&table) {
-            true => self.rows(values_in_16_bits(&table), dim, widen),
+            true => self.rows(values_in_16_bits(&table), dim, |row, out| {
+                out.iter_mut().zip(row).for_each(|(out, x)| *out = wide(*x))
+            }),
             false => self.rows(values(&table), dim, |row, out| out.copy_from_slice(row)),
         };
         (tensor(rows, [self.ids.len(), dim]), count)

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 use half::bf16;
 
-use super::simd::prefetch;
+use super::simd::{prefetch, wide};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -41,10 +41,9 @@ impl Value for f32 {
 }
 
 impl Value for bf16 {
-    /// Numbers of 16 bits in 32 have the same upper half.
     #[inline(always)]
     fn wide<const L: usize>(values: [Self; L]) -> [f32; L] {
-        values.map(|value| f32::from_bits(u32::from(value.to_bits()) << 16))
+        values.map(wide)
     }
 }
 

@@ -66,10 +66,10 @@ pub fn prefetch(place: *const f32) {
 
 pub const LANES: usize = 16;
 
-/// Numbers of 16 bits in 32, which have the same upper half.
+/// A number of 16 bits in 32, which has the same upper half.
 #[inline(always)]
-pub fn widen(x: &[bf16], out: &mut [f32]) {
-    out.iter_mut().zip(x).for_each(|(out, x)| *out = f32::from_bits(u32::from(x.to_bits()) << 16));
+pub fn wide(x: bf16) -> f32 {
+    f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
 /// Σ over lanes, halves added to halves: one after the other they would take longer than the loop that filled them.
