@@ -11,6 +11,7 @@ use lm_data::tokenizer::{LmTokenizer, TokenizerError};
 use lm_data::{Batch, IGNORE};
 use lm_models::generate::{Sampling, check, generate};
 use lm_models::ops::{self, Compute};
+use lm_models::parameters::ParameterInfo;
 use lm_models::{AutoModel, Mode, Task};
 
 use crate::args::Arguments;
@@ -26,6 +27,10 @@ pub const CANDIDATES: usize = 48;
 const LONGEST: usize = 48;
 /// Tokens of a text's beginning that is continued, if half of it is not shorter.
 const BEGINNING: usize = 16;
+/// Weights that may be read to continue texts which nobody asked for, each as often as there are new tokens: half a second.
+const WEIGHTS_READ: usize = 2_000_000_000;
+/// Tokens that are added all the same.
+const FEWEST: usize = 8;
 
 /// The texts, and the tokenizer that makes text of what is predicted.
 pub struct Samples {
@@ -122,11 +127,16 @@ impl Samples {
                 };
                 Ok(batches.iter().map(fill_in).collect())
             }
-            Texts::Prompts { prompts, sampling, .. } => {
+            Texts::Prompts { prompts, sampling, asked } => {
                 for (index, prompt) in prompts.iter().enumerate() {
                     check(model, prompt).with_context(|| format!("--sample_prompts: prompt {}", index + 1))?;
                 }
-                let sampling = Sampling { evaluation, ..*sampling };
+                let mut sampling = Sampling { evaluation, ..*sampling };
+                if !asked {
+                    let weights: usize = model.parameters().iter().map(ParameterInfo::len).sum();
+                    let affordable = WEIGHTS_READ / weights.max(1);
+                    sampling.max_new_tokens = sampling.max_new_tokens.min(affordable.max(FEWEST));
+                }
                 let eos = tokenizer.special().eos;
                 let added = ops::on_worker(device, || generate(model, prompts, &sampling, eos, compute, |_, _| ()))?;
                 let continued = |(ids, added): (&Vec<u32>, Vec<u32>)| {

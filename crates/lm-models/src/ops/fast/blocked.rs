@@ -51,10 +51,8 @@ pub trait Kernel<const M: usize, const N: usize>: Copy + Sync {
         (row, column): (usize, usize),
         start: Start,
     ) {
-        for (i, sums) in self.sums(left, right).iter().enumerate() {
-            // SAFETY: the caller's.
-            unsafe { out.store(row + i, column, N, sums, start) };
-        }
+        // SAFETY: the caller's.
+        unsafe { out.store_tile((row, column), &self.sums(left, right), start) };
     }
 
     /// Does some work with the kernel: what the processor needs for it is there meanwhile.
@@ -64,9 +62,10 @@ pub trait Kernel<const M: usize, const N: usize>: Copy + Sync {
     }
 }
 
-/// Terms of a sum that are added up in registers before the result is touched: a panel as deep fits the first cache.
-/// Miri, which is slow, meets several of everything in small matrices.
-pub(super) const DEPTH: usize = if cfg!(miri) { 8 } else { 384 };
+/// Terms of a sum that are added up in registers before the result is touched. Half as many, of which panels fit the first
+/// cache, cost a twentieth more time: the result is then read and written more often. Miri, which is slow, meets several of
+/// everything in small matrices.
+pub(super) const DEPTH: usize = if cfg!(miri) { 8 } else { 768 };
 
 /// Rows and columns of a block: two of them, as deep as said, fit the second cache.
 pub(super) const BLOCK: usize = if cfg!(miri) { 12 } else { 96 };
@@ -152,6 +151,24 @@ impl Out {
             };
             // SAFETY: as above.
             unsafe { place.write(result) };
+        }
+    }
+
+    /// The same for a whole tile, from this row and column on.
+    ///
+    /// # Safety
+    ///
+    /// As of [`Self::store`], for all these elements.
+    #[inline(always)]
+    pub unsafe fn store_tile<const M: usize, const N: usize>(
+        self,
+        (row, column): (usize, usize),
+        sums: &[[f32; N]; M],
+        start: Start,
+    ) {
+        for (i, sums) in sums.iter().enumerate() {
+            // SAFETY: the caller's.
+            unsafe { self.store(row + i, column, N, sums, start) };
         }
     }
 }

@@ -41,9 +41,7 @@ pub fn product<'a>(
     precision: Precision,
 ) -> Vec<f32> {
     let b = b.into();
-    if let Right::Float32(b) = b
-        && let Some(out) = few_rows::product(a, b, row)
-    {
+    if let Some(out) = few_rows::product(a, b, row) {
         return out;
     }
     let len = a.rows * b.columns();
