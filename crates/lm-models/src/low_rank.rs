@@ -82,6 +82,40 @@ impl LowRank {
     /// `y + s·B·A·dropout(x)`; [rows, out] and [rows, in] → [rows, out]
     pub fn add(&self, y: Tensor<2>, x: Tensor<2>, mode: &Mode) -> Tensor<2> {
         let down = ops::linear(ops::dropout(x, self.dropout, mode), self.lora_a.val(), None, mode);
+        self.up(y, down, mode)
+    }
+
+    /// The same for several weights that are multiplied with the same x, which is kept for the backward pass once: their A
+    /// are one matrix, unless each has a dropout of its own.
+    pub fn add_each<const N: usize>(
+        pairs: [Option<&Self>; N],
+        y: [Tensor<2>; N],
+        x: Tensor<2>,
+        mode: &Mode,
+    ) -> [Tensor<2>; N] {
+        let all: Vec<&Self> = pairs.iter().copied().flatten().collect();
+        let mut pairs = pairs.into_iter();
+        if all.len() < 2 || all.iter().any(|pair| pair.dropout > 0.0) {
+            return y.map(|y| match pairs.next().flatten() {
+                Some(pair) => pair.add(y, x.clone(), mode),
+                None => y,
+            });
+        }
+        let a = Tensor::cat(all.iter().map(|pair| pair.lora_a.val()).collect(), 0);
+        let down = ops::linear(x, a, None, mode);
+        let mut first = 0;
+        y.map(|y| match pairs.next().flatten() {
+            Some(pair) => {
+                let r = pair.lora_a.dims()[0];
+                first += r;
+                pair.up(y, down.clone().narrow(1, first - r, r), mode)
+            }
+            None => y,
+        })
+    }
+
+    /// `y + s·B·down`
+    fn up(&self, y: Tensor<2>, down: Tensor<2>, mode: &Mode) -> Tensor<2> {
         y + ops::linear(down * self.scale, self.lora_b.val(), None, mode)
     }
 

@@ -92,6 +92,7 @@ pub fn load_some_in_16_bits(
         if in_16_bits && checkpoint.info(name).is_some_and(|stored| stored.shape == info.shape) {
             let values = checkpoint.read_bf16(name)?;
             expect_finite(&checkpoint, name, bytemuck::cast_slice::<u8, bf16>(&values))?;
+            checkpoint.let_go(name);
             return Ok(TensorData::from_bytes(values, info.shape.clone(), DType::BF16));
         }
         let values = checkpoint.read_f32(name)?;

@@ -110,12 +110,12 @@ fn computes(device: &str) -> Result<Vec<Compute>> {
         Ok(name) => {
             let chosen = known.into_iter().find(|precision| precision.name() == name);
             let precision = chosen.with_context(|| format!("LM_TEST_PRECISION={name}: no such precision"))?;
-            Ok(vec![Compute { precision, plain }])
+            Ok(vec![Compute { precision, plain, ..Compute::default() }])
         }
         Err(_) if plain || device.starts_with("wgpu") => Ok(vec![Compute { plain, ..Compute::default() }]),
         Err(_) => {
             let plain = Compute { plain: true, ..Compute::default() };
-            let fast = known.map(|precision| Compute { precision, plain: false });
+            let fast = known.map(|precision| Compute { precision, ..Compute::default() });
             Ok(fast.into_iter().chain([plain]).collect())
         }
     }

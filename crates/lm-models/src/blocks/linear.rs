@@ -64,11 +64,7 @@ pub fn projections<const N: usize>(layers: [&Linear; N], x: Tensor<2>, mode: &Mo
     if pairs.iter().all(Option::is_none) {
         return ops::projections(x, maps, mode);
     }
-    let mut pairs = pairs.into_iter();
-    ops::projections(x.clone(), maps, mode).map(|y| match pairs.next().flatten() {
-        None => y,
-        Some(pair) => pair.add(y, x.clone(), mode),
-    })
+    LowRank::add_each(pairs, ops::projections(x.clone(), maps, mode), x, mode)
 }
 
 /// `y = x W + b`, the layout that GPT and GPT-2 store (`transformers.pytorch_utils.Conv1D`).

@@ -13,12 +13,15 @@ pub struct Compute {
     pub precision: Precision,
     /// Takes the plain implementation of every operation (`--plain_ops`).
     pub plain: bool,
+    /// Whether norms, gated activations, attention and linear maps keep their inputs for the backward pass in bfloat16, on
+    /// the CPU backend: half the memory, and gradients that are rounded where the base is, too (`--base_dtype bfloat16`).
+    pub narrow_saved: bool,
 }
 
 impl Default for Compute {
     /// In float32, as fast as can be.
     fn default() -> Self {
-        Self { precision: Precision::Float32, plain: false }
+        Self { precision: Precision::Float32, plain: false, narrow_saved: false }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::Mode;
 pub fn glu(gate: Tensor<2>, up: Tensor<2>, kind: Gate, mode: &Mode) -> Tensor<2> {
     match Engine::of(&gate, mode.compute()) {
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::glu::glu(gate, up, kind),
+        Engine::Flex => super::fast::glu::glu(gate, up, kind, mode.compute().narrow_saved),
         #[cfg(feature = "tch")]
         Engine::Torch => super::torch::glu::glu(gate, up, kind),
         Engine::Plain => plain(gate, up, kind),
@@ -22,7 +22,7 @@ pub fn glu(gate: Tensor<2>, up: Tensor<2>, kind: Gate, mode: &Mode) -> Tensor<2>
 pub fn glu_packed(gate_up: Tensor<2>, kind: Gate, mode: &Mode) -> Tensor<2> {
     match Engine::of(&gate_up, mode.compute()) {
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::glu::glu_packed(gate_up, kind),
+        Engine::Flex => super::fast::glu::glu_packed(gate_up, kind, mode.compute().narrow_saved),
         #[cfg(feature = "tch")]
         Engine::Torch => super::torch::glu::glu_packed(gate_up, kind),
         Engine::Plain => {

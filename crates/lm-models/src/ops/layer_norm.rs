@@ -11,7 +11,7 @@ pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64
     let x = widen(x);
     match Engine::of(&x, mode.compute()) {
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::layer_norm::layer_norm(x, weight, bias, epsilon),
+        Engine::Flex => super::fast::layer_norm::layer_norm(x, weight, bias, epsilon, mode.compute().narrow_saved),
         #[cfg(feature = "tch")]
         Engine::Torch => super::torch::layer_norm::layer_norm(x, weight, bias, epsilon),
         Engine::Plain => {

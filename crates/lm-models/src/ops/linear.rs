@@ -31,7 +31,7 @@ pub fn linear_of_activation(
     if Engine::of(&x, mode.compute()) == Engine::Flex
         && let Some(gelu) = activation.gelu()
     {
-        return super::fast::linear::linear(x, Some(gelu), weight, bias, layout, mode.compute().precision);
+        return super::fast::linear::linear(x, Some(gelu), weight, bias, layout, mode.compute());
     }
     affine(activation.forward(x, mode), weight, bias, layout, mode.compute())
 }
@@ -47,7 +47,7 @@ pub(super) fn affine(
     match Engine::of(&x, compute) {
         // Widens a weight of 16 bits piece by piece.
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::linear::linear(x, None, weight, bias, layout, compute.precision),
+        Engine::Flex => super::fast::linear::linear(x, None, weight, bias, layout, compute),
         #[cfg(feature = "tch")]
         Engine::Torch => super::torch::linear::linear(x, compute.narrow(weight), bias, layout),
         Engine::Plain => {

@@ -12,7 +12,7 @@ pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, offset: f64, epsilon: f64, mode
     let x = widen(x);
     match Engine::of(&x, mode.compute()) {
         #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::rms_norm::rms_norm(x, weight, offset, epsilon),
+        Engine::Flex => super::fast::rms_norm::rms_norm(x, weight, offset, epsilon, mode.compute().narrow_saved),
         #[cfg(feature = "tch")]
         Engine::Torch => super::torch::rms_norm::rms_norm(x, weight, offset, epsilon),
         Engine::Plain => {

@@ -165,6 +165,13 @@ impl Checkpoint {
         self.read_f32(name).map(to_bf16)
     }
 
+    /// Lets go of the memory of a tensor that has been looked at whole, and is used later, in parts or never.
+    pub fn let_go(&self, name: &str) {
+        if let Some(&(file, index)) = self.places.get(name) {
+            self.files[file].let_go(index);
+        }
+    }
+
     /// The file that holds a tensor, or the folder when there is none of that name.
     pub fn file_of(&self, name: &str) -> &Path {
         self.places.get(name).map_or(&self.folder, |(file, _)| self.files[*file].path())

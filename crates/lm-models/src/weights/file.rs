@@ -42,6 +42,10 @@ pub(super) trait WeightFile: Send + Sync {
         None
     }
 
+    /// Lets go of the memory that has been read of the tensor at `index` of [`Self::names`]: who reads it again gets it
+    /// from the file again.
+    fn let_go(&self, _index: usize) {}
+
     /// The values of the tensor at `index` of [`Self::names`], row-major.
     fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError>;
 }

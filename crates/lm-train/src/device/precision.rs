@@ -15,7 +15,11 @@ pub fn of_training(args: &Arguments) -> Compute {
         (_, true) => Precision::Float16,
         _ => Precision::Float32,
     };
-    Compute { precision, plain: args.beyond.plain_ops || plain_ops_in_environment() }
+    Compute {
+        precision,
+        plain: args.beyond.plain_ops || plain_ops_in_environment(),
+        narrow_saved: args.lora.base_dtype == BaseDtype::Bfloat16,
+    }
 }
 
 /// How the evaluation computes that does not belong to training.

@@ -8,7 +8,7 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 /// The shortest block that is taken from here, in bytes.
-pub const LEAST: usize = 256 << 10;
+pub const LEAST: usize = 128 << 10;
 
 /// Every block begins at a multiple of this and ends at one.
 pub const GRANULE: usize = 4096;

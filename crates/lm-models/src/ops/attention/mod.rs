@@ -30,8 +30,8 @@ pub fn attention(
     let attended = match Engine::of(&qkv[0], mode.compute()) {
         #[cfg(feature = "flex")]
         Engine::Flex => {
-            let (dropout, precision) = (mode.next_dropout(options.dropout), mode.compute().precision);
-            super::fast::attention::attention(qkv, queries, keys, options, dropout, precision)
+            let dropout = mode.next_dropout(options.dropout);
+            super::fast::attention::attention(qkv, queries, keys, options, dropout, mode.compute())
         }
         // ATen's function has no soft cap.
         #[cfg(feature = "tch")]

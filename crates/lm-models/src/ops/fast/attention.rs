@@ -14,10 +14,12 @@ use super::dropout::Mask;
 use super::heads::{Rows, join, part, rows_of, softmax_backward};
 use super::matmul::{Threads, matmul};
 use super::matrix::Matrix;
+use super::saved::{saved, widened};
 use super::simd::{add, simd};
 use super::tensor::{dims, tensor_like, values};
 use crate::Sequences;
 use crate::inputs::DropoutKey;
+use crate::ops::engine::Compute;
 use crate::ops::extension::{Operation, apply};
 use crate::ops::options::{Attention, AttentionBias};
 use crate::ops::precision::Precision;
@@ -30,6 +32,8 @@ const BLOCK: usize = 64;
 struct Kernel {
     /// Of products.
     precision: Precision,
+    /// Whether queries, keys and values are kept in bfloat16.
+    narrow_saved: bool,
     heads: usize,
     kv_heads: usize,
     scores: Scores,
@@ -72,7 +76,7 @@ impl Kernel {
         keys: &Sequences,
         options: &Attention,
         dropout: Option<(DropoutKey, f64)>,
-        precision: Precision,
+        compute: Compute,
     ) -> Self {
         let hidden = match (&keys.packing, &keys.key_padding) {
             (None, Some(padding)) => match padding.clone().into_dispatch().kind {
@@ -84,7 +88,8 @@ impl Kernel {
             _ => Vec::new(),
         };
         Self {
-            precision,
+            precision: compute.precision,
+            narrow_saved: compute.narrow_saved,
             heads: options.heads,
             kv_heads: options.kv_heads,
             scores: Scores {
@@ -422,7 +427,12 @@ impl Operation<Flex, 3> for Kernel {
         (self.forward(&Inputs { qkv: inputs.each_ref(), bias: None }), inputs)
     }
 
+    fn needed(&self, qkv: Self::Saved, wanted: [bool; 3]) -> Self::Saved {
+        qkv.map(|part| saved(part, self.narrow_saved, &wanted))
+    }
+
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let saved = saved.map(widened);
         Kernel::backward(&self, &Inputs { qkv: saved.each_ref(), bias: None }, &gradient).0.map(Some)
     }
 }
@@ -435,7 +445,13 @@ impl Operation<Flex, 4> for Kernel {
         (self.forward(&Inputs { qkv: [q, k, v], bias: Some(bias) }), inputs)
     }
 
+    fn needed(&self, [q, k, v, bias]: Self::Saved, wanted: [bool; 4]) -> Self::Saved {
+        let [q, k, v] = [q, k, v].map(|part| saved(part, self.narrow_saved, &wanted));
+        [q, k, v, bias]
+    }
+
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let saved = saved.map(widened);
         let [q, k, v, bias] = saved.each_ref();
         let ([q, k, v], bias) = Kernel::backward(&self, &Inputs { qkv: [q, k, v], bias: Some(bias) }, &gradient);
         [Some(q), Some(k), Some(v), bias]
@@ -449,9 +465,9 @@ pub fn attention(
     keys: &Sequences,
     options: &Attention,
     dropout: Option<(DropoutKey, f64)>,
-    precision: Precision,
+    compute: Compute,
 ) -> Tensor<2> {
-    let kernel = Kernel::new(queries, keys, options, dropout, precision);
+    let kernel = Kernel::new(queries, keys, options, dropout, compute);
     let [q, k, v] = qkv.map(Tensor::into_dispatch);
     match &options.bias {
         AttentionBias::None | AttentionBias::Alibi(_) => apply(kernel, [q, k, v]),

@@ -20,6 +20,9 @@ use crate::ops::precision::Precision;
 /// meet several.
 const PIECE: usize = if cfg!(test) { 1 << 20 } else { 1 << 26 };
 
+/// The same where the vocabulary is frozen, which a piece passes over twice and adds nothing to.
+const FROZEN_PIECE: usize = PIECE >> 5;
+
 /// Hands gradients over that are known already.
 #[derive(Debug)]
 struct Carrier<const N: usize>([FlexTensor; N]);
@@ -66,7 +69,7 @@ pub fn cross_entropy(
     let mut weight_gradient = if count == 0 && !decoder.frozen { zeros(vocab * dim) } else { Vec::new() };
     let mut bias_gradient = vec![0.0; vocab];
     let mut row_gradient = zeros(count * dim);
-    let piece = (PIECE / vocab.max(1)).max(1);
+    let piece = (if decoder.frozen { FROZEN_PIECE } else { PIECE } / vocab.max(1)).max(1);
     let pieces = values(&x).chunks(piece * dim.max(1)).zip(row_gradient.chunks_mut(piece * dim.max(1)));
     for (index, ((x, row_gradient), targets)) in pieces.zip(targets.chunks(piece)).enumerate() {
         let x = Matrix::new(x, targets.len(), dim);

@@ -8,13 +8,18 @@ use rayon::prelude::*;
 
 use super::activation::{gelu_of, gelu_tanh_of, silu_of};
 use super::buffer::{CHUNK, build, zeros};
+use super::saved::{saved, widened, widened_part};
 use super::simd::simd;
-use super::tensor::{chunk_rows, dims, tensor, tensor_like, values};
+use super::tensor::{chunk_rows, dims, tensor, tensor_like, values, values_mut};
 use crate::ops::extension::{Operation, apply};
 use crate::ops::options::Gate;
 
 #[derive(Clone, Copy, Debug)]
-struct Glu(Gate);
+struct Glu {
+    gate: Gate,
+    /// Whether inputs are kept in bfloat16.
+    narrow_saved: bool,
+}
 
 // A function handed over as such need not be inlined where the loops are compiled for vectors; these closures are.
 #[allow(clippy::redundant_closure)]
@@ -29,7 +34,7 @@ impl Glu {
         }
         simd(
             #[inline(always)]
-            || match self.0 {
+            || match self.gate {
                 Gate::Silu => all(
                     gate,
                     up,
@@ -55,35 +60,34 @@ impl Glu {
         );
     }
 
-    /// The gradients of both from that of the result.
-    fn backward(self, [gate, up, g]: [&[f32]; 3], [of_gate, of_up]: [&mut [f32]; 2]) {
+    /// The gradients of both from that of the result, in whose place that of `up` is put.
+    fn backward(self, [gate, up]: [&[f32]; 2], [of_gate, g]: [&mut [f32]; 2]) {
         #[inline(always)]
-        fn all([gate, up, g]: [&[f32]; 3], [of_gate, of_up]: [&mut [f32]; 2], f: impl Fn(f32) -> (f32, f32)) {
-            let inputs = gate.iter().zip(up).zip(g);
-            for (((&gate, up), g), (of_gate, of_up)) in inputs.zip(of_gate.iter_mut().zip(of_up)) {
+        fn all([gate, up]: [&[f32]; 2], [of_gate, g]: [&mut [f32]; 2], f: impl Fn(f32) -> (f32, f32)) {
+            for ((&gate, up), (of_gate, g)) in gate.iter().zip(up).zip(of_gate.iter_mut().zip(g)) {
                 let (value, slope) = f(gate);
-                *of_up = g * value;
-                *of_gate = g * up * slope;
+                *of_gate = *g * up * slope;
+                *g *= value;
             }
         }
         simd(
             #[inline(always)]
-            || match self.0 {
+            || match self.gate {
                 Gate::Silu => all(
-                    [gate, up, g],
-                    [of_gate, of_up],
+                    [gate, up],
+                    [of_gate, g],
                     #[inline(always)]
                     |x| silu_of(x),
                 ),
                 Gate::Gelu => all(
-                    [gate, up, g],
-                    [of_gate, of_up],
+                    [gate, up],
+                    [of_gate, g],
                     #[inline(always)]
                     |x| gelu_of(x),
                 ),
                 Gate::GeluTanh => all(
-                    [gate, up, g],
-                    [of_gate, of_up],
+                    [gate, up],
+                    [of_gate, g],
                     #[inline(always)]
                     |x| gelu_tanh_of(x),
                 ),
@@ -105,17 +109,23 @@ impl Operation<Flex, 2> for Glu {
         (tensor_like(out, &inputs[0]), inputs)
     }
 
-    fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        let ([gate, up], g) = (saved.each_ref().map(values), values(&gradient));
-        let mut of_up = zeros(g.len());
-        let mut of_gate = zeros(g.len());
-        let chunks = of_gate.par_chunks_mut(CHUNK).zip(of_up.par_chunks_mut(CHUNK)).enumerate();
-        chunks.for_each(|(chunk, (of_gate, of_up))| {
-            let places = chunk * CHUNK..chunk * CHUNK + of_up.len();
-            let inputs = [gate, up, g].map(|x| &x[places.clone()]);
-            Glu::backward(self, inputs, [of_gate, of_up]);
-        });
-        [of_gate, of_up].map(|of| Some(tensor_like(of, &gradient)))
+    fn needed(&self, inputs: Self::Saved, wanted: [bool; 2]) -> Self::Saved {
+        inputs.map(|input| saved(input, self.narrow_saved, &wanted))
+    }
+
+    fn backward(self, [gate, up]: Self::Saved, mut gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
+        let mut of_gate = zeros(values(&gradient).len());
+        let chunks = of_gate.par_chunks_mut(CHUNK).zip(values_mut(&mut gradient).par_chunks_mut(CHUNK)).enumerate();
+        chunks.for_each_init(
+            Default::default,
+            |(of_gates, of_ups): &mut (Vec<f32>, Vec<f32>), (chunk, (of_gate, g))| {
+                let places = chunk * CHUNK..chunk * CHUNK + g.len();
+                let gate = widened_part(&gate, places.clone(), of_gates);
+                let up = widened_part(&up, places, of_ups);
+                Glu::backward(self, [gate, up], [of_gate, g]);
+            },
+        );
+        [Some(tensor_like(of_gate, &gradient)), Some(gradient)]
     }
 }
 
@@ -136,7 +146,12 @@ impl Operation<Flex, 1> for Glu {
         (tensor(out, [rows, inner]), x)
     }
 
+    fn needed(&self, x: FlexTensor, wanted: [bool; 1]) -> FlexTensor {
+        saved(x, self.narrow_saved, &wanted)
+    }
+
     fn backward(self, x: FlexTensor, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let x = widened(x);
         let [rows, width] = dims(&x);
         let inner = width / 2;
         let (all, g) = (values(&x), values(&gradient));
@@ -144,7 +159,8 @@ impl Operation<Flex, 1> for Glu {
             for (row, out) in (start / width..).zip(out.chunks_exact_mut(width)) {
                 let (gate, up) = all[row * width..][..2 * inner].split_at(inner);
                 let (of_gate, of_up) = out.split_at_mut(inner);
-                Glu::backward(self, [gate, up, &g[row * inner..][..inner]], [of_gate, of_up]);
+                of_up.copy_from_slice(&g[row * inner..][..inner]);
+                Glu::backward(self, [gate, up], [of_gate, of_up]);
             }
         });
         [Some(tensor_like(of_x, &x))]
@@ -152,11 +168,11 @@ impl Operation<Flex, 1> for Glu {
 }
 
 /// See [`crate::ops::glu()`].
-pub fn glu(gate: Tensor<2>, up: Tensor<2>, kind: Gate) -> Tensor<2> {
-    apply::<Flex, _, 2, 2>(Glu(kind), [gate.into_dispatch(), up.into_dispatch()])
+pub fn glu(gate: Tensor<2>, up: Tensor<2>, kind: Gate, narrow_saved: bool) -> Tensor<2> {
+    apply::<Flex, _, 2, 2>(Glu { gate: kind, narrow_saved }, [gate.into_dispatch(), up.into_dispatch()])
 }
 
 /// See [`crate::ops::glu_packed`].
-pub fn glu_packed(gate_up: Tensor<2>, kind: Gate) -> Tensor<2> {
-    apply::<Flex, _, 1, 2>(Glu(kind), [gate_up.into_dispatch()])
+pub fn glu_packed(gate_up: Tensor<2>, kind: Gate, narrow_saved: bool) -> Tensor<2> {
+    apply::<Flex, _, 1, 2>(Glu { gate: kind, narrow_saved }, [gate_up.into_dispatch()])
 }

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::buffer::zeros;
+use super::saved::{saved, widened};
 use super::simd::{add, dot, simd, sum};
 use super::tensor::{chunk_rows, dims, tensor, values, values_mut};
 use crate::ops::extension::{Operation, apply};
@@ -13,6 +14,8 @@ use crate::ops::extension::{Operation, apply};
 #[derive(Debug)]
 struct LayerNorm {
     epsilon: f32,
+    /// Whether the input is kept in bfloat16.
+    narrow_saved: bool,
 }
 
 /// The input, the weight, and of each row mean and 1/σ.
@@ -51,6 +54,10 @@ impl Operation<Flex, 3> for LayerNorm {
         (tensor(y, [rows, columns]), (x, weight, moments))
     }
 
+    fn needed(&self, (x, weight, moments): Saved, wanted: [bool; 3]) -> Saved {
+        (saved(x, self.narrow_saved, &wanted), weight, moments)
+    }
+
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
         gradients(saved, gradient, None)
     }
@@ -72,6 +79,7 @@ fn gradients(
     mut gradient: FlexTensor,
     left: Option<&FlexTensor>,
 ) -> [Option<FlexTensor>; 3] {
+    let x = widened(x);
     let [rows, columns] = dims(&x);
     let mut parameters = vec![0.0; 2 * columns];
     if rows * columns > 0 {
@@ -117,7 +125,7 @@ fn gradients(
 }
 
 /// See [`crate::ops::layer_norm`].
-pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<2> {
-    let operation = LayerNorm { epsilon: epsilon as f32 };
+pub fn layer_norm(x: Tensor<2>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64, narrow_saved: bool) -> Tensor<2> {
+    let operation = LayerNorm { epsilon: epsilon as f32, narrow_saved };
     apply(operation, [x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()])
 }

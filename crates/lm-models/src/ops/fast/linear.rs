@@ -8,8 +8,10 @@ use rayon::prelude::*;
 use super::activation::Gelu;
 use super::matmul::{Threads, matmul, product};
 use super::matrix::{Matrix, Right};
+use super::saved::{saved, widened};
 use super::simd::{add, simd};
 use super::tensor::{add_to, dims, right, tensor, values, values_mut};
+use crate::ops::engine::Compute;
 use crate::ops::extension::{Operation, apply};
 use crate::ops::options::Layout;
 use crate::ops::precision::Precision;
@@ -24,6 +26,8 @@ struct Linear {
     /// pass over memory that the function's own gradient needs anyway, rather than kept, the widest tensor of a layer.
     activation: Option<Gelu>,
     precision: Precision,
+    /// Whether x is kept in bfloat16.
+    narrow_saved: bool,
 }
 
 impl Linear {
@@ -48,11 +52,12 @@ impl Linear {
     /// Gradients of x and the weight.
     fn gradients(
         &self,
-        (x, weight): &Saved,
+        (x, weight): Saved,
         gradient: &FlexTensor,
         [of_x, of_weight]: [bool; 2],
         left: Option<FlexTensor>,
     ) -> [Option<FlexTensor>; 2] {
+        let (x, weight) = (x.map(widened), &weight);
         let [rows, outputs] = dims(gradient);
         let g = Matrix::new(values(gradient), rows, outputs);
         let back = self.matrix(weight).transpose();
@@ -107,11 +112,11 @@ impl Operation<Flex, 2> for Linear {
     }
 
     fn needed(&self, (x, weight): Saved, wanted: [bool; 2]) -> Saved {
-        (x.filter(|_| self.needs_x(wanted)), weight)
+        (x.filter(|_| self.needs_x(wanted)).map(|x| saved(x, self.narrow_saved, &wanted)), weight)
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
-        self.gradients(&saved, &gradient, wanted, None)
+        self.gradients(saved, &gradient, wanted, None)
     }
 
     fn backward_onto(
@@ -121,7 +126,7 @@ impl Operation<Flex, 2> for Linear {
         wanted: [bool; 2],
         left: FlexTensor,
     ) -> [Option<FlexTensor>; 2] {
-        self.gradients(&saved, &gradient, wanted, Some(left))
+        self.gradients(saved, &gradient, wanted, Some(left))
     }
 }
 
@@ -133,11 +138,12 @@ impl Operation<Flex, 3> for Linear {
     }
 
     fn needed(&self, (x, weight): Saved, wanted: [bool; 3]) -> Saved {
-        (x.filter(|_| self.needs_x([wanted[0], wanted[1]])), weight)
+        let x = x.filter(|_| self.needs_x([wanted[0], wanted[1]]));
+        (x.map(|x| saved(x, self.narrow_saved, &wanted)), weight)
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
-        let [x, weight] = self.gradients(&saved, &gradient, [wanted[0], wanted[1]], None);
+        let [x, weight] = self.gradients(saved, &gradient, [wanted[0], wanted[1]], None);
         [x, weight, wanted[2].then(|| of_bias(&gradient))]
     }
 
@@ -148,7 +154,7 @@ impl Operation<Flex, 3> for Linear {
         wanted: [bool; 3],
         left: FlexTensor,
     ) -> [Option<FlexTensor>; 3] {
-        let [x, weight] = self.gradients(&saved, &gradient, [wanted[0], wanted[1]], Some(left));
+        let [x, weight] = self.gradients(saved, &gradient, [wanted[0], wanted[1]], Some(left));
         [x, weight, wanted[2].then(|| of_bias(&gradient))]
     }
 }
@@ -165,9 +171,10 @@ pub fn linear(
     weight: Tensor<2>,
     bias: Option<Tensor<1>>,
     layout: Layout,
-    precision: Precision,
+    compute: Compute,
 ) -> Tensor<2> {
-    let operation = Linear { layout, activation, precision };
+    let Compute { precision, narrow_saved, .. } = compute;
+    let operation = Linear { layout, activation, precision, narrow_saved };
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     match bias {
         Some(bias) => apply(operation, [x, weight, bias.into_dispatch()]),
@@ -190,7 +197,7 @@ mod tests {
             let x = Tensor::<2>::ones([3, 4], &device).require_grad() * 2.0;
             let weight = Tensor::<2>::ones([5, 4], &device).set_require_grad(trained);
             let bias = bias.then(|| Tensor::ones([5], &device).require_grad());
-            let y = linear(x.clone(), None, weight, bias, Layout::OutIn, Precision::Float32);
+            let y = linear(x.clone(), None, weight, bias, Layout::OutIn, Compute::default());
             assert!(y.is_tracked());
             // Nobody else has it, unless the backward pass will want it.
             assert_eq!(primitive(x).is_unique(), !trained);

@@ -31,6 +31,7 @@ mod processor;
 pub(super) mod relative_attention;
 pub(super) mod rms_norm;
 pub(super) mod rotary;
+mod saved;
 pub(super) mod scale_shift;
 mod simd;
 mod tensor;

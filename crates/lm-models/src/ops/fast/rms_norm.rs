@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::buffer::zeros;
+use super::saved::{saved, widened};
 use super::simd::{add, dot, simd};
 use super::tensor::{chunk_rows, dims, tensor, values, values_mut};
 use crate::ops::extension::{Operation, apply};
@@ -14,6 +15,8 @@ use crate::ops::extension::{Operation, apply};
 struct RmsNorm {
     offset: f32,
     epsilon: f32,
+    /// Whether x is kept in bfloat16.
+    narrow_saved: bool,
 }
 
 /// x, the weight, and 1 / √(mean(x²) + ε) of each row.
@@ -27,6 +30,7 @@ impl RmsNorm {
         mut gradient: FlexTensor,
         left: Option<&FlexTensor>,
     ) -> [Option<FlexTensor>; 2] {
+        let x = widened(x);
         let [rows, columns] = dims(&x);
         let mut of_weight = vec![0.0; columns];
         if rows * columns > 0 {
@@ -94,6 +98,10 @@ impl Operation<Flex, 2> for RmsNorm {
         (tensor(y, [rows, columns]), (x, weight, scales))
     }
 
+    fn needed(&self, (x, weight, scales): Saved, wanted: [bool; 2]) -> Saved {
+        (saved(x, self.narrow_saved, &wanted), weight, scales)
+    }
+
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {
         self.gradients(saved, gradient, None)
     }
@@ -110,7 +118,7 @@ impl Operation<Flex, 2> for RmsNorm {
 }
 
 /// See [`crate::ops::rms_norm`].
-pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, offset: f64, epsilon: f64) -> Tensor<2> {
-    let operation = RmsNorm { offset: offset as f32, epsilon: epsilon as f32 };
+pub fn rms_norm(x: Tensor<2>, weight: Tensor<1>, offset: f64, epsilon: f64, narrow_saved: bool) -> Tensor<2> {
+    let operation = RmsNorm { offset: offset as f32, epsilon: epsilon as f32, narrow_saved };
     apply(operation, [x.into_dispatch(), weight.into_dispatch()])
 }

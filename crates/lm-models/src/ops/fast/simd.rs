@@ -72,6 +72,16 @@ pub fn wide(x: bf16) -> f32 {
     f32::from_bits(u32::from(x.to_bits()) << 16)
 }
 
+/// The nearest number of 16 bits, of two equally near ones the even one.
+#[inline(always)]
+pub fn narrow(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    // A NaN stays one, which rounding could make an infinity.
+    let bits = if x.is_nan() { bits | 1 << 22 } else { rounded };
+    bf16::from_bits((bits >> 16) as u16)
+}
+
 /// Σ over lanes, halves added to halves: one after the other they would take longer than the loop that filled them.
 #[inline(always)]
 pub fn total(lanes: [f32; LANES]) -> f32 {
@@ -214,6 +224,15 @@ mod tests {
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert!(exp(f32::NAN).is_nan());
         assert!(exp(1000.0) > 1e38);
+    }
+
+    #[test]
+    fn numbers_of_16_bits_are_the_nearest() {
+        for bits in (0..=u32::MAX).step_by(if cfg!(miri) { 50_000_017 } else { 997 }) {
+            let x = f32::from_bits(bits);
+            let (ours, expected) = (narrow(x), bf16::from_f32(x));
+            assert!(ours.to_bits() == expected.to_bits() || ours.is_nan() && expected.is_nan(), "{bits:x}");
+        }
     }
 
     #[test]

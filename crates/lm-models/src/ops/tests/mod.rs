@@ -12,6 +12,7 @@ mod linear;
 mod norm;
 mod optimizer;
 mod relative_attention;
+mod saved;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use proptest::prelude::*;
@@ -20,8 +21,8 @@ use super::*;
 use crate::inputs::{HostBatch, Objective, Padding};
 use crate::{Mode, ModelInputs, Sequences};
 
-const FAST: Compute = Compute { precision: Precision::Float32, plain: false };
-const PLAIN: Compute = Compute { precision: Precision::Float32, plain: true };
+const FAST: Compute = Compute { precision: Precision::Float32, plain: false, narrow_saved: false };
+const PLAIN: Compute = Compute { plain: true, ..FAST };
 
 /// A training pass, always the same one.
 fn train(compute: Compute) -> Mode {

@@ -3,9 +3,12 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use safetensors::Dtype;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -111,9 +114,19 @@ pub(super) const FORMAT: Format = Format {
 /// An open file.
 struct SafetensorsFile {
     path: PathBuf,
-    map: Bytes,
+    map: Arc<Mmap>,
+    bytes: Bytes,
     /// In the order of the data.
     entries: Vec<Entry>,
+}
+
+/// A map that several hold.
+struct Shared(Arc<Mmap>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl SafetensorsFile {
@@ -124,7 +137,8 @@ impl SafetensorsFile {
         // and rename, which leaves the mapped file as it was. Reading instead would copy models of gigabytes twice.
         let map = unsafe { Mmap::map(&file) }.map_err(|source| WeightsError::io(path, "map", source))?;
         let entries = read_header(path, &map)?;
-        Ok(Self { path: path.to_path_buf(), map: Bytes::from_owner(map), entries })
+        let map = Arc::new(map);
+        Ok(Self { path: path.to_path_buf(), bytes: Bytes::from_owner(Shared(Arc::clone(&map))), map, entries })
     }
 }
 
@@ -144,13 +158,27 @@ impl WeightFile for SafetensorsFile {
 
     fn mapped(&self, index: usize) -> Option<Bytes> {
         let entry = &self.entries[index];
-        Some(self.map.slice(entry.start..entry.end))
+        Some(self.bytes.slice(entry.start..entry.end))
+    }
+
+    fn let_go(&self, index: usize) {
+        #[cfg(unix)]
+        {
+            let &Entry { start, end, .. } = &self.entries[index];
+            // SAFETY: nobody writes to the map, so its pages hold what the file does, from which they come back.
+            let done = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, start, end - start) };
+            if let Err(error) = done {
+                tracing::debug!("{}: {error}", self.path.display());
+            }
+        }
     }
 
     fn read_f32(&self, index: usize) -> Result<Vec<f32>, WeightsError> {
         let entry = &self.entries[index];
-        decode_f32(entry.info.dtype, &self.map[entry.start..entry.end])
-            .map_err(|reason| WeightsError::tensor(&self.path, &entry.name, reason))
+        let values = decode_f32(entry.info.dtype, &self.bytes[entry.start..entry.end])
+            .map_err(|reason| WeightsError::tensor(&self.path, &entry.name, reason))?;
+        self.let_go(index);
+        Ok(values)
     }
 }
 
