@@ -1,5 +1,5 @@
 //! How often a step on libtorch calls ATen, held against what Python's Trainer makes of the same model and batch, as
-//! `scripts/compare/aten_calls.py` counts it. No stage of CI has libtorch:
+//! `scripts/compare/aten_calls.py` counts it. No stage of CI has libtorch; `scripts/ci_libtorch.sh` runs this, and
 //!
 //! `cargo test --release -p lm-train --features tch --test aten_calls -- --nocapture` prints the calls by name.
 #![cfg(feature = "tch")]
