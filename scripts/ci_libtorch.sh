@@ -20,6 +20,7 @@ export LM_TEST_DEVICE=libtorch:cpu
 stage cargo test --release --workspace --features tch --lib -- ops:: device::
 stage cargo test --release --workspace --features tch --test run_mlm --test run_clm --test run_plm -- libtorch
 stage cargo test --release --workspace --features tch --test reference
+stage cargo test --release --workspace --features tch --test aten_calls
 for task in mlm clm plm; do
     stage cargo run --release --features tch --bin run_$task -- configs/quickstart_$task.json --device libtorch:cpu \
         --output_dir results/libtorch_$task --report_to none

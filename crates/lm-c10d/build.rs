@@ -1,26 +1,26 @@
 //! Builds the C++ part against libtorch's headers, and those of Gloo or of NVIDIA's wheels.
 
 #[cfg(any(feature = "gloo", feature = "nccl"))]
+#[path = "../../scripts/libtorch_headers.rs"]
+mod libtorch_headers;
+
+#[cfg(any(feature = "gloo", feature = "nccl"))]
 mod shim {
     use std::env;
     use std::path::{Path, PathBuf};
+
+    use super::libtorch_headers::{self, system};
 
     /// What is missing, and what to do.
     type Missing = String;
 
     pub fn build() -> Result<(), Missing> {
-        for name in ["LIBTORCH", "GLOO_INCLUDE", "CUDA_HOME"] {
+        for name in ["GLOO_INCLUDE", "CUDA_HOME"] {
             println!("cargo::rerun-if-env-changed={name}");
         }
         println!("cargo::rerun-if-changed=src/shim.cpp");
-        let torch = env::var_os("LIBTORCH").map(PathBuf::from);
-        let torch = torch.ok_or("LIBTORCH does not say where libtorch is: run scripts/setup_libtorch.sh")?;
-        let mut build = cc::Build::new();
-        build.cpp(true).std("c++17").file("src/shim.cpp").warnings(false).define("_GLIBCXX_USE_CXX11_ABI", "1");
-        build.define("USE_DISTRIBUTED", None);
-        for folder in ["include", "include/torch/csrc/api/include"] {
-            system(&mut build, &torch.join(folder));
-        }
+        let (torch, mut build) = libtorch_headers::build()?;
+        build.file("src/shim.cpp").define("USE_DISTRIBUTED", None);
         if cfg!(feature = "gloo") {
             let folder = env::var_os("GLOO_INCLUDE").map_or_else(|| "/usr/include".into(), PathBuf::from);
             if !folder.join("gloo/context.h").exists() {
@@ -79,11 +79,6 @@ mod shim {
             "feature nccl needs {header}, which is neither in {}, where scripts/setup_libtorch.sh puts it, nor in CUDA_HOME, nor in /usr/include",
             torch.join("../nvidia").display()
         )
-    }
-
-    /// Headers of others, whose warnings are theirs.
-    fn system(build: &mut cc::Build, folder: &Path) {
-        build.flag("-isystem").flag(folder);
     }
 }
 

@@ -5,9 +5,42 @@ use burn::tensor::{DType, Device, Tensor};
 use super::engine::{Compute, Engine};
 use super::options::AdamW;
 
-/// Decoupled weight decay (Loshchilov and Hutter, 2019), as torch computes it: parameter `p`, mean `m`, mean square `v`
-/// and gradient `g` give the new `p`, `m` and `v`; all `[values]`, outside autodiff. Memory that nobody else holds is used
-/// again.
+/// Decoupled weight decay (Loshchilov and Hutter, 2019), as torch computes it, of the parameters of a step. Each is moved
+/// when it is added, or, by an engine that moves all of them in one call, at the end: nobody may look at the values
+/// before [`Self::finish`].
+#[derive(Debug, Default)]
+#[must_use = "what is put off until `finish` would not be done"]
+pub struct AdamWStep {
+    #[cfg(feature = "tch")]
+    torch: super::torch::adamw::PutOff,
+}
+
+impl AdamWStep {
+    /// Parameter `p`, mean `m`, mean square `v` and gradient `g` give the new `p`, `m` and `v`; all `[values]`, outside
+    /// autodiff. Memory that nobody else holds is used again.
+    pub fn add(
+        &mut self,
+        [p, m, v, g]: [Tensor<1>; 4],
+        options: AdamW,
+        compute: Compute,
+    ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+        match Engine::of(&p, compute) {
+            #[cfg(feature = "flex")]
+            Engine::Flex => super::fast::adamw::adamw(p, m, v, g, options),
+            #[cfg(feature = "tch")]
+            Engine::Torch => self.torch.add(p, m, v, g, options),
+            Engine::Plain => plain_adamw(p, m, v, g, options),
+        }
+    }
+
+    /// Does what was put off.
+    pub fn finish(self) {
+        #[cfg(feature = "tch")]
+        self.torch.finish();
+    }
+}
+
+/// The same of one parameter alone.
 pub fn adamw(
     p: Tensor<1>,
     m: Tensor<1>,
@@ -16,13 +49,10 @@ pub fn adamw(
     options: AdamW,
     compute: Compute,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-    match Engine::of(&p, compute) {
-        #[cfg(feature = "flex")]
-        Engine::Flex => super::fast::adamw::adamw(p, m, v, g, options),
-        #[cfg(feature = "tch")]
-        Engine::Torch => super::torch::adamw::adamw(p, m, v, g, options),
-        Engine::Plain => plain_adamw(p, m, v, g, options),
-    }
+    let mut step = AdamWStep::default();
+    let moved = step.add([p, m, v, g], options, compute);
+    step.finish();
+    moved
 }
 
 pub(super) fn plain_adamw(
@@ -66,7 +96,9 @@ pub fn sum_of_squares(tensors: Vec<Tensor<1>>, compute: Compute) -> f64 {
     match Engine::of(first, compute) {
         #[cfg(feature = "flex")]
         Engine::Flex => tensors.into_iter().map(super::fast::adamw::sum_of_squares).sum(),
-        _ => {
+        #[cfg(feature = "tch")]
+        Engine::Torch => super::torch::adamw::sum_of_squares(tensors),
+        Engine::Plain => {
             let sums = tensors.into_iter().map(|x| (x.clone() * x).sum()).collect();
             Tensor::cat(sums, 0).into_data().iter::<f64>().sum()
         }

@@ -226,7 +226,7 @@ pub struct Loss {
 }
 
 /// The numbers of one AdamW update, by Python's names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
     /// Rate of the step.
     pub learning_rate: f64,

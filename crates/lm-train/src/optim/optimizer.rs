@@ -1,8 +1,10 @@
 //! An optimizer and its state, over all parameters of a model.
 
+use std::cell::RefCell;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use lm_models::AutoModel;
-use lm_models::ops::Compute;
+use lm_models::ops::{AdamWStep, Compute};
 use lm_models::parameters::ParameterInfo;
 
 use super::gradients::GradientSum;
@@ -68,14 +70,16 @@ impl Optimizer {
     /// Moves the parameters against the gradients times `factor`. Parameters without a gradient stay, as in torch.
     pub fn step(&mut self, model: AutoModel, gradients: GradientSum, factor: f64, learning_rate: f64) -> AutoModel {
         let mut gradients = gradients.into_inner().into_iter();
-        let mut index = 0;
-        model.map(|info, tensor| {
+        let (adamw, mut index) = (RefCell::default(), 0);
+        let model = model.map(|info, tensor| {
             index += 1;
             match gradients.next().flatten() {
-                Some(gradient) => self.update(index - 1, info, tensor, gradient, factor, learning_rate),
+                Some(gradient) => self.update(index - 1, info, [tensor, gradient], (factor, learning_rate), &adamw),
                 None => tensor,
             }
-        })
+        });
+        adamw.into_inner().finish();
+        model
     }
 
     /// The update of one parameter, flattened, by its gradient times `factor`; what another process moves stays.
@@ -83,10 +87,9 @@ impl Optimizer {
         &mut self,
         index: usize,
         info: &ParameterInfo,
-        p: Tensor<1>,
-        g: Tensor<1>,
-        factor: f64,
-        learning_rate: f64,
+        [p, g]: [Tensor<1>; 2],
+        (factor, learning_rate): (f64, f64),
+        adamw: &RefCell<AdamWStep>,
     ) -> Tensor<1> {
         if self.states.len() <= index {
             self.states.resize_with(index + 1, State::default);
@@ -100,7 +103,7 @@ impl Optimizer {
         let weight_decay = if info.decays { self.hyper.weight_decay } else { 0.0 };
         let hyper = Hyperparameters { weight_decay, ..self.hyper };
         let (shape, kind, step, compute) = (&info.shape[..], info.kind, state.step as i32, self.compute);
-        let update = Update { shape, kind, step, factor, learning_rate, hyper, compute };
+        let update = Update { shape, kind, step, factor, learning_rate, hyper, compute, adamw };
         (self.name.rule().update)(p, g, &mut state.slots, &update)
     }
 

@@ -1,9 +1,10 @@
 //! What an update rule is.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use burn::tensor::{DType, Device, Int, IntDType, Tensor, TensorData};
-use lm_models::ops::{self, Compute, Quantized};
+use lm_models::ops::{self, AdamWStep, Compute, Quantized};
 use lm_models::parameters::Kind;
 
 /// The numbers of an update rule, by Python's names.
@@ -48,6 +49,8 @@ pub struct Update<'a> {
     pub hyper: Hyperparameters,
     /// By which operations.
     pub compute: Compute,
+    /// What AdamW does with all parameters of the step.
+    pub adamw: &'a RefCell<AdamWStep>,
 }
 
 impl Update<'_> {
@@ -56,8 +59,13 @@ impl Update<'_> {
         if self.factor == 1.0 { g } else { g * self.factor }
     }
 
+    /// Parameter, mean and mean square moved by AdamW, not to be looked at before the step ends.
+    pub fn by_adamw(&self, [p, m, v, g]: [Tensor<1>; 4]) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+        self.adamw.borrow_mut().add([p, m, v, g], self.numbers(), self.compute)
+    }
+
     /// What AdamW goes by.
-    pub fn adamw(&self) -> ops::AdamW {
+    pub fn numbers(&self) -> ops::AdamW {
         ops::AdamW {
             learning_rate: self.learning_rate,
             beta1: self.hyper.adam_beta1,

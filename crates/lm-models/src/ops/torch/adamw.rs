@@ -1,43 +1,58 @@
-//! AdamW in place: six kernels per parameter. ATen's fused one works on lists of tensors, which `tch` does not pass on.
+//! AdamW in place, all parameters of a step in one call, and the norm that clipping needs.
 
 use burn::tensor::Tensor;
+use lm_aten::Moved;
 
 use super::{primitive, wrap};
 use crate::ops::options::AdamW;
 
-/// See [`crate::ops::adamw`].
-pub fn adamw(
-    p: Tensor<1>,
-    m: Tensor<1>,
-    v: Tensor<1>,
-    g: Tensor<1>,
-    options: AdamW,
-) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
-    let [mut p, mut m, mut v] = [p, m, v].map(own);
-    let mut g = primitive(g).tensor;
-    if options.factor != 1.0 {
-        g = g * options.factor;
+/// Updates that are put off, together where they have the same numbers: those with weight decay, and those without.
+#[derive(Debug, Default)]
+pub struct PutOff(Vec<(AdamW, Vec<Moved>)>);
+
+impl PutOff {
+    /// The memory in which p, m and v will be when [`Self::finish`] has run.
+    pub fn add(
+        &mut self,
+        p: Tensor<1>,
+        m: Tensor<1>,
+        v: Tensor<1>,
+        g: Tensor<1>,
+        options: AdamW,
+    ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+        let [p, m, v] = [p, m, v].map(own);
+        // A factor is multiplied into the gradient's memory.
+        let g = if options.factor == 1.0 { primitive(g).tensor } else { own(g) };
+        let moved = [&p, &m, &v].map(|tensor| wrap(tensor.shallow_clone()));
+        let tensors = [p, m, v, g];
+        match self.0.iter_mut().find(|(others, _)| *others == options) {
+            Some((_, list)) => list.push(tensors),
+            None => self.0.push((options, vec![tensors])),
+        }
+        moved.into()
     }
-    let _ = m.lerp_(&g, 1.0 - options.beta1);
-    let _ = v.lerp_(&g.square(), 1.0 - options.beta2);
-    let rate = options.learning_rate / (1.0 - options.beta1.powi(options.step));
-    if options.weight_decay != 0.0 {
-        let _ = p.g_mul_scalar_(1.0 - options.learning_rate * options.weight_decay);
+
+    /// Computes them.
+    pub fn finish(self) {
+        for (options, mut list) in self.0 {
+            let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step, factor } = options;
+            let (step, divisor) = (step.into(), 1.0 / factor);
+            let numbers = lm_aten::AdamW { learning_rate, beta1, beta2, weight_decay, epsilon, step, divisor };
+            // As every function of `tch` does.
+            lm_aten::fused_adamw(&mut list, numbers).unwrap_or_else(|error| panic!("{error}"));
+        }
     }
-    // Warm-up begins with a rate of 0.
-    if rate != 0.0 {
-        // -(√v / root + ε) / rate, so that adding m / denominator is the whole update.
-        let root = (1.0 - options.beta2.powi(options.step)).sqrt();
-        let mut denominator = v.sqrt();
-        let _ = denominator.g_mul_scalar_(-1.0 / (root * rate));
-        let _ = denominator.g_sub_scalar_(options.epsilon / rate);
-        let _ = p.addcdiv_(&m, &denominator);
-    }
-    (wrap(p), wrap(m), wrap(v))
 }
 
 /// Memory that nobody else holds: a copy if somebody does.
 fn own(tensor: Tensor<1>) -> tch::Tensor {
     let tensor = primitive(tensor);
     if tensor.can_mut() { tensor.tensor } else { tensor.tensor.copy() }
+}
+
+/// See [`crate::ops::sum_of_squares`].
+pub fn sum_of_squares(tensors: Vec<Tensor<1>>) -> f64 {
+    let tensors: Vec<_> = tensors.into_iter().map(|tensor| primitive(tensor).tensor).collect();
+    let norms = lm_aten::norms(&tensors).unwrap_or_else(|error| panic!("{error}"));
+    wrap::<1>(norms).into_data().iter::<f64>().map(|norm| norm * norm).sum()
 }

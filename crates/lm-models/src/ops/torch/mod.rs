@@ -77,12 +77,11 @@ impl<F: Function<N>, const N: usize> Operation<LibTorch, N> for Recorded<F> {
     }
 
     fn backward(self, graph: Graph<N>, gradient: TchTensor, wanted: [bool; N]) -> [Option<TchTensor>; N] {
-        let output = &graph.output.tensor;
-        // `tch` walks back from ones only: the gradient of `Σ output · gradient` is what is asked for.
-        let total = tch::with_grad(|| output.flatten(0, -1).dot(&gradient.tensor.flatten(0, -1)));
         let inputs = graph.inputs.iter().zip(wanted).filter(|(_, wanted)| *wanted).map(|(input, _)| &input.tensor);
         let inputs: Vec<_> = inputs.collect();
-        let mut gradients = tch::Tensor::run_backward(&[total], &inputs, false, false).into_iter();
+        let gradients = lm_aten::gradients(&graph.output.tensor, &gradient.tensor, &inputs);
+        // As every function of `tch` does.
+        let mut gradients = gradients.unwrap_or_else(|error| panic!("{error}")).into_iter();
         wanted.map(|wanted| wanted.then(|| gradients.next().map(TchTensor::new)).flatten())
     }
 }

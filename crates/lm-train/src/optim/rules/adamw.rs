@@ -1,7 +1,5 @@
 //! Decoupled weight decay (Loshchilov and Hutter, 2019), as torch computes it.
 
-use lm_models::ops;
-
 use crate::optim::rule::{Rule, Slot};
 
 pub(super) const RULE: Rule = Rule {
@@ -9,7 +7,7 @@ pub(super) const RULE: Rule = Rule {
     update: |p, g, slots, update| {
         let (m, v) =
             (slots.take_whole("exp_avg", update, &g.device()), slots.take_whole("exp_avg_sq", update, &g.device()));
-        let (p, m, v) = ops::adamw(p, m, v, g, update.adamw(), update.compute);
+        let (p, m, v) = update.by_adamw([p, m, v, g]);
         slots.put("exp_avg", m);
         slots.put("exp_avg_sq", v);
         p

@@ -28,11 +28,11 @@ fn whole(shape: &[usize], kind: Kind) -> bool {
 pub(super) const RULE: Rule = Rule {
     slots: |shape, kind| if whole(shape, kind) { SMALL } else { LARGE },
     update: |p, g, slots, update| {
-        let (device, options) = (g.device(), update.adamw());
+        let (device, options) = (g.device(), update.numbers());
         if whole(update.shape, update.kind) {
             let mut take = |[name, _]: [&'static str; 2]| slots.take_whole(name, update, &device);
             let (m, v) = (take(MEAN), take(SQUARE));
-            let (p, m, v) = ops::adamw(p, m, v, g, options, update.compute);
+            let (p, m, v) = update.by_adamw([p, m, v, g]);
             slots.put(MEAN[0], m);
             slots.put(SQUARE[0], v);
             return p;
@@ -48,6 +48,8 @@ pub(super) const RULE: Rule = Rule {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
+    use std::cell::RefCell;
+
     use burn::tensor::{Device, Tensor};
 
     use super::*;
@@ -59,7 +61,8 @@ mod tests {
         let (device, mut slots) = (Device::flex(), Slots::default());
         let (step, factor, learning_rate) = (1, 1.0, 1e-3);
         let (hyper, compute) = (Hyperparameters::default(), ops::Compute::default());
-        let update = Update { shape, kind, step, factor, learning_rate, hyper, compute };
+        let adamw = &RefCell::default();
+        let update = Update { shape, kind, step, factor, learning_rate, hyper, compute, adamw };
         let ones = Tensor::ones([count(shape)], &device);
         (optimizer.rule().update)(ones.clone(), ones, &mut slots, &update);
         let bytes = |slot: &Slot| match slots.get(slot.name).expect("kept") {
