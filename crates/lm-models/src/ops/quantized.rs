@@ -34,9 +34,8 @@ impl Quantized {
     pub(super) fn values(self, map: &DynamicMap) -> Tensor<1> {
         let (len, device) = (self.codes.dims()[0], self.codes.device());
         let numbers = Tensor::<1>::from_data(TensorData::from(map.values), &device);
-        // As an index, libtorch takes a byte for a mask; of other integers each device has some.
-        let index = IntDType::from(Tensor::<1, Int>::zeros([1], &device).dtype());
-        let numbers = numbers.select(0, self.codes.cast(index));
+        // As an index, libtorch takes a byte for a mask.
+        let numbers = numbers.select(0, self.codes.cast(IntDType::I32));
         let absmax = self.absmax.unsqueeze_dim::<2>(1).repeat_dim(1, BLOCK).flatten::<1>(0, 1);
         numbers * absmax.narrow(0, 0, len)
     }

@@ -65,6 +65,10 @@ proptest! {
         decay in prop::sample::select(vec![0.0, 0.1]),
         step in 1i32..1000,
     ) {
+        // burn-tch has no tensors of bytes, so the programs refuse it there.
+        if on_libtorch() {
+            return Ok(());
+        }
         let (plain, plain_codes) = steps_of_8_bits(PLAIN, len, step, decay);
         let fast = on_any_threads(|| {
             let (mut values, codes) = steps_of_8_bits(FAST, len, step, decay);
@@ -83,6 +87,9 @@ proptest! {
 /// Where a gradient comes once and then no more, the root of the mean square falls as slowly as the mean at most.
 #[test]
 fn small_mean_squares_stay_above_zero() {
+    if on_libtorch() {
+        return;
+    }
     for compute in [FAST, PLAIN] {
         let device = device().inner();
         let gradients: Vec<f32> = (0..512).map(|i| if i % 256 == 0 { 1.0 } else { 1e-5 }).collect();
@@ -109,6 +116,9 @@ fn small_mean_squares_stay_above_zero() {
 /// Three steps, as bitsandbytes computes them.
 #[test]
 fn moments_of_8_bits_are_those_of_bitsandbytes() {
+    if on_libtorch() {
+        return;
+    }
     let expected = include_str!("../../../tests/fixtures/adamw_8bit/expected.json");
     let expected: serde_json::Value = serde_json::from_str(expected).expect("JSON");
     let numbers = |value: &serde_json::Value| -> Vec<f32> {
