@@ -12,6 +12,9 @@ pub fn build() -> Result<(PathBuf, cc::Build), String> {
     let folder = folder.ok_or("LIBTORCH does not say where libtorch is: run scripts/setup_libtorch.sh")?;
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").warnings(false).define("_GLIBCXX_USE_CXX11_ABI", "1");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts");
+    println!("cargo::rerun-if-changed={}", beside.join("libtorch_caught.hpp").display());
+    build.include(beside);
     for headers in ["include", "include/torch/csrc/api/include"] {
         system(&mut build, &folder.join(headers));
     }

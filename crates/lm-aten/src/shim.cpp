@@ -11,29 +11,14 @@
 #include <string>
 #include <vector>
 
+#include "libtorch_caught.hpp"
+
 #include <ATen/ATen.h>
 #include <ATen/record_function.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 namespace {
-
-// The first line of what was thrown, without torch's backtrace.
-template <typename F>
-char* caught(F work) {
-  try {
-    work();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    const std::string text = error.what_without_backtrace();
-    return strdup(text.substr(0, text.find('\n')).c_str());
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    return strdup(text.substr(0, text.find('\n')).c_str());
-  } catch (...) {
-    return strdup("an exception without a message");
-  }
-}
 
 std::vector<at::Tensor> list(void* const* tensors, size_t count) {
   std::vector<at::Tensor> all;

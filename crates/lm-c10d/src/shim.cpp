@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "libtorch_caught.hpp"
+
 #include <ATen/ATen.h>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
@@ -33,23 +35,6 @@ struct Group {
   // Under way, with their tensors.
   std::vector<std::pair<c10::intrusive_ptr<c10d::Work>, at::Tensor>> sums;
 };
-
-// The first line of what was thrown, without torch's backtrace.
-template <typename F>
-char* caught(F work) {
-  try {
-    work();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    const std::string text = error.what_without_backtrace();
-    return strdup(text.substr(0, text.find('\n')).c_str());
-  } catch (const std::exception& error) {
-    const std::string text = error.what();
-    return strdup(text.substr(0, text.find('\n')).c_str());
-  } catch (...) {
-    return strdup("an exception without a message");
-  }
-}
 
 // The caller's memory as a tensor.
 at::Tensor bytes(const void* memory, size_t length) {

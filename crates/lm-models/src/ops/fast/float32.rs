@@ -9,6 +9,7 @@ use super::matrix::Start;
 use super::panels::{Side, pack};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Vectors, vectors};
+use super::simd::{narrow, wide};
 
 /// Products in float32.
 #[derive(Clone, Copy)]
@@ -20,7 +21,7 @@ pub struct Float32 {
 impl Float32 {
     fn round(self, values: &mut [f32]) {
         if self.rounded {
-            values.iter_mut().for_each(|value| *value = bf16::from_f32(*value).to_f32());
+            values.iter_mut().for_each(|value| *value = wide(narrow(*value)));
         }
     }
 }
