@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytemuck::{Pod, Zeroable};
 use half::bf16;
@@ -74,7 +75,7 @@ pub(super) const BLOCK: usize = if cfg!(miri) { 12 } else { 96 };
 const SHARED: usize = if cfg!(miri) { 1 << 8 } else { 1 << 20 };
 
 /// Panels that a thread lays out at a time.
-const PANELS: usize = 8;
+const PANELS: usize = 2;
 
 /// A cache line, so that panels begin with one: a vector that lies in two takes twice as long to load.
 #[repr(C, align(64))]
@@ -244,8 +245,7 @@ pub unsafe fn multiply<K: Kernel<M, N>, const M: usize, const N: usize>(
     let (short, long, tile) = if share_left { (rows, columns, N) } else { (columns, rows, M) };
     let short_len = short.next_multiple_of(if share_left { M } else { N });
     let at_once = (SHARED / short_len / depth).max(1) * depth;
-    let tasks = if threads == 1 { 1 } else { 4 * threads };
-    let part = BLOCK.min(long.div_ceil(tasks)).next_multiple_of(tile);
+    let part = BLOCK.min(long).next_multiple_of(tile);
 
     let mut common_lines = COMMON.take();
     for from in (0..terms).step_by(at_once) {
@@ -268,8 +268,8 @@ pub unsafe fn multiply<K: Kernel<M, N>, const M: usize, const N: usize>(
         }
 
         let common = &*common;
-        let work = |index: usize| {
-            let across = index * part..long.min((index + 1) * part);
+        let work = |tiles: Range<usize>| {
+            let across = tiles.start * tile..long.min(tiles.end * tile);
             let mut own_lines = OWN.take();
             let own = room(&mut own_lines, part * depth / K::TERMS);
             for (along, &end) in depths.iter().zip(&ends) {
@@ -295,10 +295,23 @@ pub unsafe fn multiply<K: Kernel<M, N>, const M: usize, const N: usize>(
             }
             OWN.set(own_lines);
         };
-        let count = long.div_ceil(part);
-        if threads == 1 { (0..count).for_each(work) } else { (0..count).into_par_iter().for_each(work) }
+        share_out(long.div_ceil(tile), part / tile, threads, work);
     }
     COMMON.set(common_lines);
+}
+
+/// Calls `work` with parts of `0..count`, of at most so many, on this many threads. The parts become smaller towards the end,
+/// so that no thread waits long for the last.
+fn share_out(count: usize, most: usize, threads: usize, work: impl Fn(Range<usize>) + Sync) {
+    let next = AtomicUsize::new(0);
+    let take = || {
+        let part = |from: usize| if threads == 1 { most } else { ((count - from) / (2 * threads)).clamp(1, most) };
+        let taken = |from: usize| (from < count).then(|| count.min(from + part(from)));
+        while let Ok(from) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken) {
+            work(from..count.min(from + part(from)));
+        }
+    };
+    if threads == 1 { take() } else { (0..threads).into_par_iter().with_max_len(1).for_each(|_| take()) }
 }
 
 /// Elements across and along, and room for their panels.
@@ -322,4 +335,26 @@ fn pieces<'a, W>(
         }
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn everything_is_shared_out_once_in_parts_that_are_not_too_large() {
+        for threads in [1, 2, 3] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            for (count, most) in [(0, 1), (1, 1), (7, 3), (100, 8), (101, 1000)] {
+                let parts = Mutex::new(Vec::new());
+                pool.install(|| share_out(count, most, threads, |part| parts.lock().unwrap().push(part)));
+                let mut parts = parts.into_inner().unwrap();
+                parts.sort_by_key(|part| part.start);
+                assert!(parts.iter().all(|part| (1..=most).contains(&part.len())), "{parts:?}");
+                assert!(parts.into_iter().flatten().eq(0..count), "{count} by {most} on {threads} threads");
+            }
+        }
+    }
 }
