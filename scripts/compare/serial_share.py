@@ -39,7 +39,7 @@ def main():
         data = Path(folder) / "perf.data"
         record = ["perf", "record", "--call-graph", "dwarf,8192", "-F", str(RATE), "-o", data, "--"]
         subprocess.run([*record, *args.command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        script = ["perf", "script", "-i", data, "-F", "tid,time,ip,sym"]
+        script = ["perf", "script", "--no-inline", "-i", data, "-F", "tid,time,ip,sym"]
         text = subprocess.run(script, check=True, text=True, capture_output=True).stdout
     taken = list(samples(text))
     begin = min(time for time, *_ in taken) + args.after

@@ -451,6 +451,6 @@ fn sum_of_squares(hidden: usize) -> Operation {
     let len = 4 * hidden * hidden;
     let gradient = constant(3, [len]);
     Operation::whole(Floats(len), move |compute| {
-        black_box(ops::sum_of_squares(vec![gradient.clone()], compute));
+        black_box(ops::sum_of_squares(vec![gradient.clone()], Vec::new(), compute));
     })
 }

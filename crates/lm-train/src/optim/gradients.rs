@@ -37,9 +37,11 @@ impl GradientSum {
         Self { sums: self.sums.into_iter().map(|sum| sum.map(|sum| sum.to_device(device))).collect() }
     }
 
-    /// The Euclidean norm over all gradients together, as torch's `clip_grad_norm_` computes it.
-    pub fn norm(&self, compute: Compute) -> f64 {
-        ops::sum_of_squares(self.sums.iter().flatten().cloned().collect(), compute).sqrt()
+    /// The Euclidean norm over all gradients together, as torch's `clip_grad_norm_` computes it, and the numbers that `others`
+    /// hold, each `[1]`: the device is waited for once.
+    pub fn norm_and(&self, others: Vec<Tensor<1>>, compute: Compute) -> (f64, Vec<f64>) {
+        let (squares, others) = ops::sum_of_squares(self.sums.iter().flatten().cloned().collect(), others, compute);
+        (squares.sqrt(), others)
     }
 
     /// The factor that brings the norm down to `max_norm`; 1 when it is below already, or when `max_norm` is 0.

@@ -57,11 +57,40 @@ pub struct StepGradients {
     pub outcome: StepOutcome,
 }
 
+/// The sum of a step's losses: what is still on the device, where reading it would wait, and what was read.
+#[derive(Default)]
+pub struct LossSum {
+    /// Sums of micro-batches, each `[1]`, on one device.
+    on_device: Vec<Tensor<1>>,
+    read: f64,
+}
+
+impl LossSum {
+    /// The number.
+    pub fn read(self) -> f64 {
+        let Self { on_device, read } = self;
+        if on_device.is_empty() {
+            read
+        } else {
+            read + Tensor::cat(on_device, 0).into_data().iter::<f64>().sum::<f64>()
+        }
+    }
+}
+
+impl From<f64> for LossSum {
+    fn from(read: f64) -> Self {
+        Self { read, ..Self::default() }
+    }
+}
+
 impl StepGradients {
     /// Out of the sums over all micro-batches: of the gradients, and of the losses of so many predicted tokens.
-    pub fn new(sum: GradientSum, loss: f64, predicted: usize, options: &StepOptions) -> Self {
-        let grad_norm = sum.norm(options.compute) / options.loss_scale;
-        Self { outcome: StepOutcome { loss: loss / predicted.max(1) as f64, grad_norm }, sum }
+    pub fn new(sum: GradientSum, losses: LossSum, predicted: usize, options: &StepOptions) -> Self {
+        // The losses were left unread until here, where all batches are on their way and the norm is waited for anyway.
+        let (norm, read) = sum.norm_and(losses.on_device, options.compute);
+        let loss = losses.read + read.into_iter().sum::<f64>();
+        let outcome = StepOutcome { loss: loss / predicted.max(1) as f64, grad_norm: norm / options.loss_scale };
+        Self { outcome, sum }
     }
 
     /// Which parameters they move, in visiting order.
@@ -86,7 +115,7 @@ pub fn gradients(
     options: &StepOptions,
     stop: &StopSignal,
     outgoing: Option<&Outgoing>,
-) -> Option<(GradientSum, f64)> {
+) -> Option<(GradientSum, LossSum)> {
     let devices: Vec<Device> = micro_batches.iter().take(options.devices).map(|inputs| inputs.device.clone()).collect();
     let on_devices = on_each(model, &devices, |device, model| {
         let mut gradients = GradientSum::default();
@@ -105,12 +134,12 @@ pub fn gradients(
             gradients.merge(of_batch);
             sums.push(sum);
         }
-        // Read when all batches are on their way, so that the device need not wait between them.
-        let total: f64 = if sums.is_empty() { 0.0 } else { Tensor::cat(sums, 0).into_data().iter::<f64>().sum() };
-        Some((gradients, total))
+        Some((gradients, sums))
     });
-    let (sums, losses): (Vec<_>, Vec<f64>) = on_devices.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
-    Some((sum_gradients(sums, &model.decoder().weight.device().inner()), losses.iter().sum()))
+    let (sums, losses): (Vec<_>, Vec<Vec<_>>) = on_devices.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    let first = model.decoder().weight.device().inner();
+    let on_device = losses.into_iter().flatten().map(|loss| loss.to_device(&first)).collect();
+    Some((sum_gradients(sums, &first), LossSum { on_device, read: 0.0 }))
 }
 
 /// Moves the model. Gradients that are no finite numbers leave it as it was.
@@ -137,8 +166,8 @@ pub fn step(
 ) -> (AutoModel, StepOutcome) {
     let predicted = micro_batches.iter().map(|inputs| inputs.host_predicted.len()).sum();
     match gradients(&model, micro_batches, predicted, options, &StopSignal::default(), None) {
-        Some((sum, loss)) => {
-            let gradients = StepGradients::new(sum, loss, predicted, options);
+        Some((sum, losses)) => {
+            let gradients = StepGradients::new(sum, losses, predicted, options);
             let outcome = gradients.outcome;
             (apply(model, optimizer, gradients, options), outcome)
         }

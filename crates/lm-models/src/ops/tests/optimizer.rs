@@ -20,7 +20,12 @@ proptest! {
         let run = |compute| {
             let v = make(3, 0.1).powi_scalar(2);
             let (p, m, v) = adamw(make(1, 1.0), make(2, 0.1), v, make(4, 1.0), options, compute);
-            let squares = sum_of_squares(vec![make(1, 1.0), make(2, 1.0)], compute);
+            let (first, second) = (vector(5, 1, 1.0).inner(), vector(6, 1, 1.0).inner());
+            let expected = [host(first.clone()), host(second.clone())].concat();
+            let (squares, others) =
+                sum_of_squares(vec![make(1, 1.0), make(2, 1.0)], vec![first.clone(), second], compute);
+            assert!(others.iter().map(|&x| x as f32).eq(expected.iter().copied()));
+            assert_eq!(sum_of_squares(Vec::new(), vec![first], compute), (0.0, vec![f64::from(expected[0])]));
             vec![host(p), host(m), host(v), vec![squares as f32]]
         };
         assert_close(&on_any_threads(|| run(FAST)), &run(PLAIN), 1e-5, usual);

@@ -50,9 +50,8 @@ fn own(tensor: Tensor<1>) -> tch::Tensor {
     if tensor.can_mut() { tensor.tensor } else { tensor.tensor.copy() }
 }
 
-/// See [`crate::ops::sum_of_squares`].
-pub fn sum_of_squares(tensors: Vec<Tensor<1>>) -> f64 {
+/// The norm of each, `[tensors]`.
+pub fn norms(tensors: Vec<Tensor<1>>) -> Tensor<1> {
     let tensors: Vec<_> = tensors.into_iter().map(|tensor| primitive(tensor).tensor).collect();
-    let norms = lm_aten::norms(&tensors).unwrap_or_else(|error| panic!("{error}"));
-    wrap::<1>(norms).into_data().iter::<f64>().map(|norm| norm * norm).sum()
+    wrap(lm_aten::norms(&tensors).unwrap_or_else(|error| panic!("{error}")))
 }

@@ -16,7 +16,7 @@ use crate::train::batches::{Batches, to_inputs};
 use crate::train::exchange::{Came, Carrier};
 use crate::train::ranks::{StepCounts, expect_all_used, whole};
 use crate::train::sharded::spread;
-use crate::train::step::{StepGradients, StepOptions, StepOutcome, apply, gradients};
+use crate::train::step::{LossSum, StepGradients, StepOptions, StepOutcome, apply, gradients};
 
 /// A gradient that overflows with a loss scale below this is not the scale's fault.
 const SMALLEST_SCALE: f32 = 1.0 / 65536.0;
@@ -128,8 +128,8 @@ impl Trainer<'_> {
             1 => self.computed(|| gradients(model, inputs, predicted, options, stop, None))?,
             _ => self.exchanged_gradients(inputs, predicted, options, stop)?,
         };
-        let Some((sum, loss)) = summed else { return Ok(None) };
-        let gradients = self.computed(|| StepGradients::new(sum, loss, predicted, options));
+        let Some((sum, losses)) = summed else { return Ok(None) };
+        let gradients = self.computed(|| StepGradients::new(sum, losses, predicted, options));
         let norm = gradients.as_ref().map_or(0, |gradients| gradients.outcome.grad_norm.to_bits());
         let (mut gradients, norms) = self.world.agree_with(gradients, &norm)?;
         // A processor that rounds otherwise than rank 0's must not move its model otherwise.
@@ -144,15 +144,15 @@ impl Trainer<'_> {
         predicted: usize,
         options: &StepOptions,
         stop: &StopSignal,
-    ) -> Result<Option<(GradientSum, f64)>> {
+    ) -> Result<Option<(GradientSum, LossSum)>> {
         let (model, device) = (self.model(), self.devices[0].clone().inner());
         let carrier =
             Carrier { world: self.world, parameters: &self.parameters, bucket: self.plan.bucket, device: &device };
         let (own, exchanged) = carrier.carry(&self.route, |outgoing| {
             let own = self.computed(|| gradients(model, inputs, predicted, options, stop, Some(outgoing)))?;
-            Ok(own.map(|(rest, loss)| {
+            Ok(own.map(|(rest, losses)| {
                 outgoing.rest(rest);
-                loss
+                losses.read()
             }))
         });
         // A loss need not be a finite number.
@@ -164,7 +164,7 @@ impl Trainer<'_> {
         }
         let sum = carrier.sums(exchanged, &came);
         self.route.learn(&came);
-        Ok(Some((sum, losses.into_iter().map(f64::from_bits).sum())))
+        Ok(Some((sum, losses.into_iter().map(f64::from_bits).sum::<f64>().into())))
     }
 
     /// Calls what computes; a panic in it is an error.
