@@ -22,11 +22,11 @@ UNTOLD = re.compile(r"^(core|std|alloc|rayon)|closure|start_thread|clone3|unknow
 
 
 def samples(text):
-    """Time, thread and stack of each, innermost function first."""
+    """Time and stack of each, innermost function first."""
     for block in text.split("\n\n"):
         head, *frames = block.strip("\n").split("\n")
-        if match := re.match(r"\s*(\d+)\s+([\d.]+):", head):
-            yield float(match[2]), int(match[1]), [frame.strip().split(" ", 1)[-1] for frame in frames]
+        if match := re.match(r"\s*([\d.]+):", head):
+            yield float(match[1]), [frame.strip().split(" ", 1)[-1] for frame in frames]
 
 
 def main():
@@ -38,14 +38,14 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "perf.data"
         record = ["perf", "record", "--call-graph", "dwarf,8192", "-F", str(RATE), "-o", data, "--"]
-        subprocess.run([*record, *args.command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        script = ["perf", "script", "--no-inline", "-i", data, "-F", "tid,time,ip,sym"]
-        text = subprocess.run(script, check=True, text=True, capture_output=True).stdout
+        subprocess.run([*record, *args.command], check=True, stdout=subprocess.DEVNULL)
+        script = ["perf", "script", "--no-inline", "-i", data, "-F", "time,ip,sym"]
+        text = subprocess.run(script, check=True, text=True, stdout=subprocess.PIPE).stdout
     taken = list(samples(text))
-    begin = min(time for time, *_ in taken) + args.after
-    end = max(time for time, *_ in taken) - args.before
+    begin = min(time for time, _ in taken) + args.after
+    end = max(time for time, _ in taken) - args.before
     kinds, alone = collections.Counter(), collections.Counter()
-    for time, _, stack in taken:
+    for time, stack in taken:
         if not begin <= time <= end:
             continue
         if any(map(WAITS.search, stack[:1])) or any("futex" in frame for frame in stack[:8]):

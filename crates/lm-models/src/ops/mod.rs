@@ -58,7 +58,7 @@ pub use glu::{glu, glu_packed};
 pub use layer_norm::layer_norm;
 pub(crate) use leaf::leaf;
 pub use linear::{linear, linear_in_out, linear_of_activation};
-pub use optimizer::{AdamWStep, accumulate, adamw, sum_of_squares, zeros};
+pub use optimizer::{AdamWStep, accumulate, adamw, numbers, sum_of_squares, zeros};
 pub use options::{
     AdamW, Attention, AttentionBias, AttentionMask, Blind, Decoder, Disentangled, Gate, Layout, Loss, Pairs,
     Predictions, RelativeKeys, RelativeQueries,

@@ -93,21 +93,21 @@ pub fn accumulate(sum: Tensor<1>, new: Tensor<1>) -> Tensor<1> {
 /// Σ x² over all the tensors, each `[values]` outside autodiff, on one device, and the numbers that `others` hold, each `[1]`,
 /// in float32 on the same device. It is waited for once.
 pub fn sum_of_squares(tensors: Vec<Tensor<1>>, others: Vec<Tensor<1>>, compute: Compute) -> (f64, Vec<f64>) {
-    let Some(first) = tensors.first() else { return (0.0, read(others)) };
+    let Some(first) = tensors.first() else { return (0.0, numbers(others)) };
     let count = others.len();
     let (of_each, power) = match Engine::of(first, compute) {
         #[cfg(feature = "flex")]
-        Engine::Flex => return (tensors.into_iter().map(super::fast::adamw::sum_of_squares).sum(), read(others)),
+        Engine::Flex => return (tensors.into_iter().map(super::fast::adamw::sum_of_squares).sum(), numbers(others)),
         #[cfg(feature = "tch")]
         Engine::Torch => (super::torch::adamw::norms(tensors), 2),
         Engine::Plain => (Tensor::cat(tensors.into_iter().map(|x| (x.clone() * x).sum()).collect(), 0), 1),
     };
-    let mut numbers = read(others.into_iter().chain([of_each]).collect());
-    let sum = numbers.drain(count..).map(|x| x.powi(power)).sum();
-    (sum, numbers)
+    let mut read = numbers(others.into_iter().chain([of_each]).collect());
+    let sum = read.drain(count..).map(|x| x.powi(power)).sum();
+    (sum, read)
 }
 
-/// What these hold, laid end to end.
-fn read(tensors: Vec<Tensor<1>>) -> Vec<f64> {
+/// What these hold, laid end to end. The device, which must be one, is waited for once.
+pub fn numbers(tensors: Vec<Tensor<1>>) -> Vec<f64> {
     if tensors.is_empty() { Vec::new() } else { Tensor::cat(tensors, 0).into_data().iter::<f64>().collect() }
 }

@@ -304,11 +304,14 @@ pub unsafe fn multiply<K: Kernel<M, N>, const M: usize, const N: usize>(
 /// so that no thread waits long for the last.
 fn share_out(count: usize, most: usize, threads: usize, work: impl Fn(Range<usize>) + Sync) {
     let next = AtomicUsize::new(0);
+    let end = |from: usize| {
+        let part = if threads == 1 { most } else { ((count - from) / (2 * threads)).clamp(1, most) };
+        count.min(from + part)
+    };
+    let taken = |from: usize| (from < count).then(|| end(from));
     let take = || {
-        let part = |from: usize| if threads == 1 { most } else { ((count - from) / (2 * threads)).clamp(1, most) };
-        let taken = |from: usize| (from < count).then(|| count.min(from + part(from)));
         while let Ok(from) = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken) {
-            work(from..count.min(from + part(from)));
+            work(from..end(from));
         }
     };
     if threads == 1 { take() } else { (0..threads).into_par_iter().with_max_len(1).for_each(|_| take()) }
@@ -342,14 +345,14 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::ops::tests::on_threads;
 
     #[test]
     fn everything_is_shared_out_once_in_parts_that_are_not_too_large() {
         for threads in [1, 2, 3] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             for (count, most) in [(0, 1), (1, 1), (7, 3), (100, 8), (101, 1000)] {
                 let parts = Mutex::new(Vec::new());
-                pool.install(|| share_out(count, most, threads, |part| parts.lock().unwrap().push(part)));
+                on_threads(threads, || share_out(count, most, threads, |part| parts.lock().unwrap().push(part)));
                 let mut parts = parts.into_inner().unwrap();
                 parts.sort_by_key(|part| part.start);
                 assert!(parts.iter().all(|part| (1..=most).contains(&part.len())), "{parts:?}");

@@ -148,6 +148,7 @@ mod tests {
 
     use super::blocked::{BLOCK, DEPTH};
     use super::*;
+    use crate::ops::tests::on_threads;
 
     /// A matrix whose rows, or columns, lie some way apart.
     fn laid_out<T>(rows: usize, columns: usize, turned: bool, gap: usize, values: &[T]) -> Matrix<'_, T> {
@@ -244,7 +245,6 @@ mod tests {
             (0..len).map(|_| stream.normal()).collect::<Vec<f32>>()
         };
         let (a, b) = (noise(m * k, 1), noise(k * n, 2));
-        let pools = [2, 3, 5].map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
         for precision in [Precision::Float32, Precision::BFloat16] {
             for (way, multiply) in ways(Matrix::new(&a, m, k), Matrix::new(&b, k, n).into(), precision) {
                 let result = |many| {
@@ -253,7 +253,9 @@ mod tests {
                     out
                 };
                 let alone = result(false);
-                pools.iter().for_each(|pool| assert!(alone == pool.install(|| result(true)), "{way}, {precision:?}"));
+                for threads in [2, 3, 5] {
+                    assert!(alone == on_threads(threads, || result(true)), "{way}, {precision:?}");
+                }
             }
         }
     }

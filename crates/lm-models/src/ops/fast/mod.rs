@@ -35,6 +35,8 @@ mod saved;
 pub(super) mod scale_shift;
 mod simd;
 mod tensor;
+mod workers;
 
 pub use processor::{bfloat16_instructions, vector_instructions};
 pub(super) use tensor::zeros;
+pub(super) use workers::on_worker;

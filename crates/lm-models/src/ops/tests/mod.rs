@@ -116,9 +116,14 @@ fn check_to(
     assert_close(&on_any_threads(|| run(&f, m, v, FAST)), &plain, 1e-5, smallest);
 }
 
+/// What `work` gives on so many threads.
+pub(super) fn on_threads<R: Send>(count: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(count).build().unwrap().install(work)
+}
+
 /// What `f` gives on one thread, which is what it gives on three, bit for bit.
 fn on_any_threads(f: impl Fn() -> Vec<Vec<f32>> + Sync) -> Vec<Vec<f32>> {
-    let [one, three] = [1, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap().install(&f));
+    let [one, three] = [1, 3].map(|count| on_threads(count, &f));
     let bits = |all: &[Vec<f32>]| all.iter().flatten().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&one), bits(&three), "the number of threads matters");
     one
