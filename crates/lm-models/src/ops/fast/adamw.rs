@@ -4,9 +4,13 @@ use burn::tensor::Tensor;
 use rayon::prelude::*;
 
 use super::buffer::CHUNK;
-use super::simd::{dot, simd};
+use super::simd::{LANES, dot, simd};
 use super::tensor::{add_to, primitive, values, values_mut, wrap};
 use crate::ops::options::AdamW;
+
+/// Values that are left as they are together, when none of them has had a gradient yet: rows of a vocabulary that no text
+/// has named.
+const RUN: usize = 256;
 
 /// See [`crate::ops::adamw`].
 pub fn adamw(
@@ -23,7 +27,14 @@ pub fn adamw(
     chunks.for_each(|(((p, m), v), g)| {
         simd(
             #[inline(always)]
-            || numbers.update(p, m, v, g),
+            || {
+                let runs = p.chunks_mut(RUN).zip(m.chunks_mut(RUN)).zip(v.chunks_mut(RUN)).zip(g.chunks(RUN));
+                for (((p, m), v), g) in runs {
+                    if !(numbers.rests && are_zero(g) && are_zero(m) && are_zero(v)) {
+                        numbers.update(p, m, v, g);
+                    }
+                }
+            },
         );
     });
     (wrap(p), wrap(m), wrap(v))
@@ -44,6 +55,8 @@ pub struct Numbers {
     epsilon: f32,
     /// Over the first moment's bias correction.
     rate: f32,
+    /// Whether a value whose moments and gradient are zero stays what it is.
+    rests: bool,
 }
 
 impl Numbers {
@@ -58,6 +71,7 @@ impl Numbers {
             root: (1.0 - options.beta2.powi(options.step)).sqrt() as f32,
             epsilon: options.epsilon as f32,
             rate: (options.learning_rate / (1.0 - options.beta1.powi(options.step))) as f32,
+            rests: options.weight_decay == 0.0 && options.epsilon > 0.0 && options.factor.is_finite(),
         }
     }
 
@@ -71,6 +85,12 @@ impl Numbers {
             *p = *p * self.keep - *m / (v.sqrt() / self.root + self.epsilon) * self.rate;
         }
     }
+}
+
+#[inline(always)]
+fn are_zero(x: &[f32]) -> bool {
+    let (lanes, rest) = x.as_chunks::<LANES>();
+    lanes.iter().all(|lanes| lanes.iter().fold(true, |zero, &x| zero & (x == 0.0))) && rest.iter().all(|&x| x == 0.0)
 }
 
 /// See [`crate::ops::accumulate`].

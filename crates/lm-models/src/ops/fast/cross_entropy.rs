@@ -149,8 +149,8 @@ pub fn predictions(
                     let correct = of_target == largest && !logits[..target].contains(&largest);
                     let smoothing = label_smoothing as f32;
                     let mean = if smoothing > 0.0 { sum(logits) / vocab as f32 } else { 0.0 };
-                    logits.iter_mut().for_each(|logit| *logit = exp(*logit - largest));
-                    (smoothed(sum(logits).ln() + largest, of_target, mean, smoothing), correct)
+                    let total = exponentials(logits, largest);
+                    (smoothed(total.ln() + largest, of_target, mean, smoothing), correct)
                 },
             )
         });
@@ -169,10 +169,7 @@ fn row(logits: &mut [f32], target: usize, smoothing: f32) -> f32 {
     let largest = max(logits);
     let mean = if smoothing > 0.0 { sum(logits) / vocab } else { 0.0 };
     let of_target = logits[target];
-    for logit in logits.iter_mut() {
-        *logit = exp(*logit - largest);
-    }
-    let total = sum(logits);
+    let total = exponentials(logits, largest);
     let log_sum = total.ln() + largest;
     let (scale, uniform) = (1.0 / total, smoothing / vocab);
     for logit in logits.iter_mut() {
@@ -180,6 +177,19 @@ fn row(logits: &mut [f32], target: usize, smoothing: f32) -> f32 {
     }
     logits[target] -= 1.0 - smoothing;
     smoothed(log_sum, of_target, mean, smoothing)
+}
+
+/// The logits become `exp(logit - largest)`, whose sum is the result.
+#[inline(always)]
+fn exponentials(logits: &mut [f32], largest: f32) -> f32 {
+    // Few enough to be added up while they are in the first cache.
+    const PART: usize = 1 << 12;
+    let mut total = 0.0;
+    for part in logits.chunks_mut(PART) {
+        part.iter_mut().for_each(|logit| *logit = exp(*logit - largest));
+        total += sum(part);
+    }
+    total
 }
 
 /// The soft cap.

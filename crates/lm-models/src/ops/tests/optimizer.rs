@@ -17,16 +17,24 @@ proptest! {
             factor: 0.7,
         };
         let make = |seed, size| vector(seed, len, size).inner();
+        // Most values have no gradient, and some of these never had one.
+        let seldom = |seed, size, gap: usize| {
+            let mut values = host(make(seed, size));
+            values.iter_mut().enumerate().for_each(|(i, x)| *x = if i / 300 % gap == 0 { *x } else { 0.0 });
+            Tensor::<1>::from_data(TensorData::new(values, [len]), &device().inner())
+        };
         let run = |compute| {
             let v = make(3, 0.1).powi_scalar(2);
             let (p, m, v) = adamw(make(1, 1.0), make(2, 0.1), v, make(4, 1.0), options, compute);
+            let (of_m, of_v) = (seldom(2, 0.1, 3), seldom(3, 0.1, 3).powi_scalar(2));
+            let (of_few, ..) = adamw(make(1, 1.0), of_m, of_v, seldom(4, 1.0, 2), options, compute);
             let (first, second) = (vector(5, 1, 1.0).inner(), vector(6, 1, 1.0).inner());
             let expected = [host(first.clone()), host(second.clone())].concat();
             let (squares, others) =
                 sum_of_squares(vec![make(1, 1.0), make(2, 1.0)], vec![first.clone(), second], compute);
             assert!(others.iter().map(|&x| x as f32).eq(expected.iter().copied()));
             assert_eq!(sum_of_squares(Vec::new(), vec![first], compute), (0.0, vec![f64::from(expected[0])]));
-            vec![host(p), host(m), host(v), vec![squares as f32]]
+            vec![host(p), host(m), host(v), host(of_few), vec![squares as f32]]
         };
         assert_close(&on_any_threads(|| run(FAST)), &run(PLAIN), 1e-5, usual);
     }
