@@ -7,6 +7,7 @@
 #![allow(deprecated)]
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::Device;
 use lm_aten::Calls;
@@ -113,9 +114,13 @@ fn sum(calls: &BTreeMap<String, u64>, is_one: impl Fn(&str) -> bool) -> u64 {
     calls.iter().filter(|(name, _)| is_one(name)).map(|(_, times)| times).sum()
 }
 
+/// Held by the test that counts: calls of all threads are counted.
+static COUNTING: Mutex<()> = Mutex::new(());
+
 /// Calls of the third step, when the optimizer has its state.
 #[track_caller]
 fn check(model_type: &str, python: &Python) {
+    let _one_at_a_time = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let device = Device::libtorch();
     let config = config(model_type);
     let mut model = AutoModel::from_config(&config, 3, &device.clone().autodiff()).expect("a model");
