@@ -87,10 +87,6 @@ impl GroupedHeads {
             let reason = "`hidden_size` is less than `num_attention_heads`: nothing is left for a head".into();
             return Err(ConfigError::Value { model_type: config.model_type().into(), reason });
         }
-        if head_dim == 0 {
-            let reason = "there are more heads than `hidden_size` has values for".into();
-            return Err(ConfigError::Value { model_type: config.model_type().into(), reason });
-        }
         Ok(Self { heads: heads.get(), kv_heads: kv_heads.get(), head_dim })
     }
 

@@ -3,10 +3,13 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::marker::PhantomData;
 
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
-use burn::backend::autodiff::checkpoint::strategy::NoCheckpointing;
+use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
+use burn::backend::autodiff::checkpoint::state::BackwardStates;
+use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps;
@@ -42,6 +45,21 @@ pub(super) trait Operation<B: Extended, const N: usize>: Sized + Send + Debug + 
     /// multiplied with.
     fn needed(&self, saved: Self::Saved, _wanted: [bool; N]) -> Self::Saved {
         saved
+    }
+
+    /// Whether the backward pass needs the first input as it is. Autodiff then keeps it, once for all operations that need
+    /// it, or computes it [again](Self::again).
+    fn needs_first(&self, _wanted: [bool; N]) -> bool {
+        false
+    }
+
+    /// Adds the first input to what was saved without it.
+    fn give_first(_saved: &mut Self::Saved, _first: FloatTensor<B>) {}
+
+    /// A copy of an operation so cheap that others, whose backward pass needs its result, have it computed again from its
+    /// inputs, which it keeps for its own.
+    fn again(&self) -> Option<Self> {
+        None
     }
 
     /// The gradients of the inputs that want one, from the gradient of the result, which is contiguous.
@@ -99,9 +117,14 @@ struct Step<B: Extended, O, const N: usize> {
 }
 
 impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<B, O, N> {
-    type State = O::Saved;
+    /// What is saved, and the node whose values are its first input.
+    type State = (O::Saved, Option<NodeId>);
 
-    fn backward(self, ops: Ops<O::Saved, N>, gradients: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Self::State, N>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (mut saved, first) = ops.state;
+        if let Some(first) = first {
+            O::give_first(&mut saved, B::contiguous(checkpointer.retrieve_node_output(first)));
+        }
         let gradient = B::contiguous(gradients.consume::<B>(&ops.node));
         take_up(ops.node.id);
         let wanted = ops.parents.each_ref().map(Option::is_some);
@@ -111,8 +134,8 @@ impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<B,
             _ => None,
         };
         let results = match left.map(B::contiguous) {
-            Some(left) => self.operation.backward_onto(ops.state, gradient, wanted, left),
-            None => self.operation.backward(ops.state, gradient, wanted),
+            Some(left) => self.operation.backward_onto(saved, gradient, wanted, left),
+            None => self.operation.backward(saved, gradient, wanted),
         };
         for ((parent, result), leaf) in ops.parents.into_iter().zip(results).zip(self.leaves) {
             let (Some(parent), Some(result)) = (parent, result) else { continue };
@@ -125,6 +148,21 @@ impl<B: Extended, O: Operation<B, N>, const N: usize> Backward<B, N> for Step<B,
                 None => leave(parent.id),
             }
         }
+    }
+}
+
+/// Computes an operation's result once more in the backward pass.
+#[derive(Debug)]
+struct Again<B, O, const N: usize> {
+    operation: O,
+    inputs: [NodeId; N],
+    backend: PhantomData<B>,
+}
+
+impl<B: Extended, O: Operation<B, N>, const N: usize> RetroForward for Again<B, O, N> {
+    fn forward(&self, states: &mut BackwardStates, node: NodeId) {
+        let inputs = self.inputs.each_ref().map(|input| B::contiguous(states.get_state(input)));
+        states.save(node, self.operation.forward(inputs).0);
     }
 }
 
@@ -144,13 +182,27 @@ pub(super) fn apply<B: Extended, O: Operation<B, N>, const N: usize, const D: us
         let leaf =
             |input: &FloatTensor<Autodiff<B>>| <Autodiff<B>>::float_is_require_grad(input).then(|| input.clone());
         let leaves = inputs.each_ref().map(leaf);
+        let again = operation.again().map(|operation| (operation, inputs.clone()));
+        let first = operation.needs_first(wanted).then(|| inputs[0].clone());
         let (inputs, nodes) = split(inputs.map(|input| input.into_parts()));
         leaves.iter().zip(&nodes).filter(|(leaf, _)| leaf.is_some()).for_each(|(_, node)| arrivals::used(node.id()));
         let inputs = inputs.map(B::contiguous);
         let (output, saved) = operation.forward(inputs);
         let saved = operation.needed(saved, wanted);
-        let output = match (Step { operation, leaves }).prepare::<NoCheckpointing>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish(saved, output),
+        let step = (Step { operation, leaves }).prepare::<BalancedCheckpointing>(nodes);
+        let step = match again {
+            Some((operation, inputs)) => {
+                let nodes = inputs.each_ref().map(|input| input.node().id());
+                let again = Again { operation, inputs: nodes, backend: PhantomData::<B> };
+                step.memory_bound().retro_forward(again).parents(&inputs)
+            }
+            None => step.compute_bound(),
+        };
+        let output = match step.stateful() {
+            OpsKind::Tracked(mut step) => {
+                let first = first.map(|first| step.checkpoint(&first));
+                step.finish((saved, first), output)
+            }
             OpsKind::UnTracked(step) => step.finish(output),
         };
         DispatchTensorKind::Autodiff(Box::new(B::into_kind(BackendTensor::Autodiff(output))))

@@ -11,7 +11,7 @@ use super::simd::{add, dot, simd, sum};
 use super::tensor::{chunk_rows, dims, tensor, values, values_mut};
 use crate::ops::extension::{Operation, apply};
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct LayerNorm {
     epsilon: f32,
     /// Whether the input is kept in bfloat16.
@@ -56,6 +56,11 @@ impl Operation<Flex, 3> for LayerNorm {
 
     fn needed(&self, (x, weight, moments): Saved, wanted: [bool; 3]) -> Saved {
         (saved(x, self.narrow_saved, &wanted), weight, moments)
+    }
+
+    /// Unless the input is kept rounded: the result would be kept beside it as often as not.
+    fn again(&self) -> Option<Self> {
+        (!self.narrow_saved).then_some(*self)
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {

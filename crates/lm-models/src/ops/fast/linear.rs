@@ -41,6 +41,12 @@ impl Linear {
         of_weight || (of_x && self.activation.is_some())
     }
 
+    /// x is kept here in bfloat16, or else by autodiff.
+    fn kept(&self, (x, weight): Saved, wanted: [bool; 2]) -> Saved {
+        let x = x.filter(|_| self.narrow_saved && self.needs_x(wanted));
+        (x.map(|x| saved(x, true, &wanted)), weight)
+    }
+
     fn product(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
         let ([rows, inputs], weight) = (dims(x), self.matrix(weight));
         let activated = self.activation.map(|activation| activation.values(values(x)));
@@ -111,8 +117,16 @@ impl Operation<Flex, 2> for Linear {
         (self.product(&x, &weight, None), (Some(x), weight))
     }
 
-    fn needed(&self, (x, weight): Saved, wanted: [bool; 2]) -> Saved {
-        (x.filter(|_| self.needs_x(wanted)).map(|x| saved(x, self.narrow_saved, &wanted)), weight)
+    fn needed(&self, saved: Saved, wanted: [bool; 2]) -> Saved {
+        self.kept(saved, wanted)
+    }
+
+    fn needs_first(&self, wanted: [bool; 2]) -> bool {
+        self.needs_x(wanted) && !self.narrow_saved
+    }
+
+    fn give_first(saved: &mut Saved, x: FlexTensor) {
+        saved.0 = Some(x);
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
@@ -137,9 +151,16 @@ impl Operation<Flex, 3> for Linear {
         (self.product(&x, &weight, Some(&bias)), (Some(x), weight))
     }
 
-    fn needed(&self, (x, weight): Saved, wanted: [bool; 3]) -> Saved {
-        let x = x.filter(|_| self.needs_x([wanted[0], wanted[1]]));
-        (x.map(|x| saved(x, self.narrow_saved, &wanted)), weight)
+    fn needed(&self, saved: Saved, [of_x, of_weight, _]: [bool; 3]) -> Saved {
+        self.kept(saved, [of_x, of_weight])
+    }
+
+    fn needs_first(&self, [of_x, of_weight, _]: [bool; 3]) -> bool {
+        self.needs_x([of_x, of_weight]) && !self.narrow_saved
+    }
+
+    fn give_first(saved: &mut Saved, x: FlexTensor) {
+        saved.0 = Some(x);
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
