@@ -10,6 +10,7 @@ pub(super) struct DynamicMap {
     /// Half-way between each and the next: what is above goes up.
     pub midpoints: [f32; 255],
     /// A byte that [`DynamicMap::nearest`] begins with, by the number's first 16 bits.
+    #[cfg_attr(not(feature = "flex"), allow(dead_code))]
     near: Vec<u8>,
     /// Whether what is above zero stays above it.
     pub keeps_positive: bool,
@@ -51,6 +52,7 @@ impl DynamicMap {
     }
 
     /// The byte of the nearest number, for one between −1 and 1; the lower of two that are as near.
+    #[cfg_attr(not(feature = "flex"), allow(dead_code))]
     #[inline(always)]
     pub fn nearest(&self, x: f32) -> u8 {
         let near = self.near[(x.to_bits() >> 16) as usize];

@@ -211,6 +211,7 @@ pub(super) fn apply<B: Extended, O: Operation<B, N>, const N: usize, const D: us
 }
 
 /// One of several parts of a matrix.
+#[cfg(feature = "flex")]
 pub(super) trait Part<B: Extended>: Send + Debug + 'static {
     /// The part, of a contiguous whole.
     fn take(&self, whole: &FloatTensor<B>) -> FloatTensor<B>;
@@ -221,12 +222,14 @@ pub(super) trait Part<B: Extended>: Send + Debug + 'static {
 }
 
 /// How a [`Part`] enters autodiff's graph.
+#[cfg(feature = "flex")]
 #[derive(Debug)]
 struct PartStep<P> {
     part: P,
     shape: [usize; 2],
 }
 
+#[cfg(feature = "flex")]
 impl<B: Extended, P: Part<B>> Backward<B, 1> for PartStep<P> {
     type State = ();
 
@@ -243,6 +246,7 @@ impl<B: Extended, P: Part<B>> Backward<B, 1> for PartStep<P> {
 }
 
 /// Takes a matrix of this shape apart.
+#[cfg(feature = "flex")]
 pub(super) fn parts<B: Extended, P: Part<B>, const N: usize>(
     whole: DispatchTensor,
     parts: [P; N],

@@ -7,6 +7,8 @@
 
 mod activation;
 mod adamw_8bit;
+// Only operations of these two hand gradients over early.
+#[cfg_attr(not(any(feature = "flex", feature = "tch")), allow(dead_code))]
 mod arrivals;
 mod attention;
 mod convolution;

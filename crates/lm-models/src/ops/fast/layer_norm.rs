@@ -58,7 +58,7 @@ impl Operation<Flex, 3> for LayerNorm {
         (saved(x, self.narrow_saved, &wanted), weight, moments)
     }
 
-    /// Unless the input is kept rounded: the result would be kept beside it as often as not.
+    /// Unless the input is kept rounded: the result would be another one.
     fn again(&self) -> Option<Self> {
         (!self.narrow_saved).then_some(*self)
     }

@@ -208,7 +208,10 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::ops::fast::layer_norm::layer_norm;
+    use crate::ops::fast::rms_norm::rms_norm;
     use crate::ops::fast::tensor::primitive;
+    use crate::ops::tests::host;
 
     #[test]
     fn a_frozen_weight_lets_go_of_what_it_was_multiplied_with() {
@@ -222,6 +225,36 @@ mod tests {
             assert!(y.is_tracked());
             // Nobody else has it, unless the backward pass will want it.
             assert_eq!(primitive(x).is_unique(), !trained);
+        }
+    }
+
+    /// Autodiff computes it again, for all that was multiplied with it.
+    #[test]
+    fn nobody_keeps_the_output_of_a_norm() {
+        let device = Device::flex().autodiff();
+        let vector = |value: f32| (Tensor::<1>::ones([4], &device) * value).require_grad();
+        let x = || Tensor::<2>::ones([3, 4], &device).require_grad() * 2.0;
+        for narrow_saved in [false, true] {
+            let normal = [
+                layer_norm(x(), vector(1.0), vector(2.0), 1e-5, narrow_saved),
+                rms_norm(x(), vector(1.0), 0.0, 1e-5, narrow_saved),
+            ];
+            for normal in normal {
+                let compute = Compute { narrow_saved, ..Compute::default() };
+                let weights = [2.0f32, 3.0].map(|value| (Tensor::<2>::ones([5, 4], &device) * value).require_grad());
+                let results =
+                    weights.clone().map(|weight| linear(normal.clone(), None, weight, None, Layout::OutIn, compute));
+                let values = host(normal.clone());
+                assert!(primitive(normal).is_unique());
+                let [one, two] = results;
+                let gradients = (one + two).sum().backward();
+                for weight in weights {
+                    let gradient = host(weight.grad(&gradients).expect("a gradient"));
+                    // Σ over three equal rows, rounded where they were kept rounded.
+                    let near = gradient.iter().zip(values[..4].iter().cycle()).all(|(a, b)| (a - 3.0 * b).abs() < 1e-3);
+                    assert!(near, "{gradient:?}, of rows like {values:?}");
+                }
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::simd::{add, dot, simd};
 use super::tensor::{chunk_rows, dims, tensor, values, values_mut};
 use crate::ops::extension::{Operation, apply};
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct RmsNorm {
     offset: f32,
     epsilon: f32,
@@ -100,6 +100,11 @@ impl Operation<Flex, 2> for RmsNorm {
 
     fn needed(&self, (x, weight, scales): Saved, wanted: [bool; 2]) -> Saved {
         (saved(x, self.narrow_saved, &wanted), weight, scales)
+    }
+
+    /// Unless x is kept rounded: the result would be another one.
+    fn again(&self) -> Option<Self> {
+        (!self.narrow_saved).then_some(*self)
     }
 
     fn backward(self, saved: Self::Saved, gradient: FlexTensor, _: [bool; 2]) -> [Option<FlexTensor>; 2] {

@@ -64,7 +64,7 @@ fn vector(seed: u64, len: usize, size: f32) -> Tensor<1> {
     Tensor::from_data(TensorData::new(noise(seed, len, size), [len]), &device()).require_grad()
 }
 
-fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+pub(super) fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
     tensor.into_data().iter::<f32>().collect()
 }

@@ -46,6 +46,25 @@ proptest! {
         check(|m, v, mode| rms_norm(m[0].clone(), v[0].clone(), offset, 1e-6, mode), &[x], &[weight]);
     }
 
+    /// Maps of what a norm makes, and a norm of it, which is computed again for them in the backward pass.
+    #[test]
+    fn maps_of_what_was_normalised(rows in 1usize..70, columns in 3usize..60, outputs in 1usize..40, root: bool) {
+        let x = matrix(1, [rows, columns], 1.0);
+        let maps = [2, 3].map(|seed| matrix(seed, [outputs, columns], 1.0));
+        let normal = |x: Tensor<2>, v: &[Tensor<1>], mode: &Mode| match root {
+            true => rms_norm(x, v[0].clone(), 1.0, 1e-6, mode),
+            false => layer_norm(x, v[0].clone(), v[1].clone(), 1e-5, mode),
+        };
+        let mapped = |m: &[Tensor<2>], v: &[Tensor<1>], mode: &Mode| {
+            let once = normal(m[0].clone() * 2.0, v, mode);
+            let twice = normal(once.clone(), v, mode);
+            linear(once, m[1].clone(), None, mode) + linear(twice.clone(), m[1].clone(), None, mode)
+                * linear(twice, m[2].clone(), None, mode)
+        };
+        let [one, two] = maps;
+        check(mapped, &[x, one, two], &[vector(4, columns, 1.0), vector(5, columns, 1.0)]);
+    }
+
     #[test]
     fn scales_and_shifts(rows in 1usize..70, columns in 1usize..90) {
         let x = matrix(1, [rows, columns], 1.0);
