@@ -153,8 +153,8 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
-    /// What takes memory besides: an evaluation, a checkpoint that a thread writes while training goes on, and the model of the
-    /// end, of both of which one tensor after the other is copied.
+    /// What takes memory besides: an evaluation, a checkpoint that a thread writes while training goes on and still writes at
+    /// the end, and the model of the end, of both of which one tensor after the other is copied.
     fn other_parts(&mut self, args: &Arguments, data: &Data, parameters: &[ParameterInfo]) -> Result<()> {
         let Some(model) = &self.model else { return Ok(()) };
         if args.training.do_eval {
@@ -162,22 +162,20 @@ impl Rehearsal<'_> {
             let inputs = to_inputs(&evaluation.loader.batch(0, 0)?, self.plan.task, &evaluation.device)?;
             evaluate(&model.valid(), &inputs, evaluation.label_smoothing, evaluation.compute);
         }
+        // The largest, since two threads copy at their own pace.
         let copy = |saved: &[Snapshot], all: bool| {
-            saved.iter().filter(|saved| all || saved.info.trainable).for_each(|saved| drop(saved.tensor.to_data()));
+            let copied = saved.iter().filter(|saved| all || saved.info.trainable);
+            copied.max_by_key(|saved| saved.tensor.shape().num_elements()).map(|saved| saved.tensor.to_data())
         };
         let saves = cadence::saves_after(self.plan, 0);
-        if saves > 0 {
-            let held = (model.snapshot(), self.optimizer.state(parameters));
-            std::thread::scope(|scope| {
-                scope.spawn(|| copy(&held.0, !args.adapts()));
-            });
-            if saves > 1 {
-                self.step(0)?;
-            }
+        let checkpoint = (saves > 0).then(|| (model.snapshot(), self.optimizer.state(parameters)));
+        let written = checkpoint.as_ref().map(|(weights, _)| copy(weights, !args.adapts()));
+        if saves > 1 {
+            self.step(0)?;
         }
         let Some(model) = &self.model else { return Ok(()) };
         let last = if args.lora.merge_lora { model.valid().merge() } else { model.clone() };
-        copy(&last.snapshot(), !args.writes_adapter());
+        drop((copy(&last.snapshot(), !args.writes_adapter()), written, checkpoint));
         Ok(())
     }
 }

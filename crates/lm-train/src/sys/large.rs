@@ -238,7 +238,7 @@ mod tests {
         let gap = blocks.take(3 * LONG);
         // SAFETY: taken above.
         unsafe { blocks.give(gap, 3 * LONG) };
-        let [short, long] = [LONG - 1, LONG].map(|size| blocks.take(size));
+        let [short, long] = [LONG - GRANULE, LONG].map(|size| blocks.take(size));
         assert_eq!((short, long), (gap, gap.wrapping_add(2 * LONG)));
     }
 
