@@ -9,7 +9,7 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
 use burn::backend::autodiff::checkpoint::state::BackwardStates;
-use burn::backend::autodiff::checkpoint::strategy::{BalancedCheckpointing, NoCheckpointing};
+use burn::backend::autodiff::checkpoint::strategy::BalancedCheckpointing;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps;
@@ -263,7 +263,7 @@ pub(super) fn parts<B: Extended, P: Part<B>, const N: usize>(
         let taken = part.take(&whole);
         let (_, node) = tracked.clone().into_parts();
         let step = PartStep { part, shape };
-        let taken = match step.prepare::<NoCheckpointing>([node]).compute_bound().stateful() {
+        let taken = match step.prepare::<BalancedCheckpointing>([node]).compute_bound().stateful() {
             OpsKind::Tracked(step) => step.finish((), taken),
             OpsKind::UnTracked(step) => step.finish(taken),
         };
