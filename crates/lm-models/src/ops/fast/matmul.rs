@@ -1,4 +1,5 @@
-//! Matrix products behind safe functions: large ones by [`blocked`] where the processor has AVX2, others by the crate `gemm`.
+//! Matrix products behind safe functions: large ones on all threads by [`blocked`] where the processor has AVX2, others by
+//! the crate `gemm`.
 
 #[cfg(target_arch = "x86_64")]
 use super::bfloat16::{self, Instructions};
@@ -8,7 +9,7 @@ use super::simd::{Vectors, vectors};
 use super::{blocked, few_rows};
 use crate::ops::precision::Precision;
 
-/// Whether a product uses all threads. Either way each element is summed in the same order.
+/// Whether a product uses all threads, whose number changes no bit. For one alone it is made another way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
     One,
@@ -71,14 +72,14 @@ unsafe fn multiply(out: *mut f32, a: Matrix, b: Right, start: Start, threads: Th
     if m * n == 0 {
         return;
     }
-    // Small products are done before a second thread has started, or a side has been laid out anew.
-    let large = m * n * k >= 1 << 21;
-    let many = large && threads == Threads::All;
+    // Small products are done before a second thread has started, or a side has been laid out anew; and a thread that
+    // computes alone has few rows, as attention's, which do not pay for the latter.
+    let many = m * n * k >= 1 << 21 && threads == Threads::All;
     let rounded = precision == Precision::BFloat16;
     let kernel = Float32 { rounded };
     // `gemm` takes float32 alone.
     let only_blocks = rounded || matches!(b, Right::BFloat16(_));
-    let by_blocks = k > 0 && (large || only_blocks);
+    let by_blocks = k > 0 && (many || only_blocks);
     // SAFETY: the caller's for `out`; the rest was checked above.
     unsafe {
         #[cfg(target_arch = "x86_64")]
@@ -252,7 +253,7 @@ mod tests {
                     multiply(out.as_mut_ptr(), Start::Result, many);
                     out
                 };
-                let alone = result(false);
+                let alone = on_threads(1, || result(true));
                 for threads in [2, 3, 5] {
                     assert!(alone == on_threads(threads, || result(true)), "{way}, {precision:?}");
                 }
