@@ -518,7 +518,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::ops::{Compute, Loss};
+    use crate::ops::Compute;
     use crate::testing::{fixtures, inputs};
 
     /// The values of every gradient, of those that came in the middle of the pass first, with what came on top.
@@ -528,9 +528,8 @@ mod tests {
         let ready = move |index, gradient| order.borrow_mut().push((index, gradient));
         let watching = watched.then(|| model.watch(|_| true, Box::new(ready)));
         let rows = model.forward(&inputs, &Mode::train(compute, 3, 5, None));
-        let Loss { carrier, .. } =
-            ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, 0.25, compute);
-        let mut left = carrier.backward();
+        let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, 0.25, compute);
+        let (_, mut left) = loss.backward();
         drop(watching);
         let came = came.take();
         let (mut gradients, order) = (Vec::new(), came.iter().map(|(index, _)| *index).collect());

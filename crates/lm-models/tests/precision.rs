@@ -53,14 +53,14 @@ fn run(model: &AutoModel, inputs: &ModelInputs, precision: Precision, factor: f6
     let rows = model.forward(inputs, &Mode::train(compute, 1, 2, None));
     assert_eq!(rows.dtype(), DType::F32);
     let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.1, factor, compute);
-    let (mut backward, mut gradients) = (loss.carrier.backward(), Vec::new());
+    let ((value, mut backward), mut gradients) = (loss.backward(), Vec::new());
     model.visit(&mut |parameter| {
         if let Some(gradient) = parameter.take_gradient(&mut backward) {
             assert_eq!(gradient.dtype(), DType::F32, "{}", parameter.info().name);
             gradients.extend(gradient.into_data().iter::<f32>());
         }
     });
-    Run { loss: loss.value.into_data().iter::<f32>().sum(), gradients }
+    Run { loss: value.into_data().iter::<f32>().sum(), gradients }
 }
 
 fn norm(values: impl Iterator<Item = f32>) -> f32 {

@@ -389,8 +389,9 @@ fn loss_and_gradients(model: &AutoModel, inputs: &ModelInputs, compute: Compute)
     let factor = limits(compute).loss_scale / count;
     let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, factor, compute);
     let mut gradients = GradientSum::default();
-    gradients.add(model, loss.carrier.backward());
-    (loss.value.into_data().iter::<f64>().sum::<f64>() / count, gradients)
+    let (value, of_batch) = loss.backward();
+    gradients.add(model, of_batch);
+    (value.into_data().iter::<f64>().sum::<f64>() / count, gradients)
 }
 
 fn compare_gradients(

@@ -92,8 +92,8 @@ fn gradients(model: &AutoModel) -> Vec<(String, Vec<f32>)> {
     let (compute, decoder) = (Compute::default(), model.decoder());
     let rows = model.forward(&inputs, &Mode::eval(compute));
     let loss = ops::cross_entropy(rows, &decoder, inputs.targets.clone(), 0.0, 0.25, compute);
-    let mut left = loss.carrier.backward();
-    let mut found = vec![("loss".to_owned(), loss.value.into_data().iter::<f32>().collect())];
+    let (value, mut left) = loss.backward();
+    let mut found = vec![("loss".to_owned(), value.into_data().iter::<f32>().collect())];
     model.visit(&mut |parameter| {
         if let Some(gradient) = parameter.take_gradient(&mut left) {
             found.push((parameter.info().name.clone(), gradient.into_data().iter::<f32>().collect()));

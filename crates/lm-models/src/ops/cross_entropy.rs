@@ -38,9 +38,8 @@ pub fn cross_entropy(
     match Engine::on(rows.device(), compute.operands(rows.device()).into(), compute) {
         #[cfg(feature = "flex")]
         Engine::Flex => {
-            let loss =
-                super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing, compute.precision);
-            Loss { carrier: loss.carrier * factor, ..loss }
+            let precision = compute.precision;
+            super::fast::cross_entropy::cross_entropy(rows, decoder, targets, label_smoothing, factor, precision)
         }
         #[cfg(feature = "tch")]
         Engine::Torch if decoder.softcap.is_none() => {

@@ -11,6 +11,8 @@ mod adamw_8bit;
 #[cfg_attr(not(any(feature = "flex", feature = "tch")), allow(dead_code))]
 mod arrivals;
 mod attention;
+#[cfg(any(feature = "flex", feature = "tch"))]
+mod carrier;
 mod convolution;
 mod cross_entropy;
 mod disentangled;

@@ -1,7 +1,7 @@
 //! What operations are told and give back besides tensors: below their definitions and the engines' files, which share
 //! these types.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Gradients, Int, Tensor};
 
 use crate::Sequences;
 
@@ -221,8 +221,16 @@ pub struct Predictions {
 pub struct Loss {
     /// The loss, `[1]`, outside autodiff.
     pub value: Tensor<1>,
-    /// A tensor `[1]` with the gradients, to be walked backward from; its value means nothing.
-    pub carrier: Tensor<1>,
+    /// A tensor `[1]` with the gradients; its value means nothing, and nothing may be computed from it.
+    pub(super) carrier: Tensor<1>,
+}
+
+impl Loss {
+    /// The loss, and the gradients of what it was computed from.
+    pub fn backward(self) -> (Tensor<1>, Gradients) {
+        let gradients = self.carrier.backward();
+        (self.value, gradients)
+    }
 }
 
 /// The numbers of one AdamW update, by Python's names.

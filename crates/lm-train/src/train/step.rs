@@ -3,7 +3,7 @@
 use std::mem;
 
 use burn::tensor::{Device, Tensor};
-use lm_models::ops::{self, Compute, Loss, Predictions};
+use lm_models::ops::{self, Compute, Predictions};
 use lm_models::{AutoModel, Mode, ModelInputs, checkpointed};
 
 use crate::optim::GradientSum;
@@ -190,8 +190,8 @@ fn backward(
     let sum = if options.gradient_checkpointing {
         checkpointed(model, inputs, &mode, loss, |of_stage| gradients.add(model, of_stage))
     } else {
-        let Loss { value, carrier } = loss(model.forward(inputs, &mode));
-        gradients.add(model, carrier.backward());
+        let (value, of_batch) = loss(model.forward(inputs, &mode)).backward();
+        gradients.add(model, of_batch);
         value
     };
     (gradients, sum)

@@ -1,18 +1,16 @@
 //! The vocabulary projection with its loss and gradients, a piece of rows at a time, in one buffer.
 
 use burn::backend::Flex;
-use burn::backend::flex::FlexTensor;
 use burn::tensor::{Int, Tensor};
 use rayon::prelude::*;
 
-use super::buffer::CHUNK;
 use super::buffer::zeros;
 use super::linear::column_sums;
 use super::matmul::{Threads, matmul, product};
 use super::matrix::Matrix;
 use super::simd::{add, exp, max, simd, sum, tanh};
-use super::tensor::{dims, primitive, right, tensor, values, values_mut, wrap};
-use crate::ops::extension::{Operation, apply};
+use super::tensor::{dims, primitive, right, tensor, values, wrap};
+use crate::ops::carrier::carrier;
 use crate::ops::options::{Decoder, Loss, Predictions};
 use crate::ops::precision::Precision;
 
@@ -23,38 +21,13 @@ const PIECE: usize = if cfg!(test) { 1 << 20 } else { 1 << 26 };
 /// The same where the vocabulary is frozen, which a piece passes over twice and adds nothing to.
 const FROZEN_PIECE: usize = PIECE >> 5;
 
-/// Hands gradients over that are known already.
-#[derive(Debug)]
-struct Carrier<const N: usize>([FlexTensor; N]);
-
-impl<const N: usize> Operation<Flex, N> for Carrier<N> {
-    type Saved = ();
-
-    fn forward(&self, _: [FlexTensor; N]) -> (FlexTensor, ()) {
-        (tensor(vec![0.0], [1]), ())
-    }
-
-    fn backward(self, (): (), gradient: FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N] {
-        let factor = values(&gradient).first().copied().unwrap_or(1.0);
-        let mut index = 0;
-        self.0.map(|mut ready| {
-            index += 1;
-            wanted[index - 1].then(|| {
-                if factor != 1.0 {
-                    values_mut(&mut ready).par_chunks_mut(CHUNK).for_each(|x| x.iter_mut().for_each(|x| *x *= factor));
-                }
-                ready
-            })
-        })
-    }
-}
-
 /// See [`crate::ops::cross_entropy`].
 pub fn cross_entropy(
     rows: Tensor<2>,
     decoder: &Decoder,
     targets: Tensor<1, Int>,
     label_smoothing: f64,
+    factor: f64,
     precision: Precision,
 ) -> Loss {
     let x = primitive(rows.clone());
@@ -64,6 +37,7 @@ pub fn cross_entropy(
     let ([count, dim], [vocab, _]) = (dims(&x), dims(&weight));
     let matrix = right(&weight);
 
+    let (smoothing, factor) = (label_smoothing as f32, factor as f32);
     let mut loss = 0.0;
     // Written by the first piece.
     let mut weight_gradient = if count == 0 && !decoder.frozen { zeros(vocab * dim) } else { Vec::new() };
@@ -79,11 +53,11 @@ pub fn cross_entropy(
             simd(
                 #[inline(always)]
                 || {
-                    let Some(cap) = decoder.softcap else { return row(logits, target, label_smoothing as f32) };
+                    let Some(cap) = decoder.softcap else { return row(logits, target, smoothing, factor) };
                     soften(logits, cap as f32);
                     slopes.clear();
                     slopes.extend(logits.iter().map(|logit| 1.0 - (logit / cap as f32) * (logit / cap as f32)));
-                    let loss = row(logits, target, label_smoothing as f32);
+                    let loss = row(logits, target, smoothing, factor);
                     logits.iter_mut().zip(&*slopes).for_each(|(gradient, slope)| *gradient *= slope);
                     loss
                 },
@@ -104,17 +78,10 @@ pub fn cross_entropy(
     }
 
     let row_gradient = tensor(row_gradient, [count, dim]);
-    let weight_gradient = (!decoder.frozen).then(|| tensor(weight_gradient, [vocab, dim]));
-    let (rows, weight) = (rows.into_dispatch(), decoder.weight.clone().into_dispatch());
-    let bias = decoder.bias.clone().map(|bias| (bias.into_dispatch(), tensor(bias_gradient, [vocab])));
-    let carrier = match (weight_gradient, bias) {
-        (Some(of_weight), Some((bias, of_bias))) => {
-            apply(Carrier([row_gradient, of_weight, of_bias]), [rows, weight, bias])
-        }
-        (Some(of_weight), None) => apply(Carrier([row_gradient, of_weight]), [rows, weight]),
-        (None, Some((bias, of_bias))) => apply(Carrier([row_gradient, of_bias]), [rows, bias]),
-        (None, None) => apply(Carrier([row_gradient]), [rows]),
-    };
+    let weight_gradient =
+        (!decoder.frozen).then(|| (decoder.weight.clone(), tensor(weight_gradient, [vocab, dim])));
+    let bias = decoder.bias.clone().map(|bias| (bias, tensor(bias_gradient, [vocab])));
+    let carrier = carrier::<Flex>((rows, row_gradient), weight_gradient, bias);
     Loss { value: wrap(tensor(vec![loss as f32], [1])), carrier }
 }
 
@@ -162,20 +129,20 @@ pub fn predictions(
     total
 }
 
-/// The loss of one row of logits, which become their gradient: `softmax(logits) - target distribution`.
+/// The loss of one row of logits, which become their gradient: `factor · (softmax(logits) - target distribution)`.
 #[inline(always)]
-fn row(logits: &mut [f32], target: usize, smoothing: f32) -> f32 {
+fn row(logits: &mut [f32], target: usize, smoothing: f32, factor: f32) -> f32 {
     let vocab = logits.len() as f32;
     let largest = max(logits);
     let mean = if smoothing > 0.0 { sum(logits) / vocab } else { 0.0 };
     let of_target = logits[target];
     let total = exponentials(logits, largest);
     let log_sum = total.ln() + largest;
-    let (scale, uniform) = (1.0 / total, smoothing / vocab);
+    let (scale, uniform) = (factor / total, factor * smoothing / vocab);
     for logit in logits.iter_mut() {
         *logit = *logit * scale - uniform;
     }
-    logits[target] -= 1.0 - smoothing;
+    logits[target] -= factor * (1.0 - smoothing);
     smoothed(log_sum, of_target, mean, smoothing)
 }
 

@@ -10,8 +10,8 @@ fn check_cross_entropy([rows, dim, vocab]: [usize; 3], size: f32, smoothing: f64
     let decoder = Decoder { softcap, ..Decoder::new(weight.clone(), bias.then(|| b.clone())) };
     let run = |compute| {
         let loss = cross_entropy(x.clone(), &decoder, targets.clone(), smoothing, 1.0 / 3.0, compute);
-        let gradients = loss.carrier.backward();
-        let mut results = vec![host(loss.value)];
+        let (value, gradients) = loss.backward();
+        let mut results = vec![host(value)];
         results.extend([&x, &weight].map(|t| t.grad(&gradients).map_or_else(Vec::new, host)));
         results.push(b.grad(&gradients).map_or_else(Vec::new, host));
         results
@@ -68,7 +68,7 @@ fn gradients_of_capped_logits_are_those_of_the_loss() {
         cross_entropy(x, &decoder, targets.clone(), 0.0, 1.0, FAST)
     };
     let x = matrix(1, [3, 4], 1.0);
-    let gradient = host(x.grad(&loss_at(x.clone()).carrier.backward()).expect("a gradient"));
+    let gradient = host(x.grad(&loss_at(x.clone()).backward().1).expect("a gradient"));
     for (place, gradient) in gradient.into_iter().enumerate() {
         let [up, down] = [1e-2, -1e-2].map(|step| {
             let mut moved = host(x.clone());

@@ -60,9 +60,9 @@ proptest! {
             let decoder = Decoder { frozen: true, ..Decoder::new(weight.clone(), Some(b.clone())) };
             let judged = predictions(x.clone(), &decoder, targets.clone(), smoothing, compute);
             let loss = cross_entropy(x.clone(), &decoder, targets.clone(), smoothing, 1.0 / 3.0, compute);
-            let gradients = loss.carrier.backward();
+            let (value, gradients) = loss.backward();
             let of = [x.grad(&gradients).map_or_else(Vec::new, host), b.grad(&gradients).map_or_else(Vec::new, host)];
-            vec![host(loss.value), vec![judged.loss_sum as f32, judged.correct as f32], of[0].clone(), of[1].clone()]
+            vec![host(value), vec![judged.loss_sum as f32, judged.correct as f32], of[0].clone(), of[1].clone()]
         };
         let expected = run(&wide(&weight), PLAIN);
         assert_close(&on_any_threads(|| run(&weight, FAST)), &expected, 1e-5, usual);

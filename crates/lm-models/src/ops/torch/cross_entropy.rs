@@ -5,31 +5,9 @@ use burn::backend::libtorch::TchTensor;
 use burn::tensor::{Int, Tensor};
 use tch::Kind;
 
-use super::{Operation, apply, ints, primitive, wrap};
+use super::{ints, primitive, wrap};
+use crate::ops::carrier::carrier;
 use crate::ops::options::{Decoder, Loss};
-
-/// Hands gradients over that are known already.
-#[derive(Debug)]
-struct Carrier<const N: usize>([tch::Tensor; N]);
-
-impl<const N: usize> Operation<LibTorch, N> for Carrier<N> {
-    type Saved = ();
-
-    fn forward(&self, _: [TchTensor; N]) -> (TchTensor, ()) {
-        // Its gradient is the factor of all others: 16 bits would be too coarse.
-        (TchTensor::new(tch::Tensor::zeros([1], (Kind::Float, self.0[0].device()))), ())
-    }
-
-    fn backward(self, (): (), gradient: TchTensor, wanted: [bool; N]) -> [Option<TchTensor>; N] {
-        let mut wanted = wanted.into_iter();
-        self.0.map(|mut ready| {
-            wanted.next().unwrap_or(false).then(|| {
-                let _ = ready.g_mul_(&gradient.tensor);
-                TchTensor::new(ready)
-            })
-        })
-    }
-}
 
 /// The product of 16-bit matrices in float32. CUDA's keeps the sums that it is made of; others round them once.
 fn wide_product(a: &tch::Tensor, b: &tch::Tensor) -> tch::Tensor {
@@ -88,15 +66,8 @@ pub fn cross_entropy(
         });
     }
 
-    let (rows, weight) = (rows.into_dispatch(), decoder.weight.clone().into_dispatch());
-    let bias = decoder.bias.clone().map(Tensor::into_dispatch).zip(bias_gradient);
-    let carrier = match (weight_gradient, bias) {
-        (Some(of_weight), Some((bias, of_bias))) => {
-            apply(Carrier([row_gradient, of_weight, of_bias]), [rows, weight, bias])
-        }
-        (Some(of_weight), None) => apply(Carrier([row_gradient, of_weight]), [rows, weight]),
-        (None, Some((bias, of_bias))) => apply(Carrier([row_gradient, of_bias]), [rows, bias]),
-        (None, None) => apply(Carrier([row_gradient]), [rows]),
-    };
+    let weight = weight_gradient.map(|gradient| (decoder.weight.clone(), TchTensor::new(gradient)));
+    let bias = decoder.bias.clone().zip(bias_gradient.map(TchTensor::new));
+    let carrier = carrier::<LibTorch>((rows, TchTensor::new(row_gradient)), weight, bias);
     Loss { value: wrap(loss), carrier }
 }
