@@ -140,7 +140,10 @@ pub fn max(x: &[f32]) -> f32 {
             *max = if x > *max { x } else { *max };
         }
     }
-    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a })
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let eight: [f32; 8] = std::array::from_fn(|i| larger(lanes[i], lanes[i + 8]));
+    let four: [f32; 4] = std::array::from_fn(|i| larger(eight[i], eight[i + 4]));
+    rest.iter().fold(larger(larger(four[0], four[2]), larger(four[1], four[3])), |a, &b| larger(a, b))
 }
 
 /// `y += x`
