@@ -1,4 +1,5 @@
-//! Models of 6 layers of width 384 with random weights, and a batch of 8 × 128 random tokens for them. No files are needed.
+//! Models of 6 layers of width 384, and BERT-base, with random weights, and a batch of 8 × 128 random tokens for them. No
+//! files are needed.
 
 use std::error::Error;
 
@@ -12,7 +13,7 @@ use lm_train::step::StepOptions;
 pub const BATCH: usize = 8;
 pub const SEQ: usize = 128;
 
-pub const MODELS: &[&str] = &["bert", "modernbert", "deberta-v2", "gpt2", "llama", "xlnet"];
+pub const MODELS: &[&str] = &["bert", "bert-base", "modernbert", "deberta-v2", "gpt2", "llama", "xlnet"];
 
 /// A step as the programs make it by default.
 pub fn options(compute: Compute) -> StepOptions {
@@ -32,9 +33,10 @@ pub fn options(compute: Compute) -> StepOptions {
     }
 }
 
-pub fn prepare(model_type: &str, device: &Device) -> Result<(AutoModel, [ModelInputs; 1]), Box<dyn Error>> {
-    let mut config = ModelConfig::from_model_type(model_type)?;
-    config.apply_overrides(match model_type {
+pub fn prepare(name: &str, device: &Device) -> Result<(AutoModel, [ModelInputs; 1]), Box<dyn Error>> {
+    let mut config = ModelConfig::from_model_type(name.strip_suffix("-base").unwrap_or(name))?;
+    config.apply_overrides(match name {
+        "bert-base" => "hidden_size=768",
         "bert" => "hidden_size=384,num_hidden_layers=6,intermediate_size=1536",
         "modernbert" => "vocab_size=30522,hidden_size=384,num_hidden_layers=6,intermediate_size=1024",
         "deberta-v2" => {
@@ -47,7 +49,7 @@ pub fn prepare(model_type: &str, device: &Device) -> Result<(AutoModel, [ModelIn
         "gpt2" => "n_embd=384,n_layer=6",
         _ => "vocab_size=4000,d_model=384,n_layer=6,n_head=12,d_inner=1536",
     })?;
-    if model_type == "deberta-v2" {
+    if name == "deberta-v2" {
         // As its third version is; by default no config.json has these fields.
         config.set("position_buckets", 256);
         config.set("norm_rel_ebd", "layer_norm");

@@ -78,8 +78,7 @@ pub fn cross_entropy(
     }
 
     let row_gradient = tensor(row_gradient, [count, dim]);
-    let weight_gradient =
-        (!decoder.frozen).then(|| (decoder.weight.clone(), tensor(weight_gradient, [vocab, dim])));
+    let weight_gradient = (!decoder.frozen).then(|| (decoder.weight.clone(), tensor(weight_gradient, [vocab, dim])));
     let bias = decoder.bias.clone().map(|bias| (bias, tensor(bias_gradient, [vocab])));
     let carrier = carrier::<Flex>((rows, row_gradient), weight_gradient, bias);
     Loss { value: wrap(tensor(vec![loss as f32], [1])), carrier }
