@@ -74,12 +74,14 @@ impl Embedding {
     /// The embeddings of the batch's tokens, [rows, dim]. The padding token's row gets no gradient from here, should it
     /// occur in the text. Training may add NEFTune's noise.
     pub fn forward_tokens(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        let embedded = self.forward_padded(inputs, mode);
+        let embedded = self.forward_padded(inputs.input_ids.clone(), inputs, mode);
         mode.neftune(embedded, &inputs.sequences)
     }
 
-    fn forward_padded(&self, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
-        let embedded = self.forward(inputs.input_ids.clone(), mode);
+    /// The vectors of the batch's tokens or of their positions, `[rows]`; [rows, dim]. A table with padding gets no gradient
+    /// where the batch has the padding token.
+    pub fn forward_padded(&self, ids: Tensor<1, Int>, inputs: &ModelInputs, mode: &Mode) -> Tensor<2> {
+        let embedded = self.forward(ids, mode);
         let is_padding = |&id: &i32| self.padding_idx.is_some_and(|padding| id as usize == padding);
         if !inputs.host_ids.iter().any(is_padding) {
             return embedded;

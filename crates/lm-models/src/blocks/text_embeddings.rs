@@ -57,12 +57,19 @@ impl TextEmbeddings {
     /// [rows, size]; `positions` is `[rows]`.
     pub fn forward(&self, inputs: &ModelInputs, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
         let words = self.word_embeddings.forward_tokens(inputs, mode);
-        self.finish(self.add_places(words, positions, mode), mode)
+        self.finish(self.add_places(words, positions, inputs, mode), mode)
     }
 
     /// Words with their positions and their segment, [rows, size].
-    pub fn add_places(&self, words: Tensor<2>, positions: Tensor<1, Int>, mode: &Mode) -> Tensor<2> {
-        ops::add(words + self.token_type_embeddings.first(), self.position_embeddings.forward(positions, mode), mode)
+    pub fn add_places(
+        &self,
+        words: Tensor<2>,
+        positions: Tensor<1, Int>,
+        inputs: &ModelInputs,
+        mode: &Mode,
+    ) -> Tensor<2> {
+        let positions = self.position_embeddings.forward_padded(positions, inputs, mode);
+        ops::add(words + self.token_type_embeddings.first(), positions, mode)
     }
 
     /// What follows the sum: norm and dropout.

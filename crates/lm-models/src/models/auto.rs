@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::FAMILIES;
 use crate::config::{ConfigError, Family, ModelConfig, nearest, special_floats};
@@ -116,6 +116,7 @@ impl ModelConfig {
 impl AutoModel {
     /// A model whose parameters are drawn as Python draws them for a new model (other numbers, the same distribution).
     pub fn from_config(config: &ModelConfig, seed: u64, device: &Device) -> Result<Self, ConfigError> {
+        config.require("pruned_heads", &[json!({})], "; all heads must be there")?;
         let empty = (config.family().build)(config, device)?;
         empty.fill(|parameter| Ok(parameter.data(parameter.initial_values(seed))))
     }

@@ -103,7 +103,7 @@ impl Architecture for BigBirdForMaskedLM {
         let embed = move |mode: &Mode| {
             let words = embeddings.word_embeddings.forward_tokens(inputs, mode);
             let words = if self.scale == 1.0 { words } else { words * self.scale };
-            let sum = embeddings.add_places(words, inputs.positions(), mode);
+            let sum = embeddings.add_places(words, inputs.positions(), inputs, mode);
             // The other way round than BERT.
             [embeddings.normalize(ops::dropout(sum, embeddings.dropout, mode), mode)]
         };

@@ -87,7 +87,7 @@ impl Architecture for ErnieForMaskedLM {
         let ErnieModel { embeddings, task_type_embeddings, encoder } = &self.ernie;
         let embed = move |mode: &Mode| {
             let words = embeddings.word_embeddings.forward_tokens(inputs, mode);
-            let sum = embeddings.add_places(words, inputs.positions(), mode);
+            let sum = embeddings.add_places(words, inputs.positions(), inputs, mode);
             let sum = match task_type_embeddings {
                 Some(tasks) => sum + tasks.first(),
                 None => sum,

@@ -154,7 +154,7 @@ impl Embeddings {
             x = drop_tokens(x, mask_token, inputs);
         }
         if let (Some(positions), Some(padding)) = (&self.position_embeddings, config.pad_token_id) {
-            x = x + positions.forward(inputs.positions_from_padding(padding), mode);
+            x = x + positions.forward_padded(inputs.positions_from_padding(padding), inputs, mode);
         }
         match &self.head_norm {
             Some(norm) => norm.forward(x, mode),

@@ -74,6 +74,8 @@ impl GPTNeoXConfig {
             "num_attention_heads",
             parsed.num_attention_heads,
         )?;
+        let width = parsed.hidden_size.get() / parsed.num_attention_heads.get();
+        config.require("head_dim", &[width.into()], "; only hidden_size / num_attention_heads is")?;
         Ok(parsed)
     }
 

@@ -227,7 +227,7 @@ impl Architecture for MPNetForMaskedLM {
         let embed = |mode: &Mode| {
             let positions = inputs.positions_from_padding(PADDING_IDX);
             let words = embeddings.word_embeddings.forward_tokens(inputs, mode);
-            let x = words + embeddings.position_embeddings.forward(positions, mode);
+            let x = words + embeddings.position_embeddings.forward_padded(positions, inputs, mode);
             [ops::dropout(embeddings.layer_norm.forward(x, mode), config.hidden_dropout_prob.get(), mode)]
         };
         let layers = encoder.layer.iter().map(|layer| {

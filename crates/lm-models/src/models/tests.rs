@@ -11,7 +11,10 @@ use serde_json::{Map, Value};
 
 use super::*;
 use crate::config::{ConfigError, ModelConfig};
-use crate::parameters::{Kind, ParameterInfo};
+use crate::inputs::{HostBatch, Mode, ModelInputs, Objective, Padding};
+use crate::ops::{self, Compute};
+use crate::parameters::{Initial, Kind, ParameterInfo};
+use crate::testing::fixtures;
 
 const EXPECTED: &str = include_str!("../../tests/fixtures/initial/initial.json");
 
@@ -291,4 +294,42 @@ fn names_in_checkpoints_are_pythons() {
             assert_eq!(ours, theirs, "{} {name}", case.class_name);
         }
     }
+}
+
+/// As torch has it of a table with `padding_idx`, wherever the token stands: a random word may be it.
+#[test]
+fn padding_in_the_text_leaves_its_position_as_it_is() {
+    let mut seen = Vec::new();
+    for (name, model) in fixtures() {
+        let positions = |info: &ParameterInfo| match info.initial {
+            Initial::NormalExceptRow { zero_row, .. } if info.name.contains("position_embeddings") => Some(zero_row),
+            _ => None,
+        };
+        let parameters = model.parameters();
+        let Some(padding) = parameters.iter().find_map(positions) else { continue };
+        let host = HostBatch {
+            batch: 1,
+            seq: 5,
+            input_ids: &[7, padding as i32, 8, 9, padding as i32],
+            attention_mask: &[1; 5],
+            labels: &[7, 8, -100, 9, 10],
+            perm_mask: None,
+        };
+        let device = Device::flex().autodiff();
+        let inputs = ModelInputs::new(host, Objective::Masked, Padding::Drop, &device).expect("a batch");
+        let compute = Compute::default();
+        let rows = model.forward(&inputs, &Mode::train(compute, 1, 2, None));
+        let loss = ops::cross_entropy(rows, &model.decoder(), inputs.targets.clone(), 0.0, 1.0, compute);
+        let (_, mut gradients) = loss.backward();
+        model.visit(&mut |parameter| {
+            let info = parameter.info();
+            let (Some(padding), width) = (positions(info), info.shape[info.shape.len() - 1]) else { return };
+            let gradient = parameter.take_gradient(&mut gradients).expect("a gradient").into_data();
+            let gradient: Vec<f32> = gradient.iter::<f32>().collect();
+            let moves: Vec<bool> = gradient.chunks(width).map(|row| row.iter().any(|&x| x != 0.0)).collect();
+            assert!(!moves[padding] && moves[padding + 1], "{name}: {moves:?}");
+            seen.push(name.clone());
+        });
+    }
+    assert!(seen.len() >= 8, "{seen:?}");
 }

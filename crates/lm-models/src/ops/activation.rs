@@ -18,7 +18,7 @@ pub enum Activation {
     #[serde(alias = "gelu_python")]
     Gelu,
     /// `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`; GPT calls it `gelu`, see `models::gpt::Afn`.
-    #[serde(alias = "gelu_fast", alias = "gelu_pytorch_tanh", alias = "gelu_accurate")]
+    #[serde(alias = "gelu_fast", alias = "gelu_pytorch_tanh", alias = "gelu_python_tanh", alias = "gelu_accurate")]
     GeluNew,
     /// `x σ(1.702 x)`
     QuickGelu,
