@@ -66,7 +66,7 @@ pub fn load_some_in_16_bits(
 ) -> Result<Loaded, LoadError> {
     let family = config.family();
     let checkpoint = Checkpoint::open_for(folder, family.tensorflow1)?;
-    let model = (family.build)(config, device)?;
+    let model = AutoModel::empty(config, device)?;
     let parameters: Vec<_> = model.parameters().into_iter().map(|info| (info.name, info.shape)).collect();
     let own = |name: &str| parameters.iter().any(|(parameter, _)| parameter == name);
     let ties: Vec<_> = family.ties.iter().copied().filter(|(alias, parameter)| !own(alias) && own(parameter)).collect();

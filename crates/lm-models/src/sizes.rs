@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use crate::config::{ConfigError, Count, ModelConfig};
+use crate::model::AutoModel;
 use crate::parameters::ParameterInfo;
 
 /// The field that says how many layers there are, by its own name or as an alias.
@@ -25,7 +26,7 @@ impl Sizes {
         let with = |layers: u64| {
             let mut config = config.clone();
             config.set(LAYERS, layers);
-            Ok::<_, ConfigError>((config.family().build)(&config, device)?.parameters())
+            Ok::<_, ConfigError>(AutoModel::empty(&config, device)?.parameters())
         };
         // The first layer may have more or fewer parameters than the others.
         let first = with(layers.min(1))?;

@@ -116,15 +116,32 @@ impl ModelConfig {
 impl AutoModel {
     /// A model whose parameters are drawn as Python draws them for a new model (other numbers, the same distribution).
     pub fn from_config(config: &ModelConfig, seed: u64, device: &Device) -> Result<Self, ConfigError> {
-        config.require("pruned_heads", &[json!({})], "; all heads must be there")?;
-        let empty = (config.family().build)(config, device)?;
-        empty.fill(|parameter| Ok(parameter.data(parameter.initial_values(seed))))
+        Self::empty(config, device)?.fill(|parameter| Ok(parameter.data(parameter.initial_values(seed))))
+    }
+
+    /// A model of this configuration, to be filled.
+    pub(crate) fn empty(config: &ModelConfig, device: &Device) -> Result<Self, ConfigError> {
+        // Any configuration may have it.
+        config.require("pruned_heads", &[json!({})], "; no head may be missing")?;
+        (config.family().build)(config, device)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_family_computes_is_refused_by_name() {
+        let mut config = ModelConfig::from_model_type("bert").expect("a family");
+        config.apply_overrides("hidden_size=12,num_hidden_layers=1,intermediate_size=8,vocab_size=20").expect("sizes");
+        let device = Device::flex();
+        config.set("pruned_heads", json!({}));
+        AutoModel::from_config(&config, 1, &device).expect("a model");
+        config.set("pruned_heads", json!({"0": [1]}));
+        let error = AutoModel::from_config(&config, 1, &device).expect_err("a refusal").to_string();
+        assert!(error.contains("`pruned_heads`"), "{error}");
+    }
 
     #[test]
     fn classes_speak_of_their_architecture() {
