@@ -82,12 +82,22 @@ pub fn narrow(x: f32) -> bf16 {
     bf16::from_bits((bits >> 16) as u16)
 }
 
-/// Σ over lanes, halves added to halves: one after the other they would take longer than the loop that filled them.
+/// All lanes in one, halves joined to halves: one after the other they would take longer than the loop that filled them.
+#[inline(always)]
+fn joined(lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| join(lanes[i], lanes[i + 8]));
+    let four: [f32; 4] = std::array::from_fn(|i| join(eight[i], eight[i + 4]));
+    join(join(four[0], four[2]), join(four[1], four[3]))
+}
+
+/// Σ over lanes
 #[inline(always)]
 pub fn total(lanes: [f32; LANES]) -> f32 {
-    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
-    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
+    joined(
+        lanes,
+        #[inline(always)]
+        |a, b| a + b,
+    )
 }
 
 /// Σ f(i), in an order that depends on the length alone.
@@ -130,6 +140,12 @@ pub fn dot(x: &[f32], y: &[f32]) -> f32 {
     )
 }
 
+/// The larger of two; `a` where `b` is no number.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
 /// Largest value; what is no number is passed over.
 #[inline(always)]
 pub fn max(x: &[f32]) -> f32 {
@@ -137,13 +153,10 @@ pub fn max(x: &[f32]) -> f32 {
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for (max, &x) in lanes.iter_mut().zip(chunk) {
-            *max = if x > *max { x } else { *max };
+            *max = larger(*max, x);
         }
     }
-    let larger = |a: f32, b: f32| if b > a { b } else { a };
-    let eight: [f32; 8] = std::array::from_fn(|i| larger(lanes[i], lanes[i + 8]));
-    let four: [f32; 4] = std::array::from_fn(|i| larger(eight[i], eight[i + 4]));
-    rest.iter().fold(larger(larger(four[0], four[2]), larger(four[1], four[3])), |a, &b| larger(a, b))
+    rest.iter().fold(joined(lanes, larger), |a, &b| larger(a, b))
 }
 
 /// `y += x`
