@@ -84,8 +84,9 @@ fn a_model_that_does_not_fit_is_refused_with_a_flag_by_which_it_would() {
     limited(&scratch, 1_300_000, words).fails(1, &["of memory are free", "; with --optim adamw_8bit they need"]);
 }
 
-/// The run and the most memory that it had, in bytes. What is freed goes back to the system at once, and one thread computes:
-/// how much each thread keeps is a matter of chance, up to 25 MiB, which is much beside a model as small.
+/// The run and the most memory that it had, in bytes. What is freed goes back to the system at once, large blocks too, and one
+/// thread computes: which gap a block finds, and how much each thread keeps, is a matter of chance, up to 25 MiB, which is
+/// much beside a model as small.
 fn with_peak(scratch: &Scratch, words: &str) -> (Run, u64) {
     let (out, err) = (scratch.path("stdout.txt"), scratch.path("stderr.txt"));
     let file = |path| Stdio::from(fs::File::create(path).expect("a file"));
@@ -124,11 +125,12 @@ fn foretold(plan: &Run) -> f64 {
 fn a_plan_foretells_the_peak_to_a_tenth() {
     let scratch = Scratch::prepared();
     let mut config = scratch.json("bert/config.json");
-    for (field, value) in [("hidden_size", 256), ("intermediate_size", 1024), ("num_hidden_layers", 4)] {
+    for (field, value) in [("hidden_size", 256), ("intermediate_size", 1024), ("num_hidden_layers", 8)] {
         config[field] = json!(value);
     }
     config["num_attention_heads"] = json!(4);
-    config["vocab_size"] = json!(16_000);
+    // One tensor is little beside the model: whether two writers copy the largest at once is a matter of chance.
+    config["vocab_size"] = json!(4_000);
     scratch.write("small.json", config.to_string());
     let common = "--tokenizer_name bert --train_file train.txt --validation_file valid.txt --line_by_line \
                   --max_seq_length 64 --pad_to_max_length --per_device_train_batch_size 8 --do_train --max_steps 4 \
@@ -156,7 +158,7 @@ fn a_plan_foretells_the_peak_to_a_tenth() {
     }
 }
 
-/// A row may be a whole document: its text, its tokens and no copies of these.
+/// A row may be a whole document: its text, its tokens, a byte for each of them and no copies of these, 2.0 times the text.
 #[test]
 fn a_document_is_in_memory_once() {
     let scratch = Scratch::prepared();
@@ -174,6 +176,6 @@ fn a_document_is_in_memory_once() {
             peak as f64 / f64::from(1 << 20)
         };
         let (small, large) = (peak(1), peak(33));
-        assert!(large - small < 3.0 * 32.0, "{more}: {small} MiB for 1 MiB of text, {large} for 33");
+        assert!(large - small < 2.4 * 32.0, "{more}: {small} MiB for 1 MiB of text, {large} for 33");
     }
 }

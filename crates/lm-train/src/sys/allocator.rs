@@ -11,7 +11,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::io::{self, Write};
 use std::sync::OnceLock;
 
-use libmimalloc_sys::{mi_option_set_default, mi_option_t};
+use libmimalloc_sys::{mi_option_get, mi_option_set_default, mi_option_t};
 use mimalloc::MiMalloc;
 
 use super::large::{self, Blocks};
@@ -29,13 +29,19 @@ const PURGE_DELAY: mi_option_t = 15;
 
 const NEVER: std::ffi::c_long = -1;
 
-/// Keeps freed memory in the process, unless the environment's `MIMALLOC_PURGE_DELAY` says otherwise. From here on a lack
-/// of memory is told under the name `program`.
+/// Keeps freed memory in the process, unless the environment's `MIMALLOC_PURGE_DELAY` says otherwise; then large blocks go
+/// back to the system at once. From here on a lack of memory is told under the name `program`.
 pub fn keep_memory(program: &'static str) {
     // Of two calls the first counts.
     let _ = PROGRAM.set(program);
-    // SAFETY: sets a number in a table of the allocator's, before other threads run.
-    unsafe { mi_option_set_default(PURGE_DELAY, NEVER) }
+    // SAFETY: sets and reads a number in a table of the allocator's, before other threads run.
+    let delay = unsafe {
+        mi_option_set_default(PURGE_DELAY, NEVER);
+        mi_option_get(PURGE_DELAY)
+    };
+    if delay != NEVER {
+        LARGE.empty_gaps();
+    }
 }
 
 /// Large blocks.
@@ -140,6 +146,6 @@ mod tests {
         let expected = std::env::var("MIMALLOC_PURGE_DELAY").ok().and_then(|value| value.parse().ok()).unwrap_or(NEVER);
         keep_memory("test");
         // SAFETY: reads a number from the allocator's table.
-        assert_eq!(unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) }, expected);
+        assert_eq!(unsafe { mi_option_get(PURGE_DELAY) }, expected);
     }
 }

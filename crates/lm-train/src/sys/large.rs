@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The shortest block that is taken from here, in bytes.
@@ -21,7 +22,11 @@ const GROWTH: usize = 16 << 20;
 const LONG: usize = 16 << 20;
 
 /// Memory of which blocks are taken.
-pub struct Blocks(Mutex<Gaps>);
+pub struct Blocks {
+    gaps: Mutex<Gaps>,
+    /// Whether gaps hold no memory; their addresses stay the process's.
+    empties_gaps: AtomicBool,
+}
 
 /// What is free, by its place and by its length. No gap touches another.
 struct Gaps {
@@ -31,7 +36,13 @@ struct Gaps {
 
 impl Blocks {
     pub const fn new() -> Self {
-        Self(Mutex::new(Gaps { lengths: BTreeMap::new(), places: BTreeSet::new() }))
+        let gaps = Mutex::new(Gaps { lengths: BTreeMap::new(), places: BTreeSet::new() });
+        Self { gaps, empties_gaps: AtomicBool::new(false) }
+    }
+
+    /// Gives the memory of every block that is taken back from now on to the system, on Linux alone.
+    pub fn empty_gaps(&self) {
+        self.empties_gaps.store(true, Ordering::Relaxed);
     }
 
     /// A block of at least `size` bytes, which hold anything; null if the system gives no more.
@@ -53,6 +64,8 @@ impl Blocks {
     /// It was taken here, with this size or resized to it, and nothing uses it any more.
     pub unsafe fn give(&self, block: *mut u8, size: usize) {
         let length = size.next_multiple_of(GRANULE);
+        // SAFETY: the block, which nothing uses any more.
+        unsafe { self.empty(block, length) };
         self.with(|gaps| gaps.give(block.addr(), length));
     }
 
@@ -64,18 +77,35 @@ impl Blocks {
     pub unsafe fn resize(&self, block: *mut u8, from: usize, to: usize) -> bool {
         let Some(wanted) = to.checked_next_multiple_of(GRANULE) else { return false };
         let end = block.addr() + from.next_multiple_of(GRANULE);
-        self.with(|gaps| match block.addr().checked_add(wanted) {
-            Some(wanted) if wanted < end => {
-                gaps.give(wanted, end - wanted);
+        match block.addr().checked_add(wanted) {
+            Some(to) if to < end => {
+                // SAFETY: the end of the block, which nothing uses any more.
+                unsafe { self.empty(block.add(wanted), end - to) };
+                self.with(|gaps| gaps.give(to, end - to));
                 true
             }
-            Some(wanted) => gaps.take_at(end, wanted - end),
+            Some(to) => self.with(|gaps| gaps.take_at(end, to - end)),
             None => false,
-        })
+        }
+    }
+
+    /// Gives memory back to the system, if gaps are to hold none.
+    ///
+    /// # Safety
+    ///
+    /// The memory is this process's, whole granules long, and nothing uses what it holds.
+    unsafe fn empty(&self, memory: *mut u8, length: usize) {
+        #[cfg(target_os = "linux")]
+        if self.empties_gaps.load(Ordering::Relaxed) {
+            // SAFETY: the caller's promises. A system whose pages are longer than a granule may refuse; then it stays.
+            let _ = unsafe { rustix::mm::madvise(memory.cast(), length, rustix::mm::Advice::LinuxDontNeed) };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (memory, length);
     }
 
     fn with<R>(&self, then: impl FnOnce(&mut Gaps) -> R) -> R {
-        then(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        then(&mut self.gaps.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -192,8 +222,14 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn what_is_held_is_nobody_elses(steps in prop::collection::vec((0..4, 0..64usize, 1..400_000usize), 1..200)) {
+        fn what_is_held_is_nobody_elses(
+            steps in prop::collection::vec((0..4, 0..64usize, 1..400_000usize), 1..200),
+            empty_gaps in any::<bool>(),
+        ) {
             let blocks = Blocks::new();
+            if empty_gaps {
+                blocks.empty_gaps();
+            }
             let mut held: Vec<Held> = Vec::new();
             for (mark, (step, which, size)) in steps.into_iter().enumerate() {
                 match (step, held.len()) {
@@ -240,6 +276,28 @@ mod tests {
         unsafe { blocks.give(gap, 3 * LONG) };
         let [short, long] = [LONG - GRANULE, LONG].map(|size| blocks.take(size));
         assert_eq!((short, long), (gap, gap.wrapping_add(2 * LONG)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn gaps_hold_no_memory_where_they_are_to_hold_none() {
+        let blocks = Blocks::new();
+        let block = Held { memory: blocks.take(4 * GRANULE), size: 4 * GRANULE, mark: 1 };
+        // SAFETY: within the block, which is taken; the system's pages, which it may have given back, are cleared.
+        let first_byte = |granule: usize| unsafe { *block.memory.add(granule * GRANULE) };
+        for (empty_gaps, expected) in [(false, [1, 1, 1, 1]), (true, [0, 0, 0, 0])] {
+            if empty_gaps {
+                blocks.empty_gaps();
+            }
+            block.write();
+            // SAFETY: taken above; what is cut off and given back is not read before it is taken again.
+            unsafe {
+                assert!(blocks.resize(block.memory, 4 * GRANULE, 3 * GRANULE));
+                blocks.give(block.memory, 3 * GRANULE);
+            }
+            assert_eq!(blocks.take(4 * GRANULE), block.memory);
+            assert_eq!([0, 1, 2, 3].map(first_byte), expected);
+        }
     }
 
     #[test]
