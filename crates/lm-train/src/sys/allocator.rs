@@ -39,7 +39,7 @@ pub fn keep_memory(program: &'static str) {
         mi_option_set_default(PURGE_DELAY, NEVER);
         mi_option_get(PURGE_DELAY)
     };
-    if delay != NEVER {
+    if delay >= 0 {
         LARGE.empty_gaps();
     }
 }
