@@ -78,13 +78,13 @@ impl Blocks {
         let Some(wanted) = to.checked_next_multiple_of(GRANULE) else { return false };
         let end = block.addr() + from.next_multiple_of(GRANULE);
         match block.addr().checked_add(wanted) {
-            Some(to) if to < end => {
-                // SAFETY: the end of the block, which nothing uses any more.
-                unsafe { self.empty(block.add(wanted), end - to) };
-                self.with(|gaps| gaps.give(to, end - to));
+            Some(new_end) if new_end < end => {
+                // SAFETY: what the caller cuts off of the block.
+                unsafe { self.empty(block.add(wanted), end - new_end) };
+                self.with(|gaps| gaps.give(new_end, end - new_end));
                 true
             }
-            Some(to) => self.with(|gaps| gaps.take_at(end, to - end)),
+            Some(new_end) => self.with(|gaps| gaps.take_at(end, new_end - end)),
             None => false,
         }
     }
